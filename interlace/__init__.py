@@ -1,0 +1,22 @@
+"""Interlace: remove whole decoder layers from vision-language models, then heal what is left.
+
+From Python: `interlace.select` decides which layers go, `interlace.export` writes the checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "export", "select"]
+
+_HOMES = {"select": "interlace.plan", "export": "interlace.checkpoint"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public call when it is first used, so that choosing layers needs no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,36 @@
+"""The two ways Interlace refuses to go on; everything else that is raised is a bug."""
+
+from pydantic import ValidationError
+
+
+class InputError(Exception):
+    """A mistake in what the user gave: a parameter, a file, a model.
+
+    The message is one line that names the file, the field, the value and the way out.
+    """
+
+
+class ContractError(Exception):
+    """An artifact of an earlier stage breaks its contract, or a check on our own work failed."""
+
+
+def validation_message(where: str, error: ValidationError) -> str:
+    """Turn pydantic's report into one line: `params.yaml: ratio = 1.5: ...`.
+
+    Args:
+        where: the file or call the values came from.
+        error: what pydantic raised.
+
+    Returns:
+        Every complaint, joined by semicolons.
+    """
+    complaints = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            complaints.append(f"{field}: unknown key; remove it or correct its spelling")
+            continue
+        reason = item["msg"].removeprefix("Value error, ")
+        value = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
+        complaints.append(f"{field}{value}: {reason}" if field else reason)
+    return f"{where}: " + "; ".join(complaints)

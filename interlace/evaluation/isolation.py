@@ -1,0 +1,105 @@
+"""Keep lmms-eval to itself: no network, no files, no noise, no lasting change to the process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+PRIVATE = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_UPDATE_DOWNLOAD_COUNTS": "0",
+    "WANDB_MODE": "disabled",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and put back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def replaced(module: Any, **values: Any) -> Iterator[None]:
+    """Set attributes of a module, and put back what was there."""
+    before = {name: getattr(module, name) for name in values}
+    for name, value in values.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+@contextlib.contextmanager
+def same_random_state() -> Iterator[None]:
+    """Put back the random states that lmms-eval seeds."""
+    import numpy as np
+    import torch
+
+    plain, array = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(array)
+
+
+def _silent_tqdm(*args: Any, **kwargs: Any) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(*args, **(kwargs | {"disable": True}))
+
+
+def _nothing_cached(file_name: str) -> None:
+    """Stands in for lmms-eval's request cache, which would unpickle any file of that name."""
+
+
+@contextlib.contextmanager
+def isolated(*, offline: bool) -> Iterator[None]:
+    """Import and run lmms-eval in here.
+
+    Its log, its bars and what tasks print are dropped; our own progress bar goes to stderr. The
+    request cache is off, since it is made of pickles.
+
+    Args:
+        offline: model and data are local, so nothing may reach the network.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(environment(PRIVATE | (OFFLINE if offline else {})))
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(same_random_state())
+        from loguru import logger
+
+        logger.disable("lmms_eval")
+        stack.callback(logger.enable, "lmms_eval")
+        import lmms_eval.api.task
+        import lmms_eval.evaluator
+
+        stack.enter_context(
+            replaced(lmms_eval.api.task, tqdm=_silent_tqdm, load_from_cache=_nothing_cached)
+        )
+        stack.enter_context(replaced(lmms_eval.evaluator, tqdm=_silent_tqdm))
+        yield

@@ -1,0 +1,271 @@
+"""What a user can set: one frozen model per stage, unknown keys refused.
+
+`params.yaml` is read as `Params`. A stage sees its own part of it and nothing else, so that it
+cannot depend on a value that DVC does not track for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from interlace.errors import InputError, validation_message
+
+S = TypeVar("S", bound="Section")
+
+
+class Section(BaseModel):
+    """A frozen group of parameters that accepts no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Model(Section):
+    """The dense model."""
+
+    id: str = Field(description="hub id (org/name) or local folder of the dense model")
+    revision: str | None = Field(None, description="hub revision; none: the newest, then pinned")
+    trust_remote_code: bool = Field(False, description="let the model's own Python code run")
+
+
+class Data(Section):
+    """The fine-tuning set and the calibration set drawn from it."""
+
+    id: str = Field(description="hub id, or local Parquet file or folder, in FineVision's schema")
+    revision: str | None = Field(None, description="hub revision; none: the newest, then pinned")
+    fraction: float = Field(
+        1.0, gt=0, le=1, description="share of every source's rows to draw (INTERLACE: 0.01)"
+    )
+    calibration_fraction: float = Field(
+        0.1, gt=0, le=1, description="share of the training rows to calibrate on (INTERLACE: 0.1)"
+    )
+    max_images: int = Field(3, ge=0, description="rows with more images are left out, images")
+    max_turns: int = Field(3, ge=1, description="turns after this one are cut off, user turns")
+
+
+class Collect(Section):
+    """One pass over the calibration set."""
+
+    mode: Literal["residual", "reference"] = Field(
+        "residual",
+        description="residual: true inputs and outputs of every layer; reference: as published, "
+        "from output_hidden_states, last layer unscored",
+    )
+    batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
+    max_span: int = Field(3, ge=3, description="longest span to score, layers")
+    max_length: int = Field(
+        8192, ge=1, description="longest prompt, tokens; longer ones are an error"
+    )
+    max_pixels: int | None = Field(
+        None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
+    )
+    pooled: bool = Field(
+        True, description="keep mean-pooled states: 4 x layers x width bytes per sample"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+
+
+class Select(Section):
+    """How layers are chosen."""
+
+    shortfall: Literal["pairs", "fewer", "error"] = Field(
+        "pairs", description="what to do when disjoint triplets run out before K drops"
+    )
+    protect_first: int | Literal["auto"] = Field(
+        "auto", description="leading layers never dropped, layers; auto: the DeepStack layers"
+    )
+    protect_last: int = Field(0, ge=0, description="trailing layers never dropped, layers")
+
+    @field_validator("protect_first")
+    @classmethod
+    def _not_negative(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("must be 0 or more, or auto")
+        return value
+
+
+class Export(Section):
+    """How the pruned checkpoint is written."""
+
+    max_shard_mb: int = Field(4096, ge=1, description="largest weight file, MiB")
+
+
+class Finetune(Section):
+    """Healing; the defaults are the published recipe (INTERLACE, section 4)."""
+
+    epochs: float = Field(1.0, gt=0, description="passes over the training set, epochs")
+    max_steps: int = Field(-1, ge=-1, description="stop after this many updates, steps; -1: epochs")
+    learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW, 1/step")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
+    batch_size: int = Field(16, ge=1, description="rows per process and forward pass, rows")
+    accumulation: int = Field(2, ge=1, description="forward passes per update")
+    max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
+    min_pixels: int | None = Field(
+        784, ge=1, description="smallest image, pixels; none: processor's"
+    )
+    max_pixels: int | None = Field(
+        50176, ge=1, description="cap on an image's size, pixels; none: processor's"
+    )
+    gradient_checkpointing: bool = Field(True, description="recompute activations, saves memory")
+    zero_stage: Literal[0, 2, 3] = Field(3, description="DeepSpeed ZeRO stage; 0: no DeepSpeed")
+    save_steps: int = Field(500, ge=1, description="updates between resume points, steps")
+    log_steps: int = Field(10, ge=1, description="updates between points of the curve, steps")
+    workers: int = Field(4, ge=0, description="data loading processes")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+
+
+class Evaluate(Section):
+    """Benchmarks, run through lmms-eval."""
+
+    benchmarks: tuple[str, ...] = Field((), description="published benchmarks by name, e.g. AI2D")
+    heldout: str | None = Field(
+        None, description="Parquet file in FineVision's schema; each of its sources is a benchmark"
+    )
+    limit: int | None = Field(None, ge=1, description="rows per benchmark, rows; none: all")
+    batch_size: int = Field(16, ge=1, description="prompts generated together, prompts")
+    max_new_tokens: int = Field(50, ge=1, description="longest answer, tokens (short setting: 50)")
+    max_pixels: int | None = Field(
+        None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+
+
+class Ttft(Section):
+    """Time to first token."""
+
+    requests: int = Field(8, ge=1, description="calibration rows to send as requests, requests")
+    repeats: int = Field(5, ge=1, description="timed dense and pruned pairs per request, pairs")
+    warmup: int = Field(2, ge=0, description="untimed pairs per request shape, pairs")
+    confidence: float = Field(0.95, gt=0, lt=1, description="level of the bootstrap interval")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+
+
+Seed = Annotated[int, Field(0, ge=0, description="seed of every random draw")]
+Ratio = Annotated[
+    float,
+    Field(0.25, gt=0, lt=1, description="share of decoder layers to drop; K = floor(ratio * L)"),
+]
+Method = Annotated[
+    str, Field("interlace", description="how layers are chosen: interlace, consecutive or random")
+]
+
+
+class SampleParams(Section):
+    """`sample`: draw the training and calibration sets."""
+
+    seed: Seed
+    data: Data
+
+
+class CollectParams(Section):
+    """`collect`: measure how layers change the hidden states."""
+
+    collect: Collect = Collect()
+
+
+class ScoreParams(Section):
+    """`score`: average the measurements."""
+
+
+class SelectParams(Section):
+    """`select`: decide which layers go."""
+
+    ratio: Ratio
+    method: Method
+    seed: Seed
+    select: Select = Select()
+
+
+class ExportParams(Section):
+    """`export`: write the pruned checkpoint."""
+
+    export: Export = Export()
+
+
+class FinetuneParams(Section):
+    """`finetune`: heal the pruned model."""
+
+    seed: Seed
+    finetune: Finetune = Finetune()
+
+
+class EvaluateParams(Section):
+    """`evaluate`: score one model on the benchmarks."""
+
+    evaluate: Evaluate = Evaluate()
+
+
+class TtftParams(Section):
+    """`ttft`: time the dense and the tuned model side by side."""
+
+    seed: Seed
+    ttft: Ttft = Ttft()
+
+
+class ReportParams(Section):
+    """`report`: gather the numbers."""
+
+
+class PinParams(
+    SampleParams,
+    CollectParams,
+    SelectParams,
+    ExportParams,
+    FinetuneParams,
+    EvaluateParams,
+    TtftParams,
+):
+    """`pin`: check everything that can be checked, and pin the model and the data."""
+
+    model: Model
+    launch: str = Field("python -m", description="command prefix of collect, finetune and evaluate")
+
+
+Params = PinParams
+
+
+def read_params(path: Path) -> Params:
+    """Read and check a whole parameter file.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or a value in it is not allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; copy params.yaml or one from profiles/") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    return validated(Params, values, str(path))
+
+
+def validated(model: type[S], values: Any, where: str) -> S:
+    """Check plain values against a parameter model.
+
+    Raises:
+        InputError: one line with every wrong field, its value and the reason.
+    """
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected keys and values, found {type(values).__name__}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InputError(validation_message(where, error)) from None
+
+
+def part(whole: Params, model: type[S]) -> S:
+    """The part of all parameters that one stage may read."""
+    return model.model_validate({name: getattr(whole, name) for name in model.model_fields})

@@ -1,0 +1,218 @@
+"""Pin and open what comes from outside: the model and the data.
+
+A source is a hub id or a local path. Pinning turns it into a small record, a hub revision or the
+sizes and hashes of local files, that changes exactly when the contents do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from interlace.errors import InputError
+from interlace.families import architecture
+from interlace.outputs import write_json
+
+Pinned = dict[str, Any]
+
+
+def looks_local(source: str) -> bool:
+    """Whether a source names a place on this machine rather than a repository on the hub."""
+    path = Path(source)
+    return path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") != 1
+
+
+def pin_model(
+    source: str, revision: str | None, *, hashes: Path, trust_remote_code: bool = False
+) -> Pinned:
+    """Pin a checkpoint.
+
+    Args:
+        source: hub id or local folder.
+        revision: hub revision; a local folder has none.
+        hashes: file that remembers hashes of unchanged local files.
+        trust_remote_code: whether the model's own code may run later on.
+
+    Returns:
+        id, revision or files (name -> size and sha256), and the decoder's architecture.
+
+    Raises:
+        InputError: not to be found, not a supported vision-language model, or pickled weights.
+    """
+    pinned: Pinned = {"id": source, "trust_remote_code": trust_remote_code}
+    if looks_local(source):
+        folder = Path(source)
+        if not folder.is_dir():
+            raise InputError(f"model.id = {source}: no such folder")
+        pinned["files"] = _hashed(_model_files(folder), folder, hashes)
+    else:
+        folder = _hub_snapshot(source, revision, "model", patterns=["config.json"])
+        pinned["revision"] = folder.name
+    config = folder / "config.json"
+    arch = architecture(_read_config(config), str(config))
+    return pinned | {
+        "model_type": arch.model_type,
+        "n_layers": arch.n_layers,
+        "deepstack_layers": arch.deepstack_layers,
+    }
+
+
+def _model_files(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: no config.json; is this a model folder?")
+    if not any(path.suffix == ".safetensors" for path in files):
+        pickled = next(
+            (path.name for path in files if path.suffix in (".bin", ".pt", ".pth")), None
+        )
+        way = (
+            f"{pickled} is pickled and is not read; load it where you trust it and"
+            " save_pretrained(safe_serialization=True)"
+            if pickled
+            else "copy the checkpoint's .safetensors files there"
+        )
+        raise InputError(f"{folder}: no .safetensors weights: {way}")
+    return files
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable configuration: {error}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a configuration: expected keys and values")
+    return config
+
+
+def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> Pinned:
+    """Pin a data set in Parquet.
+
+    Args:
+        source: hub id, or local file or folder.
+        revision: hub revision; a local path has none.
+        field: the parameter it was given by, for messages.
+        hashes: file that remembers hashes of unchanged local files.
+
+    Raises:
+        InputError: not to be found, or no Parquet file in it.
+    """
+    if looks_local(source):
+        path = Path(source)
+        if not path.exists():
+            raise InputError(f"{field} = {source}: no such file or folder")
+        files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+        if not files:
+            raise InputError(f"{field} = {source}: no .parquet file in this folder")
+        root = path.parent if path.is_file() else path
+        return {"id": source, "files": _hashed(files, root, hashes)}
+    from huggingface_hub import HfApi
+
+    with _hub_errors(field, source, revision):
+        return {"id": source, "revision": HfApi().dataset_info(source, revision=revision).sha}
+
+
+def model_folder(pinned: Pinned) -> Path:
+    """The local folder of a pinned model, fetched from the hub if it has to be."""
+    if "files" in pinned:
+        return Path(pinned["id"])
+    return _hub_snapshot(pinned["id"], pinned["revision"], "model", patterns=None)
+
+
+def parquet_files(pinned: Pinned) -> list[tuple[str, Any]]:
+    """Names and Parquet files of a pinned data set; only bytes that are read are fetched."""
+    if "files" in pinned:
+        path = Path(pinned["id"])
+        root = path.parent if path.is_file() else path
+        return [(str(root / name), root / name) for name in pinned["files"]]
+    from huggingface_hub import HfFileSystem
+
+    hub = HfFileSystem()
+    root_name = f"datasets/{pinned['id']}@{pinned['revision']}"
+    with _hub_errors("data.id", pinned["id"], pinned["revision"]):
+        names = sorted(hub.glob(f"{root_name}/**/*.parquet"))
+    return [(name, hub.open(name, "rb")) for name in names]
+
+
+def open_model(folder: Path | str, *, dtype: str = "auto", trust_remote_code: bool = False) -> Any:
+    """Open a checkpoint for inference on the best device there is.
+
+    Args:
+        folder: a stock Hugging Face checkpoint.
+        dtype: float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU.
+        trust_remote_code: let the model's own code run.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = {"cuda": "bfloat16", "cpu": "float32"}[device] if dtype == "auto" else dtype
+    model = AutoModelForImageTextToText.from_pretrained(
+        str(folder),
+        dtype=getattr(torch, name),
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
+    return model.to(device).eval()
+
+
+def _hub_snapshot(source: str, revision: str | None, field: str, patterns: Any) -> Path:
+    from huggingface_hub import snapshot_download
+
+    ignored = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx"]
+    with _hub_errors(f"{field}.id", source, revision):
+        return Path(
+            snapshot_download(
+                source, revision=revision, allow_patterns=patterns, ignore_patterns=ignored
+            )
+        )
+
+
+@contextmanager
+def _hub_errors(field: str, source: str, revision: str | None) -> Iterator[None]:
+    from huggingface_hub import errors
+
+    where = f"{field} = {source}" + (f" (revision {revision})" if revision else "")
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise InputError(
+            f"{where}: access is restricted; ask for it on the hub, then run `hf auth login`"
+        ) from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise InputError(f"{where}: no such repository, and no such local path") from None
+    except errors.RevisionNotFoundError:
+        raise InputError(f"{where}: the repository has no such revision") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+        raise InputError(
+            f"{where}: not a local path, and the hub cannot be reached ({type(error).__name__});"
+            " connect, or point the parameter at a local copy"
+        ) from None
+
+
+def _hashed(files: list[Path], root: Path, remembered: Path) -> dict[str, dict[str, Any]]:
+    """Sizes and sha256 of files by name; unchanged ones (size, time) are not read again."""
+    try:
+        known: dict[str, str] = json.loads(remembered.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    found = {}
+    for path in files:
+        stat = path.stat()
+        key = f"{os.path.realpath(path)}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in known:
+            with path.open("rb") as file:
+                known[key] = _sha256(file)
+        name = path.relative_to(root).as_posix()
+        found[name] = {"size": stat.st_size, "sha256": known[key]}
+    write_json(remembered, known)
+    return found
+
+
+def _sha256(file: IO[bytes]) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -1,0 +1,64 @@
+"""Tiny models with random weights, and rows to run them on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_model
+import torch
+from PIL import Image
+
+SIZES = {
+    "hidden": 32,
+    "heads": 2,
+    "kv_heads": 1,
+    "intermediate": 48,
+    "vision_hidden": 24,
+    "vision_intermediate": 32,
+    "vision_heads": 2,
+}
+WORDS = "What number is written in this image and the other one ? left right red green".split()
+
+
+def picture(seed: int, side: int = 64) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def row(seed: int, *, images: int = 1, turns: int = 1, source: str = "made_up") -> dict[str, Any]:
+    """A FineVision row of random words; its length depends on the seed."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for _ in range(turns):
+        asked = " ".join(rng.choice(WORDS, size=int(rng.integers(2, 20))))
+        texts.append({"user": asked, "assistant": f"{rng.integers(0, 1000)}"})
+    pictures = [{"bytes": picture(seed * 10 + i), "path": None} for i in range(images)]
+    return {"images": pictures, "texts": texts, "source": source}
+
+
+def rows(n: int, **kwargs: Any) -> list[dict[str, Any]]:
+    """Rows with none, one and two images in turn."""
+    return [row(seed, images=seed % 3, turns=1 + seed % 2, **kwargs) for seed in range(n)]
+
+
+def tiny_qwen3_vl(path: Path, layers: int = 4, seed: int = 0, **sizes: int) -> Path:
+    """Save an untrained Qwen3-VL with DeepStack and its processor; returns the folder.
+
+    Weights are larger than transformers draws them, so that every layer matters to the output.
+    """
+    tokenizer = tiny_model.build_tokenizer(WORDS + list("0123456789"), 300)
+    model = tiny_model.build_model(SIZES | sizes | {"layers": layers}, tokenizer, seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                weight.mul_(4.0)
+            elif "norm" in name and name.endswith("weight"):
+                weight.add_(0.2 * torch.randn(weight.shape))
+    model.save_pretrained(path)
+    tiny_model.build_processor(tokenizer).save_pretrained(path)
+    return path
