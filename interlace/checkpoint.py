@@ -45,7 +45,7 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     if not single.is_file():
         raise InputError(f"{folder}: neither model.safetensors nor {INDEX}")
     with safe_open(single, framework="pt") as file:
-        return {name: single for name in file.keys()}  # noqa: SIM118 - not a dict
+        return dict.fromkeys(file.keys(), single)
 
 
 def layers_prefix(folder: Path, names: Mapping[str, Path], trust_remote_code: bool = False) -> str:

@@ -215,10 +215,6 @@ class TtftParams(Section):
     ttft: Ttft = Ttft()
 
 
-class ReportParams(Section):
-    """`report`: gather the numbers."""
-
-
 class PinParams(
     SampleParams,
     CollectParams,
@@ -234,7 +230,11 @@ class PinParams(
     launch: str = Field("python -m", description="command prefix of collect, finetune and evaluate")
 
 
-Params = PinParams
+class ReportParams(PinParams):
+    """`report`: gather the numbers; the model card embeds every parameter."""
+
+
+Params = PinParams  # all of them
 
 
 def read_params(path: Path) -> Params:

@@ -250,3 +250,14 @@ def sample(
     write_rows((row for row in iterate(train) if row["sample_id"] in chosen), calibration)
     sheet.calibration = len(chosen)
     return sheet
+
+
+def check_source(files: Sequence[tuple[str, Any]]) -> None:
+    """Check the columns of every local file before any long work.
+
+    Raises:
+        InputError: names the first file and column that is not FineVision's.
+    """
+    for name, file in files:
+        if isinstance(file, Path):
+            _opened(name, file)

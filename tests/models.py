@@ -20,7 +20,7 @@ SIZES = {
     "vision_intermediate": 32,
     "vision_heads": 2,
 }
-WORDS = "What number is written in this image and the other one ? left right red green".split()
+WORDS = ["What", "number", "is", "written", "in", "this", "image", "and", "the", "other", "one", "?", "left", "right", "red", "green"]
 
 
 def picture(seed: int, side: int = 64) -> bytes:

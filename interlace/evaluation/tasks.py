@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -154,6 +155,13 @@ def _score(run: ScoredTask, found: Mapping[str, Any]) -> Score | None:
     }
 
 
+def _join_processes() -> None:
+    """Meet the other processes that torchrun started, if it did: each answers its share."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+        gpu = torch.cuda.is_available()
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+
+
 def run_tasks(
     model: lmms, runs: Sequence[ScoredTask], *, limit: int | None = None
 ) -> tuple[dict[str, Score], dict[str, str]]:
@@ -167,6 +175,7 @@ def run_tasks(
     Returns:
         Scores by benchmark, and the benchmarks without one with the reason.
     """
+    _join_processes()
     with tempfile.TemporaryDirectory() as scratch:  # where tasks leave their submission files
         found = simple_evaluate(
             model=model,
@@ -176,6 +185,7 @@ def run_tasks(
             bootstrap_iters=0,
             log_samples=False,
             process_docs_parallel=1,
+            distributed_executor_backend="torchrun",
             cli_args=argparse.Namespace(output_path=scratch, process_with_media=False),
         )
     if model.world_size > 1:  # only the first process has the results

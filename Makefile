@@ -1,0 +1,35 @@
+# Two commands matter: `make demo` and `make test`. Both build the environment first, once.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: demo test lint unit e2e environment clean
+
+demo: environment
+	dvc repro
+	interlace show
+
+test: lint unit e2e
+
+lint: environment
+	ruff check .
+	ruff format --check .
+	mypy
+
+unit: environment
+	python -m pytest -q -m "not e2e and not gpu" -n 2
+
+e2e: environment
+	python -m pytest -q -m e2e
+
+environment: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/environment
+	touch $@
+
+clean:
+	rm -rf $(VENV) .scratch

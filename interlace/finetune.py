@@ -1,0 +1,254 @@
+"""Heal the pruned model: only the planned layers move, everything else stays to the byte.
+
+The recipe is INTERLACE's (arXiv 2511.19676, section 4). transformers' Trainer runs it, over
+DeepSpeed ZeRO on one process or many.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from interlace import chat
+from interlace.checkpoint import layers_prefix, tensor_files, with_tensors
+from interlace.errors import ContractError, InputError
+from interlace.families import decoder_layers, decoder_prefix
+from interlace.outputs import whole
+from interlace.params import Finetune
+from interlace.plan import Plan
+
+CURVE = ("step", "loss", "learning_rate", "grad_norm")
+
+
+def finetune(
+    pruned: Path,
+    train: Path,
+    out: Path,
+    curve: Path,
+    *,
+    plan: Plan,
+    params: Finetune,
+    seed: int,
+    scratch: Path,
+    trust_remote_code: bool = False,
+) -> None:
+    """Train the planned layers of a pruned checkpoint.
+
+    A run that was interrupted goes on from its last resume point.
+
+    Args:
+        pruned: the checkpoint that `export` wrote.
+        train: folder of rows that `sample` wrote.
+        out: folder for the tuned checkpoint; files without tuned layers are pruned's own.
+        curve: CSV file for loss, learning rate and gradient norm by step.
+        plan: which layers are tuned.
+        params: the recipe.
+        seed: of the order of rows.
+        scratch: folder for resume points; must be another one whenever inputs or params change.
+        trust_remote_code: let the model's own code run.
+
+    Raises:
+        InputError: DeepSpeed is asked for and not installed, or a row cannot be used.
+        ContractError: a frozen parameter moved, or the loss is not finite.
+    """
+    import transformers
+
+    stored_prefix = layers_prefix(pruned, tensor_files(pruned), trust_remote_code)
+    arguments = _arguments(params, seed, scratch)  # before the model: ZeRO-3 splits it as it loads
+    model = transformers.AutoModelForImageTextToText.from_pretrained(
+        pruned, dtype=_dtype(params), use_safetensors=True, trust_remote_code=trust_remote_code
+    )
+    model.config.use_cache = False
+    freeze_all_but(model, plan.tuned_positions)
+    before = frozen_digests(model)
+    processor = chat.open_processor(
+        pruned,
+        min_pixels=params.min_pixels,
+        max_pixels=params.max_pixels,
+        trust_remote_code=trust_remote_code,
+    )
+    rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
+    pad = processor.tokenizer.pad_token_id or 0
+    trainer = transformers.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=lambda examples: chat.collate(examples, pad_token_id=pad),
+    )
+    trainer.train(resume_from_checkpoint=_resume_point(scratch))
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if not all(torch.isfinite(torch.tensor(entry["loss"])) for entry in history):
+        raise ContractError("the loss is not finite; lower finetune.learning_rate")
+    if moved := [name for name, digest in frozen_digests(model).items() if before[name] != digest]:
+        raise ContractError(f"{len(moved)} frozen parameters moved, {moved[0]} among them")
+    changed = _tuned_tensors(model, plan, stored_prefix)
+    if trainer.is_world_process_zero():
+        write_curve(curve, history)
+        with_tensors(pruned, changed, out)
+    trainer.accelerator.wait_for_everyone()
+
+
+def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
+    """Freeze every parameter but those of the decoder layers at some positions."""
+    model.requires_grad_(False)
+    for position in positions:
+        for parameter in decoder_layers(model)[position].parameters():
+            parameter.requires_grad_(True)
+
+
+def _gathered(parameter: nn.Parameter) -> Any:
+    """A block in which a parameter that ZeRO-3 has split is whole."""
+    if not hasattr(parameter, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters([parameter])
+
+
+def frozen_digests(model: nn.Module) -> dict[str, str]:
+    """Hashes of the bytes of every frozen parameter, by name."""
+    digests = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            with _gathered(parameter):
+                raw = parameter.detach().cpu().contiguous().view(torch.uint8)
+                digests[name] = hashlib.sha256(raw.numpy().data).hexdigest()
+    return digests
+
+
+def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str, Tensor]:
+    """Trained values by the names they are stored under."""
+    prefix = decoder_prefix(model)
+    tuned = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            with _gathered(parameter):
+                stored = stored_prefix + name.removeprefix(prefix)
+                tuned[stored] = parameter.detach().cpu().clone()
+    layers = {int(name.removeprefix(stored_prefix).split(".")[1]) for name in tuned}
+    if layers != set(plan.tuned_positions):
+        raise ContractError(f"layers {sorted(layers)} were tuned, not {plan.tuned_positions}")
+    return tuned
+
+
+class TrainingRows(torch.utils.data.Dataset[chat.Inputs]):
+    """Rows of the training set, encoded when they are asked for; they stay on disk until then."""
+
+    def __init__(self, train: Path, processor: Any, max_length: int, cache: Path) -> None:
+        from datasets import load_dataset
+
+        files = [str(path) for path in sorted(train.glob("*.parquet"))]
+        self.rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(cache))
+        self.processor = processor
+        self.max_length = max_length
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> chat.Inputs:
+        row = self.rows[index]
+        try:
+            return chat.encode_training(self.processor, row, max_length=self.max_length)
+        except InputError as error:
+            raise InputError(f"sample {row['sample_id']} of {row['source']}: {error}") from None
+
+
+def write_curve(path: Path, history: list[Mapping[str, Any]]) -> None:
+    """Write the logged steps as CSV, the columns of `CURVE`."""
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CURVE, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _dtype(params: Finetune) -> torch.dtype:
+    auto = "bfloat16" if torch.cuda.is_available() else "float32"
+    dtype: torch.dtype = getattr(torch, auto if params.dtype == "auto" else params.dtype)
+    return dtype
+
+
+def _arguments(params: Finetune, seed: int, scratch: Path) -> Any:
+    from transformers import TrainingArguments
+
+    if params.zero_stage:
+        _prepare_deepspeed()
+    return TrainingArguments(
+        output_dir=str(scratch),
+        num_train_epochs=params.epochs,
+        max_steps=params.max_steps,
+        per_device_train_batch_size=params.batch_size,
+        gradient_accumulation_steps=params.accumulation,
+        learning_rate=params.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=params.warmup_ratio,  # below 1: a share of all steps
+        weight_decay=params.weight_decay,
+        max_grad_norm=params.max_grad_norm,
+        bf16=_dtype(params) is torch.bfloat16,
+        gradient_checkpointing=params.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        deepspeed=_zero(params.zero_stage) if params.zero_stage else None,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_num_workers=params.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        logging_steps=params.log_steps,
+        save_steps=params.save_steps,
+        save_total_limit=2,
+        seed=seed,
+        report_to="none",
+    )
+
+
+def _zero(stage: int) -> dict[str, Any]:
+    """DeepSpeed's configuration; "auto" takes the Trainer's value."""
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
+    return {
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_batch_size": "auto",
+    }
+
+
+def _prepare_deepspeed() -> None:
+    """Let DeepSpeed run without its launcher: one process, one address."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "finetune.zero_stage needs DeepSpeed, which is not installed; install it (Linux) or set"
+            " finetune.zero_stage to 0"
+        ) from None
+    if "RANK" not in os.environ:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+        os.environ.update(alone | {"MASTER_PORT": str(port)})
+
+
+def _resume_point(scratch: Path) -> str | None:
+    """The newest whole resume point; the Trainer writes its state last."""
+    points = sorted(_points(scratch), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    return str(points[0]) if points else None
+
+
+def _points(scratch: Path) -> Iterator[Path]:
+    for path in scratch.glob("checkpoint-*"):
+        if (path / "trainer_state.json").is_file():
+            yield path

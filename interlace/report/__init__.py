@@ -1,0 +1,1 @@
+"""What the pipeline found, for people: summary, terminal views, figures, model card. No torch."""

@@ -1,0 +1,179 @@
+"""Figures of what was measured: the profile over depth, scores per benchmark, the loss curve."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from interlace.errors import InputError
+from interlace.evaluation.result import Evaluation
+from interlace.evaluation.retention import relative_performance
+from interlace.report.drawings import layer_map_figure, pipeline_figure
+from interlace.report.palette import HAIRLINE, INK, MODEL_COLOURS, MUTED, SPAN_COLOURS
+from interlace.report.scale import nines
+from interlace.report.style import drawn, scale_in_nines
+from interlace.scores import NATIVE
+
+__all__ = [
+    "layer_map_figure",
+    "loss_figure",
+    "pipeline_figure",
+    "profile_figure",
+    "retention_figure",
+]
+
+SPAN_LABELS = {1: "$S_1$ layer", 2: "$S_2$ pair", 3: "$S_3$ triplet"}
+NORMAL_95 = 1.96  # standard errors each side of a 95% interval
+SMOOTH_SHARE = 0.05  # window of the smoothed loss, share of its points
+
+
+def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
+    """Draw `S_1`, `S_2` and `S_3` over depth, with 95% bands of the mean.
+
+    Args:
+        scores: the score table, or its Parquet file; criterion `cosine` is drawn.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: the table holds no `cosine`.
+    """
+    table = scores if isinstance(scores, pa.Table) else pq.read_table(scores)
+    rows = [row for row in table.to_pylist() if row["criterion"] == NATIVE]
+    if not rows:
+        raise InputError(f"scores hold no criterion {NATIVE!r}; run `collect` and `score` again")
+    with drawn(path, 8.0, 4.2) as figure:
+        axes = figure.add_subplot()
+        for span, label in SPAN_LABELS.items():
+            chosen = sorted((r for r in rows if r["span"] == span), key=lambda r: int(r["first"]))
+            if chosen:
+                _profile_line(axes, chosen, SPAN_COLOURS[span], label)
+        shown = [row["value"] for row in rows if row["span"] in SPAN_LABELS]
+        scale_in_nines(axes, min(shown), max(shown))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
+        axes.set_xlabel("first layer of the span (0-based)")
+        axes.set_ylabel("cosine of input and output")
+        axes.set_title("How little each span of layers changes its input")
+        axes.legend(loc="lower right", ncols=3, handlelength=1.4)
+
+
+def _profile_line(axes: Axes, rows: list[dict[str, Any]], colour: str, label: str) -> None:
+    first = [row["first"] for row in rows]
+    value = np.array([row["value"] for row in rows], dtype=np.float64)  # [spans]
+    error = NORMAL_95 * np.array([row.get("standard_error") or 0.0 for row in rows])
+    axes.fill_between(
+        first, nines(value - error), nines(value + error), color=colour, alpha=0.18, linewidth=0
+    )
+    axes.plot(first, nines(value), color=colour, marker="o", markersize=3.6, label=label)
+
+
+def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:
+    """Draw the scores of the dense, pruned and tuned model on every benchmark all three have.
+
+    Args:
+        evaluations: by `dense`, `pruned` and `tuned`.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: no benchmark has all three scores.
+    """
+    dense = evaluations["dense"]["scores"]
+    names = [n for n in dense if all(n in each["scores"] for each in evaluations.values())]
+    if not names:
+        raise InputError("no benchmark was scored on the dense, the pruned and the tuned model")
+    kept = relative_performance(evaluations["tuned"]["scores"], dense)
+    with drawn(path, 8.0, 1.5 + 0.44 * len(names)) as figure:
+        axes = figure.add_subplot()
+        for place, model in enumerate(MODEL_COLOURS):
+            _bars(axes, evaluations[model], names, model, (place - 1) * 0.27)
+        for row, name in enumerate(names):
+            ratio = kept.ratios.get(name)
+            text = "\u2013" if ratio is None else f"{ratio:.1f}%"
+            axes.text(103, row, text, va="center", fontsize=9, color=INK)
+        axes.text(103, -0.85, "tuned / dense", va="center", fontsize=8, color=MUTED)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.45, -0.55)
+        axes.set_xlim(0, 100)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("score (0 to 100), whiskers: one standard error")
+        axes.set_title("What pruning costs and healing returns", pad=24)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.0)
+
+
+def _bars(axes: Axes, result: Evaluation, names: list[str], model: str, offset: float) -> None:
+    scores = [result["scores"][name] for name in names]
+    axes.barh(
+        np.arange(len(names)) + offset,
+        [score["score"] for score in scores],
+        height=0.25,
+        color=MODEL_COLOURS[model],
+        label=model,
+        xerr=[score["standard_error"] or 0.0 for score in scores],
+        error_kw={"ecolor": INK, "elinewidth": 0.8, "alpha": 0.55},
+    )
+
+
+def loss_figure(curve: Path | str, path: Path) -> None:
+    """Draw the loss of fine-tuning, with the learning rate and the gradient's norm below it.
+
+    Args:
+        curve: CSV with columns step, loss, learning_rate, grad_norm; empty cells are skipped.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: the file has no such columns or no rows.
+    """
+    columns = _curve(Path(curve))
+    with drawn(path, 8.0, 4.8) as figure:
+        top, left, right = figure.subplot_mosaic(
+            [["loss", "loss"], ["rate", "norm"]], height_ratios=[2.4, 1]
+        ).values()
+        step, loss = columns["step"], columns["loss"]
+        top.plot(step, loss, color=HAIRLINE, linewidth=1.2, label="each point")
+        top.plot(step, _smoothed(loss), color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed")
+        top.set_ylabel("loss on answers (nats per token)")
+        top.set_title("Healing the pruned model")
+        top.legend(loc="upper right")
+        left.plot(step, columns["learning_rate"], color=SPAN_COLOURS[1])
+        left.set_title("learning rate", fontsize=9.5, fontweight="normal", pad=4)
+        peak = float(np.nanmax(columns["learning_rate"]))
+        left.set_yticks([0, peak], ["0", f"{peak:.2g}"])
+        right.plot(step, columns["grad_norm"], color=SPAN_COLOURS[3])
+        right.set_title("gradient norm", fontsize=9.5, fontweight="normal", pad=4)
+        for axes in (left, right):
+            axes.set_xlabel("step")
+            axes.set_ylim(bottom=0)
+
+
+def _curve(path: Path) -> dict[str, NDArray[np.float64]]:
+    names = ("step", "loss", "learning_rate", "grad_norm")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or any(name not in rows[0] for name in names):
+        raise InputError(f"{path}: expected rows with the columns {', '.join(names)}")
+    return {
+        name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
+        for name in names
+    }
+
+
+def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exponential mean of the points so far, without the pull of the first one."""
+    past = 1 - 1 / max(1.0, SMOOTH_SHARE * len(values))
+    total = weight = 0.0
+    smooth = np.full_like(values, np.nan)
+    for place, value in enumerate(values):
+        if np.isfinite(value):
+            total = past * total + (1 - past) * value
+            weight = past * weight + (1 - past)
+            smooth[place] = total / weight
+    return smooth

@@ -1,0 +1,130 @@
+"""The numbers of one run in one flat file, `metrics/summary.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from interlace.errors import InputError
+from interlace.evaluation.result import Evaluation
+from interlace.evaluation.retention import (
+    common_benchmarks,
+    overall_score,
+    relative_performance,
+)
+from interlace.plan import Plan
+
+Metrics = Mapping[str, float | int]
+
+MODELS = ("dense", "pruned", "tuned")
+FROM_TTFT = (
+    "ttft_speedup",
+    "ttft_speedup_low",
+    "ttft_speedup_high",
+    "ttft_ideal",
+    "ttft_dense_ms",
+    "ttft_tuned_ms",
+    "prefill_speedup",
+    "prefill_ideal",
+)
+MAX_HEADER = 100_000_000  # bytes, the safetensors format's own limit
+
+
+def count_parameters(folder: Path) -> int:
+    """Count the weights of a checkpoint from its safetensors headers; no weight is read.
+
+    Args:
+        folder: holds one or more `*.safetensors` files. Tied weights are stored, and so counted,
+            once.
+
+    Raises:
+        InputError: there is no such file, or one is not in the safetensors format.
+    """
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        raise InputError(f"{folder}: no *.safetensors file; a checkpoint folder is expected")
+    return sum(_elements(shard) for shard in shards)
+
+
+def _elements(shard: Path) -> int:
+    try:
+        with shard.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > MAX_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        return sum(
+            math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
+        )
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{shard}: not a safetensors file ({error})") from None
+
+
+def summarise(
+    evaluations: Mapping[str, Evaluation],
+    ttft: Metrics,
+    plan: Plan,
+    *,
+    parameters_before: int,
+    parameters_after: int,
+) -> dict[str, float | int]:
+    """Gather one run's numbers, flat, with stable keys.
+
+    Scores and retention are means over the benchmarks that all three models have a score on;
+    retention is against the dense model. What was not measured is missing, never zero.
+
+    Args:
+        evaluations: by `dense`, `pruned` and `tuned`.
+        ttft: what `latency.measure` returned.
+        plan: which layers were dropped and tuned.
+        parameters_before: of the dense checkpoint.
+        parameters_after: of the pruned one.
+    """
+    summary: dict[str, float | int] = {}
+    scores = {model: evaluations[model]["scores"] for model in MODELS}
+    common = common_benchmarks(*scores.values())
+    if common:
+        for model in MODELS:
+            mean = overall_score(scores[model], common)
+            if mean is not None:
+                summary[f"score_{model}"] = mean
+    shared = {model: {name: scores[model][name] for name in common} for model in MODELS}
+    kept = {model: relative_performance(shared[model], shared["dense"]) for model in MODELS[1:]}
+    for model, relative in kept.items():
+        if relative.percent is not None:
+            summary[f"retention_{model}"] = relative.percent
+    summary["benchmarks"] = len(common)
+    summary |= {name: ttft[name] for name in FROM_TTFT if name in ttft}
+    summary |= {
+        "layers_before": plan.n_layers,
+        "layers_after": len(plan.keep),
+        "layers_tuned": len(plan.tune),
+        "parameters_before": parameters_before,
+        "parameters_after": parameters_after,
+    }
+    for model in MODELS:
+        summary |= {f"{model}/{name}": score["score"] for name, score in scores[model].items()}
+    for model, relative in kept.items():
+        summary |= {f"retention_{model}/{name}": value for name, value in relative.ratios.items()}
+    return summary
+
+
+def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
+    """Benchmarks that count in no mean, and why; to be named wherever means are shown."""
+    reasons: dict[str, str] = {}
+    dense = evaluations["dense"]["scores"]
+    for model in MODELS:
+        reasons |= evaluations[model]["skipped"]
+        relative = relative_performance(evaluations[model]["scores"], dense)
+        for name, why in relative.left_out.items():
+            reasons.setdefault(name, f"{model}: {why}")
+    return reasons
+
+
+def benchmarks_of(summary: Metrics) -> list[str]:
+    """The benchmarks a summary has any score for, in its order."""
+    prefixes = tuple(f"{model}/" for model in MODELS)
+    return list(dict.fromkeys(key.split("/", 1)[1] for key in summary if key.startswith(prefixes)))

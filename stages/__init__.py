@@ -1,0 +1,1 @@
+"""One Click entrypoint per DVC stage: parse, validate, call, write."""

@@ -1,0 +1,136 @@
+"""What every stage's command shares: its parameters, its help, its scratch folder, its errors."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic_core import PydanticUndefined
+
+from interlace.errors import ContractError, InputError
+from interlace.params import Params, Section, part, read_params, validated
+
+PINNED = "pinned_"  # how keys of artifacts/sources.json begin
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "disabled",
+}
+
+
+class _Command(click.Command):
+    """A command whose help lists the parameters it reads, with units and defaults."""
+
+    params_model: type[Section]
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = list(_described(self.params_model))
+        if rows:
+            with formatter.section("Parameters (params.yaml, or -S name=value with dvc exp run)"):
+                formatter.write_dl(rows)
+
+
+def _described(model: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _described(kind, f"{prefix}{name}.")
+            continue
+        given = field.default
+        default = "required" if given is PydanticUndefined else f"default {json.dumps(given)}"
+        yield f"{prefix}{name}", f"{field.description}  [{default}]"
+
+
+def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function that takes its validated parameters a Click command.
+
+    The parameters come from the file given with --params; else, under DVC, from DVC, which gives
+    exactly those that the stage declares; else from ./params.yaml. A user's mistake ends in one
+    line and exit code 2.
+    """
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        name = function.__module__.rpartition(".")[2]
+
+        @functools.wraps(function)
+        def run(params_file: Path | None, **options: Any) -> None:
+            os.environ.update(QUIET)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            try:
+                function(_read(model, params_file), **options)
+            except InputError as error:
+                click.echo(f"error: {error}", err=True)
+                raise SystemExit(2) from None
+            except ContractError as error:
+                click.echo(f"failed: {error}", err=True)
+                raise SystemExit(1) from None
+
+        option = click.Option(
+            ["--params", "params_file"],
+            type=click.Path(path_type=Path),
+            help="Read parameters from this file, not from DVC.",
+        )
+        own = list(reversed(getattr(run, "__click_params__", [])))
+        made = _Command(f"python -m stages.{name}", callback=run, params=[*own, option])
+        made.help = function.__doc__
+        made.params_model = model
+        return made
+
+    return decorate
+
+
+def _read(model: type[Section], file: Path | None) -> Any:
+    stage = os.environ.get("DVC_STAGE")
+    if file is None and stage and model is not Params:  # `pin` checks undeclared keys too
+        import dvc.api
+
+        shown = dvc.api.params_show(stages=stage, deps=True)
+        declared = {name: value for name, value in shown.items() if not name.startswith(PINNED)}
+        return validated(model, declared, "params.yaml")
+    return part(read_params(file or Path("params.yaml")), model)
+
+
+def pinned(kind: str) -> dict[str, Any]:
+    """What `pin` wrote about one source: model, data or heldout.
+
+    When every source is local, the hub's clients are told to stay offline.
+    """
+    path = Path("artifacts/sources.json")
+    try:
+        sources = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run `dvc repro pin` (or stages.pin)") from None
+    stay_offline(sources.values())
+    found: dict[str, Any] = sources[PINNED + kind]
+    return found
+
+
+def stay_offline(sources: Any) -> None:
+    """Keep the hub's clients offline when no source needs them."""
+    if all("files" in source for source in sources if source):
+        os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
+
+
+def scratch_folder(stage: str, params: Section, inputs: Sequence[Path]) -> Path:
+    """Where an interrupted stage finds its work again: one folder per inputs, params and code.
+
+    It lies outside of the stage's outputs, which DVC deletes before it runs the stage.
+    """
+    digest = hashlib.sha256(params.model_dump_json().encode())
+    code = Path(__file__).parent.parent / "interlace"
+    for place in (*inputs, code):
+        files = [place] if place.is_file() else sorted(place.rglob("*"))
+        for path in files:
+            if path.is_file() and "__pycache__" not in path.parts:
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    return root / ".scratch" / stage / digest.hexdigest()[:16]

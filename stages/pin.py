@@ -1,0 +1,40 @@
+"""`pin`: check everything that can be checked, and pin the model and the data."""
+
+from pathlib import Path
+
+import click
+
+from interlace import methods
+from interlace.evaluation import validate
+from interlace.outputs import write_json
+from interlace.params import PinParams
+from interlace.plan import layers_to_drop
+from interlace.samples import check_source
+from interlace.sources import parquet_files, pin_data, pin_model
+from stages.command import command, scratch_folder
+
+
+@command(PinParams)
+def main(params: PinParams) -> None:
+    """Check the parameters, the model and the data, and pin what they are."""
+    methods.named(params.method)
+    model, data, heldout = params.model, params.data, params.evaluate.heldout
+    hashes = scratch_folder("pin", params, []).parent / "hashes.json"
+    pinned = {
+        "pinned_model": pin_model(
+            model.id, model.revision, hashes=hashes, trust_remote_code=model.trust_remote_code
+        ),
+        "pinned_data": pin_data(data.id, data.revision, field="data.id", hashes=hashes),
+        "pinned_heldout": heldout
+        and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes),
+    }
+    drops = layers_to_drop(params.ratio, pinned["pinned_model"]["n_layers"])
+    check_source(parquet_files(pinned["pinned_data"]))
+    validate(params.evaluate)
+    write_json(Path("artifacts/sources.json"), pinned)
+    layers = pinned["pinned_model"]["n_layers"]
+    click.echo(f"pin: {model.id}: {drops} of {layers} layers are to go, by {params.method}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from heldout_schema import SCHEMA
+from models import tiny_qwen3_vl
+
+from interlace.evaluation.isolation import isolated
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_qwen3_vl(tmp_path_factory.mktemp("model"), layers=2)
+
+
+@pytest.fixture
+def lmms_eval() -> Iterator[None]:
+    with isolated(offline=True):
+        yield
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
+    def write(rows: list[dict[str, Any]]) -> Path:
+        path = tmp_path / "heldout.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+        return path
+
+    return write

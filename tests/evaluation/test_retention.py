@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from interlace.evaluation import (
+    Score,
+    category_scores,
+    common_benchmarks,
+    overall_score,
+    relative_performance,
+)
+
+
+def scores(category: str = "c", **values: float) -> dict[str, Score]:
+    return {
+        name: {"score": value, "standard_error": None, "n": 10, "category": category}
+        for name, value in values.items()
+    }
+
+
+def test_relative_performance_is_a_mean_of_ratios() -> None:
+    found = relative_performance(scores(a=40, b=9), scores(a=80, b=10))
+    assert found.ratios == {"a": 50, "b": 90}
+    assert found.percent == pytest.approx(70)  # the ratio of means would be 49 / 90
+    assert found.left_out == {}
+
+
+def test_benchmarks_without_a_result_count_on_neither_side_and_are_named() -> None:
+    found = relative_performance(scores(a=40, c=5, d=7), scores(a=80, b=10, d=0))
+    assert found.percent == pytest.approx(50)
+    assert found.left_out == {
+        "b": "no result for the model",
+        "c": "no result for the reference",
+        "d": "the reference scores 0",
+    }
+
+
+def test_nothing_in_common_is_no_number() -> None:
+    assert relative_performance(scores(a=1), scores(b=1)).percent is None
+    assert overall_score({}) is None
+
+
+def test_published_relative_performance_of_one_model() -> None:
+    dense = scores(x=84.0, y=50.0, z=96.0)
+    tuned = scores(x=63.0, y=55.0, z=96.0)
+    assert relative_performance(tuned, dense).percent == pytest.approx((75 + 110 + 100) / 3)
+
+
+def test_overall_and_category_scores_are_means_over_benchmarks() -> None:
+    made = scores("p", a=10, b=20) | scores("q", c=90)
+    assert overall_score(made) == 40
+    assert overall_score(made, common_benchmarks(made, scores(c=1, a=1))) == 50
+    assert category_scores(made) == {"p": 15, "q": 90}
+    assert category_scores(made, ["b", "c"]) == {"p": 20, "q": 90}
+
+
+def test_common_benchmarks_keep_the_first_order() -> None:
+    assert common_benchmarks(scores(c=1, b=1, a=1), scores(a=1, c=1)) == ["c", "a"]
+    assert common_benchmarks() == []
