@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ from interlace.errors import InputError
 from interlace.plan import read_plan
 from interlace.report.summary import left_out
 from interlace.report.terminal import layer_map_text, summary_table
+from interlace.report.write import read_evaluations, read_json
 
 
 @click.group()
@@ -22,24 +22,12 @@ def main() -> None:
 @main.command()
 def show() -> None:
     """Print the plan and the summary of the workspace's last run."""
-    console = Console(highlight=False)
     try:
-        console.print(layer_map_text(read_plan(Path("artifacts/plan.json"))))
-        summary = _read(Path("metrics/summary.json"))
-        evaluations = {
-            model: _read(Path(f"artifacts/evaluation/{model}.json"))
-            for model in ("dense", "pruned", "tuned")
-        }
+        layers = layer_map_text(read_plan(Path("artifacts/plan.json")))
+        missing = left_out(read_evaluations(Path("artifacts/evaluation")))
+        summary = summary_table(read_json(Path("metrics/summary.json")), missing)
     except InputError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(2) from None
-    console.print()
-    console.print(summary_table(summary, left_out(evaluations)))
-
-
-def _read(path: Path) -> dict:  # type: ignore[type-arg]
-    try:
-        value: dict = json.loads(path.read_text(encoding="utf-8"))  # type: ignore[type-arg]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro`") from None
-    return value
+    console = Console(highlight=False)
+    console.print(layers, "", summary, sep="\n")

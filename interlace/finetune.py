@@ -200,6 +200,7 @@ def _arguments(params: Finetune, seed: int, scratch: Path) -> Any:
         dataloader_num_workers=params.workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
+        logging_first_step=True,
         logging_steps=params.log_steps,
         save_steps=params.save_steps,
         save_total_limit=2,

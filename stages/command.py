@@ -132,5 +132,9 @@ def scratch_folder(stage: str, params: Section, inputs: Sequence[Path]) -> Path:
             if path.is_file() and "__pycache__" not in path.parts:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
-    root = Path(os.environ.get("DVC_ROOT", "."))
-    return root / ".scratch" / stage / digest.hexdigest()[:16]
+    return scratch_root() / stage / digest.hexdigest()[:16]
+
+
+def scratch_root() -> Path:
+    """The folder for unfinished work; shared by all experiments of a repository."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"

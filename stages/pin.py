@@ -11,7 +11,7 @@ from interlace.params import PinParams
 from interlace.plan import layers_to_drop
 from interlace.samples import check_source
 from interlace.sources import parquet_files, pin_data, pin_model
-from stages.command import command, scratch_folder
+from stages.command import command, scratch_root
 
 
 @command(PinParams)
@@ -19,20 +19,22 @@ def main(params: PinParams) -> None:
     """Check the parameters, the model and the data, and pin what they are."""
     methods.named(params.method)
     model, data, heldout = params.model, params.data, params.evaluate.heldout
-    hashes = scratch_folder("pin", params, []).parent / "hashes.json"
-    pinned = {
-        "pinned_model": pin_model(
-            model.id, model.revision, hashes=hashes, trust_remote_code=model.trust_remote_code
-        ),
-        "pinned_data": pin_data(data.id, data.revision, field="data.id", hashes=hashes),
-        "pinned_heldout": heldout
-        and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes),
-    }
-    drops = layers_to_drop(params.ratio, pinned["pinned_model"]["n_layers"])
-    check_source(parquet_files(pinned["pinned_data"]))
+    hashes = scratch_root() / "pin" / "hashes.json"
+    pinned_model = pin_model(
+        model.id, model.revision, hashes=hashes, trust_remote_code=model.trust_remote_code
+    )
+    pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
+    check_source(parquet_files(pinned_data))
     validate(params.evaluate)
-    write_json(Path("artifacts/sources.json"), pinned)
-    layers = pinned["pinned_model"]["n_layers"]
+    pinned_heldout = heldout and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes)
+    layers = pinned_model["n_layers"]
+    drops = layers_to_drop(params.ratio, layers)
+    sources = {
+        "pinned_model": pinned_model,
+        "pinned_data": pinned_data,
+        "pinned_heldout": pinned_heldout,
+    }
+    write_json(Path("artifacts/sources.json"), sources)
     click.echo(f"pin: {model.id}: {drops} of {layers} layers are to go, by {params.method}")
 
 

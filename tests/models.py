@@ -20,7 +20,7 @@ SIZES = {
     "vision_intermediate": 32,
     "vision_heads": 2,
 }
-WORDS = ["What", "number", "is", "written", "in", "this", "image", "and", "the", "other", "one", "?", "left", "right", "red", "green"]
+WORDS = "What number is written in this image and the other one ? left right red".split()  # noqa: SIM905
 
 
 def picture(seed: int, side: int = 64) -> bytes:

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from report_cases import evaluations, plan, small_plan
+
+from interlace.errors import InputError
+from interlace.report import figures
+from interlace.report.drawings import illustration
+from interlace.report.scale import nines
+from interlace.scores import SCHEMA
+
+
+def score_table(**changes: object) -> pa.Table:
+    rows = [
+        {"criterion": criterion, "first": first, "span": span, "value": value,
+         "standard_error": 0.05 * (1 - value), "n": 50} | changes
+        for (criterion, first, span), value in illustration().values.items()
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+@pytest.fixture
+def curve(tmp_path: Path) -> Path:
+    lines = ["step,loss,learning_rate,grad_norm", "1,2.5,1e-6,", "2,2.0,1e-5,1.5", "3,,5e-6,1.1"]
+    (tmp_path / "curve.csv").write_text("\n".join(lines))
+    return tmp_path / "curve.csv"
+
+
+DRAW: dict[str, Callable[[Path, Path], None]] = {
+    "profile": lambda path, _: figures.profile_figure(score_table(), path),
+    "map": lambda path, _: figures.layer_map_figure(plan(), path),
+    "map of a run": lambda path, _: figures.layer_map_figure(plan("consecutive"), path),
+    "map of chance": lambda path, _: figures.layer_map_figure(plan("random"), path),
+    "map of nine": lambda path, _: figures.layer_map_figure(small_plan(), path),
+    "retention": lambda path, _: figures.retention_figure(evaluations(), path),
+    "loss": lambda path, curve: figures.loss_figure(curve, path),
+    "pipeline": lambda path, _: figures.pipeline_figure(path),
+}
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+@pytest.mark.parametrize("name", list(DRAW))
+def test_the_same_figure_is_the_same_bytes(
+    name: str, kind: str, tmp_path: Path, curve: Path
+) -> None:
+    for copy in ("one", "two"):
+        DRAW[name](tmp_path / f"{copy}.{kind}", curve)
+    one, two = ((tmp_path / f"{copy}.{kind}").read_bytes() for copy in ("one", "two"))
+    assert one == two
+    assert len(one) > 4000
+    assert b"matplotlib.org" not in one.lower() and b"<dc:date>" not in one
+    if kind == "png":
+        pixels = np.asarray(Image.open(tmp_path / "one.png").convert("L"))
+        assert pixels.std() > 10  # something is drawn
+        assert Image.open(tmp_path / "one.png").info.keys() <= {"dpi"}
+
+
+def test_a_score_file_is_drawn_like_its_table(tmp_path: Path) -> None:
+    pq.write_table(score_table(), tmp_path / "scores.parquet")
+    figures.profile_figure(tmp_path / "scores.parquet", tmp_path / "file.png")
+    figures.profile_figure(score_table(), tmp_path / "table.png")
+    assert (tmp_path / "file.png").read_bytes() == (tmp_path / "table.png").read_bytes()
+
+
+def test_missing_standard_errors_are_drawn_as_none(tmp_path: Path) -> None:
+    figures.profile_figure(score_table(standard_error=None), tmp_path / "profile.png")
+    assert (tmp_path / "profile.png").exists()
+
+
+def test_pipeline_draws_a_given_plan(tmp_path: Path) -> None:
+    figures.pipeline_figure(tmp_path / "a.svg")
+    figures.pipeline_figure(tmp_path / "b.svg", illustration(), plan("consecutive", 0.5))
+    assert (tmp_path / "a.svg").read_bytes() != (tmp_path / "b.svg").read_bytes()
+
+
+def test_the_illustrated_plan_is_all_triplets() -> None:
+    assert {group.kind for group in plan().groups} == {"triplet"}
+    assert len(plan().keep) == 18
+
+
+def test_nothing_is_left_behind_by_a_figure_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="criterion"):
+        figures.profile_figure(score_table(criterion="cosine/math"), tmp_path / "profile.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
+    with pytest.raises(InputError, match=r"png, svg, pdf"):
+        figures.pipeline_figure(tmp_path / "figure.gif")
+    curve.write_text("step,loss\n1,2\n")
+    with pytest.raises(InputError, match="learning_rate"):
+        figures.loss_figure(curve, tmp_path / "loss.png")
+    results = evaluations()
+    results["tuned"]["scores"] = {}
+    with pytest.raises(InputError, match="no benchmark"):
+        figures.retention_figure(results, tmp_path / "retention.png")
+
+
+def test_nines_count_the_nines_and_end() -> None:
+    values = nines(np.array([0.0, 0.9, 0.99, 1.0, 1.0000001]))
+    assert values == pytest.approx([0, 1, 2, 6, 6])
