@@ -6,12 +6,14 @@ from interlace.chat import open_processor
 from interlace.hidden_states import collect, provenance_of
 from interlace.params import CollectParams
 from interlace.sources import model_folder, open_model
-from stages.command import command, pinned, scratch_folder
+from stages.command import command, is_first_process, pinned, scratch_folder
 
 
 @command(CollectParams)
 def main(params: CollectParams) -> None:
     """Run the dense model once over the calibration set and write what it did to Parquet."""
+    if not is_first_process():
+        return  # one process measures, however many are launched
     model = pinned("model")
     folder, trust = model_folder(model), model["trust_remote_code"]
     calibration = Path("data/calibration")

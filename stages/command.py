@@ -138,3 +138,8 @@ def scratch_folder(stage: str, params: Section, inputs: Sequence[Path]) -> Path:
 def scratch_root() -> Path:
     """The folder for unfinished work; shared by all experiments of a repository."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the stage's outputs; false for all but one under torchrun."""
+    return os.environ.get("RANK", "0") == "0"

@@ -8,7 +8,7 @@ from interlace.evaluation import evaluate, overall_score
 from interlace.outputs import write_json
 from interlace.params import EvaluateParams
 from interlace.sources import model_folder
-from stages.command import command, pinned
+from stages.command import command, is_first_process, pinned
 
 
 @command(EvaluateParams)
@@ -23,6 +23,8 @@ def main(params: EvaluateParams, name: str) -> None:
         model_name=name,
         trust_remote_code=model["trust_remote_code"],
     )
+    if not is_first_process():
+        return
     write_json(Path(f"artifacts/evaluation/{name}.json"), result)
     score = overall_score(result["scores"])
     click.echo(f"evaluate: {name}: " + ("no score" if score is None else f"{score:.1f} of 100"))

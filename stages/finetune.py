@@ -6,7 +6,7 @@ from interlace.finetune import finetune
 from interlace.outputs import remove
 from interlace.params import FinetuneParams
 from interlace.plan import read_plan
-from stages.command import command, pinned, scratch_folder
+from stages.command import command, is_first_process, pinned, scratch_folder
 
 
 @command(FinetuneParams)
@@ -25,7 +25,8 @@ def main(params: FinetuneParams) -> None:
         scratch=scratch,
         trust_remote_code=pinned("model")["trust_remote_code"],
     )
-    remove(scratch)
+    if is_first_process():
+        remove(scratch)
 
 
 if __name__ == "__main__":

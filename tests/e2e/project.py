@@ -1,0 +1,91 @@
+"""A repository with the pipeline, a tiny untrained model and a few rows, to drive dvc on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import models
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("stages", "interlace", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
+SMALL = {
+    "model": {"id": "source/model"},
+    "data": {"id": "source/train.parquet"},
+    "finetune": {"max_steps": 2, "batch_size": 4, "zero_stage": 0, "log_steps": 1},
+    "evaluate": {"heldout": "source/test.parquet", "max_new_tokens": 2},
+    "ttft": {"requests": 1, "repeats": 2, "warmup": 0},
+}
+
+
+@dataclass
+class Project:
+    """A repository to type commands in."""
+
+    folder: Path
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a command as a user would, with the environment's programs; returns its output."""
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=os.environ | {"PATH": programs, "DVC_NO_ANALYTICS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+            )
+        return done.stdout
+
+    def ran(self, output: str) -> list[str]:
+        """The stages that a dvc command really ran."""
+        words = "Running stage '"
+        return [
+            line.split("'")[1].split(":")[-1]
+            for line in output.splitlines()
+            if line.startswith(words)
+        ]
+
+
+def start_project(folder: Path) -> Project:
+    """Lay out the repository, commit it, run the pipeline once and commit what it wrote."""
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        ignore = shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=ignore)
+        else:
+            shutil.copyfile(source, target)
+    (folder / "source").mkdir()
+    models.tiny_qwen3_vl(folder / "source/model", layers=8)
+    rows = [models.row(i, images=i % 2, source=f"source_{i % 2}") for i in range(40)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "source/train.parquet")
+    pq.write_table(pa.Table.from_pylist(rows[:4]), folder / "source/test.parquet")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    for section, values in SMALL.items():
+        params[section] |= values
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    made = Project(folder)
+    made.run("git", "init", "--quiet")
+    made.run("git", "config", "user.name", "Test")
+    made.run("git", "config", "user.email", "test@example.org")
+    made.run("dvc", "init", "--quiet")
+    made.run("dvc", "config", "core.analytics", "false")
+    made.run("git", "add", ".")
+    made.run("git", "commit", "--quiet", "--message", "Start")
+    made.run("dvc", "repro")
+    made.run("git", "add", ".")
+    made.run("git", "commit", "--quiet", "--message", "Run")
+    return made

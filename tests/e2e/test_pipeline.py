@@ -1,0 +1,109 @@
+"""The pipeline as a user meets it: through dvc. The tests run in order, on one repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from e2e.project import Project
+
+pytestmark = pytest.mark.e2e
+
+AFTER_SCORE = [
+    "select",
+    "export",
+    "finetune",
+    "evaluate@pruned",
+    "evaluate@tuned",
+    "ttft",
+    "report",
+]
+
+
+def digests(project: Project, *places: str) -> dict[str, str]:
+    return {
+        path.relative_to(project.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for place in places
+        for path in sorted((project.folder / place).rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_repro_writes_every_metric_the_contract_names(project: Project) -> None:
+    summary = json.loads((project.folder / "metrics/summary.json").read_text())
+    promised = {
+        *("score_dense", "score_pruned", "score_tuned"),
+        *("ttft_speedup", "ttft_ideal", "layers_before", "layers_after"),
+        *("parameters_before", "parameters_after"),
+    }
+    assert promised <= summary.keys()
+    assert all(isinstance(value, int | float) for value in summary.values())
+    assert (summary["layers_before"], summary["layers_after"]) == (8, 6)
+
+
+def test_nothing_is_left_unfinished(project: Project) -> None:
+    leftovers = [*(project.folder / ".scratch").glob("*/*/*"), *project.folder.rglob("*.partial")]
+    assert leftovers == []
+
+
+def test_outputs_name_no_place_on_this_machine(project: Project) -> None:
+    for place in ("artifacts", "metrics", "data", "dvc.lock"):
+        files = [project.folder / place, *(project.folder / place).rglob("*")]
+        for path in (file for file in files if file.is_file()):
+            assert str(project.folder).encode() not in path.read_bytes(), path
+
+
+def test_a_second_repro_runs_only_pin(project: Project) -> None:
+    assert project.ran(project.run("dvc", "repro")) == ["pin"]
+
+
+def test_forced_stages_write_the_same_bytes_up_to_export(project: Project) -> None:
+    places = ("data/train", "data/calibration", "artifacts/hidden_states", "artifacts/pruned")
+    files = ("artifacts/scores.parquet", "artifacts/plan.json", "artifacts/sources.json")
+    before = digests(project, *places), [(project.folder / f).read_bytes() for f in files]
+    output = project.run("dvc", "repro", "--force", "--no-run-cache", "export")
+    assert project.ran(output)[-1] == "export"
+    assert (digests(project, *places), [(project.folder / f).read_bytes() for f in files]) == before
+
+
+def test_another_ratio_reruns_select_and_what_follows(project: Project) -> None:
+    output = project.run("dvc", "exp", "run", "--name", "deeper", "-S", "ratio=0.4")
+    assert sorted(project.ran(output)) == sorted(["pin", *AFTER_SCORE])
+    assert (
+        json.loads((project.folder / "artifacts/plan.json").read_text())["shortfall"]["wanted"] == 3
+    )
+    assert "layers_after" in project.run("dvc", "metrics", "diff")
+
+
+def test_going_back_restores_from_cache(project: Project) -> None:
+    output = project.run("dvc", "exp", "run", "--name", "back", "-S", "ratio=0.25")
+    assert project.ran(output) == ["pin"]
+    assert (
+        json.loads((project.folder / "artifacts/plan.json").read_text())["shortfall"]["wanted"] == 2
+    )
+
+
+def test_a_queue_of_methods_runs(project: Project) -> None:
+    project.run(
+        "dvc", "exp", "run", "--queue", "-S", "method=consecutive,random", "-S", "ratio=0.4"
+    )
+    project.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
+    shown = json.loads(project.run("dvc", "exp", "show", "--json"))
+    experiments = [
+        experiment["revs"][0]["data"]
+        for revision in shown
+        for experiment in revision["experiments"] or ()
+    ]
+    methods = {
+        data["params"]["params.yaml"]["data"]["method"]: data["metrics"]["metrics/summary.json"]
+        for data in experiments
+    }
+    assert {"consecutive", "random"} <= methods.keys()
+    assert all("layers_after" in str(metrics) for metrics in methods.values())
+
+
+def test_a_mistake_in_params_ends_in_one_line(project: Project) -> None:
+    output = project.run("dvc", "exp", "run", "-S", "method=interlase", check=False)
+    assert "error: method = 'interlase': no such method; did you mean interlace?" in output
+    assert "Traceback" not in output
