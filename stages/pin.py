@@ -19,23 +19,20 @@ def main(params: PinParams) -> None:
     """Check the parameters, the model and the data, and pin what they are."""
     methods.named(params.method)
     model, data, heldout = params.model, params.data, params.evaluate.heldout
-    hashes = scratch_root() / "pin" / "hashes.json"
-    pinned_model = pin_model(
-        model.id, model.revision, hashes=hashes, trust_remote_code=model.trust_remote_code
-    )
+    hashes, trust = scratch_root() / "pin" / "hashes.json", model.trust_remote_code
+    pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
+    drops = layers_to_drop(params.ratio, pinned_model["n_layers"])
     check_source(parquet_files(pinned_data))
     validate(params.evaluate)
-    pinned_heldout = heldout and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes)
-    layers = pinned_model["n_layers"]
-    drops = layers_to_drop(params.ratio, layers)
     sources = {
         "pinned_model": pinned_model,
         "pinned_data": pinned_data,
-        "pinned_heldout": pinned_heldout,
+        "pinned_heldout": heldout
+        and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes),
     }
     write_json(Path("artifacts/sources.json"), sources)
-    click.echo(f"pin: {model.id}: {drops} of {layers} layers are to go, by {params.method}")
+    click.echo(f"pin: {model.id}: {drops} of {pinned_model['n_layers']} layers are to go")
 
 
 if __name__ == "__main__":
