@@ -179,14 +179,15 @@ def _dtype(params: Finetune) -> torch.dtype:
 def _arguments(params: Finetune, seed: int, scratch: Path) -> Any:
     from transformers import TrainingArguments
 
+    micro, accumulation = split_batch(params, int(os.environ.get("WORLD_SIZE", "1")))
     if params.zero_stage:
         _prepare_deepspeed()
     return TrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=params.epochs,
         max_steps=params.max_steps,
-        per_device_train_batch_size=params.batch_size,
-        gradient_accumulation_steps=params.accumulation,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
         learning_rate=params.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=params.warmup_ratio,  # below 1: a share of all steps
@@ -207,6 +208,22 @@ def _arguments(params: Finetune, seed: int, scratch: Path) -> Any:
         seed=seed,
         report_to="none",
     )
+
+
+def split_batch(params: Finetune, processes: int) -> tuple[int, int]:
+    """Rows per forward pass and passes per update, so that an update sees `batch_size` rows.
+
+    Raises:
+        InputError: the batch does not divide evenly.
+    """
+    share, rest = divmod(params.batch_size, processes)
+    micro = min(params.micro_batch_size, max(share, 1))
+    if rest or share % micro:
+        raise InputError(
+            f"finetune.batch_size = {params.batch_size} does not divide into {processes} processes"
+            f" of {params.micro_batch_size} rows a pass; change batch_size or micro_batch_size"
+        )
+    return micro, share // micro
 
 
 def _zero(stage: int) -> dict[str, Any]:

@@ -104,8 +104,10 @@ class Finetune(Section):
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
-    batch_size: int = Field(16, ge=1, description="rows per process and forward pass, rows")
-    accumulation: int = Field(2, ge=1, description="forward passes per update")
+    batch_size: int = Field(32, ge=1, description="rows per update, over all processes, rows")
+    micro_batch_size: int = Field(
+        16, ge=1, description="rows per forward pass of one process; the rest is accumulated, rows"
+    )
     max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
     min_pixels: int | None = Field(
         784, ge=1, description="smallest image, pixels; none: processor's"

@@ -19,7 +19,13 @@ COPIED = ("stages", "interlace", "dvc.yaml", "params.yaml", ".dvcignore", ".giti
 SMALL = {
     "model": {"id": "source/model"},
     "data": {"id": "source/train.parquet"},
-    "finetune": {"max_steps": 2, "batch_size": 4, "zero_stage": 0, "log_steps": 1},
+    "finetune": {
+        "max_steps": 2,
+        "batch_size": 4,
+        "micro_batch_size": 4,
+        "zero_stage": 0,
+        "log_steps": 1,
+    },
     "evaluate": {"heldout": "source/test.parquet", "max_new_tokens": 2},
     "ttft": {"requests": 1, "repeats": 2, "warmup": 0},
 }

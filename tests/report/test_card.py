@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from report_cases import TTFT, evaluations, small_plan
+from report.report_cases import TTFT, evaluations, small_plan
 
 from interlace.plan import Plan
 from interlace.report.card import model_card

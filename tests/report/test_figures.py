@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from report_cases import evaluations, plan, small_plan
+from report.report_cases import evaluations, plan, small_plan
 
 from interlace.errors import InputError
 from interlace.report import figures

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_cases import TTFT, evaluations, plan, small_plan
+from report.report_cases import TTFT, evaluations, plan, small_plan
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError

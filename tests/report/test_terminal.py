@@ -4,7 +4,7 @@ import io
 import re
 
 import pytest
-from report_cases import TTFT, evaluations, plan, small_plan
+from report.report_cases import TTFT, evaluations, plan, small_plan
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
