@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
     "WANDB_MODE": "disabled",
 }
 
@@ -62,8 +64,7 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
 
         @functools.wraps(function)
         def run(params_file: Path | None, **options: Any) -> None:
-            os.environ.update(QUIET)
-            warnings.filterwarnings("ignore", category=FutureWarning)
+            _be_quiet()
             try:
                 function(_read(model, params_file), **options)
             except InputError as error:
@@ -85,6 +86,13 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         return made
 
     return decorate
+
+
+def _be_quiet() -> None:
+    """Keep libraries from phoning home, and from talking about themselves."""
+    os.environ.update(QUIET)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def _read(model: type[Section], file: Path | None) -> Any:
