@@ -10,7 +10,8 @@ from rich.console import Console
 from interlace.errors import InputError
 from interlace.plan import read_plan
 from interlace.report.summary import left_out
-from interlace.report.terminal import layer_map_text, summary_table
+from interlace.report.table import summary_table
+from interlace.report.terminal import layer_map_text
 from interlace.report.write import read_evaluations, read_json
 
 

@@ -8,8 +8,7 @@ from rich.console import Console
 
 from interlace.outputs import whole
 from interlace.params import ScoreParams
-from interlace.report.figures import profile_figure
-from interlace.report.terminal import profile_text
+from interlace.report.profile import profile_figure, profile_text
 from interlace.scores import read_scores, score
 from stages.command import command
 

@@ -1,78 +1,22 @@
-"""Figures of what was measured: the profile over depth, scores per benchmark, the loss curve."""
+"""Figures of what training and evaluation measured: the loss curve, scores per benchmark."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from interlace.errors import InputError
 from interlace.evaluation.result import Evaluation
 from interlace.evaluation.retention import relative_performance
-from interlace.report.drawings import layer_map_figure, pipeline_figure
 from interlace.report.palette import HAIRLINE, INK, MODEL_COLOURS, MUTED, SPAN_COLOURS
-from interlace.report.scale import nines
-from interlace.report.style import drawn, scale_in_nines
-from interlace.scores import NATIVE
+from interlace.report.style import drawn
 
-__all__ = [
-    "layer_map_figure",
-    "loss_figure",
-    "pipeline_figure",
-    "profile_figure",
-    "retention_figure",
-]
-
-SPAN_LABELS = {1: "$S_1$ layer", 2: "$S_2$ pair", 3: "$S_3$ triplet"}
-NORMAL_95 = 1.96  # standard errors each side of a 95% interval
 SMOOTH_SHARE = 0.05  # window of the smoothed loss, share of its points
-
-
-def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
-    """Draw `S_1`, `S_2` and `S_3` over depth, with 95% bands of the mean.
-
-    Args:
-        scores: the score table, or its Parquet file; criterion `cosine` is drawn.
-        path: where to write, .png, .svg or .pdf.
-
-    Raises:
-        InputError: the table holds no `cosine`.
-    """
-    table = scores if isinstance(scores, pa.Table) else pq.read_table(scores)
-    rows = [row for row in table.to_pylist() if row["criterion"] == NATIVE]
-    if not rows:
-        raise InputError(f"scores hold no criterion {NATIVE!r}; run `collect` and `score` again")
-    with drawn(path, 8.0, 4.2) as figure:
-        axes = figure.add_subplot()
-        for span, label in SPAN_LABELS.items():
-            chosen = sorted((r for r in rows if r["span"] == span), key=lambda r: int(r["first"]))
-            if chosen:
-                _profile_line(axes, chosen, SPAN_COLOURS[span], label)
-        shown = [row["value"] for row in rows if row["span"] in SPAN_LABELS]
-        scale_in_nines(axes, min(shown), max(shown))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
-        axes.set_xlabel("first layer of the span (0-based)")
-        axes.set_ylabel("cosine of input and output")
-        axes.set_title("How little each span of layers changes its input")
-        axes.legend(loc="lower right", ncols=3, handlelength=1.4)
-
-
-def _profile_line(axes: Axes, rows: list[dict[str, Any]], colour: str, label: str) -> None:
-    first = [row["first"] for row in rows]
-    value = np.array([row["value"] for row in rows], dtype=np.float64)  # [spans]
-    error = NORMAL_95 * np.array([row.get("standard_error") or 0.0 for row in rows])
-    axes.fill_between(
-        first, nines(value - error), nines(value + error), color=colour, alpha=0.18, linewidth=0
-    )
-    axes.plot(first, nines(value), color=colour, marker="o", markersize=3.6, label=label)
 
 
 def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:

@@ -16,7 +16,7 @@ from interlace.plan import read_plan
 from interlace.report.card import model_card
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.summary import MODELS, Metrics, count_parameters, left_out, summarise
-from interlace.report.terminal import summary_table
+from interlace.report.table import summary_table
 
 
 def read_json(path: Path) -> Any:

@@ -12,7 +12,8 @@ from report.report_cases import evaluations, plan, small_plan
 
 from interlace.errors import InputError
 from interlace.report import figures
-from interlace.report.drawings import illustration
+from interlace.report.drawings import illustration, layer_map_figure, pipeline_figure
+from interlace.report.profile import profile_figure
 from interlace.report.scale import nines
 from interlace.scores import SCHEMA
 
@@ -34,14 +35,14 @@ def curve(tmp_path: Path) -> Path:
 
 
 DRAW: dict[str, Callable[[Path, Path], None]] = {
-    "profile": lambda path, _: figures.profile_figure(score_table(), path),
-    "map": lambda path, _: figures.layer_map_figure(plan(), path),
-    "map of a run": lambda path, _: figures.layer_map_figure(plan("consecutive"), path),
-    "map of chance": lambda path, _: figures.layer_map_figure(plan("random"), path),
-    "map of nine": lambda path, _: figures.layer_map_figure(small_plan(), path),
+    "profile": lambda path, _: profile_figure(score_table(), path),
+    "map": lambda path, _: layer_map_figure(plan(), path),
+    "map of a run": lambda path, _: layer_map_figure(plan("consecutive"), path),
+    "map of chance": lambda path, _: layer_map_figure(plan("random"), path),
+    "map of nine": lambda path, _: layer_map_figure(small_plan(), path),
     "retention": lambda path, _: figures.retention_figure(evaluations(), path),
     "loss": lambda path, curve: figures.loss_figure(curve, path),
-    "pipeline": lambda path, _: figures.pipeline_figure(path),
+    "pipeline": lambda path, _: pipeline_figure(path),
 }
 
 
@@ -64,19 +65,19 @@ def test_the_same_figure_is_the_same_bytes(
 
 def test_a_score_file_is_drawn_like_its_table(tmp_path: Path) -> None:
     pq.write_table(score_table(), tmp_path / "scores.parquet")
-    figures.profile_figure(tmp_path / "scores.parquet", tmp_path / "file.png")
-    figures.profile_figure(score_table(), tmp_path / "table.png")
+    profile_figure(tmp_path / "scores.parquet", tmp_path / "file.png")
+    profile_figure(score_table(), tmp_path / "table.png")
     assert (tmp_path / "file.png").read_bytes() == (tmp_path / "table.png").read_bytes()
 
 
 def test_missing_standard_errors_are_drawn_as_none(tmp_path: Path) -> None:
-    figures.profile_figure(score_table(standard_error=None), tmp_path / "profile.png")
+    profile_figure(score_table(standard_error=None), tmp_path / "profile.png")
     assert (tmp_path / "profile.png").exists()
 
 
 def test_pipeline_draws_a_given_plan(tmp_path: Path) -> None:
-    figures.pipeline_figure(tmp_path / "a.svg")
-    figures.pipeline_figure(tmp_path / "b.svg", illustration(), plan("consecutive", 0.5))
+    pipeline_figure(tmp_path / "a.svg")
+    pipeline_figure(tmp_path / "b.svg", illustration(), plan("consecutive", 0.5))
     assert (tmp_path / "a.svg").read_bytes() != (tmp_path / "b.svg").read_bytes()
 
 
@@ -87,13 +88,13 @@ def test_the_illustrated_plan_is_all_triplets() -> None:
 
 def test_nothing_is_left_behind_by_a_figure_that_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="criterion"):
-        figures.profile_figure(score_table(criterion="cosine/math"), tmp_path / "profile.png")
+        profile_figure(score_table(criterion="cosine/math"), tmp_path / "profile.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
     with pytest.raises(InputError, match=r"png, svg, pdf"):
-        figures.pipeline_figure(tmp_path / "figure.gif")
+        pipeline_figure(tmp_path / "figure.gif")
     curve.write_text("step,loss\n1,2\n")
     with pytest.raises(InputError, match="learning_rate"):
         figures.loss_figure(curve, tmp_path / "loss.png")

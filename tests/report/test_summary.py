@@ -96,7 +96,7 @@ def test_reporting_needs_no_torch() -> None:
     import sys
 
     code = (
-        "import sys; from interlace.report import card, figures, summary, terminal;"
+        "import sys; from interlace.report import card, figures, profile, table, terminal;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

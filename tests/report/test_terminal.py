@@ -9,14 +9,11 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from interlace.report.drawings import illustration
+from interlace.report.profile import profile_text
 from interlace.report.roles import Role, layer_roles, roles_present
 from interlace.report.summary import left_out, summarise
-from interlace.report.terminal import (
-    layer_map_text,
-    profile_text,
-    shortfall_note,
-    summary_table,
-)
+from interlace.report.table import summary_table
+from interlace.report.terminal import layer_map_text, shortfall_note
 
 
 def shown(renderable: RenderableType, width: int = 80) -> list[str]:

@@ -1,0 +1,103 @@
+"""The numbers of a run as a table for the terminal; fits 80 columns. The caller prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from interlace.report.roles import Role
+from interlace.report.summary import Metrics, benchmarks_of
+
+MISSING = "\u2013"
+
+
+def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -> RenderableType:
+    """Scores and retention per benchmark, then layers, parameters and time to first token.
+
+    Args:
+        summary: what `summarise` returned, or `metrics/summary.json` as read.
+        left_out: benchmarks without a result, and why.
+    """
+    parts: list[RenderableType] = [_scores_table(summary), _facts(summary)]
+    if left_out:
+        parts.append(Text("left out of the means:", style="yellow"))
+        parts += [Text(f"  {name}: {why}", style="dim") for name, why in left_out.items()]
+    return Group(*parts)
+
+
+def _scores_table(summary: Metrics) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, show_footer=True, pad_edge=False)
+    table.add_column("benchmark", footer="mean", overflow="fold")
+    headings = (
+        ("dense", "score_dense", Role.ANCHOR.colour),
+        ("pruned", "score_pruned", Role.DROP.colour),
+        ("tuned", "score_tuned", Role.TUNE.colour),
+        ("pruned\nof dense", "retention_pruned", Role.DROP.colour),
+        ("tuned\nof dense", "retention_tuned", Role.TUNE.colour),
+    )
+    keys = ("dense", "pruned", "tuned", "retention_pruned", "retention_tuned")
+    for (heading, mean, colour), key in zip(headings, keys, strict=True):
+        footer = _number(summary.get(mean), percent=key.startswith("retention"))
+        table.add_column(
+            heading, footer=footer, justify="right", no_wrap=True, header_style=f"bold {colour}"
+        )
+    for name in benchmarks_of(summary):
+        cells = [
+            _number(summary.get(f"{key}/{name}"), percent=key.startswith("retention"))
+            for key in keys
+        ]
+        table.add_row(name, *cells)
+    return table
+
+
+def _number(value: float | None, *, percent: bool = False) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.1f}%" if percent else f"{value:.1f}"
+
+
+def _facts(summary: Metrics) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in _fact_lines(summary):
+        table.add_row(name, text)
+    return table
+
+
+def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
+    before, after = summary["parameters_before"], summary["parameters_after"]
+    lines = [
+        (
+            "layers",
+            f"{summary['layers_before']} → {summary['layers_after']}"
+            f"   ({summary['layers_tuned']} tuned)",
+        ),
+        ("parameters", f"{_size(before)} → {_size(after)}   ({100 * (after / before - 1):+.1f}%)"),
+    ]
+    if "ttft_speedup" in summary:
+        low, high = summary["ttft_speedup_low"], summary["ttft_speedup_high"]
+        lines.append(
+            (
+                "first token",
+                f"{summary['ttft_speedup']:.2f}x as fast [{low:.2f}, {high:.2f}],"
+                f" ideal {summary['ttft_ideal']:.2f}x"
+                f"   ({summary['ttft_dense_ms']:.1f} → {summary['ttft_tuned_ms']:.1f} ms)",
+            )
+        )
+    if "prefill_speedup" in summary:
+        ideal = summary.get("prefill_ideal")
+        text = f"{summary['prefill_speedup']:.2f}x as fast"
+        lines.append(("prefill", text + (f", ideal {ideal:.2f}x" if ideal else "")))
+    return lines
+
+
+def _size(parameters: float) -> str:
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if parameters >= scale:
+            return f"{parameters / scale:.2f}{unit}"
+    return str(int(parameters))
