@@ -26,6 +26,7 @@ from tqdm import tqdm
 from interlace.chat import Inputs, Row, collate, encode_prompt, open_processor
 from interlace.errors import InputError
 from interlace.params import Ttft
+from interlace.sources import open_model
 
 Spans = dict[str, list[list[Any]]]  # [start, end] readings of each run of a part
 BOOTSTRAPS = 2000  # resamples behind an interval
@@ -195,15 +196,6 @@ def ratio_interval(
     return float(np.median(ratios)), float(low), float(high)
 
 
-def _loaded(folder: Path | str, dtype: torch.dtype, device: str, trust: bool) -> nn.Module:
-    from transformers import AutoModelForImageTextToText
-
-    model = AutoModelForImageTextToText.from_pretrained(
-        str(folder), dtype=dtype, trust_remote_code=trust
-    )
-    return model.eval().to(device)  # type: ignore[no-any-return]
-
-
 def _requests(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> list[Inputs]:
     """Draw the rows to send, and make their inputs; batches of one."""
     if not rows:
@@ -218,7 +210,7 @@ def _requests(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> l
     return requests
 
 
-def _on(inputs: Inputs, device: str, dtype: torch.dtype) -> Inputs:
+def _on(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
     return {
         name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
         for name, value in inputs.items()
@@ -329,15 +321,13 @@ def measure(
     Raises:
         InputError: there are no rows.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    auto = "bfloat16" if device == "cuda" else "float32"
-    dtype: torch.dtype = getattr(torch, auto if params.dtype == "auto" else params.dtype)
     processor = open_processor(dense_dir, trust_remote_code=trust_remote_code)
-    requests = [_on(inputs, device, dtype) for inputs in _requests(processor, rows, params, seed)]
     models = (
-        _loaded(dense_dir, dtype, device, trust_remote_code),
-        _loaded(tuned_dir, dtype, device, trust_remote_code),
+        open_model(dense_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
+        open_model(tuned_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
     )
+    device, dtype = models[DENSE].device, models[DENSE].dtype
+    requests = [_on(inputs, device, dtype) for inputs in _requests(processor, rows, params, seed)]
     with torch.inference_mode():
         pairs = _time_pairs(models, requests, params, seed)
         works = [(counted(models[DENSE], each), counted(models[TUNED], each)) for each in requests]
@@ -347,6 +337,6 @@ def measure(
         "pairs": sum(len(request) for request in pairs),
         "requests": len(requests),
         "tokens": float(np.median([each["input_ids"].shape[1] for each in requests])),
-        "on_gpu": int(device == "cuda"),
+        "on_gpu": int(device.type == "cuda"),
         "threads": torch.get_num_threads(),
     }

@@ -140,7 +140,7 @@ def parquet_files(pinned: Pinned) -> list[tuple[str, Any]]:
 
 
 def open_model(folder: Path | str, *, dtype: str = "auto", trust_remote_code: bool = False) -> Any:
-    """Open a checkpoint for inference on the best device there is.
+    """Open a checkpoint for inference, on this process's GPU or, where there is none, the CPU.
 
     Args:
         folder: a stock Hugging Face checkpoint.
@@ -150,11 +150,12 @@ def open_model(folder: Path | str, *, dtype: str = "auto", trust_remote_code: bo
     import torch
     from transformers import AutoModelForImageTextToText
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = {"cuda": "bfloat16", "cpu": "float32"}[device] if dtype == "auto" else dtype
+    on_gpu = torch.cuda.is_available()
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu"
+    auto = "bfloat16" if on_gpu else "float32"
     model = AutoModelForImageTextToText.from_pretrained(
         str(folder),
-        dtype=getattr(torch, name),
+        dtype=getattr(torch, auto if dtype == "auto" else dtype),
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
     )

@@ -6,7 +6,6 @@ prompts in a batch, T the tokens of the longest.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from interlace.chat import PER_TOKEN, Inputs, collate, encode_messages, open_processor, opened
 from interlace.errors import InputError
+from interlace.sources import open_model
 
 WINDOW_BATCHES = 32  # prompts are sorted by length within so many batches
 WINDOW_BYTES = 2**30  # ... or fewer, if their encoded images fill this much memory
@@ -149,20 +149,11 @@ def open_adapter(
         max_pixels: cap on an image's size; none: the processor's own.
         trust_remote_code: let the checkpoint's own Python code run.
     """
-    from transformers import AutoModelForImageTextToText
-
-    device = "cpu"
-    if torch.cuda.is_available():
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+    model = open_model(model_dir, dtype=dtype, trust_remote_code=trust_remote_code)
     processor = open_processor(
         model_dir, max_pixels=max_pixels, trust_remote_code=trust_remote_code
     )
-    model = AutoModelForImageTextToText.from_pretrained(
-        str(model_dir), dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-    )
-    return CheckpointAdapter(model.to(device).eval(), processor, batch_size=batch_size)
+    return CheckpointAdapter(model, processor, batch_size=batch_size)
 
 
 def _greedy(end_ids: frozenset[int], pad_id: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from heldout_schema import SCHEMA
+from evaluation.heldout_schema import SCHEMA
 from models import tiny_qwen3_vl
 
 from interlace.evaluation.isolation import isolated

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from heldout_schema import SCHEMA
+from evaluation.heldout_schema import SCHEMA
 from models import rows
 
 from interlace.errors import InputError
