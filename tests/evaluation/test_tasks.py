@@ -18,7 +18,7 @@ Write = Callable[[list[dict[str, Any]]], Path]
 
 
 def fake(answer: Callable[[dict[str, Any], int], str]) -> Any:
-    from fake_model import FakeModel
+    from evaluation.fake_model import FakeModel
 
     return FakeModel(answer)
 
