@@ -20,7 +20,7 @@ lint: environment
 	mypy
 
 unit: environment
-	python -m pytest -q -m "not e2e and not gpu" -n 2
+	python -m pytest -q -m "not e2e and not gpu" -n 2 --dist loadfile
 
 e2e: environment
 	python -m pytest -q -m e2e

@@ -101,9 +101,9 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
     text = text_config(pruned)
     covered = {*family.lists, *family.indices}
     for name, value in text.items():
-        if isinstance(value, list) and len(value) == arch.n_layers and name not in covered:
+        if isinstance(value, list) and name not in covered and _per_layer(name, value, arch):
             raise InputError(
-                f"{where}: {name} has one entry per layer, and no rule says how to prune it;"
+                f"{where}: {name} speaks of single layers, and no rule says how to prune it;"
                 f" add {name} to FAMILIES[{arch.model_type!r}]"
             )
     for name in family.lists:
@@ -121,6 +121,14 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
     if "rope_parameters" in text:
         text.pop("rope_scaling", None)
     return pruned
+
+
+def _per_layer(name: str, value: list[Any], arch: Architecture) -> bool:
+    """Whether a list has one entry per layer, or may hold indices of layers."""
+    if not value or name.endswith("_token_id"):
+        return False
+    indices = all(type(item) is int and 0 <= item < arch.n_layers for item in value)
+    return indices or len(value) == arch.n_layers
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -83,11 +84,11 @@ def finetune(
         args=arguments,
         train_dataset=rows,
         data_collator=lambda examples: chat.collate(examples, pad_token_id=pad),
+        compute_loss_func=token_mean,
+        callbacks=[stop_when_not_finite()],
     )
     trainer.train(resume_from_checkpoint=_resume_point(scratch))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    if not all(torch.isfinite(torch.tensor(entry["loss"])) for entry in history):
-        raise ContractError("the loss is not finite; lower finetune.learning_rate")
     if moved := [name for name, digest in frozen_digests(model).items() if before[name] != digest]:
         raise ContractError(f"{len(moved)} frozen parameters moved, {moved[0]} among them")
     changed = _tuned_tensors(model, plan, stored_prefix)
@@ -95,6 +96,38 @@ def finetune(
         write_curve(curve, history)
         with_tensors(pruned, changed, out)
     trainer.accelerator.wait_for_everyone()
+
+
+def token_mean(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """Cross-entropy per answer token of the whole update.
+
+    The models' own loss averages each forward pass by itself, so that it would depend on how an
+    update is split into passes and processes.
+
+    Args:
+        outputs: of the model; logits are [B, T, V].
+        labels: [B, T], -100 where there is nothing to predict.
+        num_items_in_batch: answer tokens of the update, over all passes and processes.
+    """
+    from transformers.loss.loss_utils import ForCausalLMLoss
+
+    logits = outputs.logits
+    loss: Tensor = ForCausalLMLoss(
+        logits, labels, logits.shape[-1], num_items_in_batch=num_items_in_batch
+    )
+    return loss
+
+
+def stop_when_not_finite() -> Any:
+    """A Trainer callback that ends training at the first logged loss that is not finite."""
+    from transformers import TrainerCallback
+
+    class StopWhenNotFinite(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, *args: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+            if not math.isfinite(logs.get("loss", 0.0)):
+                raise ContractError("the loss is not finite; lower finetune.learning_rate")
+
+    return StopWhenNotFinite()
 
 
 def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
@@ -203,6 +236,7 @@ def _arguments(params: Finetune, seed: int, scratch: Path) -> Any:
         remove_unused_columns=False,
         logging_first_step=True,
         logging_steps=params.log_steps,
+        logging_nan_inf_filter=False,  # else a loss that is not finite is never seen
         save_steps=params.save_steps,
         save_total_limit=2,
         seed=seed,

@@ -119,9 +119,9 @@ def _rank(seed: int, *key: object) -> bytes:
 def _drawn(files: Sequence[tuple[str, Any]], fraction: float, seed: int) -> dict[str, list[int]]:
     """Row numbers to read by file: of every source, the share of rows that rank lowest."""
     ranked: dict[str, list[tuple[bytes, str, int]]] = {}
+    counts: Counter[str] = Counter()  # over all files: else each would give the same rows
     for name, file in files:
         parquet = _opened(name, file)
-        counts: Counter[str] = Counter()
         for row, source in enumerate(parquet.read(columns=["source"])["source"].to_pylist()):
             rank = _rank(seed, "draw", source, counts[source])
             counts[source] += 1

@@ -19,6 +19,7 @@ COPIED = ("stages", "interlace", "dvc.yaml", "params.yaml", ".dvcignore", ".giti
 SMALL = {
     "model": {"id": "source/model"},
     "data": {"id": "source/train.parquet"},
+    "select": {"protect_first": 0},
     "finetune": {
         "max_steps": 2,
         "batch_size": 4,
@@ -75,7 +76,7 @@ def start_project(folder: Path) -> Project:
         else:
             shutil.copyfile(source, target)
     (folder / "source").mkdir()
-    models.tiny_qwen3_vl(folder / "source/model", layers=8)
+    models.tiny_qwen3_vl(folder / "source/model", layers=10)
     rows = [models.row(i, images=i % 2, source=f"source_{i % 2}") for i in range(40)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "source/train.parquet")
     pq.write_table(pa.Table.from_pylist(rows[:4]), folder / "source/test.parquet")

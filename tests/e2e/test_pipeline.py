@@ -39,7 +39,7 @@ def test_repro_writes_every_metric_the_contract_names(project: Project) -> None:
     }
     assert promised <= summary.keys()
     assert all(isinstance(value, int | float) for value in summary.values())
-    assert (summary["layers_before"], summary["layers_after"]) == (8, 6)
+    assert (summary["layers_before"], summary["layers_after"]) == (10, 8)
 
 
 def test_nothing_is_left_unfinished(project: Project) -> None:
@@ -68,7 +68,7 @@ def test_forced_stages_write_the_same_bytes_up_to_export(project: Project) -> No
 
 
 def test_another_ratio_reruns_select_and_what_follows(project: Project) -> None:
-    output = project.run("dvc", "exp", "run", "--name", "deeper", "-S", "ratio=0.4")
+    output = project.run("dvc", "exp", "run", "--name", "deeper", "-S", "ratio=0.3")
     assert sorted(project.ran(output)) == sorted(["pin", *AFTER_SCORE])
     assert (
         json.loads((project.folder / "artifacts/plan.json").read_text())["shortfall"]["wanted"] == 3
@@ -86,7 +86,7 @@ def test_going_back_restores_from_cache(project: Project) -> None:
 
 def test_a_queue_of_methods_runs(project: Project) -> None:
     project.run(
-        "dvc", "exp", "run", "--queue", "-S", "method=consecutive,random", "-S", "ratio=0.4"
+        "dvc", "exp", "run", "--queue", "-S", "method=consecutive,random", "-S", "ratio=0.3"
     )
     project.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
     shown = json.loads(project.run("dvc", "exp", "show", "--json"))

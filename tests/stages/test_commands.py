@@ -1,0 +1,234 @@
+"""Every stage explains itself, and a user's mistake ends in one line before any long work."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from interlace.params import Section
+
+ROOT = Path(__file__).parents[2]
+STAGES = sorted(
+    path.stem for path in (ROOT / "stages").glob("*.py") if path.stem not in ("__init__", "command")
+)
+CONFIG = {
+    "model_type": "qwen3_vl",
+    "text_config": {"num_hidden_layers": 24},
+    "vision_config": {"deepstack_visual_indexes": [0, 1, 2]},
+}
+ROW = {
+    "images": [{"bytes": b"", "path": ""}],
+    "texts": [{"user": "ask", "assistant": "answer"}],
+    "source": "made_up",
+}
+
+
+def command(stage: str) -> Any:
+    return importlib.import_module(f"stages.{stage}").main
+
+
+def leaves(model: type[Section], prefix: str = "") -> list[str]:
+    """Every parameter that a stage reads, as a user writes it."""
+    found = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        inner = isinstance(kind, type) and issubclass(kind, Section)
+        found += leaves(kind, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return found
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with parameters, a model's configuration and a data file, where stages run."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "model/model.safetensors").write_bytes(b"weights")
+    pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "rows.parquet")
+    write_params(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    return tmp_path
+
+
+def write_params(folder: Path, **changes: Any) -> None:
+    heldout = {"heldout": "rows.parquet"}
+    params = {"model": {"id": "model"}, "data": {"id": "rows.parquet"}, "evaluate": heldout}
+    params |= changes
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def run(stage: str, *arguments: str) -> Result:
+    return CliRunner().invoke(command(stage), list(arguments))
+
+
+def mistake(stage: str = "pin", *arguments: str) -> str:
+    """Runs a stage that must refuse; returns the one line it said."""
+    result = run(stage, *arguments)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_there_is_an_entrypoint_for_every_stage() -> None:
+    named = {"pin", "sample", "collect", "score", "export", "finetune", "evaluate", "ttft"}
+    assert set(STAGES) >= named | {"select_layers", "report"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_entrypoint_has_at_most_forty_lines(stage: str) -> None:
+    assert len((ROOT / f"stages/{stage}.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_lists_every_parameter_with_its_default(stage: str) -> None:
+    main = command(stage)
+    result = CliRunner().invoke(main, ["--help"], terminal_width=300, max_content_width=300)
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.output.splitlines()]
+    for name in leaves(main.params_model):
+        place = next((n for n, line in enumerate(lines) if line[:1] == [name]), None)
+        assert place is not None, f"{name} is not in the help"
+        said = " ".join(lines[place][1:] or lines[place + 1])  # below a long name
+        assert "[default " in said or "[required]" in said, said
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_says_what_the_stage_does(stage: str) -> None:
+    assert command(stage).help.strip().endswith(".")
+
+
+def test_sound_input_is_pinned(project: Path) -> None:
+    result = run("pin")
+    assert result.exit_code == 0, result.output
+    assert "6 of 24 layers are to go" in result.output
+    sources = json.loads((project / "artifacts/sources.json").read_text())
+    assert sources["pinned_model"]["n_layers"] == 24
+    assert set(sources["pinned_data"]["files"]) == {"rows.parquet"}
+
+
+def test_pinning_again_writes_the_same_bytes(project: Path) -> None:
+    written = []
+    for _ in range(2):
+        assert run("pin").exit_code == 0
+        written.append((project / "artifacts/sources.json").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_a_ratio_outside_0_to_1(project: Path) -> None:
+    write_params(project, ratio=1.5)
+    assert "params.yaml: ratio = 1.5: " in mistake()
+
+
+def test_a_ratio_that_drops_no_layer(project: Path) -> None:
+    write_params(project, ratio=0.01)
+    assert "ratio = 0.01: drops none of 24 layers" in mistake()
+
+
+def test_an_unknown_method(project: Path) -> None:
+    write_params(project, method="interlase")
+    assert "method = 'interlase': no such method; did you mean interlace?" in mistake()
+
+
+def test_an_unknown_key(project: Path) -> None:
+    write_params(project, ration=0.2)
+    assert "params.yaml: ration: unknown key" in mistake()
+
+
+def test_a_missing_data_file(project: Path) -> None:
+    (project / "rows.parquet").unlink()
+    assert "data.id = rows.parquet: no such file" in mistake()
+
+
+def test_missing_heldout_data(project: Path) -> None:
+    write_params(project, evaluate={"heldout": "gone.parquet"})
+    assert "gone.parquet" in mistake()
+
+
+def test_data_without_a_column(project: Path) -> None:
+    table = pa.Table.from_pylist([ROW]).drop_columns(["texts"])
+    pq.write_table(table, project / "rows.parquet")
+    assert "rows.parquet: column 'texts' is missing" in mistake()
+
+
+def test_data_that_is_no_parquet(project: Path) -> None:
+    (project / "rows.parquet").write_text("a,b\n1,2\n")
+    assert "rows.parquet: not a readable Parquet file" in mistake()
+
+
+def test_a_broken_row(project: Path) -> None:
+    good = ROW | {"images": []}
+    rows = [good, good | {"texts": [{"user": "", "assistant": "a"}]}]
+    schema = pa.Table.from_pylist([ROW]).schema
+    pq.write_table(pa.Table.from_pylist(rows, schema), project / "rows.parquet")
+    assert run("pin").exit_code == 0
+    result = run("sample")
+    assert result.exit_code == 2
+    said = [line for line in result.stderr.splitlines() if "error: " in line]
+    assert "error: rows.parquet: row 1, column 'texts': turn 0 has an empty user" in said[0]
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_model(project: Path) -> None:
+    write_params(project, model={"id": "./nowhere"})
+    assert "model.id = ./nowhere: no such folder" in mistake()
+
+
+def test_a_model_that_is_no_supported_vlm(project: Path) -> None:
+    (project / "model/config.json").write_text(json.dumps({"model_type": "bert"}))
+    assert "model_type 'bert' is not a supported vision-language model" in mistake()
+
+
+def test_missing_parameters(project: Path) -> None:
+    assert "none.yaml: no such file" in mistake("pin", "--params", "none.yaml")
+
+
+@pytest.mark.parametrize("stage", ["sample", "collect", "export", "finetune", "ttft", "report"])
+def test_a_stage_without_a_pin_says_so(project: Path, stage: str) -> None:
+    assert "no such file; run `dvc repro" in mistake(stage)
+
+
+def test_parameters_of_a_run_without_dvc_come_from_a_file(project: Path) -> None:
+    (project / "params.yaml").rename(project / "mine.yaml")
+    assert run("pin", "--params", "mine.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ratio": 1.5}, {"ratio": 0.01}, {"method": "interlase"}, {"model": {"id": "./nowhere"}}, {}],
+    ids=str,
+)
+def test_pin_decides_before_torch_is_imported(project: Path, changes: dict[str, Any]) -> None:
+    write_params(project, **changes)
+    code = """
+import sys
+from stages.pin import main
+try:
+    main([])
+except SystemExit as stop:
+    print("code", stop.code)
+print("torch", "torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-2:] == [f"code {2 if changes else 0}", "torch False"]
+    assert len(done.stderr.splitlines()) == (1 if changes else 0)

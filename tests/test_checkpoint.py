@@ -1,0 +1,334 @@
+"""What `export` writes is the dense model without some layers, to the last bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import models
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import interlace
+from interlace import checkpoint
+from interlace.chat import collate, encode_prompt
+from interlace.checkpoint import INDEX, tensor_files, with_tensors
+from interlace.errors import ContractError, InputError
+from interlace.families import bypass
+from interlace.plan import Plan, Shortfall
+from interlace.sources import open_model
+
+LAYERS = 6
+PREFIX = "model.language_model.layers"
+PLANS = {
+    "one": ([4], [3]),
+    "two apart": ([3, 5], [4]),
+    "the last": ([5], [4]),
+    "a deepstack layer": ([1, 4], [2]),
+    "the first": ([0], [1]),
+    "all but two": ([1, 2, 3, 4], [0, 5]),
+}
+
+
+def make_plan(drop: list[int], tune: list[int], n_layers: int = LAYERS) -> Plan:
+    return Plan(
+        method="interlace",
+        ratio=0.25,
+        n_layers=n_layers,
+        drop=drop,
+        tune=tune,
+        freeze=[i for i in range(n_layers) if i not in drop + tune],
+        groups=[],
+        protected=[],
+        shortfall=Shortfall(policy="pairs", wanted=len(drop), triplets=0, pairs=0, missing=0),
+        sources={},
+    )
+
+
+PLAN = make_plan([3, 5], [2, 4])
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def pruned_dir(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Layers 3 and 5 gone, 2 and 4 to be tuned, in files of at most 0.05 MiB."""
+    out = tmp_path_factory.mktemp("export") / "pruned"
+    interlace.export(dense_dir, PLAN, out, max_shard_mb=0.05)
+    return out
+
+
+@torch.inference_mode()
+def logits(model: Any, processor: Any) -> torch.Tensor:
+    examples = [encode_prompt(processor, row) for row in models.rows(4)]
+    batch = collate(examples, pad_token_id=0)
+    del batch["labels"]
+    return model(**batch).logits
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_logits_are_those_of_the_dense_model_without_the_layers(
+    dense_dir: Path, processor: Any, tmp_path: Path, name: str
+) -> None:
+    plan = make_plan(*PLANS[name])
+    interlace.export(dense_dir, plan, tmp_path / "pruned")
+    bypassed = open_model(dense_dir, dtype="float32")
+    bypass(bypassed, plan.drop)
+    reloaded = open_model(tmp_path / "pruned", dtype="float32")
+    assert torch.equal(logits(reloaded, processor), logits(bypassed, processor))
+
+
+def test_dropping_a_layer_changes_the_logits(dense: Any, pruned_dir: Path, processor: Any) -> None:
+    difference = logits(open_model(pruned_dir), processor) - logits(dense, processor)
+    assert difference.abs().max() > 1e-3
+
+
+def test_logits_of_qwen2_5_vl_are_those_without_the_layers(tmp_path: Path) -> None:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    torch.manual_seed(0)
+    text = {
+        "vocab_size": 50,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "use_sliding_window": True,
+        "sliding_window": 4,
+        "max_window_layers": 3,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [2, 3, 3],
+        },
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 8,
+        "fullatt_block_indexes": [1],
+    }
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(tmp_path / "dense")
+    interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+    bypassed, reloaded = open_model(tmp_path / "dense"), open_model(tmp_path / "pruned")
+    bypass(bypassed, PLAN.drop)
+    ids = torch.arange(20)[None] + 5
+    with torch.inference_mode():
+        assert torch.equal(reloaded(input_ids=ids).logits, bypassed(input_ids=ids).logits)
+    kinds = reloaded.config.get_text_config(decoder=True).layer_types
+    assert kinds == ["full_attention"] * 3 + ["sliding_attention"]
+
+
+def test_untied_heads_are_carried_on(dense_dir: Path, processor: Any, tmp_path: Path) -> None:
+    source = tmp_path / "dense"
+    shutil.copytree(dense_dir, source)
+    config = json.loads((source / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+    (source / "config.json").write_text(json.dumps(config))
+    tensors = load_file(source / "model.safetensors")
+    embedding = tensors["model.language_model.embed_tokens.weight"]
+    tensors["lm_head.weight"] = torch.randn(embedding.shape)
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    interlace.export(source, PLAN, tmp_path / "pruned")
+    reloaded, bypassed = open_model(tmp_path / "pruned"), open_model(source)
+    bypass(bypassed, PLAN.drop)
+    assert torch.equal(reloaded.lm_head.weight, tensors["lm_head.weight"])
+    assert torch.equal(logits(reloaded, processor), logits(bypassed, processor))
+
+
+@pytest.mark.parametrize("where", ["reloaded", "bypassed"])
+def test_cached_generation_is_that_without_cache(
+    pruned_dir: Path, dense_dir: Path, processor: Any, where: str
+) -> None:
+    model = open_model(pruned_dir if where == "reloaded" else dense_dir)
+    if where == "bypassed":
+        bypass(model, PLAN.drop)
+    examples = [encode_prompt(processor, row) for row in models.rows(4)]
+    batch = collate(examples, pad_token_id=processor.tokenizer.pad_token_id, side="left")
+    del batch["labels"]
+    cached, uncached = (
+        model.generate(**batch, use_cache=cache, min_new_tokens=8, max_new_tokens=8)
+        for cache in (True, False)
+    )
+    assert torch.equal(cached, uncached)
+    assert cached.shape[1] == batch["input_ids"].shape[1] + 8
+
+
+def test_the_folder_opens_with_stock_transformers(pruned_dir: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model, loading = AutoModelForImageTextToText.from_pretrained(
+        pruned_dir, output_loading_info=True
+    )
+    assert model.config.text_config.num_hidden_layers == 4
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    assert AutoProcessor.from_pretrained(pruned_dir).chat_template
+
+
+def test_kept_layers_are_renumbered_without_gaps(pruned_dir: Path) -> None:
+    numbers = {
+        int(name.removeprefix(f"{PREFIX}.").split(".")[0])
+        for name in tensor_files(pruned_dir)
+        if name.startswith(PREFIX)
+    }
+    assert numbers == {0, 1, 2, 3}
+
+
+def test_the_index_names_every_tensor_where_it_is(pruned_dir: Path) -> None:
+    index = json.loads((pruned_dir / INDEX).read_text())
+    stored = {}
+    for path in pruned_dir.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored |= {
+                name: (path.name, file.get_tensor(name).nbytes)
+                for name in file.keys()  # noqa: SIM118
+            }
+    assert index["weight_map"] == {name: place for name, (place, _) in sorted(stored.items())}
+    assert index["metadata"]["total_size"] == sum(size for _, size in stored.values())
+
+
+def test_files_are_no_larger_than_asked(pruned_dir: Path) -> None:
+    files = list(pruned_dir.glob("*.safetensors"))
+    assert len(files) > 3
+    for path in files:
+        sizes = [tensor.nbytes for tensor in load_file(path).values()]
+        assert sum(sizes) <= 0.05 * 2**20 or len(sizes) == 1
+
+
+def test_tuned_layers_lie_in_files_of_their_own(pruned_dir: Path) -> None:
+    tuned = tuple(f"{PREFIX}.{position}." for position in (2, 3))
+    for path in set(tensor_files(pruned_dir).values()):
+        assert len({name.startswith(tuned) for name in load_file(path)}) == 1
+
+
+def test_a_plan_that_tunes_nothing_leaves_no_empty_file(dense_dir: Path, tmp_path: Path) -> None:
+    interlace.export(dense_dir, make_plan([3], []), tmp_path / "pruned")
+    files = list((tmp_path / "pruned").glob("*.safetensors"))
+    assert all(load_file(path) for path in files)
+
+
+def test_exporting_again_writes_the_same_bytes(
+    dense_dir: Path, pruned_dir: Path, tmp_path: Path
+) -> None:
+    interlace.export(dense_dir, PLAN, tmp_path / "again", max_shard_mb=0.05)
+    assert digests(tmp_path / "again") == digests(pruned_dir)
+
+
+def test_how_the_dense_weights_were_sharded_does_not_matter(
+    dense_dir: Path, pruned_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    tensors = load_file(tmp_path / "dense/model.safetensors")
+    (tmp_path / "dense/model.safetensors").unlink()
+    weight_map = {name: f"part-{i % 3}.safetensors" for i, name in enumerate(sorted(tensors))}
+    for file in set(weight_map.values()):
+        held = {name: tensors[name] for name in tensors if weight_map[name] == file}
+        save_file(held, tmp_path / "dense" / file, metadata={"format": "pt"})
+    (tmp_path / "dense" / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned", max_shard_mb=0.05)
+    assert digests(tmp_path / "pruned") == digests(pruned_dir)
+
+
+def test_companions_come_along_and_pickles_do_not(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    for name in ("LICENSE", "merges.txt", "pytorch_model.bin", "training_args.bin", ".hidden.json"):
+        (tmp_path / "dense" / name).write_text(name)
+    interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+    names = {path.name for path in (tmp_path / "pruned").iterdir()}
+    promised = {"LICENSE", "merges.txt", "chat_template.jinja", "tokenizer.json"}
+    assert promised | {"generation_config.json", "processor_config.json"} <= names
+    assert not names & {"pytorch_model.bin", "training_args.bin", ".hidden.json"}
+
+
+def test_a_plan_for_another_layer_count_is_refused(dense_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has 6 decoder layers, the plan is for 8"):
+        interlace.export(dense_dir, make_plan([3], [4], n_layers=8), tmp_path / "pruned")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_weight_file_is_named(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    index = {"weight_map": {"a": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "dense" / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names model-00002-of-00002\.safetensors, which is not"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_weights_of_another_shape_are_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    tensors = load_file(tmp_path / "dense/model.safetensors")
+    del tensors[f"{PREFIX}.2.mlp.down_proj.weight"]
+    save_file(tensors, tmp_path / "dense/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="hold 0 stacks of layers"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_a_failed_export_leaves_the_last_one(
+    dense_dir: Path, pruned_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(pruned_dir, tmp_path / "pruned")
+    calls = []
+
+    def failing(*args: Any, **kwargs: Any) -> None:
+        calls.append(args)
+        if len(calls) == 2:
+            raise OSError("no space left on device")
+        save_file(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save_file", failing)
+    with pytest.raises(OSError, match="no space"):
+        interlace.export(dense_dir, make_plan([0], [1]), tmp_path / "pruned", max_shard_mb=0.05)
+    assert digests(tmp_path / "pruned") == digests(pruned_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["pruned"]
+
+
+NAME = f"{PREFIX}.2.mlp.down_proj.weight"
+
+
+def test_changed_tensors_are_stored_and_other_files_stay(pruned_dir: Path, tmp_path: Path) -> None:
+    files = tensor_files(pruned_dir)
+    value = torch.randn(load_file(files[NAME])[NAME].shape)
+    with_tensors(pruned_dir, {NAME: value}, tmp_path / "tuned")
+    assert torch.equal(load_file(tmp_path / "tuned" / files[NAME].name)[NAME], value)
+    before, after = digests(pruned_dir), digests(tmp_path / "tuned")
+    assert before.keys() == after.keys()
+    assert [name for name in before if before[name] != after[name]] == [files[NAME].name]
+
+
+def test_neighbours_of_a_changed_tensor_keep_their_values(pruned_dir: Path, tmp_path: Path) -> None:
+    file = tensor_files(pruned_dir)[NAME]
+    before = load_file(file)
+    with_tensors(pruned_dir, {NAME: torch.zeros_like(before[NAME])}, tmp_path / "tuned")
+    after = load_file(tmp_path / "tuned" / file.name)
+    assert all(torch.equal(before[name], after[name]) for name in before if name != NAME)
+
+
+def test_changed_tensors_take_the_stored_type(pruned_dir: Path, tmp_path: Path) -> None:
+    file = tensor_files(pruned_dir)[NAME]
+    value = torch.zeros(load_file(file)[NAME].shape, dtype=torch.float64)
+    with_tensors(pruned_dir, {NAME: value}, tmp_path / "tuned")
+    assert load_file(tmp_path / "tuned" / file.name)[NAME].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("surprise", "holds no tensor surprise"), (NAME, "shape .* differs")]
+)
+def test_tensors_that_do_not_fit_are_refused(
+    pruned_dir: Path, tmp_path: Path, name: str, complaint: str
+) -> None:
+    with pytest.raises(ContractError, match=complaint):
+        with_tensors(pruned_dir, {name: torch.zeros(1)}, tmp_path / "tuned")
+    assert list(tmp_path.iterdir()) == []
