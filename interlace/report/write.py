@@ -14,9 +14,11 @@ from interlace.outputs import whole, write_json
 from interlace.params import Params
 from interlace.plan import read_plan
 from interlace.report.card import model_card
+from interlace.report.drawings import pipeline_figure
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.summary import MODELS, Metrics, count_parameters, left_out, summarise
 from interlace.report.table import summary_table
+from interlace.scores import read_scores
 
 
 def read_json(path: Path) -> Any:
@@ -42,7 +44,7 @@ def write_report(
     """Write `metrics/summary.json` and the report's folder.
 
     Args:
-        artifacts: holds plan.json, pruned/ and evaluation/; gets report/.
+        artifacts: holds scores.parquet, plan.json, pruned/ and evaluation/; gets report/.
         metrics: holds ttft.json and loss.csv; gets summary.json.
         dense_dir: the dense checkpoint.
         params: of the run; the card embeds them.
@@ -73,5 +75,7 @@ def write_report(
         (folder / "README.md").write_text(card, encoding="utf-8")
         retention_figure(evaluations, folder / "retention.png")
         loss_figure(metrics / "loss.csv", folder / "loss.png")
+        scores = read_scores(artifacts / "scores.parquet")
+        pipeline_figure(folder / "what-happens.svg", scores, plan)
     write_json(metrics / "summary.json", summary)
     return summary_table(summary, missing)
