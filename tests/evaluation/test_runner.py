@@ -64,10 +64,13 @@ def table(**columns: Any) -> pa.Table:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (table(source=None), "no column 'source'; expected source: string"),
-        (table(source=pa.array([1, 2, 3])), "column 'source': expected string, found int64"),
-        (table(texts=pa.array(["", "", ""])), "column 'texts': expected list<struct<user"),
-        (table(images=pa.array([["a.png"]] * 3)), "column 'images': expected list<struct<bytes"),
+        (table(source=None), "column 'source' is missing"),
+        (table(source=pa.array([1, 2, 3])), "column 'source' is int64, not string"),
+        (
+            table(texts=pa.array(["", "", ""])),
+            "column 'texts' is string, not list",
+        ),
+        (table(images=pa.array([["a.png"]] * 3)), "column 'images' is list<element: string>"),
         (table(source=pa.array(["a", None, "a"])), "row 1, column 'source': empty"),
         (
             table(texts=pa.array([[], [], []], SCHEMA.field("texts").type)),
@@ -80,7 +83,7 @@ def table(**columns: Any) -> pa.Table:
                     SCHEMA.field("texts").type,
                 )
             ),
-            "row 2, column 'texts': turn 0 has no 'assistant' text",
+            "row 2, column 'texts': turn 0 has an empty assistant text",
         ),
         (table().slice(0, 0), "no rows"),
     ],
