@@ -32,3 +32,7 @@ def show() -> None:
         raise SystemExit(2) from None
     console = Console(highlight=False)
     console.print(layers, "", summary, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

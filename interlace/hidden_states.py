@@ -231,7 +231,8 @@ def collect(
     }
     rows = sum(pq.ParquetFile(path).metadata.num_rows for path in calibration.glob("*.parquet"))
     with tqdm(total=rows, unit="sample", desc="collect") as progress:
-        for number, window in enumerate(_windows(calibration)):
+        windows = samples.in_groups(samples.iterate(calibration), WINDOW)
+        for number, window in enumerate(windows):
             part = scratch / f"part-{number:05d}"
             if not part.is_dir():
                 with whole(part) as partial:
@@ -246,17 +247,6 @@ def collect(
                 target = partial / kind / f"{part.name}.parquet"
                 target.write_bytes((part / f"{kind}.parquet").read_bytes())
     remove(scratch)
-
-
-def _windows(calibration: Path) -> Iterator[list[dict[str, Any]]]:
-    window: list[dict[str, Any]] = []
-    for row in samples.iterate(calibration):
-        window.append(row)
-        if len(window) == WINDOW:
-            yield window
-            window = []
-    if window:
-        yield window
 
 
 def _write_part(

@@ -11,8 +11,9 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -209,21 +210,17 @@ def write_rows(rows: Iterator[dict[str, Any]], folder: Path) -> list[str]:
     with whole(folder) as partial:
         partial.mkdir()
         with pq.ParquetWriter(partial / "part-00000.parquet", SCHEMA) as writer:
-            for batch in _batched(rows):
+            for batch in in_groups(rows, _ROW_GROUP):
                 ids += [row["sample_id"] for row in batch]
                 writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
     return ids
 
 
-def _batched(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _ROW_GROUP:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def in_groups(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows in lists of `size`, the last one shorter."""
+    rows = iter(rows)
+    while group := list(islice(rows, size)):
+        yield group
 
 
 def iterate(folder: Path) -> Iterator[dict[str, Any]]:

@@ -42,6 +42,12 @@ def test_repro_writes_every_metric_the_contract_names(project: Project) -> None:
     assert (summary["layers_before"], summary["layers_after"]) == (10, 8)
 
 
+def test_show_prints_the_plan_and_the_summary(project: Project) -> None:
+    shown = project.run("python", "-m", "interlace.cli", "show")
+    assert "interlace at 25%: 10 layers, 8 kept" in shown
+    assert "parameters" in shown and "first token" in shown
+
+
 def test_nothing_is_left_unfinished(project: Project) -> None:
     leftovers = [*(project.folder / ".scratch").glob("*/*/*"), *project.folder.rglob("*.partial")]
     assert leftovers == []
