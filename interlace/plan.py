@@ -130,10 +130,6 @@ def select(
     protected = [i for i in everyone if i < first or i >= table.n_layers - protect_last]
     free = frozenset(everyone) - frozenset(protected)
     choice = choose(table, Request(wanted, free, shortfall, seed))
-    if not choice.drop:
-        raise InputError(
-            f"{method} can drop none of {len(free)} unprotected layers; protect fewer layers"
-        )
     kept = frozenset(everyone) - choice.drop - choice.tune
     return Plan(
         method=method,

@@ -174,12 +174,13 @@ def test_a_broken_row(project: Path) -> None:
     good = ROW | {"images": []}
     rows = [good, good | {"texts": [{"user": "", "assistant": "a"}]}]
     schema = pa.Table.from_pylist([ROW]).schema
-    pq.write_table(pa.Table.from_pylist(rows, schema), project / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, schema), project / "broken.parquet")
+    write_params(project, data={"id": "broken.parquet"})
     assert run("pin").exit_code == 0
     result = run("sample")
     assert result.exit_code == 2
     said = [line for line in result.stderr.splitlines() if "error: " in line]
-    assert "error: rows.parquet: row 1, column 'texts': turn 0 has an empty user" in said[0]
+    assert "error: broken.parquet: row 1, column 'texts': turn 0 has an empty user" in said[0]
     assert "Traceback" not in result.output
 
 
