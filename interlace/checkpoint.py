@@ -21,6 +21,7 @@ from interlace.errors import ContractError, InputError
 from interlace.families import architecture, decoder_layers, decoder_prefix, pruned_config
 from interlace.outputs import link_or_copy, whole
 from interlace.plan import Plan
+from interlace.sources import tensor_offsets
 
 INDEX = "model.safetensors.index.json"
 _COMPANIONS = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py"}  # tokenizer, processor, ...
@@ -107,9 +108,11 @@ def export(
         trust_remote_code: let the model's own code define its architecture.
 
     Raises:
-        InputError: the plan is for another model, or the checkpoint cannot be read.
+        InputError: the plan is for another model, the checkpoint cannot be read, or `out_dir` holds
+            something other than a checkpoint.
     """
     source, out = Path(model_dir), Path(out_dir)
+    check_target(source, out)
     config_path = source / "config.json"
     config = json.loads(config_path.read_text(encoding="utf-8"))
     layers = architecture(config, str(config_path)).n_layers
@@ -128,6 +131,22 @@ def export(
                 (partial / path.name).write_bytes(path.read_bytes())
         _write_json(partial / "config.json", pruned)
         _write_shards(partial, shards, files, renamed)
+
+
+def check_target(source: Path, out: Path) -> None:
+    """Refuse to write over the source, or over a folder that holds no checkpoint.
+
+    Raises:
+        InputError: names the folder.
+    """
+    if out.resolve() == source.resolve():
+        raise InputError(f"{out}: the output is the model itself; choose another folder")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_checkpoint(out))):
+        raise InputError(f"{out}: exists and is no checkpoint; choose another folder")
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def _is_companion(path: Path) -> bool:
@@ -173,12 +192,8 @@ def _shards(
 def _sizes(files: Mapping[str, Path]) -> dict[str, int]:
     sizes = {}
     for path in sorted(set(files.values())):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                sizes[name] = end - begin
+        for name, (begin, end) in tensor_offsets(path).items():
+            sizes[name] = end - begin
     return sizes
 
 
@@ -199,13 +214,18 @@ def _write_shards(
                 weight_map[name] = file_name
                 progress.update()
             total += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-            save_file(tensors, folder / file_name, metadata={"format": "pt"})
+            _save(tensors, folder / file_name)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     _write_json(folder / INDEX, index)
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(0o644)  # as the files beside it; safetensors leaves it to the owner alone
 
 
 def read_tensors(folder: Path, names: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -246,4 +266,4 @@ def with_tensors(pruned: Path, changed: Mapping[str, torch.Tensor], out: Path) -
                 if changed[name].shape != tensors[name].shape:
                     raise ContractError(f"{name}: shape {tuple(changed[name].shape)} differs")
                 tensors[name] = changed[name].to(tensors[name].dtype).contiguous()
-            save_file(tensors, partial / path.name, metadata={"format": "pt"})
+            _save(tensors, partial / path.name)

@@ -230,6 +230,8 @@ def collect(
         "code_version": interlace.__version__,
     }
     rows = sum(pq.ParquetFile(path).metadata.num_rows for path in calibration.glob("*.parquet"))
+    if not rows:
+        raise InputError(f"{calibration}: no rows to calibrate on; run `dvc repro sample`")
     with tqdm(total=rows, unit="sample", desc="collect") as progress:
         windows = samples.in_groups(samples.iterate(calibration), WINDOW)
         for number, window in enumerate(windows):

@@ -151,6 +151,39 @@ def select(
     )
 
 
+def check_feasible(
+    n_layers: int,
+    deepstack_layers: int,
+    *,
+    method: str,
+    ratio: float,
+    shortfall: Policy,
+    protect_first: int | Literal["auto"],
+    protect_last: int,
+) -> int:
+    """Whether a choice can be made at all, before anything is measured.
+
+    Equal scores are the kindest: ties go to lower layers, which leaves no gaps between groups.
+
+    Returns:
+        How many layers are to go.
+
+    Raises:
+        InputError: as `select` does.
+    """
+    spans = [(first, span) for span in (1, 2, 3) for first in range(n_layers - span + 1)]
+    equal = {("cosine", first, span): 0.0 for first, span in spans}
+    plan = select(
+        Scores(n_layers, deepstack_layers, equal, {}),
+        method=method,
+        ratio=ratio,
+        shortfall=shortfall,
+        protect_first=protect_first,
+        protect_last=protect_last,
+    )
+    return len(plan.drop)
+
+
 def read_plan(path: Path) -> Plan:
     """Read and check a plan file.
 

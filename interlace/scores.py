@@ -73,6 +73,8 @@ def score(similarity: Path) -> pa.Table:
         A table of `SCHEMA`; `standard_error` is the standard deviation over samples (n - 1) over
         the root of n, and missing for n = 1. Its metadata carries on what the files say.
     """
+    if not any(similarity.glob("*.parquet")):
+        raise InputError(f"{similarity}: no measurements; run `dvc repro collect`")
     measured = ds.dataset(similarity, format="parquet")
     table = measured.to_table(columns=["domain", "sample_id", "first", "span", "cosine"])
     rows: dict[str, list[object]] = {name: [] for name in SCHEMA.names}

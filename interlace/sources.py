@@ -45,16 +45,17 @@ def pin_model(
         InputError: not to be found, not a supported vision-language model, or pickled weights.
     """
     pinned: Pinned = {"id": source, "trust_remote_code": trust_remote_code}
-    if looks_local(source):
-        folder = Path(source)
-        if not folder.is_dir():
-            raise InputError(f"model.id = {source}: no such folder")
-        pinned["files"] = _hashed(_model_files(folder), folder, hashes)
-    else:
-        folder = _hub_snapshot(source, revision, "model", patterns=["config.json"])
-        pinned["revision"] = folder.name
+    local = looks_local(source)
+    if local and not Path(source).is_dir():
+        raise InputError(f"model.id = {source}: no such folder")
+    only_config = ["config.json"]
+    folder = Path(source) if local else _hub_snapshot(source, revision, "model", only_config)
     config = folder / "config.json"
     arch = architecture(_read_config(config), str(config))
+    if local:
+        pinned["files"] = _hashed(_model_files(folder), folder, hashes)
+    else:
+        pinned["revision"] = folder.name
     return pinned | {
         "model_type": arch.model_type,
         "n_layers": arch.n_layers,
@@ -64,8 +65,6 @@ def pin_model(
 
 def _model_files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: no config.json; is this a model folder?")
     if not any(path.suffix == ".safetensors" for path in files):
         pickled = next(
             (path.name for path in files if path.suffix in (".bin", ".pt", ".pth")), None
@@ -77,10 +76,39 @@ def _model_files(folder: Path) -> list[Path]:
             else "copy the checkpoint's .safetensors files there"
         )
         raise InputError(f"{folder}: no .safetensors weights: {way}")
+    if not {path.name for path in files} & {"processor_config.json", "preprocessor_config.json"}:
+        raise InputError(
+            f"{folder}: no processor_config.json; copy the processor's files there too"
+        )
+    for path in files:
+        if path.suffix == ".safetensors":
+            tensor_offsets(path)
     return files
 
 
+def tensor_offsets(path: Path) -> dict[str, tuple[int, int]]:
+    """Where each tensor lies in a safetensors file: begin and end, bytes, by name.
+
+    Raises:
+        InputError: the file is damaged or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+        found = {k: tuple(v["data_offsets"]) for k, v in header.items() if k != "__metadata__"}
+        if max((end for _, end in found.values()), default=0) + 8 + length != path.stat().st_size:
+            raise ValueError("the file is cut short")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
+    return found
+
+
 def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path.parent}: no config.json; is this a model folder?")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -121,7 +149,7 @@ def model_folder(pinned: Pinned) -> Path:
     """The local folder of a pinned model, fetched from the hub if it has to be."""
     if "files" in pinned:
         return Path(pinned["id"])
-    return _hub_snapshot(pinned["id"], pinned["revision"], "model", patterns=None)
+    return _hub_snapshot(pinned["id"], pinned["revision"], "model", None)
 
 
 def parquet_files(pinned: Pinned) -> list[tuple[str, Any]]:

@@ -4,25 +4,26 @@ from pathlib import Path
 
 import click
 
-from interlace import methods
 from interlace.evaluation import validate
 from interlace.outputs import write_json
 from interlace.params import PinParams
-from interlace.plan import layers_to_drop
+from interlace.plan import check_feasible
 from interlace.samples import check_source
 from interlace.sources import parquet_files, pin_data, pin_model
-from stages.command import command, scratch_root
+from stages.command import check_program, command, scratch_root
 
 
 @command(PinParams)
 def main(params: PinParams) -> None:
     """Check the parameters, the model and the data, and pin what they are."""
-    methods.named(params.method)
+    check_program(params.launch)
     model, data, heldout = params.model, params.data, params.evaluate.heldout
     hashes, trust = scratch_root() / "pin" / "hashes.json", model.trust_remote_code
     pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
-    drops = layers_to_drop(params.ratio, pinned_model["n_layers"])
+    layers = pinned_model["n_layers"], pinned_model["deepstack_layers"]
+    choice = params.select.model_dump()
+    drops = check_feasible(*layers, method=params.method, ratio=params.ratio, **choice)
     check_source(parquet_files(pinned_data))
     validate(params.evaluate)
     sources = {
@@ -32,7 +33,7 @@ def main(params: PinParams) -> None:
         and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes),
     }
     write_json(Path("artifacts/sources.json"), sources)
-    click.echo(f"pin: {model.id}: {drops} of {pinned_model['n_layers']} layers are to go")
+    click.echo(f"pin: {model.id}: {drops} of {layers[0]} layers are to go")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from interlace.errors import InputError
 from interlace.latency import measure
 from interlace.outputs import write_json
 from interlace.params import TtftParams
@@ -16,22 +17,22 @@ from stages.command import command, pinned
 @command(TtftParams)
 def main(params: TtftParams) -> None:
     """Time to first token of the dense and the tuned model, request by request in turn."""
-    model = pinned("model")
-    with_images = (row for row in iterate(Path("data/calibration")) if row["images"])
+    model, tuned = pinned("model"), Path("artifacts/tuned")
+    if not tuned.is_dir():
+        raise InputError(f"{tuned}: no such folder; run `dvc repro finetune`")
+    rows = (row for row in iterate(Path("data/calibration")) if row["images"])
     measured = measure(
         model_folder(model),
-        Path("artifacts/tuned"),
-        list(islice(with_images, 16 * params.ttft.requests)),
+        tuned,
+        list(islice(rows, 16 * params.ttft.requests)),
         params=params.ttft,
         seed=params.seed,
         trust_remote_code=model["trust_remote_code"],
     )
     write_json(Path("metrics/ttft.json"), measured)
-    click.echo(
-        f"ttft: {measured['ttft_speedup']:.2f}x"
-        f" ({measured['ttft_speedup_low']:.2f} to {measured['ttft_speedup_high']:.2f}),"
-        f" ideal {measured['ttft_ideal']:.2f}x"
-    )
+    speedup, low, high = (measured[f"ttft_speedup{end}"] for end in ("", "_low", "_high"))
+    ideal = measured["ttft_ideal"]
+    click.echo(f"ttft: {speedup:.2f}x ({low:.2f} to {high:.2f}), ideal {ideal:.2f}x")
 
 
 if __name__ == "__main__":

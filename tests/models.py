@@ -46,6 +46,12 @@ def rows(n: int, **kwargs: Any) -> list[dict[str, Any]]:
     return [row(seed, images=seed % 3, turns=1 + seed % 2, **kwargs) for seed in range(n)]
 
 
+def weights_file(value: bytes = b"w") -> bytes:
+    """The bytes of a safetensors file that holds one tensor of one byte."""
+    header = b'{"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    return len(header).to_bytes(8, "little") + header + value
+
+
 def tiny_qwen3_vl(path: Path, layers: int = 4, seed: int = 0, **sizes: int) -> Path:
     """Save an untrained Qwen3-VL with DeepStack and its processor; returns the folder.
 

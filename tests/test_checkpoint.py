@@ -332,3 +332,15 @@ def test_tensors_that_do_not_fit_are_refused(
     with pytest.raises(ContractError, match=complaint):
         with_tensors(pruned_dir, {name: torch.zeros(1)}, tmp_path / "tuned")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_checkpoint_is_not_written_over(
+    dense_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years")
+    with pytest.raises(InputError, match=r"mine: exists and is no checkpoint"):
+        interlace.export(dense_dir, PLAN, tmp_path / "mine")
+    with pytest.raises(InputError, match="the output is the model itself"):
+        interlace.export(dense_dir, PLAN, dense_dir)
+    assert (tmp_path / "mine/thesis.txt").read_text() == "years"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import models
 import pytest
 
 from interlace.errors import InputError
@@ -26,7 +27,8 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "model"
     made.mkdir()
     (made / "config.json").write_text(json.dumps(CONFIG))
-    (made / "model.safetensors").write_bytes(b"weights")
+    (made / "model.safetensors").write_bytes(models.weights_file())
+    (made / "processor_config.json").write_text("{}")
     return made
 
 
@@ -48,7 +50,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text(SHA)
     (snapshot / "config.json").write_text(json.dumps(CONFIG))
-    (snapshot / "model.safetensors").write_bytes(b"weights")
+    (snapshot / "model.safetensors").write_bytes(models.weights_file())
     return snapshot
 
 
@@ -56,7 +58,7 @@ def test_a_pin_says_what_choosing_layers_needs(folder: Path, pin: Any) -> None:
     pinned = pin(folder)
     assert (pinned["id"], pinned["model_type"]) == (str(folder), "qwen3_vl")
     assert (pinned["n_layers"], pinned["deepstack_layers"]) == (36, 3)
-    assert set(pinned["files"]) == {"config.json", "model.safetensors"}
+    assert set(pinned["files"]) == {"config.json", "model.safetensors", "processor_config.json"}
 
 
 def test_an_unchanged_model_is_pinned_alike(folder: Path, pin: Any) -> None:
@@ -71,7 +73,7 @@ def test_a_touched_file_does_not_change_the_pin(folder: Path, pin: Any) -> None:
 
 def test_another_byte_changes_the_pin(folder: Path, pin: Any) -> None:
     before = pin(folder)
-    (folder / "model.safetensors").write_bytes(b"Weights")
+    (folder / "model.safetensors").write_bytes(models.weights_file(b"W"))
     after = pin(folder)
     assert [n for n in before["files"] if before["files"][n] != after["files"][n]] == [
         "model.safetensors"
@@ -132,6 +134,19 @@ def test_a_broken_configuration_is_refused(folder: Path, pin: Any, text: str) ->
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, pin: Any) -> None:
     with pytest.raises(InputError, match=r"model\.id = .*nowhere: no such folder"):
         pin(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("cut", [0, 5, 20, -1])
+def test_a_weight_file_that_is_cut_short_is_refused(folder: Path, pin: Any, cut: int) -> None:
+    (folder / "model.safetensors").write_bytes(models.weights_file()[:cut])
+    with pytest.raises(InputError, match=r"model\.safetensors: not a whole safetensors file"):
+        pin(folder)
+
+
+def test_a_model_without_its_processor_is_refused(folder: Path, pin: Any) -> None:
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(InputError, match=r"no processor_config\.json"):
+        pin(folder)
 
 
 def test_a_local_model_is_used_where_it_lies(folder: Path, pin: Any) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -53,7 +54,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with parameters, a model's configuration and a data file, where stages run."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "model/model.safetensors").write_bytes(b"weights")
+    (tmp_path / "model/model.safetensors").write_bytes(models.weights_file())
+    (tmp_path / "model/processor_config.json").write_text("{}")
     pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "rows.parquet")
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -192,6 +194,16 @@ def test_a_missing_model(project: Path) -> None:
 def test_a_model_that_is_no_supported_vlm(project: Path) -> None:
     (project / "model/config.json").write_text(json.dumps({"model_type": "bert"}))
     assert "model_type 'bert' is not a supported vision-language model" in mistake()
+
+
+def test_protection_that_leaves_too_little_to_drop(project: Path) -> None:
+    write_params(project, select={"protect_first": 20})
+    assert "6 layers cannot be dropped" in mistake()
+
+
+def test_a_launch_program_that_is_not_there(project: Path) -> None:
+    write_params(project, launch="torchrn -m")
+    assert "launch = 'torchrn -m': no such program" in mistake()
 
 
 def test_missing_parameters(project: Path) -> None:
