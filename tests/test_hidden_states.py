@@ -65,18 +65,11 @@ def states_by_hand(model: Any, batch: Inputs) -> tuple[list[torch.Tensor], list[
     return inputs, outputs
 
 
-def test_hooks_see_the_true_inputs(dense: Any, with_image: Inputs) -> None:
+@pytest.mark.parametrize("side", [0, 1], ids=["inputs", "outputs"])
+def test_hooks_see_the_true_states(dense: Any, with_image: Inputs, side: int) -> None:
     with torch.inference_mode():
-        found, _ = residual_states(dense, with_image)
-    expected, _ = states_by_hand(dense, with_image)
-    for i in range(LAYERS):
-        torch.testing.assert_close(found[i], expected[i], rtol=1e-5, atol=1e-5)
-
-
-def test_hooks_see_the_true_outputs(dense: Any, with_image: Inputs) -> None:
-    with torch.inference_mode():
-        _, found = residual_states(dense, with_image)
-    _, expected = states_by_hand(dense, with_image)
+        found = residual_states(dense, with_image)[side]
+    expected = states_by_hand(dense, with_image)[side]
     for i in range(LAYERS):
         torch.testing.assert_close(found[i], expected[i], rtol=1e-5, atol=1e-5)
 
