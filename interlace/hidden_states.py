@@ -113,21 +113,21 @@ STATES = {"residual": residual_states, "reference": reference_states}
 
 
 def span_cosines(
-    inputs: Sequence[Tensor], outputs: Sequence[Tensor], max_span: int
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], max_span: int | None
 ) -> Iterator[tuple[int, int, Tensor]]:
     """`cos(x_i[t], y_{i+p-1}[t])` of every span of p <= max_span layers.
 
     Args:
         inputs: `x_0 .. x_{n-1}`, each [B, T, d].
         outputs: `y_0 .. y_{n-1}`, each [B, T, d].
-        max_span: the longest span, layers.
+        max_span: the longest span, layers; none: all.
 
     Yields:
         First layer, span and cosines [B, T], float32 whatever the states' dtype.
     """
     x = [nn.functional.normalize(state.float(), dim=-1) for state in inputs]
     y = [nn.functional.normalize(state.float(), dim=-1) for state in outputs]
-    for span in range(1, min(max_span, len(x)) + 1):
+    for span in range(1, min(max_span or len(x), len(x)) + 1):
         for first in range(len(x) - span + 1):
             yield first, span, (x[first] * y[first + span - 1]).sum(-1)
 
@@ -146,7 +146,9 @@ def masked_means(values: Tensor, masks: Tensor) -> Tensor:
     return sums / masks.double().sum(-1).T  # [S, B, M] / [B, M]
 
 
-def measure_batch(model: nn.Module, batch: chat.Inputs, mode: str, max_span: int) -> dict[str, Any]:
+def measure_batch(
+    model: nn.Module, batch: chat.Inputs, mode: str, max_span: int | None
+) -> dict[str, Any]:
     """All statistics of one batch.
 
     Returns:
@@ -243,7 +245,7 @@ def collect(
             else:
                 progress.update(len(window))
     with whole(out) as partial:
-        for kind in ("similarity", "pooled") if params.pooled else ("similarity",):
+        for kind in ("similarity", "pooled") if params.pooled == "all" else ("similarity",):
             (partial / kind).mkdir(parents=True)
             for part in sorted(scratch.glob("part-*")):
                 target = partial / kind / f"{part.name}.parquet"
@@ -279,7 +281,7 @@ def _write_part(
     schema = SIMILARITY.with_metadata(about)
     table = pa.concat_tables([similarity[i] for i in order]).cast(schema)
     pq.write_table(table.replace_schema_metadata(about), folder / "similarity.parquet")
-    if params.pooled:
+    if params.pooled == "all":
         table = _pooled([window[i] for i in order], [pooled[i] for i in order])
         pq.write_table(table.replace_schema_metadata(about), folder / "pooled.parquet")
 

@@ -6,11 +6,19 @@ cannot depend on a value that DVC does not track for it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    field_validator,
+)
 
 from interlace.errors import InputError, validation_message
 
@@ -46,6 +54,23 @@ class Data(Section):
     max_turns: int = Field(3, ge=1, description="turns after this one are cut off, user turns")
 
 
+class Probes(Section):
+    """Domain probes: instructions paired with images (arXiv 2603.20275, section 3)."""
+
+    prompts: str = Field(
+        "data/probes.yaml", description="YAML file of the tasks: name, domain and instruction"
+    )
+    per_task: int = Field(
+        0, ge=0, description="probes of each task, samples; 0: no probes (published: 1000)"
+    )
+    math_sources: tuple[str, ...] = Field(
+        (), description="sources of the training set whose images the math tasks are asked about"
+    )
+    nonmath_sources: tuple[str, ...] = Field(
+        (), description="sources of the training set whose images the other tasks are asked about"
+    )
+
+
 class Collect(Section):
     """One pass over the calibration set."""
 
@@ -55,38 +80,113 @@ class Collect(Section):
         "from output_hidden_states, last layer unscored",
     )
     batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
-    max_span: int = Field(3, ge=3, description="longest span to score, layers")
+    max_span: int | None = Field(
+        None, ge=3, description="longest span to score, layers; none: every span"
+    )
     max_length: int = Field(
         8192, ge=1, description="longest prompt, tokens; longer ones are an error"
     )
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )
-    pooled: bool = Field(
-        True, description="keep mean-pooled states: 4 x layers x width bytes per sample"
+    pooled: Literal["all", "probes", "none"] = Field(
+        "probes",
+        description="samples to keep mean-pooled states of: 4 x layers x width bytes each",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
 
 
-class Select(Section):
-    """How layers are chosen."""
+class Sensitivity(Section):
+    """What sleb and taylor need: the loss on answers, as layers go or weights move."""
 
-    shortfall: Literal["pairs", "fewer", "error"] = Field(
-        "pairs", description="what to do when disjoint triplets run out before K drops"
+    max_ratio: float = Field(
+        0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
     )
+    samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
+    batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
+    max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
+    max_pixels: int | None = Field(
+        None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+
+
+class Protection(Section):
+    """Layers that are never dropped nor grouped."""
+
     protect_first: int | Literal["auto"] = Field(
-        "auto", description="leading layers never dropped, layers; auto: the DeepStack layers"
+        "auto",
+        description="leading layers never dropped, layers; auto: the DeepStack layers, and at"
+        " least those that the method's paper protects",
     )
-    protect_last: int = Field(0, ge=0, description="trailing layers never dropped, layers")
+    protect_last: int | Literal["auto"] = Field(
+        "auto",
+        description="trailing layers never dropped, layers; auto: as the method's paper has it",
+    )
 
-    @field_validator("protect_first")
+    @field_validator("protect_first", "protect_last")
     @classmethod
     def _not_negative(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 0:
             raise ValueError("must be 0 or more, or auto")
         return value
+
+
+class Select(Protection):
+    """How layers are chosen."""
+
+    base: Literal["auto", "all", "prunable"] = Field(
+        "auto",
+        description="layers that the ratio is a share of: all, or those not protected; auto: as"
+        " the method's paper has it",
+    )
+    shortfall: Literal["pairs", "fewer", "error"] = Field(
+        "pairs", description="what to do when disjoint triplets run out before K drops"
+    )
+    alpha: float = Field(
+        0.7, ge=0, le=1, description="mixed: weight of the non-math ranking, the rest is math"
+    )
+    rounds: int = Field(
+        1, ge=1, description="prune in so many steps, measuring again after each, rounds"
+    )
+    drop: tuple[int, ...] = Field((), description="manual: the layers to drop, 0-based")
+    tune: tuple[int, ...] = Field((), description="manual: the layers to tune, 0-based")
+
+
+class Budget(Section):
+    """What `ratio: auto` has to reach; exactly one of them is set."""
+
+    params: float | None = Field(
+        None, gt=0, lt=1, description="largest share of the dense model's parameters to keep"
+    )
+    ttft_speedup: float | None = Field(
+        None, gt=1, description="least speedup of the first token, dense time / pruned time"
+    )
+    retention: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="least accuracy on calibration answers before tuning, percent of dense",
+    )
+
+    def target(self) -> tuple[str, float]:
+        """The budget that is set, and its value.
+
+        Raises:
+            InputError: none or several are set.
+        """
+        given = [(name, value) for name, value in self if value is not None]
+        if len(given) != 1:
+            said = ", ".join(f"budget.{name} = {value}" for name, value in given) or "none is set"
+            raise InputError(
+                "ratio = auto needs exactly one of budget.params, budget.ttft_speedup and"
+                f" budget.retention: {said}"
+            )
+        return given[0]
 
 
 class Export(Section):
@@ -156,12 +256,29 @@ class Ttft(Section):
 
 
 Seed = Annotated[int, Field(0, ge=0, description="seed of every random draw")]
+def _ratio(value: Any) -> float | Literal["auto"]:
+    """One complaint for whatever is wrong with a ratio."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not 0 < number < 1:
+        raise ValueError("must be greater than 0 and less than 1, or auto")
+    return number
+
+
 Ratio = Annotated[
-    float,
-    Field(0.25, gt=0, lt=1, description="share of decoder layers to drop; K = floor(ratio * L)"),
+    float | Literal["auto"],
+    PlainValidator(_ratio),
+    Field(
+        0.25,
+        description="share of decoder layers to drop, K = floor(ratio * L); auto: by the budget",
+    ),
 ]
 Method = Annotated[
-    str, Field("interlace", description="how layers are chosen: interlace, consecutive or random")
+    str, Field("interlace", description="how layers are chosen; `interlace methods` lists them")
 ]
 
 
@@ -170,6 +287,7 @@ class SampleParams(Section):
 
     seed: Seed
     data: Data
+    probes: Probes = Probes()
 
 
 class CollectParams(Section):
@@ -178,8 +296,38 @@ class CollectParams(Section):
     collect: Collect = Collect()
 
 
+class SensitivityParams(Section):
+    """`sensitivity`: measure what sleb or taylor needs; nothing for other methods."""
+
+    method: Method
+    select: Protection = Protection()
+    sensitivity: Sensitivity = Sensitivity()
+
+
 class ScoreParams(Section):
     """`score`: average the measurements."""
+
+
+class BudgetParams(Section):
+    """`budget`: find how many layers `ratio: auto` drops; nothing for a ratio that is given."""
+
+    ratio: Ratio
+    method: Method
+    seed: Seed
+    select: Select = Select()
+    sensitivity: Sensitivity = Sensitivity()
+    ttft: Ttft = Ttft()
+    budget: Budget = Budget()
+
+
+class RoundsParams(Section):
+    """`rounds`: prune in steps and measure again; nothing for a single round."""
+
+    ratio: Ratio
+    method: Method
+    seed: Seed
+    select: Select = Select()
+    collect: Collect = Collect()
 
 
 class SelectParams(Section):
@@ -220,6 +368,8 @@ class TtftParams(Section):
 class PinParams(
     SampleParams,
     CollectParams,
+    SensitivityParams,
+    BudgetParams,
     SelectParams,
     ExportParams,
     FinetuneParams,
@@ -228,6 +378,7 @@ class PinParams(
 ):
     """`pin`: check everything that can be checked, and pin the model and the data."""
 
+    select: Select = Select()
     model: Model
     launch: str = Field("python -m", description="command prefix of collect, finetune and evaluate")
 

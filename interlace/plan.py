@@ -6,16 +6,28 @@ All indices are 0-based positions in the dense decoder.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from interlace.errors import InputError, validation_message
-from interlace.methods import Group, Request, named
-from interlace.methods.choice import Policy
+from interlace.methods import Choice, Group, Method, Request, named
+from interlace.methods.choice import Base, Policy
 from interlace.scores import Scores, read_scores
+
+Auto = Literal["auto"]
+Table: TypeAlias = Path | str | pa.Table
 
 
 class _Record(BaseModel):
@@ -40,11 +52,45 @@ class Shortfall(_Record):
     missing: int
 
 
+class Decision(_Record):
+    """How `ratio: auto` became a number of layers.
+
+    Attributes:
+        budget: params, ttft_speedup or retention.
+        target: what was asked for.
+        drops: K, the layers to go.
+        values: what each number of layers comes to, by K from 0 on.
+        how: measured or predicted, and on what.
+        reason: the decision in one line.
+    """
+
+    budget: str
+    target: float
+    drops: int
+    values: dict[int, float]
+    how: str
+    reason: str
+
+
 class Plan(_Record):
-    """Which layers go, which are tuned, which stay as they are."""
+    """Which layers go, which are tuned, which stay as they are.
+
+    Attributes:
+        ratio: as asked for; with a budget, K as a share of the base.
+        base: the layers that the ratio is a share of.
+        base_layers: how many these are.
+        rounds: how many times the model was measured.
+        decision: how a budget became K; missing where the ratio was given.
+        settings: what else the method was told, e.g. alpha or seed.
+    """
 
     method: str
     ratio: float
+    base: Base = "all"
+    base_layers: int = Field(0, ge=0)
+    rounds: int = 1
+    decision: Decision | None = None
+    settings: dict[str, float | int] = Field(default_factory=dict)
     n_layers: int = Field(gt=0)
     drop: list[int]
     tune: list[int]
@@ -83,6 +129,10 @@ class Plan(_Record):
 def layers_to_drop(ratio: float, n_layers: int) -> int:
     """`K = floor(ratio * L)`, immune to binary fractions (0.29 of 100 is 29).
 
+    Args:
+        ratio: share of the layers, in (0, 1).
+        n_layers: the layers it is a share of: all, or those not protected.
+
     Raises:
         InputError: no layer would go.
     """
@@ -95,93 +145,225 @@ def layers_to_drop(ratio: float, n_layers: int) -> int:
     return drops
 
 
+def protected_layers(
+    method: str,
+    n_layers: int,
+    deepstack_layers: int,
+    protect_first: int | Auto = "auto",
+    protect_last: int | Auto = "auto",
+) -> list[int]:
+    """The layers that are never dropped nor grouped.
+
+    Args:
+        method: whose paper's own rule `auto` follows.
+        n_layers: L, of the decoder.
+        deepstack_layers: leading layers that receive DeepStack features, added by position.
+        protect_first: leading layers; `auto`: the DeepStack layers, and those of the method's rule.
+        protect_last: trailing layers; `auto`: those of the method's rule.
+
+    Raises:
+        InputError: an unknown method.
+    """
+    rule = named(method)
+    first = max(deepstack_layers, rule.protect_first) if protect_first == "auto" else protect_first
+    last = rule.protect_last if protect_last == "auto" else protect_last
+    return [i for i in range(n_layers) if i < first or i >= n_layers - last]
+
+
 def select(
-    scores: Path | str | pa.Table | Scores,
+    scores: Table | Scores,
     *,
     method: str = "interlace",
-    ratio: float = 0.25,
+    ratio: float | Auto = 0.25,
+    drops: int | None = None,
     shortfall: Policy = "pairs",
-    protect_first: int | Literal["auto"] = "auto",
-    protect_last: int = 0,
+    protect_first: int | Auto = "auto",
+    protect_last: int | Auto = "auto",
+    base: Base | Auto = "auto",
+    alpha: float = 0.7,
     seed: int = 0,
+    drop: Sequence[int] = (),
+    tune: Sequence[int] = (),
+    rounds: int = 1,
+    later: Sequence[Table | Scores] = (),
+    decision: Decision | None = None,
 ) -> Plan:
     """Decide which layers go.
 
     Args:
         scores: the score table: a Parquet file or an Arrow table.
         method: a name in `methods.METHODS`.
-        ratio: share of the decoder's layers to drop, in (0, 1).
+        ratio: share of the decoder's layers to drop, in (0, 1); `auto`: as `decision` says.
+        drops: K itself, instead of a ratio.
         shortfall: what to do when the method's own rule cannot reach K drops.
         protect_first: leading layers that are never dropped nor grouped; `auto`: as many as
-            receive DeepStack features, which are added by position.
-        protect_last: trailing layers that are never dropped nor grouped.
+            receive DeepStack features, which are added by position, and those of the method's
+            paper.
+        protect_last: trailing layers that are never dropped nor grouped; `auto`: those of the
+            method's paper.
+        base: what the ratio is a share of: all layers or the `prunable` ones, those not protected;
+            `auto`: as in the method's paper.
+        alpha: of `mixed`: weight of the non-math ranking, in [0, 1].
         seed: of methods that draw.
+        drop: of `manual`: the layers that go.
+        tune: of `manual`: the layers that are tuned.
+        rounds: in how many steps to drop them.
+        later: tables measured on the pruned model before each further round, `rounds - 1` of them.
+        decision: how a budget became K; goes with `ratio = auto`.
 
     Raises:
-        InputError: an unknown method, a ratio that drops no layer, or more drops than are feasible.
+        InputError: an unknown method, a value out of its range, a measurement that is missing, a
+            ratio that drops no layer, or more drops than are feasible.
     """
-    choose = named(method)
+    rule = named(method)
     table = scores if isinstance(scores, Scores) else read_scores(scores)
-    if not 0 < ratio < 1:
+    if ratio == "auto":
+        if decision is None:
+            raise InputError("ratio = auto: no budget was decided on; run `dvc repro budget`")
+        drops = decision.drops
+    elif not 0 < ratio < 1:
         raise InputError(f"ratio = {ratio}: must be greater than 0 and less than 1")
-    wanted = layers_to_drop(ratio, table.n_layers)
-    first = table.deepstack_layers if protect_first == "auto" else protect_first
-    everyone = range(table.n_layers)
-    protected = [i for i in everyone if i < first or i >= table.n_layers - protect_last]
-    free = frozenset(everyone) - frozenset(protected)
-    choice = choose(table, Request(wanted, free, shortfall, seed))
-    kept = frozenset(everyone) - choice.drop - choice.tune
+    if not 0 <= alpha <= 1:
+        raise InputError(f"select.alpha = {alpha}: must lie in [0, 1]")
+    n, everyone = table.n_layers, range(table.n_layers)
+    protected = protected_layers(method, n, table.deepstack_layers, protect_first, protect_last)
+    base = rule.base if base == "auto" else base
+    base_layers = n if base == "all" else n - len(protected)
+    if method == "manual":
+        drops = len(drop)
+    if drops is None and ratio != "auto":
+        wanted, share = layers_to_drop(ratio, base_layers), ratio
+    else:
+        wanted = drops or 0
+        share = wanted / base_layers
+    request = Request(
+        drops=wanted,
+        free=frozenset(everyone) - frozenset(protected),
+        shortfall=shortfall,
+        seed=seed,
+        alpha=alpha,
+        given_drop=tuple(drop),
+        given_tune=tuple(tune),
+    )
+    choice = choose_in_rounds(rule, request, table, rounds, later)
+    to_go = wanted if rule.removes else 0
     return Plan(
         method=method,
-        ratio=ratio,
-        n_layers=table.n_layers,
+        ratio=share,
+        base=base,
+        base_layers=base_layers,
+        rounds=rounds,
+        decision=decision if ratio == "auto" else None,
+        settings=_settings(method, alpha, seed),
+        n_layers=n,
         drop=sorted(choice.drop),
         tune=sorted(choice.tune),
-        freeze=sorted(kept),
+        freeze=sorted(frozenset(everyone) - choice.drop - choice.tune),
         groups=list(choice.groups),
         protected=protected,
         shortfall=Shortfall(
             policy=shortfall,
-            wanted=wanted,
+            wanted=to_go,
             triplets=sum(group.kind == "triplet" for group in choice.groups),
             pairs=sum(group.kind == "pair" for group in choice.groups),
-            missing=wanted - len(choice.drop),
+            missing=to_go - len(choice.drop),
         ),
         sources=dict(table.provenance),
     )
 
 
-def check_feasible(
-    n_layers: int,
-    deepstack_layers: int,
-    *,
-    method: str,
-    ratio: float,
-    shortfall: Policy,
-    protect_first: int | Literal["auto"],
-    protect_last: int,
-) -> int:
-    """Whether a choice can be made at all, before anything is measured.
+def _settings(method: str, alpha: float, seed: int) -> dict[str, float | int]:
+    """What the method was told beside the ratio, of what it reads."""
+    told: dict[str, dict[str, float | int]] = {
+        "mixed": {"alpha": alpha},
+        "random": {"seed": seed},
+    }
+    return told.get(method, {})
 
-    Equal scores are the kindest: ties go to lower layers, which leaves no gaps between groups.
 
-    Returns:
-        How many layers are to go.
+def choose_in_rounds(
+    rule: Method, request: Request, table: Scores, rounds: int, later: Sequence[Table | Scores]
+) -> Choice:
+    """Ask a method once, or in steps, each on what was measured after the step before.
+
+    Layers that a round tunes are neither dropped nor grouped by later ones; anchors are free again.
+
+    Args:
+        rule: the method.
+        request: what is asked of all rounds together, in positions of the dense decoder.
+        table: scores of the dense model.
+        rounds: how many steps.
+        later: scores of the pruned model before the second step, the third, ...
 
     Raises:
-        InputError: as `select` does.
+        InputError: fewer or other tables than the rounds need.
     """
-    spans = [(first, span) for span in (1, 2, 3) for first in range(n_layers - span + 1)]
-    equal = {("cosine", first, span): 0.0 for first, span in spans}
-    plan = select(
-        Scores(n_layers, deepstack_layers, equal, {}),
-        method=method,
-        ratio=ratio,
-        shortfall=shortfall,
-        protect_first=protect_first,
-        protect_last=protect_last,
+    if rounds == 1 and not later:
+        return rule.choose(table, request)
+    if rounds > max(request.drops, 1):
+        raise InputError(
+            f"select.rounds = {rounds}: only {request.drops} layers are to go; lower it"
+        )
+    if len(later) != rounds - 1:
+        raise InputError(
+            f"select.rounds = {rounds}: {len(later) + 1} were measured; run `dvc repro rounds`"
+        )
+    made = Choice.of_groups([])
+    for number, source in enumerate((table, *later), start=1):
+        current = source if isinstance(source, Scores) else read_scores(source)
+        made = next_round(rule, request, current, made, number, rounds)
+    return made
+
+
+def next_round(
+    rule: Method, request: Request, table: Scores, made: Choice, number: int, rounds: int
+) -> Choice:
+    """Add one round's choice to what earlier rounds made.
+
+    Args:
+        rule: the method.
+        request: what is asked of all rounds together, in positions of the dense decoder.
+        table: scores of the model that the earlier rounds leave.
+        made: what these chose, in positions of the dense decoder.
+        number: of this round, from 1.
+        rounds: how many there are.
+
+    Raises:
+        InputError: the table is of another model than the earlier rounds leave.
+    """
+    kept = table.kept or tuple(range(table.n_layers))
+    whole = len(kept) + len(made.drop)
+    if kept != tuple(i for i in range(whole) if i not in made.drop):
+        raise InputError(
+            f"round {number} was measured on a model without other layers than"
+            f" {sorted(made.drop)}; run `dvc repro rounds`"
+        )
+    position = {layer: place for place, layer in enumerate(kept)}
+    share = request.drops * number // rounds - request.drops * (number - 1) // rounds
+    asked = replace(
+        request,
+        drops=share,
+        free=frozenset(position[i] for i in request.free - made.drop - made.tune),
+        tuned=frozenset(position[i] for i in made.tune),
     )
-    return len(plan.drop)
+    choice = rule.choose(table, asked)
+    groups = [
+        group.model_copy(
+            update={
+                "layers": tuple(kept[i] for i in group.layers),
+                "drop": tuple(kept[i] for i in group.drop),
+                "tune": tuple(kept[i] for i in group.tune),
+                "anchor": None if group.anchor is None else kept[group.anchor],
+                "round": number,
+            }
+        )
+        for group in choice.groups
+    ]
+    return Choice(
+        groups=(*made.groups, *groups),
+        drop=made.drop | {kept[i] for i in choice.drop},
+        tune=made.tune | {kept[i] for i in choice.tune},
+    )
 
 
 def read_plan(path: Path) -> Plan:
@@ -194,5 +376,19 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run `dvc repro select`") from None
+    except ValidationError as error:
+        raise InputError(validation_message(str(path), error)) from None
+
+
+def read_decision(path: Path) -> Decision | None:
+    """Read what `budget` decided; none where the ratio was given.
+
+    Raises:
+        InputError: the file is missing, or what it says is not a decision.
+    """
+    try:
+        return TypeAdapter(Decision | None).validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run `dvc repro budget`") from None
     except ValidationError as error:
         raise InputError(validation_message(str(path), error)) from None

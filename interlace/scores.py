@@ -29,7 +29,25 @@ SCHEMA = pa.schema(
         ("n", pa.int64()),
     ]
 )
-NATIVE = "cosine"
+# Criteria: what a row's value is. All but the last two are measured by `collect`.
+NATIVE = "cosine"  # mean cosine of a span's input and output, calibration rows (S_p)
+MATH, NONMATH = "cosine/math", "cosine/nonmath"  # the same on the probes of one domain
+ANGULAR = "angular"  # mean angle of the last token between a span's input and output, over pi
+POOLED = "pooled"  # mean over probe tasks of the cosine of a layer's mean-pooled input and output
+CKA = "cka"  # linear CKA over probe tasks of a layer's output and that of the layer before
+SLEB = "sleb"  # when the layer was removed, counted from 0
+TAYLOR = "taylor"  # importance of the layer's weights
+_PROBES = "set probes.per_task, probes.math_sources and probes.nonmath_sources"
+WAYS = {
+    NATIVE: "`collect` measures it: see collect.max_span",
+    MATH: f"`collect` measures it on the probes: {_PROBES}",
+    NONMATH: f"`collect` measures it on the probes: {_PROBES}",
+    ANGULAR: "`collect` measures it: leave collect.max_span empty, or raise it",
+    POOLED: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
+    CKA: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
+    SLEB: "the stage `sensitivity` measures it: set method to sleb and run dvc repro",
+    TAYLOR: "the stage `sensitivity` measures it: set method to taylor and run dvc repro",
+}
 
 
 @dataclass(frozen=True)
@@ -41,12 +59,19 @@ class Scores:
         deepstack_layers: leading layers that visual features are added after, by position.
         values: (criterion, first, span) -> score.
         provenance: what the table says about where it comes from.
+        kept: where the measured model's layers stand in the dense decoder; empty: it is dense.
     """
 
     n_layers: int
     deepstack_layers: int
     values: Mapping[tuple[str, int, int], float]
     provenance: Mapping[str, str]
+    kept: tuple[int, ...] = ()
+
+    @property
+    def criteria(self) -> frozenset[str]:
+        """What was measured."""
+        return frozenset(criterion for criterion, _, _ in self.values)
 
     def of_span(self, span: int, criterion: str = NATIVE) -> dict[int, float]:
         """Scores of every span of this many layers, by first layer.
@@ -57,8 +82,8 @@ class Scores:
         found = {f: v for (c, f, s), v in self.values.items() if c == criterion and s == span}
         if not found:
             raise InputError(
-                f"scores hold no {criterion} of {span} layer(s);"
-                " `collect` measures them: see collect.max_span and data.math_sources"
+                f"scores hold no {criterion!r} of {span} layer(s);"
+                f" {WAYS.get(criterion, 'run `collect` and `score` again')}"
             )
         return dict(sorted(found.items()))
 
@@ -133,6 +158,7 @@ def read_scores(source: Path | str | pa.Table) -> Scores:
         deepstack_layers=int(about.get("deepstack_layers", 0)),
         values=values,
         provenance={k: v for k, v in about.items() if k in ("model", "revision", "mode", "dtype")},
+        kept=tuple(int(layer) for layer in about.get("kept", "").split()),
     )
 
 

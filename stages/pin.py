@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from interlace.evaluation import validate
+from interlace.feasible import check_asked
 from interlace.outputs import write_json
 from interlace.params import PinParams
-from interlace.plan import check_feasible
 from interlace.samples import check_source
 from interlace.sources import parquet_files, pin_data, pin_model
 from stages.command import check_program, command, scratch_root
@@ -22,8 +22,7 @@ def main(params: PinParams) -> None:
     pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
     layers = pinned_model["n_layers"], pinned_model["deepstack_layers"]
-    choice = params.select.model_dump()
-    drops = check_feasible(*layers, method=params.method, ratio=params.ratio, **choice)
+    drops = check_asked(params, *layers)
     check_source(parquet_files(pinned_data))
     validate(params.evaluate)
     sources = {
@@ -33,7 +32,8 @@ def main(params: PinParams) -> None:
         and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes),
     }
     write_json(Path("artifacts/sources.json"), sources)
-    click.echo(f"pin: {model.id}: {drops} of {layers[0]} layers are to go")
+    many = "as many as the budget asks" if drops is None else drops
+    click.echo(f"pin: {model.id}: {many} of {layers[0]} layers are to go")
 
 
 if __name__ == "__main__":

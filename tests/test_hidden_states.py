@@ -276,7 +276,7 @@ def test_pooled_has_one_row_per_sample_and_layer(collected: Path) -> None:
 def test_pooled_states_are_left_out_on_request(
     dense: Any, processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
-    written = run_collect(dense, processor, calibration, tmp_path, pooled=False)
+    written = run_collect(dense, processor, calibration, tmp_path, pooled="none")
     assert list(written) == ["similarity/part-00000.parquet"]
 
 

@@ -142,7 +142,7 @@ def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "fields"),
     [
-        (SampleParams, {"seed", "data"}),
+        (SampleParams, {"seed", "data", "probes"}),
         (CollectParams, {"collect"}),
         (SelectParams, {"ratio", "method", "seed", "select"}),
         (ExportParams, {"export"}),

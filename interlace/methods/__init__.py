@@ -5,14 +5,31 @@ from __future__ import annotations
 import difflib
 
 from interlace.errors import InputError
-from interlace.methods import baselines
+from interlace.methods import baselines, domain, loss
 from interlace.methods.choice import Choice, Group, Method, Request
-from interlace.methods.interlace import interlace
+from interlace.methods.interlace import interlace, interlace_oa, interlace_tn
+from interlace.methods.manual import manual
+from interlace.methods.optimal import interlace_optimal
+from interlace.scores import ANGULAR, CKA, MATH, NONMATH, POOLED, SLEB, TAYLOR
 
 METHODS: dict[str, Method] = {
-    "interlace": interlace,
-    "consecutive": baselines.consecutive,
-    "random": baselines.random,
+    "interlace": Method(interlace),
+    "interlace-optimal": Method(interlace_optimal),
+    "interlace-oa": Method(interlace_oa),
+    "interlace-tn": Method(interlace_tn),
+    "random": Method(baselines.random, needs=()),
+    "consecutive": Method(baselines.consecutive),
+    "dense-ft": Method(baselines.dense_ft, needs=(), removes=False),
+    "math-aware": Method(domain.math_aware, (MATH,), 1, 1, "prunable"),
+    "nonmath-aware": Method(domain.nonmath_aware, (NONMATH,), 1, 1, "prunable"),
+    "mixed": Method(domain.mixed, (MATH, NONMATH), 1, 1, "prunable"),
+    "cka": Method(domain.cka, (CKA,), 1, 1, "prunable"),
+    "interlace-pooled": Method(domain.interlace_pooled, (POOLED,), 1, 1, "prunable"),
+    "shortgpt": Method(baselines.shortgpt),
+    "angular-block": Method(baselines.angular_block, (ANGULAR,)),
+    "sleb": Method(loss.sleb, (SLEB,), 1, 1),
+    "taylor": Method(loss.taylor, (TAYLOR,)),
+    "manual": Method(manual, needs=()),
 }
 
 __all__ = ["METHODS", "Choice", "Group", "Method", "Request", "named"]

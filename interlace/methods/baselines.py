@@ -1,4 +1,8 @@
-"""The ablations that INTERLACE is compared with (arXiv 2511.19676, table 5)."""
+"""What INTERLACE is compared with: its ablations by chance and in a row, and layer by layer rules.
+
+Sources: INTERLACE (arXiv 2511.19676, table 5); ShortGPT (arXiv 2403.03853); the block by angular
+distance (arXiv 2403.17887).
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,8 @@ import hashlib
 from collections.abc import Iterable
 
 from interlace.errors import InputError
-from interlace.methods.choice import Choice, Group, Request
-from interlace.scores import Scores
-
-
-def _enough(request: Request) -> None:
-    if request.drops > len(request.free):
-        raise InputError(
-            f"{request.drops} layers cannot be dropped: only {len(request.free)} are not protected;"
-            " lower ratio or protect fewer layers"
-        )
+from interlace.methods.choice import Choice, Group, Request, attainable, neighbours
+from interlace.scores import ANGULAR, Scores
 
 
 def consecutive(scores: Scores, request: Request) -> Choice:
@@ -23,22 +19,49 @@ def consecutive(scores: Scores, request: Request) -> Choice:
 
     The run is shifted down when it would run off the end of the unprotected layers. Where fewer
     than K layers follow it, the nearest ones before it are tuned as well.
+    """
+    layer = {i: value for i, value in scores.of_span(1).items() if i in request.free}
+    starts = runs(request)
+    if not layer or not starts:
+        return Choice.of_groups([])
+    best = max(layer, key=lambda i: (layer[i], -i))
+    first = max((i for i in starts if i <= best), default=starts[0])
+    return _run(first, layer[best], scores, request)
+
+
+def angular_block(scores: Scores, request: Request) -> Choice:
+    """Drop the run of K layers that turns the last token's state least; tune the K behind it."""
+    starts = runs(request)
+    if not starts:
+        return Choice.of_groups([])
+    angle = scores.of_span(attainable(request), ANGULAR)
+    first = min(starts, key=lambda i: (angle[i], i))
+    return _run(first, angle[first], scores, request)
+
+
+def runs(request: Request) -> list[int]:
+    """Where a run of K unprotected neighbours can start.
 
     Raises:
-        InputError: more layers are asked for than are unprotected.
+        InputError: nowhere; names the largest K that is feasible.
     """
-    _enough(request)
-    layer = {i: value for i, value in scores.of_span(1).items() if i in request.free}
-    best = max(layer, key=lambda i: (layer[i], -i))
-    first = min(best, max(request.free) + 1 - request.drops)
-    drop = tuple(range(first, first + request.drops))
-    behind = range(first + request.drops, scores.n_layers)
-    before = range(first - 1, -1, -1)
-    tune = tuple(sorted([*behind, *before][: request.drops]))
-    group = Group(
-        kind="run", first=first, span=request.drops, score=layer[best], drop=drop, tune=tune
-    )
-    return Choice.of_groups([group])
+    drops = attainable(request)
+    starts = [i for i in sorted(request.free) if set(range(i, i + drops)) <= request.free]
+    if not starts:
+        longest = drops
+        while not any(set(range(i, i + longest)) <= request.free for i in request.free):
+            longest -= 1
+        raise InputError(
+            f"a run of {drops} layers cannot be dropped: the longest that is not protected has"
+            f" {longest}; lower ratio or protect fewer layers"
+        )
+    return starts
+
+
+def _run(first: int, score: float, scores: Scores, request: Request) -> Choice:
+    drop = tuple(range(first, first + attainable(request)))
+    tune = tuple(sorted(neighbours(drop, scores.n_layers, request.tuned)))
+    return Choice.of_groups([Group(kind="run", layers=drop, score=score, drop=drop, tune=tune)])
 
 
 def random(scores: Scores, request: Request) -> Choice:
@@ -46,18 +69,27 @@ def random(scores: Scores, request: Request) -> Choice:
 
     The order of drawing depends on the seed alone, so a smaller K drops a part of what a larger
     one does.
-
-    Raises:
-        InputError: more layers are asked for than are unprotected.
     """
-    _enough(request)
-    drop = _shuffled(request.free, f"drop:{request.seed}")[: request.drops]
-    survivors = set(range(scores.n_layers)) - set(drop)
-    tune = _shuffled(survivors, f"tune:{request.seed}")[: request.drops]
-    groups = [Group(kind="layer", first=i, span=1, score=None, drop=(i,)) for i in drop]
+    drop = _shuffled(request.free, f"drop:{request.seed}")[: attainable(request)]
+    survivors = set(range(scores.n_layers)) - set(drop) - request.tuned
+    tune = _shuffled(survivors, f"tune:{request.seed}")[: len(drop)]
+    groups = [Group(kind="layer", layers=(i,), score=None, drop=(i,)) for i in drop]
     return Choice(groups=tuple(groups), drop=frozenset(drop), tune=frozenset(tune))
 
 
 def _shuffled(layers: Iterable[int], key: str) -> list[int]:
     """A uniform order that is the same on every platform and version of Python."""
     return sorted(layers, key=lambda i: hashlib.sha256(f"{key}:{i}".encode()).digest())
+
+
+def dense_ft(scores: Scores, request: Request) -> Choice:
+    """Drop nothing, tune the last K layers: the reference that healed models are held against."""
+    tune = frozenset(range(scores.n_layers - request.drops, scores.n_layers))
+    return Choice(groups=(), drop=frozenset(), tune=tune)
+
+
+def shortgpt(scores: Scores, request: Request) -> Choice:
+    """Drop the K layers of least block influence, `BI_i = 1 - S_1(i)`; tune their neighbours."""
+    influence = {i: 1 - v for i, v in scores.of_span(1).items() if i in request.free}
+    order = sorted(influence, key=lambda i: (influence[i], i))
+    return Choice.of_ranking(order, influence, scores, request)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from interlace.scores import Scores
+from interlace.errors import InputError
+from interlace.scores import NATIVE, Scores
 
 Policy = Literal["pairs", "fewer", "error"]
+Base = Literal["all", "prunable"]
 
 
 class Group(BaseModel):
@@ -18,25 +20,35 @@ class Group(BaseModel):
 
     Attributes:
         kind: triplet, pair, run (neighbours) or layer (on its own).
-        first: the first layer.
-        span: how many layers.
-        score: the score the group was taken for; missing where chance decided.
+        layers: its layers, in order; neighbours in the decoder that was measured.
+        score: the score the group was taken for; missing where chance or a person decided.
         layer_scores: `S_1` of its layers that decided the roles within it, in order.
         drop: layers that go.
         tune: layers that are fine-tuned in their stead.
         anchor: the layer kept frozen behind them.
+        round: of a choice in several rounds, counted from 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["triplet", "pair", "run", "layer"]
-    first: int
-    span: int
+    layers: tuple[int, ...]
     score: float | None
     layer_scores: tuple[float, ...] = ()
     drop: tuple[int, ...]
     tune: tuple[int, ...] = ()
     anchor: int | None = None
+    round: int = 1
+
+    @property
+    def first(self) -> int:
+        """The first layer."""
+        return self.layers[0]
+
+    @property
+    def span(self) -> int:
+        """How many layers."""
+        return len(self.layers)
 
 
 @dataclass(frozen=True)
@@ -48,12 +60,20 @@ class Request:
         free: layers that may be grouped and removed; the others are protected.
         shortfall: what to do when the method's own rule cannot reach K.
         seed: of methods that draw.
+        alpha: weight of the non-math ranking in `mixed`, in [0, 1].
+        tuned: layers that an earlier round tunes already.
+        given_drop: layers to drop, of a choice made by hand.
+        given_tune: layers to tune, of a choice made by hand.
     """
 
     drops: int
     free: frozenset[int]
     shortfall: Policy = "pairs"
     seed: int = 0
+    alpha: float = 0.7
+    tuned: frozenset[int] = frozenset()
+    given_drop: tuple[int, ...] = ()
+    given_tune: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,13 +91,88 @@ class Choice:
     tune: frozenset[int]
 
     @classmethod
-    def of_groups(cls, groups: list[Group]) -> Choice:
+    def of_groups(cls, groups: Iterable[Group]) -> Choice:
         """The choice that a list of groups adds up to."""
+        groups = tuple(groups)
         return cls(
-            groups=tuple(groups),
+            groups=groups,
             drop=frozenset(layer for group in groups for layer in group.drop),
             tune=frozenset(layer for group in groups for layer in group.tune),
         )
 
+    @classmethod
+    def of_ranking(
+        cls, order: list[int], values: dict[int, float], scores: Scores, request: Request
+    ) -> Choice:
+        """Drop the first K layers of a ranking, each on its own; tune as many neighbours.
 
-Method = Callable[[Scores, Request], Choice]
+        Args:
+            order: unprotected layers, the first to go first.
+            values: what each was ranked by, to be shown.
+            scores: the table the ranking was made from.
+            request: K, and what to do when there are fewer layers.
+        """
+        drop = order[: attainable(request)]
+        groups = [Group(kind="layer", layers=(i,), score=values[i], drop=(i,)) for i in drop]
+        tune = neighbours(drop, scores.n_layers, request.tuned)
+        return cls(groups=tuple(groups), drop=frozenset(drop), tune=tune)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose layers, and its paper's own rules.
+
+    Attributes:
+        choose: the rule, from a table of scores and a request to a choice.
+        needs: criteria it reads from the table.
+        protect_first: leading layers that its paper never drops.
+        protect_last: trailing layers that its paper never drops.
+        base: what its paper's ratio is a share of: all layers, or those not protected.
+        removes: whether it drops layers at all.
+    """
+
+    choose: Callable[[Scores, Request], Choice]
+    needs: tuple[str, ...] = (NATIVE,)
+    protect_first: int = 0
+    protect_last: int = 0
+    base: Base = "all"
+    removes: bool = True
+
+
+def attainable(request: Request) -> int:
+    """How many layers a method that may drop any unprotected one can drop.
+
+    Raises:
+        InputError: fewer than K, and the policy is not to go on with fewer.
+    """
+    if request.drops > len(request.free) and request.shortfall != "fewer":
+        raise InputError(
+            f"{request.drops} layers cannot be dropped: only {len(request.free)} are not protected"
+            f" (the largest feasible K is {len(request.free)}); lower ratio or protect fewer layers"
+        )
+    return min(request.drops, len(request.free))
+
+
+def neighbours(
+    drop: Iterable[int], n_layers: int, tuned: frozenset[int] = frozenset()
+) -> frozenset[int]:
+    """One survivor for each dropped layer: the nearest behind it not yet taken, else before it.
+
+    For methods whose papers name none, so that each tunes as many layers as it drops, as in
+    INTERLACE's ablations (arXiv 2511.19676, table 5).
+
+    Args:
+        drop: the removed layers.
+        n_layers: of the decoder they are removed from.
+        tuned: layers that are tuned anyway, and count for no other.
+    """
+    gone = set(drop)
+    taken = set(tuned) - gone
+    left = [i for i in range(n_layers) if i not in gone | taken]
+    found: set[int] = set()
+    for layer in sorted(gone):
+        behind = [i for i in left if i > layer]
+        if behind or left:
+            found.add(chosen := behind[0] if behind else left[-1])
+            left.remove(chosen)
+    return frozenset(found)

@@ -1,14 +1,31 @@
-"""INTERLACE (arXiv 2511.19676): of each chosen triplet one goes, one is tuned, one anchors."""
+"""INTERLACE's choice of layers, and two ablations of it (arXiv 2511.19676, section 3, table 5)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from interlace.errors import InputError
 from interlace.methods.choice import Choice, Group, Request
 from interlace.scores import Scores
 
+SpanScores = Callable[[int], Mapping[int, float]]  # span -> score by first layer
+Rule = Callable[[float, float], bool]  # S_1 of the first two layers -> whether the second goes
+NAMES: dict[int, Literal["triplet", "pair"]] = {3: "triplet", 2: "pair"}
 
-def disjoint_spans(scores: dict[int, float], span: int, free: set[int], most: int) -> list[int]:
-    """Take spans greedily, most redundant first, ties by lower index, none sharing a layer.
+
+def more_redundant(first: float, second: float) -> bool:
+    """Drop the second of two layers if it is the more redundant; of equals the first goes."""
+    return first < second
+
+
+def always_first(first: float, second: float) -> bool:
+    """Never drop the second."""
+    return False
+
+
+def disjoint_spans(scores: Mapping[int, float], span: int, free: set[int], most: int) -> list[int]:
+    """Greedily take spans by score, none sharing a layer.
 
     Args:
         scores: `S_span` by first layer.
@@ -31,46 +48,81 @@ def disjoint_spans(scores: dict[int, float], span: int, free: set[int], most: in
     return taken
 
 
-def interlace(scores: Scores, request: Request) -> Choice:
-    """Triplets by `S_3`; in each the more redundant of the first two goes, the other is tuned.
-
-    When triplets run out before K drops, `request.shortfall` decides: `pairs` goes on with disjoint
-    pairs by `S_2` (same rule, no anchor), `fewer` stops short, `error` refuses.
-
-    Raises:
-        InputError: K drops are not to be had under the given policy; names the largest K that is.
-    """
-    layer = scores.of_span(1)
-    groups: list[Group] = []
-    kinds = [("triplet", 3), ("pair", 2)] if request.shortfall == "pairs" else [("triplet", 3)]
-    for kind, span in kinds:
-        taken = {i for group in groups for i in range(group.first, group.first + group.span)}
-        wanted = request.drops - len(groups)
-        if not wanted:
-            break
-        by_span = scores.of_span(span)
-        for first in disjoint_spans(by_span, span, set(request.free - taken), wanted):
-            groups.append(_group(kind, first, span, by_span[first], layer))
-    if len(groups) < request.drops and request.shortfall != "fewer":
-        raise InputError(
-            f"{request.drops} layers cannot be dropped: disjoint triplets"
-            f"{' and pairs' if request.shortfall == 'pairs' else ''} run out at {len(groups)};"
-            f" the largest feasible K is {len(groups)}: lower ratio, protect fewer layers, or set"
-            " select.shortfall to fewer"
-        )
-    return Choice.of_groups(groups)
-
-
-def _group(kind: str, first: int, span: int, value: float, layer: dict[int, float]) -> Group:
+def group(first: int, span: int, value: float, layer: Mapping[int, float], rule: Rule) -> Group:
+    """A triplet or pair: of its first two layers one goes, the other is tuned; a third anchors."""
     second = first + 1
-    drop, tune = (second, first) if layer[first] < layer[second] else (first, second)
+    drop, tune = (second, first) if rule(layer[first], layer[second]) else (first, second)
     return Group(
-        kind="triplet" if kind == "triplet" else "pair",
-        first=first,
-        span=span,
+        kind=NAMES[span],
+        layers=tuple(range(first, first + span)),
         score=value,
         layer_scores=(layer[first], layer[second]),
         drop=(drop,),
         tune=(tune,),
         anchor=first + 2 if span == 3 else None,
     )
+
+
+def greedy(
+    scores: SpanScores, request: Request, rule: Rule = more_redundant, spans: tuple[int, ...] = (3,)
+) -> Choice:
+    """Take the best disjoint spans until K layers are gone.
+
+    When they run out, `request.shortfall` decides: `pairs` goes on with disjoint pairs by `S_2`
+    (same rule, no anchor), `fewer` stops short, `error` refuses.
+
+    Args:
+        scores: gives the scores of all spans of one length.
+        request: K, free layers and the policy.
+        rule: which of the first two layers goes.
+        spans: lengths of the method's own groups.
+
+    Raises:
+        InputError: K drops are not to be had under the given policy; names the largest K that is.
+    """
+    layer = scores(1)
+    groups: list[Group] = []
+    if request.shortfall == "pairs":
+        spans = (*spans, 2)
+    for span in dict.fromkeys(spans):
+        taken = {i for made in groups for i in made.layers}
+        wanted = request.drops - len(groups)
+        if not wanted:
+            break
+        by_span = scores(span)
+        for first in disjoint_spans(by_span, span, set(request.free - taken), wanted):
+            groups.append(group(first, span, by_span[first], layer, rule))
+    if len(groups) < request.drops and request.shortfall != "fewer":
+        raise ran_out(request, len(groups), spans)
+    return Choice.of_groups(groups)
+
+
+def ran_out(request: Request, feasible: int, spans: tuple[int, ...]) -> InputError:
+    """The refusal of a K that disjoint groups cannot reach."""
+    kinds = " and ".join(f"{NAMES[span]}s" for span in dict.fromkeys(spans))
+    return InputError(
+        f"{request.drops} layers cannot be dropped: disjoint {kinds} run out at {feasible}; the"
+        f" largest feasible K is {feasible}: lower ratio, protect fewer layers, or set"
+        " select.shortfall to fewer"
+    )
+
+
+def interlace(scores: Scores, request: Request) -> Choice:
+    """Triplets by `S_3`; in each the more redundant of the first two goes, the other is tuned."""
+    return greedy(scores.of_span, request)
+
+
+def interlace_oa(scores: Scores, request: Request) -> Choice:
+    """Triplets by `S_3`; in each the first layer goes and the second is tuned."""
+    return greedy(scores.of_span, request, always_first)
+
+
+def interlace_tn(scores: Scores, request: Request) -> Choice:
+    """The greatest `S_1` first: the layer goes and the next one is tuned; no anchor.
+
+    Neighbours are a pair by the `S_1` of its first layer, so where these run out there is nothing
+    to fall back on.
+    """
+    layer = scores.of_span(1)
+    by_first = {i: layer[i] for i in layer if i + 1 in layer}
+    return greedy(lambda span: layer if span == 1 else by_first, request, always_first, spans=(2,))

@@ -1,0 +1,41 @@
+"""Choices by the loss on answers: SLEB (arXiv 2402.09025) and first-order Taylor importance.
+
+Both read what the `sensitivity` stage measured.
+"""
+
+from __future__ import annotations
+
+from interlace.errors import InputError
+from interlace.methods.choice import Choice, Request, attainable
+from interlace.scores import SLEB, TAYLOR, Scores
+
+
+def sleb(scores: Scores, request: Request) -> Choice:
+    """Drop the first K layers in the order in which their removal hurt the pruned model least.
+
+    Removals are nested: the order measured for the largest ratio serves every smaller one.
+
+    Raises:
+        InputError: fewer removals were measured, or other layers were protected then.
+    """
+    step = scores.of_span(1, SLEB)
+    order = sorted(step, key=lambda i: step[i])
+    wanted = attainable(request)
+    if wanted > len(order):
+        raise InputError(
+            f"sleb: {wanted} layers are to go, {len(order)} removals were measured; raise"
+            " sensitivity.max_ratio and run `sensitivity` again"
+        )
+    if strange := sorted(set(order[:wanted]) - request.free):
+        raise InputError(
+            f"sleb: layers {strange} are protected, but were not when removals were measured; run"
+            " `sensitivity` with the same select.protect_first and select.protect_last"
+        )
+    return Choice.of_ranking(order, step, scores, request)
+
+
+def taylor(scores: Scores, request: Request) -> Choice:
+    """Drop the K layers of least importance, `sum |sum_batches W * dL/dW|` over their weights."""
+    importance = {i: v for i, v in scores.of_span(1, TAYLOR).items() if i in request.free}
+    order = sorted(importance, key=lambda i: (importance[i], i))
+    return Choice.of_ranking(order, importance, scores, request)

@@ -1,0 +1,36 @@
+"""A choice written by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from interlace.errors import InputError
+from interlace.methods.choice import Choice, Group, Request
+from interlace.scores import Scores
+
+
+def manual(scores: Scores, request: Request) -> Choice:
+    """Drop the layers in `select.drop`, tune those in `select.tune`, freeze the rest.
+
+    Raises:
+        InputError: no layer to drop, one that is not there, is named twice or is protected.
+    """
+    drop, tune = request.given_drop, request.given_tune
+    last = scores.n_layers - 1
+    for name, layers in (("drop", drop), ("tune", tune)):
+        where = f"select.{name} = {list(layers)}"
+        if strange := [i for i in layers if not 0 <= i <= last]:
+            raise InputError(f"{where}: layer {strange[0]} is not one of the layers 0 to {last}")
+        if twice := [i for i, times in Counter(layers).items() if times > 1]:
+            raise InputError(f"{where}: layer {twice[0]} is named twice")
+    if not drop:
+        raise InputError("method = manual needs the layers to drop: set select.drop, e.g. [4, 9]")
+    if both := sorted(set(drop) & set(tune)):
+        raise InputError(f"select.drop and select.tune overlap: layer {both[0]} is in both")
+    if protected := sorted(set(drop) - request.free):
+        raise InputError(
+            f"select.drop = {list(drop)}: layer {protected[0]} is protected; set"
+            " select.protect_first and select.protect_last to 0 to drop it all the same"
+        )
+    groups = [Group(kind="layer", layers=(i,), score=None, drop=(i,)) for i in sorted(drop)]
+    return Choice(groups=tuple(groups), drop=frozenset(drop), tune=frozenset(tune))
