@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e environment clean
+.PHONY: demo test lint unit e2e study-methods environment clean
 
 demo: environment
 	dvc repro
@@ -24,6 +24,10 @@ unit: environment
 
 e2e: environment
 	python -m pytest -q -m e2e
+
+# Every method on the demo at three ratios, as a queue of experiments; writes docs/study-methods.*
+study-methods: environment
+	python -m benchmarks.study_methods
 
 environment: $(READY)
 

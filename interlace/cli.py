@@ -1,37 +1,140 @@
-"""`interlace`: look at what a run made, in the terminal."""
+"""`interlace`: look at what a run made, in the terminal and in figures for papers."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from interlace.errors import InputError
 from interlace.plan import read_plan
+from interlace.report.overview import methods_table, removals_text
 from interlace.report.summary import left_out
 from interlace.report.table import summary_table
-from interlace.report.terminal import layer_map_text
-from interlace.report.write import read_evaluations, read_json
+from interlace.report.terminal import groups_table, layer_map_text
+from interlace.scores import Scores, read_scores
+
+SCORES = Path("artifacts/scores.parquet")
+PLAN = Path("artifacts/plan.json")
+SIMILARITY = Path("artifacts/hidden_states/similarity")
+SUMMARY = Path("metrics/summary.json")
+
+scores_option = click.option(
+    "--scores",
+    "scores_file",
+    type=click.Path(path_type=Path),
+    default=SCORES,
+    show_default=True,
+    help="The score table.",
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write: .png, .svg or .pdf.",
+)
 
 
-@click.group()
+class OneLineErrors(click.Group):
+    """A group of commands in which a user's mistake ends in one line and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"error: {error}", err=True)
+            raise SystemExit(2) from None
+
+
+@click.group(cls=OneLineErrors)
 def main() -> None:
     """Look at what a run of the pipeline made."""
 
 
 @main.command()
 def show() -> None:
-    """Print the plan and the summary of the workspace's last run."""
-    try:
-        layers = layer_map_text(read_plan(Path("artifacts/plan.json")))
+    """Print the plan of the workspace's last run, and its summary once there is one."""
+    from interlace.report.write import read_evaluations, read_json
+
+    plan = read_plan(PLAN)
+    parts: list[RenderableType] = [layer_map_text(plan)]
+    if why := groups_table(plan):
+        parts += ["", why]
+    if SUMMARY.exists():
         missing = left_out(read_evaluations(Path("artifacts/evaluation")))
-        summary = summary_table(read_json(Path("metrics/summary.json")), missing)
-    except InputError as error:
-        click.echo(f"error: {error}", err=True)
-        raise SystemExit(2) from None
-    console = Console(highlight=False)
-    console.print(layers, "", summary, sep="\n")
+        parts += ["", summary_table(read_json(SUMMARY), missing)]
+    Console(highlight=False).print(*parts, sep="\n")
+
+
+@main.command()
+@scores_option
+@click.option("--ratio", type=float, help="Show which layers each method would remove.")
+def methods(scores_file: Path, ratio: float | None) -> None:
+    """List every method, what it reads, and whether that was measured."""
+    scores: Scores | None = None
+    if ratio is not None or scores_file != SCORES or SCORES.exists():
+        scores = read_scores(scores_file)
+    shown = methods_table(scores)
+    if scores and ratio is not None:
+        shown = removals_text(scores, ratio)
+    Console(highlight=False).print(shown)
+
+
+@main.group()
+def draw() -> None:
+    """Draw a figure from what the workspace holds."""
+
+
+@draw.command()
+@click.option("--scores", "named", multiple=True, help="NAME=PATH of a model's score table.")
+@out_option
+def similarity(named: tuple[str, ...], out: Path) -> None:
+    """Redundancy over depth; one line for each --scores, or the workspace's model alone."""
+    from interlace.report.similarity import similarity_figure
+
+    tables: dict[str, Path] = {}
+    for value in named:
+        name, _, path = value.partition("=")
+        if not name or not path or name in tables:
+            raise InputError(f"--scores = {value!r}: write NAME=PATH, each name once")
+        tables[name] = Path(path)
+    if not tables:
+        tables = {read_scores(SCORES).provenance.get("model", "this model"): SCORES}
+    similarity_figure(tables, out)
+
+
+@draw.command()
+@scores_option
+@click.option("--ratio", "ratios", type=float, multiple=True, help="Repeat it for several.")
+@out_option
+def removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> None:
+    """What each method would remove, at --ratio 0.1, 0.25 and 0.4 or those given."""
+    from interlace.report.removals import RATIOS, removal_map
+
+    removal_map(scores_file, out, ratios or RATIOS)
+
+
+@draw.command()
+@out_option
+def probes(out: Path) -> None:
+    """How little each layer changes the probes of each task."""
+    from interlace.report.heatmap import probe_heatmap, probe_table
+
+    if not len(probe_table(SIMILARITY)):
+        raise InputError(f"{SIMILARITY}: holds no probes; set probes.per_task, e.g. to 100")
+    probe_heatmap(SIMILARITY, out)
+
+
+@draw.command()
+@out_option
+def layers(out: Path) -> None:
+    """The role of each layer, before and after pruning."""
+    from interlace.report.drawings import layer_map_figure
+
+    layer_map_figure(read_plan(PLAN), out)
 
 
 if __name__ == "__main__":

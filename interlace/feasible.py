@@ -27,7 +27,9 @@ ON_PROBES = frozenset({MATH, NONMATH, POOLED, CKA})
 def check_feasible(n_layers: int, deepstack_layers: int, **asked: Any) -> Plan:
     """Whether a choice can be made at all, before anything is measured.
 
-    Equal scores are the kindest: ties go to lower layers, which leaves no gaps between groups.
+    It asks the kindest scores. Where triplets alone count, that is equal ones: ties go to lower
+    layers, which leaves no gaps. Where pairs may follow, greedy goes furthest when every triplet
+    leaves just a pair free before it: two drops of five layers.
 
     Args:
         n_layers: L, of the decoder.
@@ -50,6 +52,11 @@ def check_feasible(n_layers: int, deepstack_layers: int, **asked: Any) -> Plan:
     order = [i for i in range(n_layers) if i not in protected]
     for criterion in WAYS.keys() - {NATIVE, ANGULAR}:
         equal |= {(criterion, i, 1): float(step) for step, i in enumerate(order)}
+    if asked.get("shortfall", "pairs") == "pairs":
+        for step, i in enumerate(order):
+            if (NATIVE, i, 3) in equal:
+                equal[NATIVE, i, 3] = float(step % 5 == 2)
+            equal[POOLED, i, 1] = float(step % 5 in (2, 3))
     return select(Scores(n_layers, deepstack_layers, equal, {}), **asked)
 
 

@@ -61,6 +61,11 @@ def finetune(
         InputError: DeepSpeed is asked for and not installed, or a row cannot be used.
         ContractError: a frozen parameter moved, or the loss is not finite.
     """
+    if not plan.tune:  # nothing to train: the tuned checkpoint is the pruned one
+        if os.environ.get("RANK", "0") == "0":
+            write_curve(curve, [])
+            with_tensors(pruned, {}, out)
+        return
     import transformers
 
     stored_prefix = layers_prefix(pruned, tensor_files(pruned), trust_remote_code)

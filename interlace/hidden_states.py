@@ -1,4 +1,4 @@
-"""One pass over the calibration set: how much every span of layers changes the hidden states.
+"""One pass over the calibration set and the probes: how every span of layers changes the states.
 
 Shapes: B samples, T padded tokens, d the decoder's width, L its layers. The true input `x_i` and
 output `y_i` of layer i are [B, T, d]. Only per-sample statistics leave the pass; token-level states
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,12 @@ SIMILARITY = pa.schema(
         ("cosine", pa.float32()),
         ("cosine_vision", pa.float32()),
         ("cosine_text", pa.float32()),
+        ("cosine_last", pa.float32()),
     ]
 )
+_KINDS = ("cosine", "cosine_vision", "cosine_text", "cosine_last")  # which tokens count
 WINDOW = 256  # samples per part: what a killed run may lose, and what is sorted by length
+_CHUNK = 2**25  # numbers normalised at once on either side, bounds memory
 
 
 @contextmanager
@@ -114,22 +119,37 @@ STATES = {"residual": residual_states, "reference": reference_states}
 
 def span_cosines(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], max_span: int | None
-) -> Iterator[tuple[int, int, Tensor]]:
+) -> tuple[Any, Tensor]:
     """`cos(x_i[t], y_{i+p-1}[t])` of every span of p <= max_span layers.
 
+    Every state is normalised once; the cosines of a token are one product of its inputs, [L, d],
+    and its outputs, [d, L].
+
     Args:
-        inputs: `x_0 .. x_{n-1}`, each [B, T, d].
-        outputs: `y_0 .. y_{n-1}`, each [B, T, d].
+        inputs: `x_0 .. x_{L-1}`, each [B, T, d].
+        outputs: `y_0 .. y_{L-1}`, each [B, T, d].
         max_span: the longest span, layers; none: all.
 
-    Yields:
-        First layer, span and cosines [B, T], float32 whatever the states' dtype.
+    Returns:
+        Spans [S, 2] (first layer, span), shorter ones first, and cosines [S, B, T], float32
+        whatever the states' dtype.
     """
-    x = [nn.functional.normalize(state.float(), dim=-1) for state in inputs]
-    y = [nn.functional.normalize(state.float(), dim=-1) for state in outputs]
-    for span in range(1, min(max_span or len(x), len(x)) + 1):
-        for first in range(len(x) - span + 1):
-            yield first, span, (x[first] * y[first + span - 1]).sum(-1)
+    n, (rows, tokens, width) = len(inputs), inputs[0].shape
+    longest = min(max_span or n, n)
+    spans = np.array([(i, p) for p in range(1, longest + 1) for i in range(n - p + 1)])
+    first, last = torch.from_numpy(np.stack([spans[:, 0], spans.sum(1) - 1])).to(inputs[0].device)
+    sides = [[state.flatten(0, 1) for state in states] for states in (inputs, outputs)]  # [B*T, d]
+    chunk = max(1, _CHUNK // (n * width))
+    found = []
+    for begin in range(0, rows * tokens, chunk):
+        x, y = (
+            nn.functional.normalize(
+                torch.stack([state[begin : begin + chunk] for state in side], 1).float(), dim=-1
+            )
+            for side in sides
+        )  # [n, L, d]
+        found.append((x @ y.mT)[:, first, last])  # [n, L, L] -> [n, S]
+    return spans, torch.cat(found).T.reshape(-1, rows, tokens)
 
 
 def masked_means(values: Tensor, masks: Tensor) -> Tensor:
@@ -152,21 +172,19 @@ def measure_batch(
     """All statistics of one batch.
 
     Returns:
-        `spans` [S, 2] (first, span), `cosines` [S, B, 3] (all, vision, text tokens), `n_tokens` and
-        `n_vision_tokens` [B], and `pooled` [2, L, B, d] (mean-pooled inputs, outputs), as arrays.
+        `spans` [S, 2] (first, span), `cosines` [S, B, 4] (all, vision, text tokens, last token),
+        `n_tokens` and `n_vision_tokens` [B], and `pooled` [2, L, B, d] (mean-pooled inputs,
+        outputs), as arrays.
     """
     attended = batch["attention_mask"].bool()  # [B, T]
     vision = torch.isin(
         batch["input_ids"],
         torch.tensor(vision_token_ids(model.config), device=attended.device),
     )
-    masks = torch.stack([attended, attended & vision, attended & ~vision])  # [3, B, T]
+    masks = torch.stack([attended, attended & vision, attended & ~vision, last_tokens(attended)])
     with torch.inference_mode():
         inputs, outputs = STATES[mode](model, batch)
-        spans, cosines = [], []
-        for first, span, cosine in span_cosines(inputs, outputs, max_span):
-            spans.append((first, span))
-            cosines.append(cosine)
+        spans, cosines = span_cosines(inputs, outputs, max_span)
         pooled = [
             torch.stack(
                 [torch.einsum("btd,bt->bd", state.float(), attended.float()) for state in states]
@@ -174,14 +192,20 @@ def measure_batch(
             / attended.float().sum(-1)[None, :, None]
             for states in (inputs, outputs)
         ]
-        means = masked_means(torch.stack(cosines), masks)
+        means = masked_means(cosines, masks)
     return {
-        "spans": np.array(spans),
+        "spans": spans,
         "cosines": means.cpu().numpy(),
         "n_tokens": masks[0].sum(-1).cpu().numpy(),
         "n_vision_tokens": masks[1].sum(-1).cpu().numpy(),
         "pooled": torch.stack(pooled).cpu().numpy(),
     }
+
+
+def last_tokens(attended: Tensor) -> Tensor:
+    """A mask [B, T] of every row's last attended token, wherever the padding lies."""
+    places = torch.arange(1, attended.shape[1] + 1, device=attended.device) * attended  # [B, T]
+    return attended & (places == places.amax(-1, keepdim=True))
 
 
 def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
@@ -202,41 +226,43 @@ def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 def collect(
     model: nn.Module,
     processor: Any,
-    calibration: Path,
+    folders: Sequence[Path],
     out: Path,
     *,
     params: Collect,
     scratch: Path,
     provenance: dict[str, str],
 ) -> None:
-    """Measure every calibration sample and write `similarity/` and `pooled/`.
+    """Measure every calibration sample and probe, and write `similarity/` and `pooled/`.
 
     A run that was interrupted goes on behind the last part it finished.
 
     Args:
         model: the dense model.
         processor: its processor.
-        calibration: folder that `sample` wrote.
-        out: folder to write.
+        folders: of rows that `sample` wrote: the calibration set, the probes.
+        out: folder to write; `pooled/` is left out when no sample's states are kept.
         params: mode, spans, batch size.
         scratch: folder for finished parts; must be another one whenever inputs or params change.
         provenance: what the files' metadata shall say about the model.
 
     Raises:
-        InputError: a prompt is too long.
-        ContractError: a hidden state is not finite.
+        InputError: there are no rows, or a prompt is too long.
+        ContractError: a hidden state is not finite, or too large to be kept.
     """
     about = provenance | {
         "mode": params.mode,
         "dtype": str(model.dtype).removeprefix("torch."),
         "code_version": interlace.__version__,
     }
-    rows = sum(pq.ParquetFile(path).metadata.num_rows for path in calibration.glob("*.parquet"))
-    if not rows:
-        raise InputError(f"{calibration}: no rows to calibrate on; run `dvc repro sample`")
-    with tqdm(total=rows, unit="sample", desc="collect") as progress:
-        windows = samples.in_groups(samples.iterate(calibration), WINDOW)
-        for number, window in enumerate(windows):
+    files = [path for folder in folders for path in folder.glob("*.parquet")]
+    count = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+    if not count:
+        places = ", ".join(map(str, folders))
+        raise InputError(f"{places}: no rows to measure; run `dvc repro sample`")
+    rows = chain.from_iterable(samples.iterate(folder) for folder in folders)
+    with tqdm(total=count, unit="sample", desc="collect") as progress:
+        for number, window in enumerate(samples.in_groups(rows, WINDOW)):
             part = scratch / f"part-{number:05d}"
             if not part.is_dir():
                 with whole(part) as partial:
@@ -245,11 +271,10 @@ def collect(
             else:
                 progress.update(len(window))
     with whole(out) as partial:
-        for kind in ("similarity", "pooled") if params.pooled == "all" else ("similarity",):
-            (partial / kind).mkdir(parents=True)
-            for part in sorted(scratch.glob("part-*")):
-                target = partial / kind / f"{part.name}.parquet"
-                target.write_bytes((part / f"{kind}.parquet").read_bytes())
+        for path in sorted(scratch.glob("part-*/*.parquet")):  # part-00000/similarity.parquet
+            target = partial / path.stem / f"{path.parent.name}.parquet"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
     remove(scratch)
 
 
@@ -275,15 +300,30 @@ def _write_part(
         _check_finite(measured, [window[i]["sample_id"] for i in group], about["dtype"])
         for place, i in enumerate(group):
             similarity[i] = _similarity(window[i], measured, place)
-            pooled[i] = measured["pooled"][:, :, place]  # [2, L, d]
+            if keeps_pooled(window[i]["domain"], params.pooled):
+                pooled[i] = _halved(measured["pooled"][:, :, place], window[i]["sample_id"])
         progress.update(len(group))
     order = range(len(window))
-    schema = SIMILARITY.with_metadata(about)
-    table = pa.concat_tables([similarity[i] for i in order]).cast(schema)
+    table = pa.concat_tables([similarity[i] for i in order])
     pq.write_table(table.replace_schema_metadata(about), folder / "similarity.parquet")
-    if params.pooled == "all":
-        table = _pooled([window[i] for i in order], [pooled[i] for i in order])
+    if pooled:
+        table = _pooled([window[i] for i in sorted(pooled)], [pooled[i] for i in sorted(pooled)])
         pq.write_table(table.replace_schema_metadata(about), folder / "pooled.parquet")
+
+
+def keeps_pooled(domain: str, asked: str) -> bool:
+    """Whether a sample's mean-pooled states are kept, under `collect.pooled`."""
+    return asked == "all" or (asked == "probes" and domain != "native")
+
+
+def _halved(pooled: Any, sample_id: str) -> Any:
+    """Mean-pooled states [2, L, d] as float16."""
+    if np.abs(pooled).max() > np.finfo(np.float16).max:
+        raise ContractError(
+            f"sample {sample_id}: a mean-pooled state is too large for float16; set collect.pooled"
+            " to none"
+        )
+    return pooled.astype(np.float16)
 
 
 def _encoded(processor: Any, row: dict[str, Any], max_length: int) -> chat.Inputs:
@@ -304,22 +344,22 @@ def _check_finite(measured: dict[str, Any], ids: list[str], dtype: str) -> None:
 
 
 def _similarity(row: dict[str, Any], measured: dict[str, Any], place: int) -> pa.Table:
-    spans, cosines = measured["spans"], measured["cosines"][:, place].astype(np.float32)  # [S, 3]
-    n = len(spans)
+    spans, cosines = measured["spans"], measured["cosines"][:, place].astype(np.float32)  # [S, 4]
     counts = {name: int(measured[name][place]) for name in ("n_tokens", "n_vision_tokens")}
     constant = {name: row[name] for name in ("sample_id", "domain", "task", "source")} | counts
     columns: dict[str, Any] = {
-        name: pa.array([value] * n, SIMILARITY.field(name).type) for name, value in constant.items()
+        name: pa.repeat(pa.scalar(value, SIMILARITY.field(name).type), len(spans))
+        for name, value in constant.items()
     }
     columns |= {"first": spans[:, 0].astype(np.int32), "span": spans[:, 1].astype(np.int32)}
-    for kind, name in enumerate(("cosine", "cosine_vision", "cosine_text")):
+    for kind, name in enumerate(_KINDS):
         columns[name] = pa.array(cosines[:, kind], from_pandas=True)  # NaN: no such tokens
     return pa.table([columns[name] for name in SIMILARITY.names], schema=SIMILARITY)
 
 
 def _pooled(rows: list[dict[str, Any]], pooled: list[Any]) -> pa.Table:
     layers, width = pooled[0].shape[1:]
-    states = np.stack(pooled).astype(np.float16)  # [N, 2, L, d]
+    states = np.stack(pooled)  # [N, 2, L, d]
     columns: dict[str, Any] = {
         name: pa.array([row[name] for row in rows for _ in range(layers)], pa.string())
         for name, _ in _ABOUT

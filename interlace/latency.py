@@ -293,6 +293,31 @@ def _ideal(works: Sequence[tuple[Work, Work]]) -> dict[str, float | int]:
     return metrics
 
 
+def compare(
+    models: tuple[Any, Any],
+    processor: Any,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    params: Ttft,
+    seed: int,
+) -> dict[str, float | int]:
+    """Time two models in memory side by side; see `measure` for what comes back."""
+    device, dtype = models[DENSE].device, models[DENSE].dtype
+    requests = [_on(inputs, device, dtype) for inputs in _requests(processor, rows, params, seed)]
+    with torch.inference_mode():
+        pairs = _time_pairs(models, requests, params, seed)
+        works = [(counted(models[DENSE], each), counted(models[TUNED], each)) for each in requests]
+    return {
+        **_summary(pairs, params, seed),
+        **_ideal(works),
+        "pairs": sum(len(request) for request in pairs),
+        "requests": len(requests),
+        "tokens": float(np.median([each["input_ids"].shape[1] for each in requests])),
+        "on_gpu": int(device.type == "cuda"),
+        "threads": torch.get_num_threads(),
+    }
+
+
 def measure(
     dense_dir: Path | str,
     tuned_dir: Path | str,
@@ -326,17 +351,4 @@ def measure(
         open_model(dense_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
         open_model(tuned_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
     )
-    device, dtype = models[DENSE].device, models[DENSE].dtype
-    requests = [_on(inputs, device, dtype) for inputs in _requests(processor, rows, params, seed)]
-    with torch.inference_mode():
-        pairs = _time_pairs(models, requests, params, seed)
-        works = [(counted(models[DENSE], each), counted(models[TUNED], each)) for each in requests]
-    return {
-        **_summary(pairs, params, seed),
-        **_ideal(works),
-        "pairs": sum(len(request) for request in pairs),
-        "requests": len(requests),
-        "tokens": float(np.median([each["input_ids"].shape[1] for each in requests])),
-        "on_gpu": int(device.type == "cuda"),
-        "threads": torch.get_num_threads(),
-    }
+    return compare(models, processor, rows, params=params, seed=seed)

@@ -256,6 +256,8 @@ class Ttft(Section):
 
 
 Seed = Annotated[int, Field(0, ge=0, description="seed of every random draw")]
+
+
 def _ratio(value: Any) -> float | Literal["auto"]:
     """One complaint for whatever is wrong with a ratio."""
     try:

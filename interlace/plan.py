@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, get_args
 
-import pyarrow as pa
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -22,12 +20,12 @@ from pydantic import (
 )
 
 from interlace.errors import InputError, validation_message
-from interlace.methods import Choice, Group, Method, Request, named
+from interlace.methods import Group, Request, named
 from interlace.methods.choice import Base, Policy
+from interlace.methods.rounds import Later, Table, choose_in_rounds
 from interlace.scores import Scores, read_scores
 
 Auto = Literal["auto"]
-Table: TypeAlias = Path | str | pa.Table
 
 
 class _Record(BaseModel):
@@ -81,6 +79,7 @@ class Plan(_Record):
         base_layers: how many these are.
         rounds: how many times the model was measured.
         decision: how a budget became K; missing where the ratio was given.
+        deepstack_layers: leading layers that visual features are added after, by position.
         settings: what else the method was told, e.g. alpha or seed.
     """
 
@@ -97,6 +96,7 @@ class Plan(_Record):
     freeze: list[int]
     groups: list[Group]
     protected: list[int]
+    deepstack_layers: int = 0
     shortfall: Shortfall
     sources: dict[str, str]
 
@@ -185,7 +185,7 @@ def select(
     drop: Sequence[int] = (),
     tune: Sequence[int] = (),
     rounds: int = 1,
-    later: Sequence[Table | Scores] = (),
+    later: Later = (),
     decision: Decision | None = None,
 ) -> Plan:
     """Decide which layers go.
@@ -208,7 +208,8 @@ def select(
         drop: of `manual`: the layers that go.
         tune: of `manual`: the layers that are tuned.
         rounds: in how many steps to drop them.
-        later: tables measured on the pruned model before each further round, `rounds - 1` of them.
+        later: tables measured on the pruned model before each further round, `rounds - 1` of them;
+            or a function that measures, given the layers dropped so far.
         decision: how a budget became K; goes with `ratio = auto`.
 
     Raises:
@@ -217,18 +218,21 @@ def select(
     """
     rule = named(method)
     table = scores if isinstance(scores, Scores) else read_scores(scores)
+    _check(table, ratio, shortfall, alpha)
     if ratio == "auto":
         if decision is None:
             raise InputError("ratio = auto: no budget was decided on; run `dvc repro budget`")
         drops = decision.drops
-    elif not 0 < ratio < 1:
-        raise InputError(f"ratio = {ratio}: must be greater than 0 and less than 1")
-    if not 0 <= alpha <= 1:
-        raise InputError(f"select.alpha = {alpha}: must lie in [0, 1]")
     n, everyone = table.n_layers, range(table.n_layers)
     protected = protected_layers(method, n, table.deepstack_layers, protect_first, protect_last)
     base = rule.base if base == "auto" else base
     base_layers = n if base == "all" else n - len(protected)
+    if not base_layers:
+        raise InputError(
+            f"all {n} layers are protected; lower select.protect_first or select.protect_last"
+        )
+    if drops is not None and not 0 <= drops < n:
+        raise InputError(f"drops = {drops}: must lie in [0, {n - 1}]; one layer at least stays")
     if method == "manual":
         drops = len(drop)
     if drops is None and ratio != "auto":
@@ -261,6 +265,7 @@ def select(
         freeze=sorted(frozenset(everyone) - choice.drop - choice.tune),
         groups=list(choice.groups),
         protected=protected,
+        deepstack_layers=table.deepstack_layers,
         shortfall=Shortfall(
             policy=shortfall,
             wanted=to_go,
@@ -272,6 +277,22 @@ def select(
     )
 
 
+def _check(table: Scores, ratio: float | Auto, shortfall: str, alpha: float) -> None:
+    """Refuse values that no choice can be made with."""
+    if shortfall not in get_args(Policy):
+        raise InputError(
+            f"select.shortfall = {shortfall!r}: must be one of {', '.join(get_args(Policy))}"
+        )
+    if table.kept not in ((), tuple(range(table.n_layers))):
+        raise InputError(
+            "scores were measured on a pruned model; run `dvc repro score` on the dense one"
+        )
+    if ratio != "auto" and not 0 < ratio < 1:
+        raise InputError(f"ratio = {ratio}: must be greater than 0 and less than 1")
+    if not 0 <= alpha <= 1:
+        raise InputError(f"select.alpha = {alpha}: must lie in [0, 1]")
+
+
 def _settings(method: str, alpha: float, seed: int) -> dict[str, float | int]:
     """What the method was told beside the ratio, of what it reads."""
     told: dict[str, dict[str, float | int]] = {
@@ -279,91 +300,6 @@ def _settings(method: str, alpha: float, seed: int) -> dict[str, float | int]:
         "random": {"seed": seed},
     }
     return told.get(method, {})
-
-
-def choose_in_rounds(
-    rule: Method, request: Request, table: Scores, rounds: int, later: Sequence[Table | Scores]
-) -> Choice:
-    """Ask a method once, or in steps, each on what was measured after the step before.
-
-    Layers that a round tunes are neither dropped nor grouped by later ones; anchors are free again.
-
-    Args:
-        rule: the method.
-        request: what is asked of all rounds together, in positions of the dense decoder.
-        table: scores of the dense model.
-        rounds: how many steps.
-        later: scores of the pruned model before the second step, the third, ...
-
-    Raises:
-        InputError: fewer or other tables than the rounds need.
-    """
-    if rounds == 1 and not later:
-        return rule.choose(table, request)
-    if rounds > max(request.drops, 1):
-        raise InputError(
-            f"select.rounds = {rounds}: only {request.drops} layers are to go; lower it"
-        )
-    if len(later) != rounds - 1:
-        raise InputError(
-            f"select.rounds = {rounds}: {len(later) + 1} were measured; run `dvc repro rounds`"
-        )
-    made = Choice.of_groups([])
-    for number, source in enumerate((table, *later), start=1):
-        current = source if isinstance(source, Scores) else read_scores(source)
-        made = next_round(rule, request, current, made, number, rounds)
-    return made
-
-
-def next_round(
-    rule: Method, request: Request, table: Scores, made: Choice, number: int, rounds: int
-) -> Choice:
-    """Add one round's choice to what earlier rounds made.
-
-    Args:
-        rule: the method.
-        request: what is asked of all rounds together, in positions of the dense decoder.
-        table: scores of the model that the earlier rounds leave.
-        made: what these chose, in positions of the dense decoder.
-        number: of this round, from 1.
-        rounds: how many there are.
-
-    Raises:
-        InputError: the table is of another model than the earlier rounds leave.
-    """
-    kept = table.kept or tuple(range(table.n_layers))
-    whole = len(kept) + len(made.drop)
-    if kept != tuple(i for i in range(whole) if i not in made.drop):
-        raise InputError(
-            f"round {number} was measured on a model without other layers than"
-            f" {sorted(made.drop)}; run `dvc repro rounds`"
-        )
-    position = {layer: place for place, layer in enumerate(kept)}
-    share = request.drops * number // rounds - request.drops * (number - 1) // rounds
-    asked = replace(
-        request,
-        drops=share,
-        free=frozenset(position[i] for i in request.free - made.drop - made.tune),
-        tuned=frozenset(position[i] for i in made.tune),
-    )
-    choice = rule.choose(table, asked)
-    groups = [
-        group.model_copy(
-            update={
-                "layers": tuple(kept[i] for i in group.layers),
-                "drop": tuple(kept[i] for i in group.drop),
-                "tune": tuple(kept[i] for i in group.tune),
-                "anchor": None if group.anchor is None else kept[group.anchor],
-                "round": number,
-            }
-        )
-        for group in choice.groups
-    ]
-    return Choice(
-        groups=(*made.groups, *groups),
-        drop=made.drop | {kept[i] for i in choice.drop},
-        tune=made.tune | {kept[i] for i in choice.tune},
-    )
 
 
 def read_plan(path: Path) -> Plan:

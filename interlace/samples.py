@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -121,7 +121,8 @@ def sample_id(row: dict[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _rank(seed: int, *key: object) -> bytes:
+def rank(seed: int, *key: object) -> bytes:
+    """Where something stands in a random order: the lowest ranks are drawn."""
     return hashlib.sha256(":".join(map(str, (seed, *key))).encode()).digest()
 
 
@@ -132,9 +133,9 @@ def _drawn(files: Sequence[tuple[str, Any]], fraction: float, seed: int) -> dict
     for name, file in files:
         parquet = _opened(name, file)
         for row, source in enumerate(parquet.read(columns=["source"])["source"].to_pylist()):
-            rank = _rank(seed, "draw", source, counts[source])
+            place = rank(seed, "draw", source, counts[source])
             counts[source] += 1
-            ranked.setdefault(source, []).append((rank, name, row))
+            ranked.setdefault(source, []).append((place, name, row))
     drawn: dict[str, list[int]] = {name: [] for name, _ in files}
     for _, rows in sorted(ranked.items(), key=lambda item: str(item[0])):
         wanted = math.ceil(fraction * len(rows) - 1e-9)
@@ -152,7 +153,9 @@ def _opened(name: str, file: Any) -> pq.ParquetFile:
     return parquet
 
 
-def _selected_rows(name: str, file: Any, rows: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+def selected_rows(
+    name: str, file: Any, rows: Collection[int]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The given rows of one file, reading only the row groups they lie in."""
     parquet, begin = _opened(name, file), 0
     columns = [column for column in SCHEMA.names if column in parquet.schema_arrow.names]
@@ -186,7 +189,7 @@ def draw(
     drawn = _drawn(files, data.fraction, seed)
     with tqdm(total=sum(map(len, drawn.values())), unit="row", desc="sample") as progress:
         for name, file in files:
-            for number, row in _selected_rows(name, file, drawn[name]):
+            for number, row in selected_rows(name, file, drawn[name]):
                 progress.update()
                 check_row(row, f"{name}: row {number}")
                 if len(row["images"] or ()) > data.max_images:
@@ -251,7 +254,7 @@ def sample(
     if not ids:
         raise InputError("no rows were drawn: the data is empty, or data.fraction too small")
     wanted = max(1, math.floor(data.calibration_fraction * len(ids) + 1e-9))
-    chosen = set(sorted(ids, key=lambda i: _rank(seed, "calibration", i))[:wanted])
+    chosen = set(sorted(ids, key=lambda i: rank(seed, "calibration", i))[:wanted])
     write_rows((row for row in iterate(train) if row["sample_id"] in chosen), calibration)
     sheet.calibration = len(chosen)
     return sheet

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,15 +93,32 @@ def tensor_offsets(path: Path) -> dict[str, tuple[int, int]]:
     Raises:
         InputError: the file is damaged or cut short.
     """
+    return {name: tuple(entry["data_offsets"]) for name, entry in _header(path).items()}
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Shapes of the tensors in a safetensors file, by name; no weight is read.
+
+    Raises:
+        InputError: the file is damaged or cut short.
+    """
+    return {name: entry["shape"] for name, entry in _header(path).items()}
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says about its tensors, checked against its size."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > path.stat().st_size:
                 raise ValueError("the header is longer than the file")
             header = json.loads(file.read(length))
-        found = {k: tuple(v["data_offsets"]) for k, v in header.items() if k != "__metadata__"}
-        if max((end for _, end in found.values()), default=0) + 8 + length != path.stat().st_size:
+        found = {k: v for k, v in header.items() if k != "__metadata__"}
+        last = max((entry["data_offsets"][1] for entry in found.values()), default=0)
+        if last + 8 + length != path.stat().st_size:
             raise ValueError("the file is cut short")
+        for entry in found.values():
+            math.prod(entry["shape"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
     return found

@@ -11,17 +11,17 @@ from stages.command import command, is_first_process, pinned, scratch_folder
 
 @command(CollectParams)
 def main(params: CollectParams) -> None:
-    """Run the dense model once over the calibration set and write what it did to Parquet."""
+    """Run the dense model over the calibration set and the probes; write what it did to Parquet."""
     if not is_first_process():
         return  # one process measures, however many are launched
     model = pinned("model")
     folder, trust = model_folder(model), model["trust_remote_code"]
-    calibration = Path("data/calibration")
-    inputs = [Path("artifacts/sources.json"), calibration]
+    rows = [Path("data/calibration"), Path("data/probes")]
+    inputs = [Path("artifacts/sources.json"), *rows]
     collect(
         open_model(folder, dtype=params.collect.dtype, trust_remote_code=trust),
         open_processor(folder, max_pixels=params.collect.max_pixels, trust_remote_code=trust),
-        calibration,
+        rows,
         Path("artifacts/hidden_states"),
         params=params.collect,
         scratch=scratch_folder("collect", params, inputs),

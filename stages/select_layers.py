@@ -8,24 +8,30 @@ from interlace.outputs import write_json
 from interlace.params import SelectParams
 from interlace.plan import read_decision, select
 from interlace.report.drawings import layer_map_figure
+from interlace.report.removals import removal_map
 from interlace.report.terminal import layer_map_text
+from interlace.scores import read_scores
 from stages.command import command
 
 
 @command(SelectParams)
 def main(params: SelectParams) -> None:
     """Decide which layers are dropped, tuned and frozen, and say why."""
+    artifacts, choice = Path("artifacts"), params.select.model_dump()
+    scores = read_scores(artifacts / "scores.parquet")
     plan = select(
-        Path("artifacts/scores.parquet"),
+        scores,
         method=params.method,
         ratio=params.ratio,
         seed=params.seed,
-        later=sorted(Path("artifacts/rounds").glob("*.parquet")),
-        decision=read_decision(Path("artifacts/budget.json")),
-        **params.select.model_dump(),
+        later=sorted((artifacts / "rounds").glob("*.parquet")),
+        decision=read_decision(artifacts / "budget.json"),
+        **choice,
     )
-    write_json(Path("artifacts/plan.json"), plan.model_dump(mode="json"))
-    layer_map_figure(plan, Path("artifacts/layer_map.png"))
+    write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
+    layer_map_figure(plan, artifacts / "layer_map.png")
+    alike = {name: choice[name] for name in ("shortfall", "alpha", "protect_first", "base")}
+    removal_map(scores, artifacts / "removals.png", seed=params.seed, **alike)
     Console(highlight=False).print(layer_map_text(plan))
 
 

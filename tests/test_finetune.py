@@ -116,6 +116,27 @@ def test_frozen_weights_keep_their_bytes(project: Path, uninterrupted: Path) -> 
     assert all(name.startswith(TUNED) for name in moved)
 
 
+def test_a_plan_without_tuned_layers_leaves_the_pruned_checkpoint(
+    project: Path, tmp_path: Path
+) -> None:
+    frozen = PLAN.model_copy(update={"tune": [], "freeze": sorted(PLAN.tune + PLAN.freeze)})
+    finetune(
+        project / "artifacts/pruned",
+        project / "data/train",
+        tmp_path / "tuned",
+        tmp_path / "loss.csv",
+        plan=frozen,
+        params=Finetune(),
+        seed=0,
+        scratch=tmp_path / "scratch",
+    )
+    before, after = (
+        weights(folder) for folder in (project / "artifacts/pruned", tmp_path / "tuned")
+    )
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert curve(tmp_path / "loss.csv") == []
+
+
 def test_every_weight_of_a_planned_layer_moves(project: Path, uninterrupted: Path) -> None:
     before, after = weights(project / "artifacts/pruned"), weights(uninterrupted / "tuned")
     still = [n for n in before if n.startswith(TUNED) and torch.equal(before[n], after[n])]

@@ -19,10 +19,19 @@ from interlace import hidden_states
 from interlace.chat import Inputs, collate, encode_prompt
 from interlace.errors import ContractError, InputError
 from interlace.families import decoder_layers
-from interlace.hidden_states import batches, collect, measure_batch, residual_states, true_states
+from interlace.hidden_states import (
+    batches,
+    collect,
+    last_tokens,
+    measure_batch,
+    residual_states,
+    span_cosines,
+    true_states,
+)
 from interlace.outputs import whole
 from interlace.params import Collect, Data
-from interlace.samples import sample
+from interlace.probes import Task, probe
+from interlace.samples import iterate, sample, write_rows
 from interlace.sources import open_model
 
 LAYERS, WIDTH = 6, 32
@@ -116,12 +125,52 @@ def test_span_cosines_are_means_over_tokens(dense: Any, with_image: Inputs, kind
         assert measured["cosines"][number, 0, place] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("max_span", [3, 4, LAYERS, LAYERS + 3])
-def test_every_span_is_measured_once(dense: Any, with_image: Inputs, max_span: int) -> None:
+@pytest.mark.parametrize("max_span", [3, 4, LAYERS, LAYERS + 3, None])
+def test_every_span_is_measured_once(dense: Any, with_image: Inputs, max_span: int | None) -> None:
     spans = measure_batch(dense, with_image, "residual", max_span)["spans"].tolist()
-    longest = min(max_span, LAYERS)
+    longest = min(max_span or LAYERS, LAYERS)
     expected = [[i, p] for p in range(1, longest + 1) for i in range(LAYERS - p + 1)]
     assert sorted(spans) == sorted(expected)
+
+
+@pytest.mark.parametrize("max_span", [2, None])
+@pytest.mark.parametrize("chunk", [1, 4 * 8 * 7, 2**25], ids=["token", "seven tokens", "all"])
+def test_cosines_do_not_depend_on_how_many_tokens_are_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, max_span: int | None
+) -> None:
+    monkeypatch.setattr(hidden_states, "_CHUNK", chunk)
+    states = torch.randn(2, 4, 3, 5, 8, generator=torch.Generator().manual_seed(0))
+    inputs, outputs = (list(side) for side in states)  # 4 layers, [3, 5, 8] each
+    spans, cosines = span_cosines(inputs, outputs, max_span)
+    assert len(spans) == (4 + 3 if max_span else 4 + 3 + 2 + 1)
+    for number, (first, span) in enumerate(spans.tolist()):
+        expected = torch.cosine_similarity(inputs[first], outputs[first + span - 1], dim=-1)
+        torch.testing.assert_close(cosines[number], expected, rtol=0, atol=1e-6)
+
+
+def test_cosines_of_half_precision_states_are_worked_out_in_float32() -> None:
+    state = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    _, cosines = span_cosines([state], [state], None)
+    assert cosines.dtype == torch.float32
+    torch.testing.assert_close(cosines, torch.ones(1, 1, 3), rtol=0, atol=1e-6)
+
+
+def test_the_last_cosine_is_that_of_the_last_token(dense: Any, with_image: Inputs) -> None:
+    inputs, outputs = states_by_hand(dense, with_image)
+    measured = measure_batch(dense, with_image, "residual", None)
+    for number, (first, span) in enumerate(measured["spans"].tolist()):
+        expected = cosine(inputs[first][0, -1], outputs[first + span - 1][0, -1])
+        assert measured["cosines"][number, 0, 3] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_last_token_is_found_wherever_the_padding_lies() -> None:
+    attended = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 0]]).bool()
+    assert last_tokens(attended).int().tolist() == [
+        [0, 1, 0, 0],
+        [0, 0, 0, 1],
+        [0, 0, 0, 1],
+        [0, 1, 0, 0],
+    ]
 
 
 @pytest.mark.parametrize("mode", ["residual", "reference"])
@@ -143,7 +192,7 @@ def test_a_padded_batch_measures_as_rows_one_by_one(dense: Any, processor: Any, 
 def test_vision_and_text_tokens_make_up_all(dense: Any, with_image: Inputs) -> None:
     measured = measure_batch(dense, with_image, "residual", 3)
     n, n_vision = measured["n_tokens"][0], measured["n_vision_tokens"][0]
-    every, vision, text = measured["cosines"][:, 0].T
+    every, vision, text, _ = measured["cosines"][:, 0].T
     np.testing.assert_allclose(n * every, n_vision * vision + (n - n_vision) * text, rtol=1e-6)
 
 
@@ -206,16 +255,29 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "calibration"
 
 
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory, calibration: Path) -> Path:
+    """Two tasks asked about the images of four calibration rows."""
+    folder = tmp_path_factory.mktemp("probes") / "probes"
+    tasks = (
+        Task(task="answer", domain="math", prompt="left {question} right"),
+        Task(task="caption", domain="nonmath", prompt="What is in this image"),
+    )
+    rows = [row for row in iterate(calibration) if row["images"]][:4]
+    write_rows((probe(row, task) for row in rows for task in tasks), folder)
+    return folder
+
+
 def run_collect(
-    model: Any, processor: Any, calibration: Path, folder: Path, **params: Any
+    model: Any, processor: Any, rows: Path | list[Path], folder: Path, **params: Any
 ) -> dict[str, bytes]:
     """Collects into `folder`; returns the written bytes by name."""
     collect(
         model,
         processor,
-        calibration,
+        rows if isinstance(rows, list) else [rows],
         folder / "out",
-        params=Collect(**({"batch_tokens": 256} | params)),
+        params=Collect(**({"batch_tokens": 256, "max_span": 3, "pooled": "all"} | params)),
         scratch=folder / "scratch",
         provenance=ABOUT,
     )
@@ -232,11 +294,53 @@ def collected(
     return folder / "out"
 
 
+def test_a_missing_length_measures_every_span(
+    dense: Any, processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    run_collect(dense, processor, calibration, tmp_path, max_span=None)
+    table = pq.read_table(tmp_path / "out/similarity")
+    assert table.num_rows == 10 * LAYERS * (LAYERS + 1) // 2
+
+
+def test_calibration_rows_and_probes_are_measured_in_one_go(
+    dense: Any, processor: Any, calibration: Path, probes: Path, collected: Path, tmp_path: Path
+) -> None:
+    run_collect(dense, processor, [calibration, probes], tmp_path)
+    columns = ["sample_id", "domain", "task"]
+    asked = [*iterate(calibration), *iterate(probes)]
+    table = pq.read_table(tmp_path / "out/similarity").to_pandas()
+    found = table[columns].drop_duplicates().to_numpy().tolist()
+    assert found == [[row[name] for name in columns] for row in asked]
+    native = table[table["domain"] == "native"]
+    alone = pq.read_table(collected / "similarity").to_pandas()
+    np.testing.assert_allclose(native["cosine"], alone["cosine"], atol=1e-5)
+
+
+def test_probes_measure_the_same_whatever_the_batch(
+    dense: Any, processor: Any, calibration: Path, probes: Path, tmp_path: Path
+) -> None:
+    read = []
+    for name, tokens in (("one", 1), ("many", 4096)):
+        run_collect(dense, processor, [calibration, probes], tmp_path / name, batch_tokens=tokens)
+        table = pq.read_table(tmp_path / name / "out/similarity").to_pandas()
+        read.append(table[table["domain"] != "native"][["cosine", "cosine_last"]].to_numpy())
+    assert len(read[0]) == 8 * (6 + 5 + 4)
+    np.testing.assert_allclose(read[0], read[1], atol=1e-5)
+
+
+def test_without_rows_there_is_nothing_to_measure(
+    dense: Any, processor: Any, tmp_path: Path
+) -> None:
+    write_rows(iter(()), tmp_path / "empty")
+    with pytest.raises(InputError, match=r"empty: no rows to measure; run `dvc repro sample`"):
+        run_collect(dense, processor, tmp_path / "empty", tmp_path)
+
+
 def test_similarity_has_the_contract_s_columns(collected: Path) -> None:
     table = pq.read_table(collected / "similarity")
     assert table.column_names == [
         *("sample_id", "domain", "task", "source", "n_tokens", "n_vision_tokens"),
-        *("first", "span", "cosine", "cosine_vision", "cosine_text"),
+        *("first", "span", "cosine", "cosine_vision", "cosine_text", "cosine_last"),
     ]
     assert table.num_rows == 10 * (6 + 5 + 4)
 
@@ -255,7 +359,7 @@ def test_similarity_holds_what_was_measured(
     table = pq.read_table(collected / "similarity").to_pandas()
     mine = table[table["sample_id"] == row["sample_id"]]
     assert mine[["first", "span"]].to_numpy().tolist() == measured["spans"].tolist()
-    found = mine[["cosine", "cosine_vision", "cosine_text"]].to_numpy()
+    found = mine[["cosine", "cosine_vision", "cosine_text", "cosine_last"]].to_numpy()
     np.testing.assert_allclose(found, measured["cosines"][:, 0], atol=1e-5)
 
 
@@ -273,11 +377,42 @@ def test_pooled_has_one_row_per_sample_and_layer(collected: Path) -> None:
         assert table.schema.field(side).type == pa.list_(pa.float16(), WIDTH)
 
 
-def test_pooled_states_are_left_out_on_request(
-    dense: Any, processor: Any, calibration: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("pooled", "kept"), [("all", 10 + 8), ("probes", 8), ("none", 0)], ids=["all", "probes", "none"]
+)
+def test_pooled_states_are_kept_as_asked(
+    dense: Any,
+    processor: Any,
+    calibration: Path,
+    probes: Path,
+    tmp_path: Path,
+    pooled: str,
+    kept: int,
 ) -> None:
-    written = run_collect(dense, processor, calibration, tmp_path, pooled="none")
-    assert list(written) == ["similarity/part-00000.parquet"]
+    written = run_collect(dense, processor, [calibration, probes], tmp_path, pooled=pooled)
+    assert ("pooled/part-00000.parquet" in written) == bool(kept)
+    if kept:
+        table = pq.read_table(tmp_path / "out/pooled").to_pandas()
+        assert len(table[["sample_id", "layer"]].drop_duplicates()) == len(table) == kept * LAYERS
+        assert pooled == "all" or "native" not in set(table["domain"])
+
+
+def test_kept_states_are_those_of_their_sample(
+    dense: Any, processor: Any, calibration: Path, probes: Path, tmp_path: Path
+) -> None:
+    run_collect(dense, processor, [calibration, probes], tmp_path, pooled="probes")
+    row = list(iterate(probes))[5]
+    expected = measure_batch(dense, batch_of(processor, row), "residual", 3)["pooled"][:, :, 0]
+    table = pq.read_table(tmp_path / "out/pooled").to_pandas()
+    mine = table[table["sample_id"] == row["sample_id"]]
+    assert mine["layer"].tolist() == list(range(LAYERS))
+    for side, name in enumerate(("input", "output")):
+        np.testing.assert_allclose(np.stack(mine[name]), expected[side], rtol=2e-3, atol=2e-3)
+
+
+def test_a_pooled_state_that_float16_cannot_hold_names_the_sample() -> None:
+    with pytest.raises(ContractError, match=r"sample abc: .* set collect\.pooled to none"):
+        hidden_states._halved(np.full((2, 1, 3), 7e4), "abc")
 
 
 @pytest.mark.parametrize("kind", ["similarity", "pooled"])

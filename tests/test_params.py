@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from interlace.errors import InputError
+from interlace.feasible import check_asked
 from interlace.params import (
     CollectParams,
     ExportParams,
@@ -19,6 +21,7 @@ from interlace.params import (
     part,
     read_params,
 )
+from interlace.probes import read_tasks
 
 ROOT = Path(__file__).parents[1]
 MINIMAL: dict[str, Any] = {"model": {"id": "org/model"}, "data": {"id": "org/data"}}
@@ -191,3 +194,42 @@ def test_every_parameter_is_described() -> None:
         if not inner.description
     ]
     assert undescribed == []
+
+
+@pytest.mark.parametrize(
+    ("size", "layers", "drops"), [("2b", 28, [2, 6, 10]), ("4b", 36, [3, 8, 13])]
+)
+def test_domain_aware_profiles_drop_as_many_layers_as_published(
+    size: str, layers: int, drops: list[int]
+) -> None:
+    params = read_params(ROOT / f"profiles/qwen3-vl-{size}-domain-aware.yaml")
+    asked = [params.model_copy(update={"ratio": ratio}) for ratio in (0.1, 0.25, 0.4)]
+    assert [check_asked(each, layers, 3) for each in asked] == drops
+
+
+@pytest.mark.parametrize("size", ["2b", "4b"])
+def test_domain_aware_profiles_probe_as_often_as_published(size: str) -> None:
+    params = read_params(ROOT / f"profiles/qwen3-vl-{size}-domain-aware.yaml")
+    tasks = Counter(task.domain for task in read_tasks(ROOT / params.probes.prompts))
+    passes = {domain: count * params.probes.per_task for domain, count in tasks.items()}
+    assert passes == {"math": 5000, "nonmath": 4000}
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1])
+def test_alpha_outside_0_to_1_is_refused(tmp_path: Path, alpha: float) -> None:
+    assert f"select.alpha = {alpha}: " in refusal(tmp_path, select={"alpha": alpha})
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({}, "needs exactly one of budget.params, budget.ttft_speedup and budget.retention: none"),
+        ({"params": 0.8, "retention": 95.0}, "budget.params = 0.8, budget.retention = 95.0"),
+    ],
+)
+def test_a_ratio_of_auto_needs_exactly_one_budget(
+    tmp_path: Path, budget: dict[str, float], said: str
+) -> None:
+    params = read_params(written(tmp_path, ratio="auto", budget=budget))
+    with pytest.raises(InputError, match=said):
+        check_asked(params, 24, 3)

@@ -35,17 +35,25 @@ def angular_block(scores: Scores, request: Request) -> Choice:
     if not starts:
         return Choice.of_groups([])
     angle = scores.of_span(attainable(request), ANGULAR)
-    first = min(starts, key=lambda i: (angle[i], i))
+    measured = [i for i in starts if i in angle]
+    if not measured:
+        raise InputError(
+            f"no run of {attainable(request)} unprotected layers was measured; lower ratio, protect"
+            " fewer layers, or set collect.mode to residual"
+        )
+    first = min(measured, key=lambda i: (angle[i], i))
     return _run(first, angle[first], scores, request)
 
 
 def runs(request: Request) -> list[int]:
-    """Where a run of K unprotected neighbours can start.
+    """Where a run of K unprotected neighbours can start; nowhere if K is 0.
 
     Raises:
         InputError: nowhere; names the largest K that is feasible.
     """
     drops = attainable(request)
+    if not drops:
+        return []
     starts = [i for i in sorted(request.free) if set(range(i, i + drops)) <= request.free]
     if not starts:
         longest = drops

@@ -111,8 +111,16 @@ class Choice:
             values: what each was ranked by, to be shown.
             scores: the table the ranking was made from.
             request: K, and what to do when there are fewer layers.
+
+        Raises:
+            InputError: fewer than K layers are ranked, and the policy is not to go on with fewer.
         """
         drop = order[: attainable(request)]
+        if len(drop) < request.drops and request.shortfall != "fewer":
+            raise InputError(
+                f"{request.drops} layers cannot be dropped: only {len(drop)} unprotected ones were"
+                f" scored (the largest feasible K is {len(drop)}); lower ratio or protect fewer"
+            )
         groups = [Group(kind="layer", layers=(i,), score=values[i], drop=(i,)) for i in drop]
         tune = neighbours(drop, scores.n_layers, request.tuned)
         return cls(groups=tuple(groups), drop=frozenset(drop), tune=tune)

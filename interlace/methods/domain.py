@@ -14,10 +14,9 @@ from interlace.scores import CKA, MATH, NONMATH, POOLED, Scores
 def standardised(values: Mapping[int, float]) -> dict[int, float]:
     """Z-scores over the given layers (eq. 8); 0 where all are equal."""
     array = np.array(list(values.values()))
-    spread = float(array.std())
-    if not spread or np.ptp(array) == 0:
+    if len(set(values.values())) < 2 or not array.std():
         return dict.fromkeys(values, 0.0)
-    return dict(zip(values, ((array - array.mean()) / spread).tolist(), strict=True))
+    return dict(zip(values, ((array - array.mean()) / array.std()).tolist(), strict=True))
 
 
 def by_domain(scores: Scores, request: Request, alpha: float) -> Choice:

@@ -13,7 +13,8 @@ def manual(scores: Scores, request: Request) -> Choice:
     """Drop the layers in `select.drop`, tune those in `select.tune`, freeze the rest.
 
     Raises:
-        InputError: no layer to drop, one that is not there, is named twice or is protected.
+        InputError: no layer to drop, none to stay, or one that is not there, is named twice or is
+            protected.
     """
     drop, tune = request.given_drop, request.given_tune
     last = scores.n_layers - 1
@@ -25,6 +26,8 @@ def manual(scores: Scores, request: Request) -> Choice:
             raise InputError(f"{where}: layer {twice[0]} is named twice")
     if not drop:
         raise InputError("method = manual needs the layers to drop: set select.drop, e.g. [4, 9]")
+    if len(drop) == scores.n_layers:
+        raise InputError(f"select.drop = {list(drop)}: names every layer; one at least must stay")
     if both := sorted(set(drop) & set(tune)):
         raise InputError(f"select.drop and select.tune overlap: layer {both[0]} is in both")
     if protected := sorted(set(drop) - request.free):

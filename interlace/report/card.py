@@ -11,15 +11,15 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from interlace.plan import Plan
 from interlace.report.summary import Metrics, benchmarks_of
+from interlace.report.wording import asked, notes
 
 TASK = "image-text-to-text"
 
 BODY = """
 # {name}
 
-[{base_model}]({link}) without {dropped} of its {n_layers} decoder layers ({ratio:g}% asked, method
-`{method}`). Of the {kept} layers left, {tuned} were fine-tuned; every other weight is the dense
-model's, bit for bit. Made with Interlace.
+[{base_model}]({link}) {what}; every other weight is the
+dense model's, bit for bit. Made with Interlace.
 
 ## Use it
 
@@ -35,14 +35,14 @@ processor = AutoProcessor.from_pretrained("MODEL")
 
 ## Layers
 
-Positions in the dense decoder, from 0.
+{asked}. Positions in the dense decoder, from 0.
 
 | | layers |
 |---|---|
 | dropped | {drop} |
 | tuned | {tune} |
 | frozen | {freeze} |
-
+{notes}
 ## Scores
 
 0 to 100. "Of dense" is relative to the dense model, {base_model}, measured in the same run; its
@@ -108,12 +108,9 @@ def model_card(
         name=name,
         base_model=base_model,
         link=f"https://huggingface.co/{base_model}" if hub_id else base_model,
-        dropped=len(plan.drop),
-        tuned=len(plan.tune),
-        kept=len(plan.keep),
-        n_layers=plan.n_layers,
-        ratio=100 * plan.ratio,
-        method=plan.method,
+        what=_what(plan),
+        asked=asked(plan),
+        notes="".join(f"\n- {note}" for note in notes(plan)) + "\n",
         drop=_listed(plan.drop),
         tune=_listed(plan.tune),
         freeze=_listed(plan.freeze),
@@ -124,6 +121,17 @@ def model_card(
         plan=plan.model_dump_json(indent=2),
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{body}"))
+
+
+def _what(plan: Plan) -> str:
+    """What became of the dense model's layers."""
+    tuned = len(plan.tune) or "none"
+    if not plan.drop:
+        return f"with all of its {plan.n_layers} decoder layers, {tuned} of them fine-tuned"
+    return (
+        f"without {len(plan.drop)} of its {plan.n_layers} decoder layers. Of the {len(plan.keep)}"
+        f" left, {tuned} were fine-tuned"
+    )
 
 
 def _results(summary: Metrics) -> list[EvalResult]:

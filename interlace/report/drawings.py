@@ -1,276 +1,163 @@
-"""Drawings of a plan: the map of layers, and what happens to them from dense to healed."""
+"""The map of layers: the role of each in the dense decoder, and the pruned one below it."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
-from matplotlib.path import Path as Outline
 
-from interlace.plan import Plan, select
-from interlace.report.palette import HAIRLINE, INK, MUTED, SPAN_COLOURS
-from interlace.report.roles import Role, layer_roles, roles_present
-from interlace.report.scale import nines
+from interlace.methods import Group
+from interlace.plan import Plan
+from interlace.report.palette import INK, MUTED
+from interlace.report.roles import layer_roles, roles_present
+from interlace.report.ruler import stretches
+from interlace.report.shapes import box, cell_text, strand
 from interlace.report.style import drawn
-from interlace.scores import SCHEMA, Scores, read_scores
+from interlace.report.wording import asked, notes, number, outcome, score_name
 
-DARK = frozenset({Role.DROP, Role.TUNE, Role.ANCHOR, Role.PROTECTED})  # white text on these
-
-
-def _box(
-    axes: Axes, x: float, y: float, width: float, height: float, face: str, **kwargs: Any
-) -> None:
-    """A rounded box with its lower left corner at (x, y), data units."""
-    corner = 0.18 * min(width, height)
-    style = f"round,pad=0,rounding_size={corner}"
-    kwargs = {"linewidth": 0, "zorder": 3} | kwargs
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=face, **kwargs))
-
-
-def _cell_text(axes: Axes, x: float, y: float, layer: int, role: Role, size: float) -> None:
-    colour = "white" if role in DARK else INK
-    axes.text(x, y, str(layer), ha="center", va="center", color=colour, fontsize=size, zorder=4)
-
-
-def _legend(axes: Axes, plan: Plan, x: float, y: float) -> None:
-    for role in roles_present(plan):
-        _box(axes, x, y, 0.6, 0.16, role.colour)
-        text = f"{role.meaning} ({layer_roles(plan).count(role)})"
-        axes.text(x + 0.8, y + 0.08, text, va="center", fontsize=9)
-        x += plan.n_layers * 0.2
+CELL = 0.36  # height of a layer, inches; everything vertical is in inches
+LINE = 0.19  # of text
+LEVEL = 0.46  # a bracket and its label
+DENSE, PRUNED, LEGEND = 1.24, 0.56, 0.12  # lower edges of the rows
 
 
 def layer_map_figure(plan: Plan, path: Path) -> None:
     """Draw the dense decoder with the role of each layer, and the pruned one below it.
 
-    Groups are outlined, each under the score it was taken for and its rank.
+    Groups are bracketed, each under its place in the order of decision and its score.
 
     Args:
         plan: which layers are dropped, tuned and frozen.
         path: where to write, .png, .svg or .pdf.
     """
     width = float(np.clip(1.6 + 0.36 * plan.n_layers, 8, 18))
-    roles = layer_roles(plan)
-    size = float(np.clip(72 * width / (plan.n_layers + 3) * 0.36, 4.5, 9.5))
-    with drawn(path, width, 3.1) as figure:
-        axes = figure.add_subplot()
-        axes.set_axis_off()
-        axes.set_xlim(-0.2, plan.n_layers + 0.2)
-        axes.set_ylim(-0.72, 2.05)
-        for layer, role in enumerate(roles):
-            _box(axes, layer + 0.06, 1, 0.88, 0.5, role.colour)
-            _cell_text(axes, layer + 0.5, 1.25, layer, role, size)
-        start = (plan.n_layers - len(plan.keep)) / 2  # the shorter decoder, centred
-        for position, layer in enumerate(plan.keep):
-            x, role = start + position, roles[layer]
-            _box(axes, x + 0.06, 0, 0.88, 0.5, role.colour)
-            _cell_text(axes, x + 0.5, 0.25, position, role, size)
-            _strand(axes, (layer + 0.5, 0.97), (x + 0.5, 0.53), role, vertical=True)
-        _groups(axes, plan, min(size, 8))
-        axes.set_title(
-            f"{plan.method} at {100 * plan.ratio:g}%: {plan.n_layers} decoder layers,"
-            f" {len(plan.keep)} kept"
-        )
-        axes.text(start + 0.06, -0.08, "positions after pruning", color=MUTED, fontsize=8, va="top")
-        _legend(axes, plan, 0.06, -0.58)
-
-
-def _groups(axes: Axes, plan: Plan, size: float) -> None:
-    for rank, group in enumerate(plan.groups, start=1):
-        if group.span < 2:
-            continue
-        box = (group.first + 0.01, 0.92, group.span - 0.02, 0.66)
-        _box(axes, *box, "none", edgecolor=INK, linewidth=1.3, zorder=5)
-        label = f"{group.kind} {rank}"
-        if group.score is not None:
-            label += f"\n$S_{{{1 if group.kind == 'run' else group.span}}}$ = {group.score:.4f}"
-        middle = group.first + group.span / 2
-        axes.text(middle, 1.65, label, ha="center", va="bottom", fontsize=size, linespacing=1.3)
-
-
-def _strand(
-    axes: Axes, start: tuple[float, float], end: tuple[float, float], role: Role, *, vertical: bool
-) -> None:
-    """A soft line from a layer to where it ends up."""
-    (x0, y0), (x1, y1) = start, end
-    bends = (
-        [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2)]
-        if vertical
-        else [((x0 + x1) / 2, y0), ((x0 + x1) / 2, y1)]
-    )
-    colour = role.colour if role is not Role.FREEZE else HAIRLINE
-    outline = Outline(
-        [start, *bends, end], [Outline.MOVETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4]
-    )
-    axes.add_patch(
-        PathPatch(outline, facecolor="none", edgecolor=colour, linewidth=1.3, alpha=0.75, zorder=1)
-    )
-
-
-# --- What happens: score, select, prune and heal --------------------------------------------
-
-BASE, TOP = 9.0, 57.0  # the dense decoder's lower and upper end, figure units
-WIDE = 11.0  # a layer, figure units
-COLUMNS = (5.0, 44.0, 73.0)  # left edges: dense, selected, healed
-PANEL = 94.0  # left edge of the explanation
-ILLUSTRATED = (  # -log10(1 - S_1)
-    *(0.5, 1.1, 1.3, 1.4, 1.75, 1.6, 2.1, 2.3, 1.9, 1.95, 2.5, 2.2),
-    *(2.1, 1.8, 2.3, 2.45, 2.0, 1.85, 2.35, 2.05, 2.15, 1.9, 1.75, 1.2),
-)
-
-
-def illustration() -> Scores:
-    """Made-up scores of a 24-layer decoder, in the shape that real ones have."""
-    layer = 1 - 10 ** -np.array(ILLUSTRATED)
-    rows = [
-        ("cosine", first, span, float(1 - 0.9 * (1 - layer[first : first + span]).sum()), None, 1)
-        for span in (1, 2, 3)
-        for first in range(24 - span + 1)
-    ]
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(SCHEMA.names)}
-    about = {"n_layers": "24", "deepstack_layers": "3"}
-    return read_scores(pa.table(columns, schema=SCHEMA.with_metadata(about)))
-
-
-def pipeline_figure(path: Path, scores: Scores | None = None, plan: Plan | None = None) -> None:
-    """Draw what happens: layers are scored, triplets selected, one of each dropped, one tuned.
-
-    Args:
-        path: where to write, .png, .svg or .pdf.
-        scores: whose `S_1` to draw; none: an illustration.
-        plan: the decision on these scores; none: INTERLACE's at a quarter of the layers.
-    """
-    scores = scores or illustration()
-    plan = plan or select(scores)
-    with drawn(path, 12.0, 6.0, layout=None) as figure:
+    cells_per_inch = (plan.n_layers + 0.6) / width
+    size = float(np.clip(24 / cells_per_inch, 4.5, 9.5))
+    every = [outcome(plan), *notes(plan), *_order(plan)]
+    told = [line for note in every for line in textwrap.wrap(note, int(13 * width))]
+    levels = label_levels(plan, min(size, 8) * 0.6 / 72 * cells_per_inch)
+    height = DENSE + CELL + _above(plan, levels) + LINE * len(told) + 0.38
+    with drawn(path, width, height, layout=None) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        axes.set_xlim(0, 126)
-        axes.set_ylim(3.0, 66.0)
-        _headings(axes, plan)
-        pitch = (TOP - BASE) / plan.n_layers
-        _scored_column(axes, scores, pitch)
-        _selected_column(axes, plan, pitch)
-        _healed_column(axes, plan, pitch)
-        for x, end in zip(COLUMNS, (TOP, TOP, BASE + len(plan.keep) * pitch), strict=True):
-            _ends(axes, x, end)
-        _explanation(axes, plan)
+        axes.set_xlim(-0.3, plan.n_layers + 0.3)
+        axes.set_ylim(0, height)
+        _decoders(axes, plan, size)
+        _brackets(axes, plan, levels, min(size, 8))
+        left = 0.06
+        axes.text(left, height - 0.24, asked(plan), fontsize=12, fontweight="bold", va="center")
+        for row, line in enumerate(told):
+            y = height - 0.5 - LINE * row
+            axes.text(left, y, line, fontsize=8.5, color=MUTED, va="center")
+        _legend(axes, plan, left, 1.7 * cells_per_inch)
 
 
-def _headings(axes: Axes, plan: Plan) -> None:
-    texts = (
-        ("1", "Score", "how little does a layer change its input?"),
-        ("2", "Select", "the most redundant triplets"),
-        ("3", "Prune and heal", f"{plan.n_layers} \u2192 {len(plan.keep)} layers"),
-    )
-    for x, (number, title, subtitle) in zip(COLUMNS, texts, strict=True):
-        axes.text(
-            x + 0.9, 63.6, number, color="white", fontsize=11, fontweight="bold", ha="center",
-            va="center", bbox={"boxstyle": "circle,pad=0.28", "facecolor": INK, "linewidth": 0},
-        )  # fmt: skip
-        axes.text(x + 3.2, 63.6, title, fontsize=13, fontweight="bold", va="center")
-        axes.text(x + 3.2, 61.2, subtitle, fontsize=8.8, color=MUTED, va="center")
-
-
-def _layer(axes: Axes, x: float, y: float, pitch: float, label: int, role: Role) -> None:
-    _box(axes, x, y + 0.1 * pitch, WIDE, 0.8 * pitch, role.colour)
-    size = min(7.5, 4.2 * pitch)
-    _cell_text(axes, x + WIDE / 2, y + 0.49 * pitch, label, role, size)
-
-
-def _ends(axes: Axes, x: float, end: float) -> None:
-    """What is never touched: the vision tower and embeddings below, the head above."""
-    plain = {"edgecolor": HAIRLINE, "linewidth": 1.0}
-    for y, height, text in (
-        (BASE - 4.4, 3.8, "vision tower,\nembeddings"),
-        (end + 0.5, 2.1, "head"),
-    ):
-        _box(axes, x, y, WIDE, height, "white", **plain)
-        axes.text(
-            x + WIDE / 2, y + height / 2, text, ha="center", va="center", fontsize=7, color=MUTED,
-            linespacing=1.15,
-        )  # fmt: skip
-
-
-def _scored_column(axes: Axes, scores: Scores, pitch: float) -> None:
-    layer = scores.of_span(1)
-    reach = nines(np.array(list(layer.values())))
-    low, high = float(reach.min()), float(reach.max())
-    for index, value in zip(layer, reach, strict=True):
-        y = BASE + index * pitch
-        _layer(axes, COLUMNS[0], y, pitch, index, Role.FREEZE)
-        length = 2 + 14 * (float(value) - low) / max(high - low, 1e-9)
-        bar = SPAN_COLOURS[1]
-        _box(axes, COLUMNS[0] + WIDE + 1.2, y + 0.26 * pitch, length, 0.48 * pitch, bar)
-    axes.text(
-        COLUMNS[0] + WIDE + 1.2,
-        BASE - 1.3,
-        "redundancy \u2192",
-        fontsize=8,
-        color=MUTED,
-        va="center",
-    )
-    middle = (BASE + TOP) / 2
-    axes.add_patch(
-        FancyArrowPatch(
-            (COLUMNS[1] - 7.5, middle), (COLUMNS[1] - 2.0, middle), color=HAIRLINE, linewidth=3,
-            arrowstyle="-|>", mutation_scale=18,
-        )
-    )  # fmt: skip
-
-
-def _selected_column(axes: Axes, plan: Plan, pitch: float) -> None:
-    for index, role in enumerate(layer_roles(plan)):
-        _layer(axes, COLUMNS[1], BASE + index * pitch, pitch, index, role)
-    for group in plan.groups:
-        if group.span > 1:
-            bottom, height = group.first + 0.03, group.span - 0.06
-            box = (COLUMNS[1] - 0.7, BASE + bottom * pitch, WIDE + 1.4, height * pitch)
-            _box(axes, *box, "none", edgecolor=INK, linewidth=1.2, zorder=5)
-    for layer in plan.drop:
-        x, y = COLUMNS[1] + WIDE + 2.0, BASE + (layer + 0.47) * pitch
-        axes.text(
-            x, y, "\u00d7", color=Role.DROP.colour, fontsize=13, fontweight="bold", ha="center",
-            va="center",
-        )  # fmt: skip
-
-
-def _healed_column(axes: Axes, plan: Plan, pitch: float) -> None:
+def _decoders(axes: Axes, plan: Plan, size: float) -> None:
     roles = layer_roles(plan)
+    for layer, role in enumerate(roles):
+        box(axes, layer + 0.06, DENSE, 0.88, CELL, role.colour)
+        cell_text(axes, layer + 0.5, DENSE + CELL / 2, layer, role, size)
+    start = (plan.n_layers - len(plan.keep)) / 2  # the shorter decoder, centred
     for position, layer in enumerate(plan.keep):
-        y, role = BASE + position * pitch, roles[layer]
-        _layer(axes, COLUMNS[2], y, pitch, position, role)
-        start = (COLUMNS[1] + WIDE + 0.9, BASE + (layer + 0.5) * pitch)
-        _strand(axes, start, (COLUMNS[2] - 0.4, y + 0.5 * pitch), role, vertical=False)
-        if role is Role.TUNE:
-            glow = (COLUMNS[2] - 0.45, y + 0.02 * pitch, WIDE + 0.9, 0.96 * pitch)
-            _box(axes, *glow, Role.TUNE.colour, alpha=0.28, zorder=2)
+        x, role = start + position, roles[layer]
+        box(axes, x + 0.06, PRUNED, 0.88, CELL, role.colour)
+        cell_text(axes, x + 0.5, PRUNED + CELL / 2, position, role, size)
+        top, bottom = (layer + 0.5, DENSE - 0.03), (x + 0.5, PRUNED + CELL + 0.03)
+        strand(axes, top, bottom, role, vertical=True)
+    caption = "positions after pruning" if plan.drop else "no layer is dropped"
+    axes.text(start + 0.06, PRUNED - 0.06, caption, color=MUTED, fontsize=8, va="top")
 
 
-def _explanation(axes: Axes, plan: Plan) -> None:
-    """The panel on the right: what each colour means, a triplet first."""
-    texts = {
-        Role.ANCHOR: ("frozen anchor", "holds the output in place"),
-        Role.TUNE: ("tuned", "learns to do the work of both"),
-        Role.DROP: ("dropped", "the more redundant of the two"),
-        Role.PROTECTED: ("protected", "image features enter here"),
-        Role.FREEZE: ("frozen", "in no triplet: left as it is"),
-    }
-    axes.text(PANEL, 53.2, "Inside a triplet", fontsize=11, fontweight="bold", va="center")
-    _box(axes, PANEL - 0.2, 35.2, 9.4, 16.0, "none", edgecolor=INK, linewidth=1.2)
-    present = roles_present(plan)
-    for role, y in zip(texts, (46.6, 41.4, 36.2, 26.2, 20.4), strict=True):
-        if role not in present:
+def _label(plan: Plan, place: int, group: Group) -> str:
+    """`triplet 1` over `$S_3$ = 0.9739`; of a layer on its own, its place and its score."""
+    name = f"{group.kind} {place}" + (f", round {group.round}" if plan.rounds > 1 else "")
+    if group.score is None:
+        return name if group.span > 1 else ""
+    return f"{name}\n{_what(plan, group)} = {number(group.score)}"
+
+
+def _what(plan: Plan, group: Group) -> str:
+    """The name of a group's score, with its index set below the line."""
+    name = score_name(plan, group)
+    return f"$S_{{{name[2:]}}}$" if name.startswith("S_") else name
+
+
+def label_levels(plan: Plan, letter: float) -> list[int]:
+    """How high above the decoder each group's label stands, so that none covers another.
+
+    Args:
+        plan: whose groups.
+        letter: width of a letter, layers.
+    """
+    taken: list[list[tuple[float, float]]] = []
+    levels = []
+    for place, group in enumerate(plan.groups, start=1):
+        lines = _label(plan, place, group).replace("$", "").replace("{", "").replace("}", "")
+        text = letter * max(map(len, lines.split("\n")))
+        middle = (group.first + group.layers[-1] + 1) / 2
+        half = max(text, group.layers[-1] + 1 - group.first) / 2
+        begin, end = middle - half, middle + half
+        level = 0
+        while level < len(taken) and any(a < end and begin < b for a, b in taken[level]):
+            level += 1
+        taken += [[]] * (level == len(taken))
+        taken[level] = [*taken[level], (begin, end)]
+        levels.append(level)
+    return levels
+
+
+def _alone(plan: Plan) -> bool:
+    """Whether every group is one layer."""
+    return all(group.span == 1 for group in plan.groups)
+
+
+def _order(plan: Plan) -> list[str]:
+    """What stands above layers that were dropped one by one; nothing where no score was used."""
+    ranked = [group for group in plan.groups if group.score is not None]
+    if not ranked or not _alone(plan):
+        return []
+    return [f"above each dropped layer: its place in the order, and its {_what(plan, ranked[0])}"]
+
+
+def _ranked(place: int, group: Group) -> str:
+    return "" if group.score is None else f"{place}:  {number(group.score)}"
+
+
+def _above(plan: Plan, levels: list[int]) -> float:
+    """Room for the labels, inches."""
+    if not _alone(plan):
+        return 0.12 + LEVEL * (max(levels) + 1)
+    return 0.1 + 0.062 * max((len(_ranked(10, group)) for group in plan.groups), default=0)
+
+
+def _brackets(axes: Axes, plan: Plan, levels: list[int], size: float) -> None:
+    top = DENSE + CELL
+    for place, (group, level) in enumerate(zip(plan.groups, levels, strict=True), start=1):
+        if _alone(plan):
+            axes.text(
+                group.first + 0.5, top + 0.05, _ranked(place, group), rotation=90, ha="center",
+                va="bottom", fontsize=min(size, 7),
+            )  # fmt: skip
             continue
-        title, subtitle = texts[role]
-        _box(axes, PANEL + 0.8, y, 7.4, 4.0, role.colour)
-        axes.text(PANEL + 10.6, y + 2.9, title, fontsize=9.5, fontweight="bold", va="center")
-        axes.text(PANEL + 10.6, y + 1.0, subtitle, fontsize=8.3, color=MUTED, va="center")
-    axes.text(
-        PANEL, 13.6, "Only the tuned layers are trained.\nThe result is a stock checkpoint.",
-        fontsize=9, va="top", linespacing=1.5,
-    )  # fmt: skip
+        y = top + 0.1 + LEVEL * level
+        for part in stretches(group.layers):
+            ends = (part.start + 0.1, part.stop - 0.1)
+            axes.plot(
+                [ends[0], *ends, ends[1]], [y - 0.05, y, y, y - 0.05], color=INK, linewidth=1.2
+            )
+        axes.plot([group.first + 0.1, group.layers[-1] + 0.9], [y, y], color=INK, linewidth=0.5)
+        middle = (group.first + group.layers[-1] + 1) / 2
+        axes.text(
+            middle, y + 0.04, _label(plan, place, group), ha="center", va="bottom", fontsize=size,
+            linespacing=1.25,
+        )  # fmt: skip
+
+
+def _legend(axes: Axes, plan: Plan, x: float, step: float) -> None:
+    for role in roles_present(plan):
+        box(axes, x, LEGEND, 0.6, 0.13, role.colour)
+        text = f"{role.meaning} ({layer_roles(plan).count(role)})"
+        axes.text(x + 0.8, LEGEND + 0.065, text, va="center", fontsize=9)
+        x += step

@@ -69,10 +69,13 @@ def profile_text(scores: Scores | pa.Table | Path | str) -> Text:
 
     Args:
         scores: the score table, read or not.
+
+    Raises:
+        InputError: the table holds no `cosine` of one layer.
     """
     table = scores if isinstance(scores, Scores) else read_scores(scores)
-    measured = {span for _, _, span in table.values} & set(SPAN_NAMES)
-    spans = {span: table.of_span(span) for span in sorted(measured)}
+    measured = {span for criterion, _, span in table.values if criterion == NATIVE}
+    spans = {span: table.of_span(span) for span in sorted(measured & set(SPAN_NAMES) | {1})}
     every = nines(np.array([value for values in spans.values() for value in values.values()]))
     low, high = float(every.min()), float(every.max())
     text = Text("cosine of a span's input and output, by its first layer\n", style="bold")

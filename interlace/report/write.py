@@ -14,8 +14,8 @@ from interlace.outputs import whole, write_json
 from interlace.params import Params
 from interlace.plan import read_plan
 from interlace.report.card import model_card
-from interlace.report.drawings import pipeline_figure
 from interlace.report.figures import loss_figure, retention_figure
+from interlace.report.pipeline import pipeline_figure
 from interlace.report.summary import MODELS, Metrics, count_parameters, left_out, summarise
 from interlace.report.table import summary_table
 from interlace.scores import read_scores
@@ -53,6 +53,7 @@ def write_report(
         The summary as a table for the terminal.
     """
     plan = read_plan(artifacts / "plan.json")
+    scores = read_scores(artifacts / "scores.parquet")
     evaluations = read_evaluations(artifacts / "evaluation")
     summary: Metrics = summarise(
         evaluations,
@@ -63,7 +64,7 @@ def write_report(
     )
     missing = left_out(evaluations)
     card = model_card(
-        name=f"{Path(params.model.id).name}-{params.method}-{100 * params.ratio:g}",
+        name=f"{Path(params.model.id).name}-{params.method}-{100 * plan.ratio:.3g}",
         base_model=params.model.id,
         summary=summary,
         plan=plan,
@@ -75,7 +76,6 @@ def write_report(
         (folder / "README.md").write_text(card, encoding="utf-8")
         retention_figure(evaluations, folder / "retention.png")
         loss_figure(metrics / "loss.csv", folder / "loss.png")
-        scores = read_scores(artifacts / "scores.parquet")
         pipeline_figure(folder / "what-happens.svg", scores, plan)
     write_json(metrics / "summary.json", summary)
     return summary_table(summary, missing)

@@ -15,10 +15,15 @@ import pyarrow.parquet as pq
 import yaml
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("stages", "interlace", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore")
+COPIED = (
+    *("stages", "interlace", "dvc.yaml", "params.yaml", "data/probes.yaml"),
+    *(".dvcignore", ".gitignore"),
+)
 SMALL = {
     "model": {"id": "source/model"},
     "data": {"id": "source/train.parquet"},
+    "probes": {"per_task": 2, "math_sources": ["source_0"], "nonmath_sources": ["source_1"]},
+    "sensitivity": {"samples": 3},
     "select": {"protect_first": 0},
     "finetune": {
         "max_steps": 2,
@@ -74,10 +79,11 @@ def start_project(folder: Path) -> Project:
         if source.is_dir():
             shutil.copytree(source, target, ignore=ignore)
         else:
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     (folder / "source").mkdir()
     models.tiny_qwen3_vl(folder / "source/model", layers=10)
-    rows = [models.row(i, images=i % 2, source=f"source_{i % 2}") for i in range(40)]
+    rows = [models.row(i, images=i // 2 % 2, source=f"source_{i % 2}") for i in range(40)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "source/train.parquet")
     pq.write_table(pa.Table.from_pylist(rows[:4]), folder / "source/test.parquet")
     params = yaml.safe_load((folder / "params.yaml").read_text())

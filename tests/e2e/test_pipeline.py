@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 from e2e.project import Project
@@ -11,6 +12,8 @@ from e2e.project import Project
 pytestmark = pytest.mark.e2e
 
 AFTER_SCORE = [
+    "budget",
+    "rounds",
     "select",
     "export",
     "finetune",
@@ -44,7 +47,7 @@ def test_repro_writes_every_metric_the_contract_names(project: Project) -> None:
 
 def test_show_prints_the_plan_and_the_summary(project: Project) -> None:
     shown = project.run("python", "-m", "interlace.cli", "show")
-    assert "interlace at 25%: 10 layers, 8 kept" in shown
+    assert "interlace: 25% of 10 layers" in shown and "10 layers, 8 kept" in shown
     assert "parameters" in shown and "first token" in shown
 
 
@@ -91,9 +94,7 @@ def test_going_back_restores_from_cache(project: Project) -> None:
 
 
 def test_a_queue_of_methods_runs(project: Project) -> None:
-    project.run(
-        "dvc", "exp", "run", "--queue", "-S", "method=consecutive,random", "-S", "ratio=0.3"
-    )
+    project.run("dvc", "exp", "run", "--queue", "-S", "method=mixed,random", "-S", "ratio=0.3")
     project.run("dvc", "exp", "run", "--run-all", "--jobs", "1")
     shown = json.loads(project.run("dvc", "exp", "show", "--json"))
     experiments = [
@@ -105,8 +106,40 @@ def test_a_queue_of_methods_runs(project: Project) -> None:
         data["params"]["params.yaml"]["data"]["method"]: data["metrics"]["metrics/summary.json"]
         for data in experiments
     }
-    assert {"consecutive", "random"} <= methods.keys()
+    assert {"mixed", "random"} <= methods.keys()
     assert all("layers_after" in str(metrics) for metrics in methods.values())
+
+
+def plan_of(project: Project, *settings: str) -> dict[str, Any]:
+    """What `select` decides under other settings."""
+    changes = [part for setting in settings for part in ("-S", setting)]
+    project.run("dvc", "exp", "run", *changes, "select")
+    plan: dict[str, Any] = json.loads((project.folder / "artifacts/plan.json").read_text())
+    return plan
+
+
+def test_sleb_is_measured_and_serves_smaller_ratios_from_the_cache(project: Project) -> None:
+    large = plan_of(project, "method=sleb", "ratio=0.3")
+    output = project.run("dvc", "exp", "run", "-S", "ratio=0.1", "select")
+    assert "sensitivity" not in project.ran(output)
+    small = json.loads((project.folder / "artifacts/plan.json").read_text())
+    assert set(small["drop"]) < set(large["drop"])
+
+
+def test_a_plan_can_be_given_by_hand(project: Project) -> None:
+    plan = plan_of(project, "method=manual", "select.drop=[4,7]", "select.tune=[5]")
+    assert (plan["drop"], plan["tune"]) == ([4, 7], [5])
+
+
+def test_a_budget_decides_on_the_number_of_layers(project: Project) -> None:
+    plan = plan_of(project, "method=shortgpt", "ratio=auto", "budget.params=0.9")
+    assert plan["decision"]["values"][str(len(plan["drop"]))] <= 0.9
+    assert plan["decision"]["values"][str(len(plan["drop"]) - 1)] > 0.9
+
+
+def test_rounds_measure_the_pruned_model(project: Project) -> None:
+    plan = plan_of(project, "method=interlace", "ratio=0.2", "select.rounds=2")
+    assert [group["round"] for group in plan["groups"]] == [1, 2]
 
 
 def test_a_mistake_in_params_ends_in_one_line(project: Project) -> None:

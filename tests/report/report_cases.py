@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 from interlace.evaluation.result import Evaluation
 from interlace.plan import Plan, Shortfall, select
-from interlace.report.drawings import illustration
+from interlace.report.pipeline import illustration
+from interlace.scores import ANGULAR, CKA, MATH, NATIVE, NONMATH, POOLED, SLEB, TAYLOR, Scores
 
 SCORES = {
     "dense": {"AI2D": 80.0, "ChartQA": 50.0, "POPE": 90.0},
@@ -46,6 +49,23 @@ def plan(method: str = "interlace", ratio: float = 0.25) -> Plan:
     return select(illustration(), method=method, ratio=ratio)
 
 
+def full_scores(n_layers: int = 24, deepstack_layers: int = 0, without: str = "") -> Scores:
+    """Made-up values of every criterion but one, as if each stage had measured."""
+    draw = random.Random(0)
+    values = {
+        (criterion, first, span): 1 - 10 ** -draw.uniform(1, 3)
+        for criterion in (NATIVE, MATH, NONMATH, ANGULAR, POOLED, CKA)
+        for span in range(1, n_layers + 1 if criterion in (NATIVE, ANGULAR) else 2)
+        for first in range(n_layers - span + 1)
+    }
+    order = draw.sample(range(1, n_layers - 1), n_layers * 2 // 5)
+    inner = [i for i in order if i >= deepstack_layers]
+    values |= {(SLEB, layer, 1): float(step) for step, layer in enumerate(inner)}
+    values |= {(TAYLOR, layer, 1): draw.uniform(1e4, 1e6) for layer in range(n_layers)}
+    values = {key: value for key, value in values.items() if key[0] != without}
+    return Scores(n_layers, deepstack_layers, values, {"model": "made-up"})
+
+
 def small_plan() -> Plan:
     """Nine layers: 0 protected; triplet drops 2, tunes 1, anchors 3; pair drops 5, tunes 6."""
     return Plan.model_validate(
@@ -57,9 +77,9 @@ def small_plan() -> Plan:
             "tune": [1, 6],
             "freeze": [0, 3, 4, 7, 8],
             "groups": [
-                {"kind": "triplet", "first": 1, "span": 3, "score": 0.98,
+                {"kind": "triplet", "layers": [1, 2, 3], "score": 0.98,
                  "layer_scores": [0.97, 0.99], "drop": [2], "tune": [1], "anchor": 3},
-                {"kind": "pair", "first": 5, "span": 2, "score": 0.95,
+                {"kind": "pair", "layers": [5, 6], "score": 0.95,
                  "layer_scores": [0.99, 0.97], "drop": [5], "tune": [6]},
             ],
             "protected": [0],
@@ -67,3 +87,29 @@ def small_plan() -> Plan:
             "sources": {},
         }
     )  # fmt: skip
+
+
+def in_rounds() -> Plan:
+    """Twelve layers: round 1 drops the run 4 to 6, round 2 takes a triplet on both its sides."""
+    groups = [
+        {"kind": "run", "layers": [4, 5, 6], "score": 0.98, "drop": [4, 5, 6], "tune": [9, 10, 11],
+         "round": 1},
+        {"kind": "triplet", "layers": [3, 7, 8], "score": 0.95, "layer_scores": [0.97, 0.99],
+         "drop": [7], "tune": [3], "anchor": 8, "round": 2},
+    ]  # fmt: skip
+    return Plan.model_validate(
+        {
+            "method": "interlace",
+            "ratio": 0.34,
+            "base_layers": 12,
+            "rounds": 2,
+            "n_layers": 12,
+            "drop": [4, 5, 6, 7],
+            "tune": [3, 9, 10, 11],
+            "freeze": [0, 1, 2, 8],
+            "groups": groups,
+            "protected": [],
+            "shortfall": Shortfall(policy="pairs", wanted=4, triplets=1, pairs=0, missing=0),
+            "sources": {},
+        }
+    )

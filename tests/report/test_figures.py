@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from report.report_cases import evaluations, plan, small_plan
+from report.report_cases import evaluations, full_scores, in_rounds, plan, small_plan
 
 from interlace.errors import InputError
-from interlace.report import figures
-from interlace.report.drawings import illustration, layer_map_figure, pipeline_figure
+from interlace.plan import select
+from interlace.report import drawings, figures
+from interlace.report.drawings import layer_map_figure
+from interlace.report.pipeline import illustration, pipeline_figure
 from interlace.report.profile import profile_figure
 from interlace.report.scale import nines
 from interlace.scores import SCHEMA
@@ -40,6 +43,9 @@ DRAW: dict[str, Callable[[Path, Path], None]] = {
     "map of a run": lambda path, _: layer_map_figure(plan("consecutive"), path),
     "map of chance": lambda path, _: layer_map_figure(plan("random"), path),
     "map of nine": lambda path, _: layer_map_figure(small_plan(), path),
+    "map of a ranking": lambda path, _: layer_map_figure(plan("shortgpt"), path),
+    "map of rounds": lambda path, _: layer_map_figure(in_rounds(), path),
+    "map of nothing": lambda path, _: layer_map_figure(plan("dense-ft"), path),
     "retention": lambda path, _: figures.retention_figure(evaluations(), path),
     "loss": lambda path, curve: figures.loss_figure(curve, path),
     "pipeline": lambda path, _: pipeline_figure(path),
@@ -79,6 +85,25 @@ def test_pipeline_draws_a_given_plan(tmp_path: Path) -> None:
     pipeline_figure(tmp_path / "a.svg")
     pipeline_figure(tmp_path / "b.svg", illustration(), plan("consecutive", 0.5))
     assert (tmp_path / "a.svg").read_bytes() != (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["dense-ft", "manual", "random", "angular-block"])
+def test_what_happens_can_be_drawn_of_any_plan(method: str, tmp_path: Path) -> None:
+    made = select(full_scores(), method=method, **({"drop": [3]} if method == "manual" else {}))
+    pipeline_figure(tmp_path / "a.svg", full_scores(), made)
+    layer_map_figure(made, tmp_path / "a.png")
+    assert (tmp_path / "a.svg").exists()
+
+
+def test_labels_of_neighbouring_groups_are_never_on_top_of_each_other() -> None:
+    deep = select(full_scores(64), method="interlace-tn", ratio=0.3)
+    levels = drawings.label_levels(deep, letter=0.3)
+    assert min(levels) == 0
+    for level in set(levels):
+        alike = [g.first for g, own in zip(deep.groups, levels, strict=True) if own == level]
+        gaps = [b - a for a, b in pairwise(sorted(alike))]
+        assert all(gap >= 0.3 * len("S_1 = 0.9988") for gap in gaps)
+    assert max(levels) > 0
 
 
 def test_the_illustrated_plan_is_all_triplets() -> None:

@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
-from report.report_cases import TTFT, evaluations, plan, small_plan
+from report.report_cases import TTFT, evaluations, full_scores, in_rounds, plan, small_plan
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from interlace.report.drawings import illustration
+from interlace.methods import METHODS
+from interlace.plan import select
+from interlace.report.pipeline import illustration
 from interlace.report.profile import profile_text
 from interlace.report.roles import Role, layer_roles, roles_present
 from interlace.report.summary import left_out, summarise
 from interlace.report.table import summary_table
-from interlace.report.terminal import layer_map_text, shortfall_note
+from interlace.report.terminal import groups_table, layer_map_text
+from interlace.scores import NATIVE
 
 
 def shown(renderable: RenderableType, width: int = 80) -> list[str]:
@@ -54,11 +58,84 @@ def test_the_map_shows_roles_groups_and_what_is_left() -> None:
     assert "D dropped 2" in "\n".join(lines)
 
 
-def test_a_shortfall_is_said() -> None:
-    assert "1 of 2 drops come from pairs" in shortfall_note(small_plan())
-    assert shortfall_note(plan()) == ""
-    short = small_plan().shortfall.model_copy(update={"missing": 1, "wanted": 3})
-    assert "1 not made" in shortfall_note(small_plan().model_copy(update={"shortfall": short}))
+def test_the_map_says_what_was_asked_and_what_came_of_it() -> None:
+    lines = shown(layer_map_text(plan().model_copy(update={"deepstack_layers": 3})))
+    assert lines[:2] == ["interlace: 25% of 24 layers", "24 layers, 18 kept, 6 tuned"]
+    assert lines[-1] == "3 protected: 0 to 2 (image features are added after them)"
+
+
+def test_brackets_hold_only_the_layers_that_belong() -> None:
+    lines = shown(layer_map_text(in_rounds()))
+    rows = {line[:9].strip(): line[9:] for line in lines}
+    assert rows["dense"] == "FFFTDDDDATTT"
+    assert rows["round 1"] == "    └─┘"
+    assert rows["round 2"] == "   └   ─┘"
+
+
+def test_nothing_dropped_is_shown_as_nothing_dropped() -> None:
+    lines = shown(layer_map_text(plan("dense-ft")))
+    assert lines[1] == "24 layers, all kept, 6 tuned"
+    assert not any(line.startswith("groups") for line in lines)
+    assert groups_table(plan("dense-ft")) is None
+
+
+def test_the_table_gives_each_groups_reason_in_the_order_of_decision() -> None:
+    table = groups_table(small_plan())
+    assert table
+    heading, _, *rows = (line.split() for line in shown(table))
+    assert " ".join(heading) == "# layers kind score S_1 of the two dropped tuned anchor"
+    assert " ".join(rows[0]) == "1 1\u20133 triplet S_3 0.9800 0.9700 0.9900 2 1 3"
+    assert " ".join(rows[1]) == "2 5, 6 pair S_2 0.9500 0.9900 0.9700 5 6"
+
+
+def test_the_table_gives_each_ranked_layers_score() -> None:
+    ranked = plan("shortgpt")
+    table = groups_table(ranked)
+    assert table
+    heading, _, *rows = (line.split() for line in shown(table))
+    assert heading == ["#", "kind", "BI", "dropped"]
+    assert [int(row[-1]) for row in rows] == [group.first for group in ranked.groups]
+    assert [float(row[2]) for row in rows] == pytest.approx(
+        [group.score for group in ranked.groups], rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("method", ["random", "dense-ft"])
+def test_without_scores_there_is_no_table_of_reasons(method: str) -> None:
+    assert groups_table(plan(method)) is None
+
+
+def test_the_table_says_which_round_a_group_is_of() -> None:
+    table = groups_table(in_rounds())
+    assert table
+    heading, _, *rows = (line.split() for line in shown(table))
+    assert heading[1] == "round" and [row[1] for row in rows] == ["1", "2"]
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "manual"])
+def test_every_methods_plan_fits_80_columns(method: str) -> None:
+    made = select(full_scores(64, 3), method=method)
+    views = [layer_map_text(made), groups_table(made) or ""]
+    lines = [line for view in views for line in shown(view, 200)[-40:]]
+    maps = [line.rstrip() for line in lines if not line.startswith(("4 protected",))]
+    assert max(map(cell_len, maps)) <= 80
+
+
+def test_rounds_fit_80_columns() -> None:
+    table = groups_table(in_rounds())
+    assert table and max(cell_len(line.rstrip()) for line in shown(table, 200)) <= 80
+
+
+def test_the_profile_holds_no_other_criterion_and_no_longer_span() -> None:
+    text = "\n".join(shown(profile_text(full_scores())))
+    assert re.findall(r"^S_\d", text, re.MULTILINE) == ["S_1", "S_2", "S_3"] * 2
+
+
+def test_the_profile_of_layers_alone_shows_layers_alone() -> None:
+    every = full_scores().values.items()
+    alone = {key: v for key, v in every if key[0] != NATIVE or key[2] == 1}
+    text = "\n".join(shown(profile_text(replace(full_scores(), values=alone))))
+    assert set(re.findall(r"S_\d", text)) == {"S_1"}
 
 
 @pytest.mark.parametrize("width", [80, 160])

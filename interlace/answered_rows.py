@@ -1,0 +1,108 @@
+"""Calibration rows with answers: encoded once, kept on disk, read in batches.
+
+A batch is read when it is measured, so that memory does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from interlace import chat, samples
+from interlace.errors import InputError
+from interlace.hidden_states import batches
+from interlace.outputs import whole
+from interlace.params import Sensitivity
+
+
+@dataclass(frozen=True)
+class AnsweredRows:
+    """Rows with answers, as model inputs on disk.
+
+    Attributes:
+        paths: one file per row.
+        groups: the rows of each batch.
+        pad_token_id: fills batches up.
+        skipped: rows that were left out because they have no answer tokens.
+    """
+
+    paths: Sequence[Path]
+    groups: Sequence[Sequence[int]]
+    pad_token_id: int
+    skipped: int
+
+    def batch(self, number: int, device: torch.device) -> chat.Inputs:
+        """Inputs and labels of one batch, per token [B, T]."""
+        rows = [load_file(self.paths[i]) for i in self.groups[number]]
+        batch = chat.collate(rows, pad_token_id=self.pad_token_id)
+        return {name: value.to(device) for name, value in batch.items()}
+
+
+def answer_tokens(labels: Tensor) -> int:
+    """How many labels a token stands in front of to predict them; labels are [T] or [B, T]."""
+    return int((labels[..., 1:] != chat.IGNORED).sum())
+
+
+def answered_rows(
+    processor: Any, calibration: Path, folder: Path, params: Sensitivity
+) -> AnsweredRows:
+    """Encode the native calibration rows whose ids, which are hashes, rank lowest.
+
+    Args:
+        processor: the model's processor.
+        calibration: folder that `sample` wrote.
+        folder: for encoded rows; those that are there are taken as they are.
+        params: how many rows, how long, and how many tokens make a batch.
+
+    Raises:
+        InputError: no rows, none with an answer, or a prompt that is too long.
+    """
+    chosen = _lowest_ids(calibration, params.samples)
+    paths, lengths = [], []
+    for row in samples.iterate(calibration):
+        if row["sample_id"] not in chosen:
+            continue
+        path = folder / f"{row['sample_id']}.safetensors"
+        if not path.is_file():
+            _write_encoded(processor, row, path, params.max_length)
+        with safe_open(path, "pt") as file:
+            labels = file.get_tensor("labels")  # [T]
+        if answer_tokens(labels):
+            paths.append(path)
+            lengths.append(labels.shape[0])
+    if not paths:
+        raise InputError(
+            f"{calibration}: no answer is left in {len(chosen)} rows of at most"
+            f" sensitivity.max_length = {params.max_length} tokens; raise it"
+        )
+    groups = batches(lengths, params.batch_tokens)
+    pad = processor.tokenizer.pad_token_id or 0
+    return AnsweredRows(paths, groups, pad, len(chosen) - len(paths))
+
+
+def _lowest_ids(calibration: Path, n: int) -> set[str]:
+    ids: list[str] = []
+    for path in calibration.glob("*.parquet"):
+        columns = pq.read_table(path, columns=["sample_id", "domain"]).to_pydict()
+        pairs = zip(columns["sample_id"], columns["domain"], strict=True)
+        ids += [sample_id for sample_id, domain in pairs if domain == "native"]
+    if not ids:
+        raise InputError(f"{calibration}: no rows to calibrate on; run `dvc repro sample`")
+    return set(sorted(ids)[:n])
+
+
+def _write_encoded(processor: Any, row: dict[str, Any], path: Path, max_length: int) -> None:
+    try:
+        example = chat.encode_training(processor, row, max_length=max_length)
+    except InputError as error:
+        raise InputError(f"sample {row['sample_id']} of {row['source']}: {error}") from None
+    with whole(path) as partial:
+        save_file({name: value.contiguous() for name, value in example.items()}, partial)

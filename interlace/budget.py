@@ -1,0 +1,219 @@
+"""How many layers `ratio: auto` drops: the budget is turned into K by what K costs or brings."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from interlace import chat
+from interlace.answered_rows import AnsweredRows, answered_rows
+from interlace.checkpoint import layers_prefix, tensor_files
+from interlace.errors import InputError
+from interlace.families import bypass, decoder_layers
+from interlace.hidden_states import forward
+from interlace.latency import compare
+from interlace.params import BudgetParams, Ttft
+from interlace.plan import Decision, Plan, select
+from interlace.samples import iterate
+from interlace.scores import read_scores
+from interlace.sources import Pinned, model_folder, open_model, tensor_shapes
+
+Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
+
+
+def decided(pinned: Pinned, table: Path, calibration: Path, params: BudgetParams) -> Decision:
+    """Turn the budget into a number of layers.
+
+    Args:
+        pinned: the dense model's source.
+        table: the scores.
+        calibration: folder that `sample` wrote.
+        params: the budget, the method and how to measure.
+
+    Raises:
+        InputError: the budget cannot be reached.
+    """
+    budget, target = params.budget.target()
+    folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
+    scores, choice = read_scores(table), params.select.model_dump(exclude={"rounds"})
+
+    def plans(drops: int) -> Plan:
+        return select(scores, method=params.method, drops=drops, seed=params.seed, **choice)
+
+    if budget == "params":
+        shares = parameter_shares(folder, plans, scores.n_layers, trust)
+        return decide(budget, target, shares, "counted")
+    ttft, sensitivity = params.ttft, params.sensitivity
+    dtype = ttft.dtype if budget == "ttft_speedup" else sensitivity.dtype
+    model = open_model(folder, dtype=dtype, trust_remote_code=trust)
+    if budget == "ttft_speedup":
+        processor = chat.open_processor(folder, trust_remote_code=trust)
+        with_images = (row for row in iterate(calibration) if row["images"])
+        rows = list(islice(with_images, 16 * ttft.requests))
+        return decide(
+            budget, target, *speedups(model, processor, rows, plans, params=ttft, seed=params.seed)
+        )
+    processor = chat.open_processor(
+        folder, max_pixels=sensitivity.max_pixels, trust_remote_code=trust
+    )
+    with TemporaryDirectory() as encoded:
+        answered = answered_rows(processor, calibration, Path(encoded), sensitivity)
+        return decide(budget, target, *retentions(model, answered, plans, target))
+
+
+def decide(budget: str, target: float, values: Mapping[int, float], how: str) -> Decision:
+    """Choose K by what every K comes to.
+
+    A share of parameters and a speedup are reached with the smallest K that does; retention is
+    kept with the largest K such that no smaller one falls below.
+
+    Args:
+        budget: params, ttft_speedup or retention.
+        target: the value to reach or keep.
+        values: by K, from 0 on without gaps.
+        how: what the values are.
+
+    Raises:
+        InputError: no K reaches it; names the nearest.
+    """
+    if budget == "retention":
+        fine = [k for k in values if all(values[i] >= target for i in range(1, k + 1))]
+        drops, aim = max(fine), "the most layers that keep"
+    else:
+        reached = [
+            k for k, v in values.items() if (v <= target if budget == "params" else v >= target)
+        ]
+        drops, aim = min(reached, default=0), "the fewest layers that reach"
+    if not drops:
+        last = 1 if budget == "retention" else max(values)
+        raise InputError(
+            f"budget.{budget} = {target:g} cannot be had: {last} of the layers gone come to"
+            f" {values[last]:.4g} ({how}); ask for less, or protect fewer layers"
+        )
+    reason = f"{drops} layers: {aim} budget.{budget} = {target:g}, at {values[drops]:.4g} ({how})"
+    return Decision(
+        budget=budget, target=target, drops=drops, values=dict(values), how=how, reason=reason
+    )
+
+
+def feasible_plans(plans: Plans, n_layers: int) -> Iterator[tuple[int, Plan]]:
+    """The plans for K = 1, 2, ... as far as the method can go."""
+    for drops in range(1, n_layers):
+        try:
+            plan = plans(drops)
+        except InputError:
+            return
+        if len(plan.drop) < drops:  # the shortfall policy is `fewer`
+            return
+        yield drops, plan
+
+
+def parameter_shares(
+    model_dir: Path, plans: Plans, n_layers: int, trust_remote_code: bool = False
+) -> dict[int, float]:
+    """Parameters left over the dense model's, by K; counted from the headers of the files."""
+    files = tensor_files(model_dir)
+    prefix = layers_prefix(model_dir, files, trust_remote_code)
+    sizes = [0] * n_layers
+    total = 0
+    for path in sorted(set(files.values())):
+        for name, shape in tensor_shapes(path).items():
+            count = math.prod(shape)
+            total += count
+            if name.startswith(f"{prefix}."):
+                sizes[int(name.removeprefix(f"{prefix}.").split(".")[0])] += count
+    shares = {0: 1.0}
+    for drops, plan in feasible_plans(plans, n_layers):
+        shares[drops] = (total - sum(sizes[i] for i in plan.drop)) / total
+    return shares
+
+
+def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
+    """The model without some layers, in memory, sharing all weights with the whole one."""
+    tensors = (*model.parameters(), *model.buffers())
+    pruned = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    bypass(pruned, list(drop))
+    return pruned
+
+
+def speedups(
+    model: nn.Module,
+    processor: Any,
+    rows: list[dict[str, Any]],
+    plans: Plans,
+    *,
+    params: Ttft,
+    seed: int,
+) -> tuple[dict[int, float], str]:
+    """Speedup of the first token by K: timed at about half of the layers, a line in between.
+
+    All layers of a decoder take the same time, so the time falls on a straight line with K.
+
+    Returns:
+        Speedups by K, and how they were had.
+    """
+    n_layers = len(decoder_layers(model))
+    feasible = dict(feasible_plans(plans, n_layers))
+    if not feasible:
+        raise InputError("ratio = auto: no layer can be dropped; protect fewer layers")
+    timed = min(max(1, n_layers // 2), max(feasible))
+    measured = compare(
+        (model, without(model, feasible[timed].drop)), processor, rows, params=params, seed=seed
+    )
+    saved = (1 - 1 / float(measured["ttft_speedup"])) / timed  # share of the time, per layer
+    values = {0: 1.0} | {k: 1 / (1 - k * saved) for k in feasible}
+    return values, f"timed with {timed} of {n_layers} layers gone, by a line for the others"
+
+
+def answer_accuracy(model: nn.Module, rows: AnsweredRows) -> float:
+    """Share of answer tokens that the model ranks first, given the tokens before them.
+
+    Args:
+        model: with a language modelling head.
+        rows: calibration rows with answers.
+    """
+    device = next(model.parameters()).device
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
+    right = total = 0
+    for number in range(len(rows.groups)):
+        batch = rows.batch(number, device)
+        labels = batch["labels"][:, 1:]  # [B, T-1]
+        asked = labels != chat.IGNORED
+        with torch.inference_mode():
+            states = forward(model, batch).last_hidden_state[:, :-1]  # [B, T-1, d]
+            said = head(states[asked]).argmax(-1)  # [answer tokens]
+        right += int((said == labels[asked]).sum())
+        total += int(asked.sum())
+    return right / total
+
+
+def retentions(
+    model: nn.Module, rows: AnsweredRows, plans: Plans, target: float
+) -> tuple[dict[int, float], str]:
+    """Accuracy on calibration answers by K, percent of the dense model's, until it is too low.
+
+    Returns:
+        Retention by K, up to the first K that falls below the target, and how it was had.
+    """
+    dense = answer_accuracy(model, rows)
+    if not dense:
+        raise InputError("budget.retention: the dense model gets no calibration answer token right")
+    values = {0: 100.0}
+    n_layers = len(decoder_layers(model))
+    for drops, plan in tqdm(
+        feasible_plans(plans, n_layers), total=n_layers - 1, desc="budget", unit="layer"
+    ):
+        values[drops] = 100 * answer_accuracy(without(model, plan.drop), rows) / dense
+        if values[drops] < target:
+            break
+    how = f"answer tokens ranked first on {len(rows.paths)} calibration rows, before tuning"
+    return values, how

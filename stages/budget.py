@@ -1,0 +1,28 @@
+"""`budget`: find how many layers `ratio: auto` drops."""
+
+from pathlib import Path
+
+import click
+
+from interlace.outputs import write_json
+from interlace.params import BudgetParams
+from stages.command import command, pinned
+
+
+@command(BudgetParams)
+def main(params: BudgetParams) -> None:
+    """Turn a budget into a number of layers; nothing to do where the ratio is given."""
+    out = Path("artifacts/budget.json")
+    if params.ratio != "auto":
+        write_json(out, None)
+        return
+    from interlace.budget import decided
+
+    scores, calibration = Path("artifacts/scores.parquet"), Path("data/calibration")
+    decision = decided(pinned("model"), scores, calibration, params)
+    write_json(out, decision.model_dump(mode="json"))
+    click.echo(f"budget: {decision.reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""`sensitivity`: measure the loss on answers as layers go or weights move."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from interlace.methods import named
+from interlace.outputs import whole
+from interlace.params import SensitivityParams
+from interlace.scores import SCHEMA, SLEB, TAYLOR
+from stages.command import command, is_first_process, pinned, scratch_folder
+
+
+@command(SensitivityParams)
+def main(params: SensitivityParams) -> None:
+    """Measure what sleb or taylor needs; write an empty table for other methods."""
+    if not is_first_process():
+        return  # one process measures, however many are launched
+    out, calibration = Path("artifacts/sensitivity"), Path("data/calibration")
+    if not {SLEB, TAYLOR} & {*named(params.method).needs}:
+        with whole(out) as partial:
+            partial.mkdir()
+            pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")
+        return
+    from interlace import chat, hidden_states, sensitivity, sources
+
+    model, given = pinned("model"), params.sensitivity
+    folder, trust = sources.model_folder(model), model["trust_remote_code"]
+    inputs = [Path("artifacts/sources.json"), calibration]
+    opened = sources.open_model(folder, dtype=given.dtype, trust_remote_code=trust)
+    processor = chat.open_processor(folder, max_pixels=given.max_pixels, trust_remote_code=trust)
+    scratch = scratch_folder("sensitivity", params, inputs)
+    about = hidden_states.provenance_of(model)
+    sensitivity.measure(
+        opened, processor, calibration, out, params=params, scratch=scratch, provenance=about
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Made-up score tables, and random questions to put to every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from methods import slow_version
+
+from interlace.methods import METHODS
+from interlace.scores import Scores
+
+POLICIES = ("pairs", "fewer", "error")
+
+
+def table_for(
+    method: str,
+    rng: np.random.Generator,
+    n_layers: int,
+    decimals: int = 9,
+    removable: list[int] | None = None,
+    kept: tuple[int, ...] = (),
+) -> Scores:
+    """What the method reads; few decimals make many ties.
+
+    Args:
+        method: a name in the registry.
+        rng: decides the scores.
+        n_layers: of the measured model.
+        decimals: of each score.
+        removable: layers that may be removed; none: all.
+        kept: where they stand in the dense decoder.
+    """
+    values: dict[tuple[str, int, int], float] = {}
+    for criterion in METHODS[method].needs:
+        longest = {"cosine": 3, "angular": n_layers}.get(criterion, 1)
+        for span in range(1, longest + 1):
+            column = rng.random(n_layers - span + 1).round(decimals).tolist()
+            values |= {(criterion, first, span): value for first, value in enumerate(column)}
+    if "sleb" in METHODS[method].needs:
+        order = rng.permutation(range(n_layers) if removable is None else removable).tolist()
+        values = {("sleb", i, 1): float(step) for step, i in enumerate(order)}
+    return Scores(n_layers, 0, values, {}, kept)
+
+
+@dataclass
+class Question:
+    """A table, and what is asked of a method about it."""
+
+    scores: Scores
+    drops: int
+    protect_first: int
+    protect_last: int
+    shortfall: str
+    alpha: float
+
+    @property
+    def free(self) -> list[int]:
+        return list(range(self.protect_first, self.scores.n_layers - self.protect_last))
+
+    def asked(self) -> dict[str, Any]:
+        names = ("drops", "protect_first", "protect_last", "shortfall", "alpha")
+        return {name: getattr(self, name) for name in names}
+
+
+def question(method: str, rng: np.random.Generator, case: int, longest: int = 100) -> Question:
+    """Sometimes a small decoder, sometimes a large one; sometimes more drops than there can be."""
+    n_layers = int(rng.integers(3, longest + 1)) if case % 4 == 0 else int(rng.integers(3, 13))
+    first = int(rng.integers(0, min(4, n_layers)))
+    last = int(rng.integers(0, min(3, n_layers - first)))
+    free = list(range(first, n_layers - last))
+    decimals = 9 if method == "mixed" else 1 + case % 3  # rounding decides on ties of its sums
+    return Question(
+        scores=table_for(method, rng, n_layers, decimals, removable=free),
+        drops=int(rng.integers(1, min(n_layers - 1, len(free) + 2) + 1)),
+        protect_first=first,
+        protect_last=last,
+        shortfall=POLICIES[case % 3],
+        alpha=float(rng.choice([0.0, 0.3, 0.7, 1.0])),
+    )
+
+
+def arrow_table(scores: Scores) -> pa.Table:
+    """The same table as `score` writes it."""
+    rows = [
+        {"criterion": c, "first": f, "span": s, "value": v, "standard_error": None, "n": 1}
+        for (c, f, s), v in scores.values.items()
+    ]
+    about = {"n_layers": str(scores.n_layers), "deepstack_layers": str(scores.deepstack_layers)}
+    if scores.kept:
+        about["kept"] = " ".join(map(str, scores.kept))
+    return pa.Table.from_pylist(rows).replace_schema_metadata(about)
+
+
+def everything(rng: np.random.Generator, n_layers: int, decimals: int = 9) -> Scores:
+    """A table that serves every method, whose first and last layer stay where the paper says so."""
+    values = dict(slow_version.random_scores(rng, n_layers, decimals).values)
+    for method in METHODS:
+        inner = list(range(1, n_layers - 1))
+        values |= table_for(method, rng, n_layers, decimals, removable=inner).values
+    return Scores(n_layers, 0, values, {})

@@ -1,0 +1,68 @@
+"""Every method against its slow version, on thousands of made-up tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from methods import made_up
+from methods.slow_answers import ANSWERS, Asked
+
+from interlace.errors import InputError
+from interlace.methods import METHODS, Request
+from interlace.plan import select
+
+CASES = 1500
+OWN_TESTS = {"random", "manual"}  # by chance and by hand: there is nothing to recompute
+
+
+def test_every_method_has_a_slow_version_or_tests_of_its_own() -> None:
+    assert METHODS.keys() == ANSWERS.keys() | OWN_TESTS
+
+
+@pytest.mark.parametrize("method", ANSWERS)
+def test_thousands_of_tables_agree_with_the_slow_version(method: str) -> None:
+    rng = np.random.default_rng(0)
+    met = set()
+    longest = 12 if method == "interlace-optimal" else 100
+    for case in range(CASES):
+        asked = made_up.question(method, rng, case, longest)
+        expected = ANSWERS[method](
+            asked.scores, Asked(asked.drops, asked.free, asked.shortfall, asked.alpha)
+        )
+        if expected.refused_at is not None:
+            largest = rf"largest feasible K is {expected.refused_at}\b"
+            with pytest.raises(InputError, match=largest) as caught:
+                select(asked.scores, method=method, **asked.asked())
+            assert "\n" not in str(caught.value)
+            met.add("refused")
+            continue
+        plan = select(asked.scores, method=method, **asked.asked())
+        assert plan.tune == sorted(expected.tune)
+        decided = [layer for group in plan.groups for layer in group.drop]
+        if method == "interlace-optimal":
+            decided.sort()
+        assert decided == expected.drop
+        assert plan.drop == sorted(expected.drop)
+        met.add("fewer" if plan.shortfall.missing else "all")
+    assert met == ({"all"} if method == "dense-ft" else {"all", "fewer", "refused"})
+
+
+@pytest.mark.parametrize("method", sorted(ANSWERS.keys() - {"consecutive", "dense-ft"}))
+def test_layers_free_here_and_there_agree_with_the_slow_version(method: str) -> None:
+    """As in later rounds, where layers that are tuned already stand between free ones."""
+    rng = np.random.default_rng(1)
+    for case in range(CASES // 2):
+        n_layers = int(rng.integers(3, 13))
+        free = [i for i in range(n_layers) if rng.random() < 0.75] or [n_layers - 1]
+        tuned = frozenset(i for i in range(n_layers) if i not in free and rng.random() < 0.5)
+        scores = made_up.table_for(method, rng, n_layers, 1 + case % 3, removable=free)
+        drops = int(rng.integers(1, len(free) + 1))
+        for policy in ("pairs", "error"):
+            expected = ANSWERS[method](scores, Asked(drops, free, policy, tuned=tuned))
+            request = Request(drops, frozenset(free), shortfall=policy, tuned=tuned)
+            if expected.refused_at is not None:
+                with pytest.raises(InputError, match=rf"\b{expected.refused_at}\b"):
+                    METHODS[method].choose(scores, request)
+                continue
+            choice = METHODS[method].choose(scores, request)
+            assert (choice.drop, choice.tune) == (set(expected.drop), expected.tune)

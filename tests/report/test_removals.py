@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from report.report_cases import full_scores
+
+from interlace.errors import InputError
+from interlace.methods import METHODS
+from interlace.plan import select
+from interlace.report.removals import removal_map, removal_table, removals
+from interlace.scores import MATH
+
+
+def test_every_method_that_removes_by_a_rule_is_asked_in_order() -> None:
+    names = list(dict.fromkeys(made.method for made in removals(full_scores())))
+    assert names == [name for name in METHODS if name not in ("manual", "dense-ft")]
+
+
+def test_the_table_says_what_select_decides() -> None:
+    scores = full_scores(24, 3)
+    plan = select(scores, method="mixed", ratio=0.25, alpha=0.2)
+    rows = [r for r in removal_table(scores, (0.25,), alpha=0.2) if r["method"] == "mixed"]
+    assert [row["layer"] for row in rows] == list(range(24))
+    roles = {
+        name: [r["layer"] for r in rows if r["role"] == name]
+        for name in ("dropped", "tuned", "protected")
+    }
+    assert (roles["dropped"], roles["tuned"]) == (plan.drop, plan.tune)
+    assert set(roles["protected"]) == {*plan.protected} - {*plan.tune}
+
+
+def test_anchors_count_as_kept() -> None:
+    rows = removal_table(full_scores(), (0.25,))
+    assert Counter(row["role"] for row in rows if row["method"] == "interlace") == {
+        "dropped": 6,
+        "tuned": 6,
+        "kept": 12,
+    }
+
+
+def test_what_was_not_measured_is_named() -> None:
+    lacking = [made for made in removals(full_scores(without=MATH)) if made.plan is None]
+    reasons = {made.method: made.reason for made in lacking if made.ratio == 0.1}
+    assert reasons == {"math-aware": f"not measured: {MATH}", "mixed": f"not measured: {MATH}"}
+    assert "mixed" not in {row["method"] for row in removal_table(full_scores(without=MATH))}
+
+
+def test_what_is_infeasible_says_why() -> None:
+    made = [m for m in removals(full_scores(24, 3), (0.4,)) if m.method == "interlace"]
+    assert made[0].plan is None
+    assert made[0].reason.startswith("9 layers cannot be dropped: disjoint triplets and pairs run")
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 7])
+def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
+    with pytest.raises(InputError, match=f"ratio = {ratio}: must be greater than 0"):
+        removals(full_scores(), (0.1, ratio))
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_same_map_is_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        removal_map(full_scores(), tmp_path / f"{name}.{kind}", (0.25,))
+    one, two = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_dropped_layers_are_drawn_in_the_colour_of_dropping(tmp_path: Path) -> None:
+    def share(name: str, ratio: float) -> float:
+        removal_map(full_scores(), tmp_path / name, (ratio,))
+        pixels = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        return float((pixels == (0xE4, 0x57, 0x2E)).all(axis=-1).mean())
+
+    assert 1.5 * share("few.png", 0.1) < share("many.png", 0.25)
+
+
+@pytest.mark.parametrize("n_layers", [24, 36, 64])
+def test_a_strip_is_at_least_a_tenth_of_an_inch_per_layer(n_layers: int, tmp_path: Path) -> None:
+    removal_map(full_scores(n_layers), tmp_path / "map.png", (0.25,))
+    assert Image.open(tmp_path / "map.png").width > 160 * 0.1 * n_layers

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from report.report_cases import full_scores
+
+from interlace.errors import InputError
+from interlace.report.palette import LINE_COLOURS
+from interlace.report.similarity import MOST, positions, similarity_figure
+from interlace.scores import NATIVE, SCHEMA
+
+
+def table(
+    n_layers: int, criterion: str = NATIVE, spans: tuple[int, ...] = (1, 2, 3, 4)
+) -> pa.Table:
+    rows = [
+        {"criterion": criterion, "first": first, "span": span, "value": value}
+        for (kind, first, span), value in full_scores(n_layers).values.items()
+        if kind == NATIVE and span in spans
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"n_layers": str(n_layers)}))
+
+
+def drawn(path: Path, *tables: pa.Table) -> bytes:
+    similarity_figure({f"model {n}": each for n, each in enumerate(tables)}, path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_same_tables_are_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    one = drawn(tmp_path / f"one.{kind}", table(24), table(36))
+    assert one == drawn(tmp_path / f"two.{kind}", table(24), table(36))
+
+
+def test_a_file_is_drawn_like_its_table(tmp_path: Path) -> None:
+    pq.write_table(table(24), tmp_path / "scores.parquet")
+    similarity_figure({"model 0": tmp_path / "scores.parquet"}, tmp_path / "file.png")
+    assert (tmp_path / "file.png").read_bytes() == drawn(tmp_path / "table.png", table(24))
+
+
+def test_other_spans_and_criteria_change_nothing(tmp_path: Path) -> None:
+    more = pa.concat_tables([table(24), table(24, "cosine/math"), table(24, "angular")])
+    alone = table(24, spans=(1, 3))
+    assert drawn(tmp_path / "a.png", more) == drawn(tmp_path / "b.png", alone)
+
+
+def test_each_model_has_a_line_of_its_own_colour(tmp_path: Path) -> None:
+    one = drawn(tmp_path / "one.svg", table(24)).lower()
+    two = drawn(tmp_path / "two.svg", table(24), table(24)).lower()
+    first, second = (colour.lower().encode() for colour in LINE_COLOURS[:2])
+    assert first in one and second not in one
+    assert first in two and second in two
+
+
+def test_layers_are_counted_and_depths_are_shares() -> None:
+    assert positions([0, 5], 3, None).tolist() == [0, 5]
+    assert positions([0, 9], 1, 10).tolist() == [0.05, 0.95]
+    assert positions([0, 7], 3, 10).tolist() == [0.15, 0.85]
+
+
+def test_a_table_without_triplets_shows_its_layers(tmp_path: Path) -> None:
+    assert drawn(tmp_path / "a.png", table(24, spans=(1,)))
+
+
+def test_a_table_without_layers_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="model 1: scores hold no 'cosine'"):
+        drawn(tmp_path / "a.png", table(24), table(24, spans=(3,)))
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_no_more_models_are_drawn_than_can_be_told_apart(tmp_path: Path) -> None:
+    for wrong in (0, MOST + 1):
+        with pytest.raises(InputError, match=f"{wrong} score tables"):
+            drawn(tmp_path / "a.png", *[table(6)] * wrong)

@@ -1,0 +1,199 @@
+"""A budget becomes a number of layers, and says how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import models
+import pytest
+import torch
+
+from interlace.answered_rows import AnsweredRows, answered_rows
+from interlace.budget import (
+    answer_accuracy,
+    decide,
+    parameter_shares,
+    retentions,
+    speedups,
+    without,
+)
+from interlace.chat import collate, encode_training
+from interlace.errors import InputError
+from interlace.families import bypass
+from interlace.params import Sensitivity, Ttft
+from interlace.plan import Plan, select
+from interlace.report.summary import count_parameters
+from interlace.samples import write_rows
+from interlace.scores import Scores
+
+LAYERS = 6
+EQUAL = Scores(LAYERS, 3, {("cosine", i, 1): i / 10 for i in range(LAYERS)}, {})
+
+
+def plans(drops: int) -> Plan:
+    return select(EQUAL, method="shortgpt", drops=drops, protect_first=0)
+
+
+def protected(drops: int) -> Plan:
+    return select(EQUAL, method="shortgpt", drops=drops)
+
+
+SHARES = {0: 1.0, 1: 0.9, 2: 0.8, 3: 0.7}
+SPEEDUPS = {0: 1.0, 1: 1.1, 2: 1.25, 3: 1.4}
+RETENTIONS = {0: 100.0, 1: 99.0, 2: 94.0, 3: 96.0}
+
+
+@pytest.mark.parametrize(("target", "drops"), [(0.9, 1), (0.85, 2), (0.8, 2), (0.7, 3)])
+def test_parameters_fall_to_the_target_with_the_fewest_layers(target: float, drops: int) -> None:
+    assert decide("params", target, SHARES, "counted").drops == drops
+
+
+@pytest.mark.parametrize(("target", "drops"), [(1.05, 1), (1.25, 2), (1.3, 3)])
+def test_a_speedup_is_reached_with_the_fewest_layers(target: float, drops: int) -> None:
+    assert decide("ttft_speedup", target, SPEEDUPS, "timed").drops == drops
+
+
+@pytest.mark.parametrize(("target", "drops"), [(99.0, 1), (95.0, 1), (94.0, 3)])
+def test_retention_is_kept_by_every_smaller_number_of_layers(target: float, drops: int) -> None:
+    assert decide("retention", target, RETENTIONS, "measured").drops == drops
+
+
+@pytest.mark.parametrize(
+    ("budget", "target", "values", "said"),
+    [
+        (
+            "params",
+            0.5,
+            SHARES,
+            "budget.params = 0.5 cannot be had: 3 of the layers gone come to 0.7",
+        ),
+        ("ttft_speedup", 2.0, SPEEDUPS, "3 of the layers gone come to 1.4"),
+        ("retention", 99.5, RETENTIONS, "1 of the layers gone come to 99"),
+    ],
+)
+def test_a_budget_out_of_reach_names_the_nearest(
+    budget: str, target: float, values: dict[int, float], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        decide(budget, target, values, "x")
+
+
+def test_the_decision_says_how_it_was_made() -> None:
+    reason = decide("params", 0.85, SHARES, "counted").reason
+    assert reason == "2 layers: the fewest layers that reach budget.params = 0.85, at 0.8 (counted)"
+
+
+def test_the_plan_follows_the_decision_and_records_it() -> None:
+    decision = decide("params", 0.85, SHARES, "counted")
+    plan = select(EQUAL, method="shortgpt", ratio="auto", decision=decision, protect_first=0)
+    assert len(plan.drop) == 2
+    assert plan.decision == decision
+    assert plan.ratio == pytest.approx(2 / 6)
+
+
+def test_auto_without_a_decision_is_refused() -> None:
+    with pytest.raises(InputError, match="no budget was decided on; run `dvc repro budget`"):
+        select(EQUAL, method="shortgpt", ratio="auto")
+
+
+def test_a_decision_is_not_read_where_the_ratio_is_given() -> None:
+    decision = decide("params", 0.7, SHARES, "counted")
+    plan = select(EQUAL, method="shortgpt", ratio=0.17, decision=decision, protect_first=0)
+    assert (len(plan.drop), plan.decision) == (1, None)
+
+
+def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
+    from interlace.checkpoint import export
+
+    shares = parameter_shares(dense_dir, plans, LAYERS)
+    assert list(shares) == list(range(LAYERS))
+    export(dense_dir, plans(2), tmp_path / "pruned")
+    kept = count_parameters(tmp_path / "pruned") / count_parameters(dense_dir)
+    assert shares[2] == pytest.approx(kept)
+
+
+def test_only_feasible_numbers_of_layers_are_considered(dense_dir: Path) -> None:
+    assert list(parameter_shares(dense_dir, protected, LAYERS)) == [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def encoded(processor: Any) -> list[dict[str, torch.Tensor]]:
+    return [encode_training(processor, row) for row in models.rows(6)]
+
+
+def answered(processor: Any, folder: Path, batch_tokens: int) -> AnsweredRows:
+    own = {"domain": "native", "task": "native"}
+    rows = [row | own | {"sample_id": f"{n:016x}"} for n, row in enumerate(models.rows(6))]
+    write_rows(iter(rows), folder / "calibration")
+    params = Sensitivity(batch_tokens=batch_tokens)
+    return answered_rows(processor, folder / "calibration", folder / "encoded", params)
+
+
+def test_a_model_without_layers_shares_the_weights_of_the_whole_one(dense: Any) -> None:
+    pruned = without(dense, [2, 4])
+    assert len(dense.get_decoder().layers) == LAYERS
+    assert len(pruned.get_decoder().layers) == LAYERS - 2
+    whole = {parameter.data_ptr() for parameter in dense.parameters()}
+    assert {parameter.data_ptr() for parameter in pruned.parameters()} <= whole
+
+
+def test_a_model_without_layers_answers_as_the_bypassed_one(
+    dense: Any, encoded: list[dict[str, torch.Tensor]]
+) -> None:
+    import copy
+
+    bypassed = copy.deepcopy(dense)
+    bypass(bypassed, [2, 4])
+    batch = collate(encoded[:2], pad_token_id=0)
+    batch.pop("labels")
+    with torch.inference_mode():
+        assert torch.equal(bypassed(**batch).logits, without(dense, [2, 4])(**batch).logits)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 10_000])
+def test_accuracy_counts_every_answer_token_once(
+    dense: Any,
+    processor: Any,
+    encoded: list[dict[str, torch.Tensor]],
+    batch_tokens: int,
+    tmp_path: Path,
+) -> None:
+    right = total = 0
+    for row in encoded:
+        batch = collate([row], pad_token_id=0)
+        labels = batch.pop("labels")[0]
+        with torch.inference_mode():
+            said = dense(**batch).logits[0].argmax(-1)
+        for place in range(1, len(labels)):
+            if labels[place] >= 0:
+                total += 1
+                right += int(said[place - 1] == labels[place])
+    found = answer_accuracy(dense, answered(processor, tmp_path, batch_tokens))
+    assert found == pytest.approx(right / total)
+
+
+def test_retention_stops_at_the_first_number_that_is_too_low(
+    dense: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.8, 0.8, 0.76, 0.4, 0.8])
+    monkeypatch.setattr("interlace.budget.answer_accuracy", lambda *_, **__: next(accuracies))
+    values, _ = retentions(dense, answered(processor, tmp_path, 100), plans, 90.0)
+    assert values == pytest.approx({0: 100, 1: 100, 2: 95, 3: 50})
+
+
+def test_speedups_lie_on_the_line_through_what_was_timed(
+    dense: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interlace.budget.compare", lambda *_, **__: {"ttft_speedup": 1.5})
+    values, how = speedups(dense, processor, [], plans, params=Ttft(), seed=0)
+    assert values[3] == pytest.approx(1.5)  # a third of the time saved by three layers
+    assert values[1] == pytest.approx(1 / (1 - 1 / 9))
+    assert how == "timed with 3 of 6 layers gone, by a line for the others"
+
+
+def test_speedups_are_timed_on_real_requests(dense: Any, processor: Any) -> None:
+    ttft = Ttft(requests=1, repeats=2, warmup=0)
+    values, _ = speedups(dense, processor, models.rows(3)[1:], plans, params=ttft, seed=0)
+    assert values[0] == 1.0
+    assert list(values) == list(range(LAYERS))

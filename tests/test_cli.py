@@ -1,0 +1,171 @@
+"""`interlace`, run in a workspace that holds what a run has made so far."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from report.report_cases import TTFT, evaluations, full_scores, plan
+
+from interlace.cli import main
+from interlace.methods import METHODS
+from interlace.outputs import write_json
+from interlace.report.summary import summarise
+from interlace.scores import SCHEMA
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words), catch_exceptions=False)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Scores and a plan; nothing evaluated yet."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"criterion": criterion, "first": first, "span": span, "value": value}
+        for (criterion, first, span), value in full_scores(24, 3).values.items()
+        if span <= 3 and criterion in ("cosine", "cka")
+    ]
+    about = {"n_layers": "24", "deepstack_layers": "3", "model": "made-up"}
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(about))
+    Path("artifacts").mkdir()
+    pq.write_table(table, "artifacts/scores.parquet")
+    write_json(Path("artifacts/plan.json"), plan().model_dump(mode="json"))
+    return tmp_path
+
+
+def test_show_prints_the_plan_before_anything_is_evaluated(workspace: Path) -> None:
+    result = run("show")
+    assert result.exit_code == 0
+    assert "interlace: 25% of 24 layers" in result.output
+    assert "S_1 of the two" in result.output
+    assert "benchmark" not in result.output
+
+
+def test_show_says_why_leading_layers_are_protected(workspace: Path) -> None:
+    assert "(image features are added after them)" in run("show").output
+
+
+def test_show_prints_the_summary_once_there_is_one(workspace: Path) -> None:
+    for name, result in evaluations().items():
+        write_json(Path(f"artifacts/evaluation/{name}.json"), result)
+    summary = summarise(evaluations(), TTFT, plan(), parameters_before=10, parameters_after=8)
+    write_json(Path("metrics/summary.json"), summary)
+    output = run("show").output
+    assert "ChartQA" in output and "MIA-Bench: no judge is configured" in output
+
+
+def test_methods_says_what_the_workspace_has_measured(workspace: Path) -> None:
+    rows = [line.split() for line in run("methods").output.splitlines()]
+    marks = {row[0]: row[1] for row in rows if row and row[0] in METHODS}
+    assert (marks["cka"], marks["interlace"], marks["sleb"]) == ("yes", "yes", "no")
+
+
+def test_methods_needs_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "shortgpt" in run("methods").output
+
+
+def test_methods_shows_what_each_would_remove(workspace: Path) -> None:
+    lines = run("methods", "--ratio", "0.25").output.splitlines()
+    strip = next(line for line in lines if line.startswith("interlace "))
+    assert strip.split()[1].count("D") == 6
+    assert "sleb              not measured: sleb" in lines
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("similarity", "--out", "figure.png"),
+        ("removals", "--ratio", "0.25", "--out", "figure.pdf"),
+        ("layers", "--out", "figure.svg"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_draw_writes_the_figure(workspace: Path, words: tuple[str, ...]) -> None:
+    assert run("draw", *words).exit_code == 0
+    assert Path(words[-1]).stat().st_size > 4000
+
+
+def test_draw_probes_writes_the_figure(workspace: Path) -> None:
+    rows = [
+        {"domain": domain, "task": domain, "first": layer, "span": 1, "cosine": 0.9}
+        for domain in ("math", "nonmath")
+        for layer in range(4)
+    ]
+    folder = Path("artifacts/hidden_states/similarity")
+    folder.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "part-0.parquet")
+    assert run("draw", "probes", "--out", "probes.png").exit_code == 0
+    assert Path("probes.png").exists()
+
+
+def test_draw_similarity_takes_several_models(workspace: Path) -> None:
+    shutil.copy("artifacts/scores.parquet", "b.parquet")
+    scores = ["--scores", "A=artifacts/scores.parquet", "--scores", "B=b.parquet"]
+    assert run("draw", "similarity", *scores, "--out", "both.png").exit_code == 0
+    assert run("draw", "similarity", *scores[:2], "--out", "one.png").exit_code == 0
+    assert Path("both.png").read_bytes() != Path("one.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("show",), "artifacts/plan.json: no such file; run `dvc repro select`"),
+        (("methods", "--ratio", "0.25"), "artifacts/scores.parquet: no such file"),
+        (("methods", "--scores", "x.parquet"), "x.parquet: no such file"),
+        (("draw", "layers", "--out", "a.png"), "artifacts/plan.json: no such file"),
+        (("draw", "probes", "--out", "a.png"), "no measurements; run `dvc repro collect`"),
+        (("draw", "similarity", "--scores", "x", "--out", "a.png"), "write NAME=PATH"),
+        (("draw", "removals", "--out", "a.png"), "artifacts/scores.parquet: no such file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_a_mistake_ends_in_one_line(
+    words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*words)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("methods", "--ratio", "1.5"), "ratio = 1.5: must be greater than 0"),
+        (("draw", "removals", "--ratio", "0", "--out", "a.png"), "ratio = 0.0: must be greater"),
+        (("draw", "layers", "--out", "a.gif"), "a.gif: figures are written as png, svg, pdf"),
+        (
+            ("draw", "similarity", "--scores", "A=a", "--scores", "A=b", "--out", "a.png"),
+            "each name once",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_a_wrong_value_is_named(workspace: Path, words: tuple[str, ...], message: str) -> None:
+    result = run(*words)
+    assert (result.exit_code, message in result.stderr) == (2, True)
+
+
+def test_a_workspace_without_probes_says_so(workspace: Path) -> None:
+    folder = Path("artifacts/hidden_states/similarity")
+    folder.mkdir(parents=True)
+    native = {"domain": "native", "task": "native", "first": 0, "span": 1, "cosine": 0.9}
+    pq.write_table(pa.Table.from_pylist([native]), folder / "part-0.parquet")
+    result = run("draw", "probes", "--out", "a.png")
+    assert result.exit_code == 2 and "set probes.per_task" in result.stderr
+
+
+def test_a_plan_from_elsewhere_is_refused_in_one_line(workspace: Path) -> None:
+    Path("artifacts/plan.json").write_text(json.dumps({"method": "interlace"}))
+    result = run("show")
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1

@@ -1,0 +1,162 @@
+"""Progressive pruning measures the smaller model, and can be repeated from what it kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import models
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from interlace import rounds
+from interlace.checkpoint import export
+from interlace.outputs import write_json
+from interlace.params import Collect, RoundsParams, Select
+from interlace.plan import Plan, select
+from interlace.rounds import measure_rounds, measure_without
+from interlace.samples import write_rows
+from interlace.scores import read_scores
+
+LAYERS = 6
+COLLECT = Collect(dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("samples") / "calibration"
+    own = {"domain": "native", "task": "native"}
+    rows = [row | own | {"sample_id": f"{n:016x}"} for n, row in enumerate(models.rows(6))]
+    write_rows(iter(rows), folder)
+    return [folder]
+
+
+def pinned(folder: Path) -> dict[str, Any]:
+    return {
+        "id": str(folder),
+        "files": {},
+        "trust_remote_code": False,
+        "n_layers": LAYERS,
+        "deepstack_layers": 3,
+    }
+
+
+@pytest.fixture(scope="module")
+def dense_table(dense_dir: Path, samples: list[Path], tmp_path_factory: Any) -> Path:
+    folder = tmp_path_factory.mktemp("dense_table")
+    table = measure_without(pinned(dense_dir), samples, [], COLLECT, folder / "scratch")
+    pq.write_table(table, folder / "scores.parquet")
+    return Path(folder / "scores.parquet")
+
+
+def run(
+    dense_dir: Path, samples: list[Path], table: Path, folder: Path, **choice: Any
+) -> tuple[Plan, Path]:
+    write_json(folder / "budget.json", None)
+    ratio = choice.pop("ratio", 0.34)
+    asked = {"rounds": 2, "protect_first": 0} | choice
+    params = RoundsParams(
+        ratio=ratio, method="shortgpt", seed=0, select=Select(**asked), collect=COLLECT
+    )
+    out = folder / "rounds"
+    out.mkdir(exist_ok=True)
+    for leftover in out.iterdir():
+        leftover.unlink()
+    plan = measure_rounds(
+        pinned(dense_dir),
+        table,
+        samples,
+        out,
+        params=params,
+        decision=folder / "budget.json",
+        cache=folder / "cache",
+    )
+    return plan, out
+
+
+def values(table: pa.Table) -> dict[tuple[str, int, int], float]:
+    return dict(read_scores(table).values)
+
+
+def test_a_round_measures_what_a_pruned_checkpoint_would(
+    dense_dir: Path, samples: list[Path], tmp_path: Path
+) -> None:
+    scores = read_scores(
+        measure_without(pinned(dense_dir), samples, [], COLLECT, tmp_path / "dense")
+    )
+    plan = select(scores, method="manual", drop=[2, 4], protect_first=0)
+    export(dense_dir, plan, tmp_path / "pruned")
+    reloaded = pinned(tmp_path / "pruned") | {"n_layers": LAYERS - 2}
+    expected = measure_without(reloaded, samples, [], COLLECT, tmp_path / "reloaded")
+    found = measure_without(pinned(dense_dir), samples, [2, 4], COLLECT, tmp_path / "bypassed")
+    assert values(found) == values(expected)
+    assert read_scores(found).kept == (0, 1, 3, 5)
+
+
+def test_the_plan_is_that_of_the_written_tables(
+    dense_dir: Path, samples: list[Path], dense_table: Path, tmp_path: Path
+) -> None:
+    plan, out = run(dense_dir, samples, dense_table, tmp_path)
+    again = select(
+        dense_table,
+        method="shortgpt",
+        ratio=0.34,
+        rounds=2,
+        protect_first=0,
+        later=sorted(out.glob("*.parquet")),
+    )
+    assert again == plan
+    assert [group.round for group in plan.groups] == [1, 2]
+    assert len(plan.drop) == 2
+
+
+def test_each_round_is_decided_on_the_model_that_the_last_one_left(
+    dense_dir: Path, samples: list[Path], dense_table: Path, tmp_path: Path
+) -> None:
+    plan, out = run(dense_dir, samples, dense_table, tmp_path)
+    first = select(dense_table, method="shortgpt", drops=1, protect_first=0).drop
+    later = read_scores(next(out.glob("*.parquet")))
+    assert list(later.kept) == [i for i in range(LAYERS) if i not in first]
+    tuned = select(dense_table, method="shortgpt", drops=1, protect_first=0).tune
+    layer = dict(zip(later.kept, later.of_span(1).values(), strict=True))
+    free = {i: value for i, value in layer.items() if i not in tuned}
+    assert set(plan.drop) - set(first) == {max(free, key=free.__getitem__)}
+
+
+def test_a_round_that_was_measured_is_not_measured_again(
+    dense_dir: Path,
+    samples: list[Path],
+    dense_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, out = run(dense_dir, samples, dense_table, tmp_path)
+    before = next(out.glob("*.parquet")).read_bytes()
+    monkeypatch.setattr(rounds, "measure_without", lambda *_: pytest.fail("measured again"))
+    again, out = run(dense_dir, samples, dense_table, tmp_path)
+    assert again == plan
+    assert next(out.glob("*.parquet")).read_bytes() == before
+
+
+def test_an_interrupted_chain_goes_on_at_its_last_round(
+    dense_dir: Path,
+    samples: list[Path],
+    dense_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[list[int]] = []
+    real = rounds.measure_without
+
+    def fails_in_the_third(source: Any, rows: Any, dropped: list[int], *rest: Any) -> pa.Table:
+        measured.append(dropped)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return real(source, rows, dropped, *rest)
+
+    monkeypatch.setattr(rounds, "measure_without", fails_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(dense_dir, samples, dense_table, tmp_path, rounds=3, ratio=0.5)
+    run(dense_dir, samples, dense_table, tmp_path, rounds=3, ratio=0.5)
+    assert [len(dropped) for dropped in measured] == [1, 2, 2]
