@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods environment clean
+.PHONY: demo test lint unit e2e study-methods bench-collect environment clean
 
 demo: environment
 	dvc repro
@@ -28,6 +28,11 @@ e2e: environment
 # Every method on the demo at three ratios, as a queue of experiments; writes docs/study-methods.*
 study-methods: environment
 	python -m benchmarks.study_methods
+
+# `collect` beside the obvious way, the bare decoder and two processes; writes docs/bench-collect.md
+bench-collect: environment
+	dvc repro sample
+	python -m benchmarks.collect
 
 environment: $(READY)
 

@@ -33,7 +33,9 @@ def by_domain(scores: Scores, request: Request, alpha: float) -> Choice:
         for domain, share in shares.items()
         if share  # a domain without weight need not be measured
     ]
-    ranking = {i: sum(share * part[i] for share, part in parts) for i in parts[0][1]}
+    ranking = {  # rounded, so that ties do not depend on the order of additions
+        i: round(sum(share * part[i] for share, part in parts), 12) for i in parts[0][1]
+    }
     return _greatest(ranking, scores, request)
 
 

@@ -1,0 +1,85 @@
+"""A Qwen3-VL with random weights and samples of realistic length, for timing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from interlace.chat import open_processor
+
+DEMO = Path("data/demo/model")  # its processor and small vision tower are taken over
+VOCABULARY = 151_936
+SHORTEST, LONGEST = 200, 800  # tokens a sample
+SIDE = 160  # pixels of an image: 100 tokens in the demo's processor
+WORDS = "what where is the red blue bar circle square number of shapes left above and digit".split()  # noqa: SIM905
+
+
+def random_qwen3_vl(folder: Path, layers: int = 28, width: int = 512) -> Any:
+    """Save a model of random weights with Qwen's vocabulary; returns its processor.
+
+    Args:
+        folder: where to save it.
+        layers: of the decoder.
+        width: of the decoder; 8 heads, 4 key-value heads, an MLP of three times the width.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(DEMO)
+    text = {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "intermediate_size": 3 * width,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": width // 8,
+        "vocab_size": VOCABULARY,
+    }
+    config.text_config.update(text)
+    half = width // 16  # rotary frequencies per head, split over time, height and width
+    config.text_config.rope_parameters["mrope_section"] = [
+        half - 2 * (half // 3),
+        half // 3,
+        half // 3,
+    ]
+    config.vision_config.out_hidden_size = width
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
+    processor = open_processor(DEMO, max_pixels=SIDE * SIDE)
+    processor.save_pretrained(folder)
+    return processor
+
+
+def long_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows with one image and a question; together 200 to 800 tokens each.
+
+    Args:
+        count: rows.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    processor = open_processor(DEMO, max_pixels=SIDE * SIDE)
+    rows = []
+    for number in range(count):
+        pixels = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        wanted = int(rng.integers(SHORTEST, LONGEST)) - 115  # the image and the template
+        words = rng.choice(WORDS, size=2 * wanted).tolist()
+        ids = processor.tokenizer(" ".join(words))["input_ids"][:wanted]
+        rows.append(
+            {
+                "images": [{"bytes": file.getvalue(), "path": None}],
+                "texts": [{"user": processor.tokenizer.decode(ids), "assistant": "1"}],
+                "source": "random",
+                "sample_id": f"{number:016x}",
+                "domain": "native",
+                "task": "native",
+            }
+        )
+    return rows
