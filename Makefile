@@ -25,7 +25,7 @@ unit: environment
 e2e: environment
 	python -m pytest -q -m e2e
 
-# Every method on the demo at three ratios, as a queue of experiments; writes docs/study-methods.*
+# Every method on the demo at three ratios, as experiments; writes docs/study-methods.*
 study-methods: environment
 	python -m benchmarks.study_methods
 

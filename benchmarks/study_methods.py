@@ -1,4 +1,4 @@
-"""Every way to choose layers on the demo, before any tuning, as a queue of DVC experiments.
+"""Every way to choose layers on the demo, before any tuning, as DVC experiments.
 
     make study-methods
 
@@ -22,6 +22,7 @@ from typing import Any
 import click
 import dvc.api
 import yaml
+from tqdm import tqdm
 
 from benchmarks.study_page import Cell, write_page
 from interlace.errors import InputError
@@ -79,35 +80,26 @@ def infeasible(run: Run) -> str | None:
 
 
 def dvc_command(*arguments: str) -> str:
-    """Run dvc; its progress goes to the terminal, its answer comes back."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], stdout=subprocess.PIPE, text=True, check=True
-    )
+    """Run dvc and return what it says; a failure shows the end of that.
+
+    Raises:
+        ClickException: dvc failed.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stdout + done.stderr).replace("\r", "\n").splitlines()[-20:]
+        raise click.ClickException("\n".join([f"dvc {' '.join(arguments)} failed:", *said]))
     return done.stdout
 
 
 def measure(wanted: Sequence[Run]) -> None:
-    """Queue what is not done yet, and work the queue off, one experiment at a time."""
-    dvc_command("queue", "remove", "--failed")
+    """Run what is not done yet, one experiment after another, apart from the workspace."""
     done = set(dvc_command("exp", "list", "--names-only").split())
-    waiting = {row["Name"] for row in queue()}
-    for run in wanted:
-        if run.name not in done | waiting:
-            name = ("--name", run.name)
-            dvc_command("exp", "run", "--queue", *name, *run.settings, "evaluate@pruned")
-    dvc_command("exp", "run", "--run-all", "--jobs", "1")
-    done = set(dvc_command("exp", "list", "--names-only").split())
-    if failed := [run.name for run in wanted if run.name not in done]:
-        raise click.ClickException(
-            f"{len(failed)} experiments failed; `dvc queue logs {failed[0]}` says why"
-        )
-
-
-def queue() -> list[dict[str, str]]:
-    """What `dvc queue status` shows of experiments that wait."""
-    lines = dvc_command("queue", "status").splitlines()
-    rows = [line.split() for line in lines[1:] if line.strip()]
-    return [{"Name": row[1]} for row in rows if len(row) > 3 and row[-1] in ("Queued", "Running")]
+    missing = [run for run in wanted if run.name not in done]
+    for run in tqdm(missing, desc="study", unit="experiment"):
+        experiment = ("exp", "run", "--temp", "--name", run.name, *run.settings)
+        dvc_command(*experiment, "evaluate@pruned")
 
 
 def result(run: Run) -> dict[str, Any]:

@@ -81,8 +81,8 @@ large model.
 
     make study-methods
 
-runs all of it again as a queue of DVC experiments; [study-methods.csv](study-methods.csv) holds
-every score.
+runs all of it again as DVC experiments, one after another, and goes on where it was stopped;
+[study-methods.csv](study-methods.csv) holds every score.
 
 ![Scores of all methods at three ratios](study-methods.png)
 """
