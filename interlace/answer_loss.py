@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from interlace.chat import IGNORED, Inputs
 from interlace.errors import InputError
-from interlace.families import FAMILIES, bypass, decoder_layers
+from interlace.families import bypassed, decoder_layers
 from interlace.hidden_states import forward
 
 CHUNK = 1024  # answer tokens whose logits exist at once: 600 MB for 151,936 words in float32
@@ -74,12 +74,13 @@ def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """
     decoder: Any = model.get_decoder()  # type: ignore[operator]
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
-    if not isinstance(getattr(decoder, "norm", None), nn.Module) or head is None:
+    norm = getattr(decoder, "norm", None) or getattr(decoder, "embedding_norm", None)  # LFM2's
+    if not isinstance(norm, nn.Module) or head is None:
         raise InputError(
             f"{type(model).__name__}: no final norm at get_decoder().norm, or no output embeddings;"
             " sleb and taylor need both: choose another method"
         )
-    return decoder.norm, head
+    return norm, head
 
 
 def answer_states(state: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +116,10 @@ def _in_chunks(states: Tensor, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]
 
 def _cross_entropy(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
     norm, head = norm_and_head(model)
-    logits = head(norm(states)).float()  # [N, V]
+    text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
+    logits = head(norm(states)).float() / getattr(text, "logits_scaling", 1)  # [N, V]
+    if cap := getattr(text, "final_logit_softcapping", None):  # Gemma 2
+        logits = cap * torch.tanh(logits / cap)
     each = nn.functional.cross_entropy(logits, tokens.to(logits.device), reduction="none")
     return each.double().sum()
 
@@ -163,27 +167,6 @@ def last_state(model: nn.Module, batch: Inputs) -> Tensor:
     finally:
         handle.remove()
     return seen[0]
-
-
-@contextmanager
-def bypassed(model: nn.Module, drop: Sequence[int]) -> Iterator[None]:
-    """Take decoder layers out of a model while the block runs."""
-    decoder: Any = model.get_decoder()  # type: ignore[operator]
-    config: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
-    fields = ("num_hidden_layers", *FAMILIES[model.config.model_type].lists)  # type: ignore[union-attr,index]
-    layers = decoder.layers
-    before = {name: getattr(config, name) for name in fields if hasattr(config, name)}
-    numbered = [module for module in layers.modules() if hasattr(module, "layer_idx")]
-    numbers = [module.layer_idx for module in numbered]
-    try:
-        bypass(model, drop)
-        yield
-    finally:
-        decoder.layers = layers
-        for name, value in before.items():
-            setattr(config, name, value)
-        for module, number in zip(numbered, numbers, strict=True):
-            module.layer_idx = number  # type: ignore[assignment]
 
 
 def layer_gradients(model: nn.Module, batch: Inputs) -> Iterator[tuple[int, dict[str, Tensor]]]:

@@ -7,6 +7,7 @@ tuned lie in files of their own, so that a tuned checkpoint shares all others by
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from interlace.errors import ContractError, InputError
 from interlace.families import architecture, decoder_layers, decoder_prefix, pruned_config
 from interlace.outputs import link_or_copy, whole
 from interlace.plan import Plan
-from interlace.sources import tensor_offsets
+from interlace.sources import tensor_offsets, tensor_shapes
 
 INDEX = "model.safetensors.index.json"
 _COMPANIONS = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py"}  # tokenizer, processor, ...
@@ -52,8 +53,10 @@ def tensor_files(folder: Path) -> dict[str, Path]:
 def layers_prefix(folder: Path, names: Mapping[str, Path], trust_remote_code: bool = False) -> str:
     """What the decoder's layers are called in a checkpoint.
 
-    Files may name tensors otherwise than the model does, and a vision tower may have as many
-    layers; so the names are those whose tensors have the shapes of the model's decoder layers.
+    Files may name, split and join tensors otherwise than the model does (experts lie one by one or
+    all in one), and a vision tower may have as many layers. So the name is the one whose layers
+    hold as many numbers each as the model's decoder layers. Layers numbered behind the decoder's
+    last (multi-token prediction) are not the decoder's.
 
     Raises:
         InputError: none, or more than one, fits.
@@ -64,15 +67,16 @@ def layers_prefix(folder: Path, names: Mapping[str, Path], trust_remote_code: bo
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
     wanted = {
-        f"{i}.{name}": list(weight.shape)
+        i: sum(weight.numel() for weight in layer.state_dict().values())
         for i, layer in enumerate(decoder_layers(model))
-        for name, weight in layer.named_parameters()
     }
-    found: dict[str, dict[str, list[int]]] = {}
+    found: dict[str, dict[int, int]] = {}
     for name, shape in _shapes(names).items():
-        if match := re.fullmatch(r"(.+?)\.(\d+\..+)", name):
-            found.setdefault(match[1], {})[match[2]] = shape
-    fitting = [prefix for prefix, tensors in found.items() if tensors == wanted]
+        match = re.fullmatch(r"(.+?)\.(\d+)\..+", name)
+        if match and int(match[2]) in wanted:
+            sizes = found.setdefault(match[1], dict.fromkeys(wanted, 0))
+            sizes[int(match[2])] += math.prod(shape)
+    fitting = [prefix for prefix, sizes in found.items() if sizes == wanted]
     if len(fitting) != 1:
         raise InputError(
             f"{folder}: the weights hold {len(fitting)} stacks of layers like"
@@ -82,11 +86,9 @@ def layers_prefix(folder: Path, names: Mapping[str, Path], trust_remote_code: bo
 
 
 def _shapes(names: Mapping[str, Path]) -> dict[str, list[int]]:
-    shapes = {}
+    shapes: dict[str, list[int]] = {}
     for path in sorted(set(names.values())):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                shapes[name] = list(file.get_slice(name).get_shape())
+        shapes |= tensor_shapes(path)
     return shapes
 
 

@@ -1,12 +1,14 @@
 """Where a model family keeps its decoder and its per-layer configuration.
 
-The configuration is handled as plain JSON, so that `pin` can judge a model without loading it.
+The configuration is handled as plain JSON, so that `pin` can judge a model without loading it. What
+the JSON leaves to transformers' defaults is read through transformers, and written out.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +21,115 @@ Config = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Family:
-    """What a family's text configuration says layer by layer, beside `num_hidden_layers`.
+class Decoder:
+    """What a kind of decoder says layer by layer, beside `num_hidden_layers`.
 
     Attributes:
         lists: fields with one entry per layer; dropped layers' entries go.
         leading: fields that count leading layers; dropped leading layers are subtracted.
         indices: fields with absolute layer indices; dropped ones go, the others are renumbered.
+        periods: fields that repeat a pattern over the layers; a list stands for each, so they go.
     """
 
     lists: tuple[str, ...] = ()
     leading: tuple[str, ...] = ()
     indices: tuple[str, ...] = ()
+    periods: tuple[str, ...] = ()
+
+
+_PLAIN = Decoder()
+_QWEN2 = Decoder(lists=("layer_types",), leading=("max_window_layers",))
+_QWEN3_5 = Decoder(lists=("layer_types",), periods=("full_attention_interval",))
+_SLIDING = Decoder(
+    lists=("layer_types",), periods=("sliding_window_pattern", "_sliding_window_pattern")
+)
+_SPARSE = Decoder(indices=("mlp_only_layers",))
+_FIRST_DENSE = Decoder(leading=("first_k_dense_replace",))
+_RECURRENT = {"linear_attention", "conv"}
+
+DECODERS = {
+    "cohere2": _SLIDING,
+    "deepseek_v3": _FIRST_DENSE,
+    "gemma": _PLAIN,
+    "gemma2": _SLIDING,
+    "gemma3_text": _SLIDING,
+    "glm4v_moe_text": _FIRST_DENSE,
+    "glm4v_text": _PLAIN,
+    "gpt_oss": Decoder(lists=("layer_types",)),
+    "granite4_vision_text": _PLAIN,
+    "kimi_k2": _FIRST_DENSE,
+    "lfm2": Decoder(lists=("layer_types",), indices=("full_attn_idxs",)),
+    "llama": _PLAIN,
+    "ministral3": _PLAIN,
+    "mistral": _PLAIN,
+    "qwen2": _QWEN2,
+    "qwen2_5_vl_text": _QWEN2,
+    "qwen2_vl_text": _QWEN2,
+    "qwen3": _QWEN2,
+    "qwen3_5_moe_text": _QWEN3_5,
+    "qwen3_5_text": _QWEN3_5,
+    "qwen3_moe": _SPARSE,
+    "qwen3_vl_moe_text": _SPARSE,
+    "qwen3_vl_text": _PLAIN,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which decoders a family has, and what else of it speaks of decoder layers.
+
+    Attributes:
+        decoders: `model_type` of the text configuration; the first one where it names none.
+        entries: top-level fields of layers in front of which visual features are added: a list of
+            layers, or of pairs that end in one.
+    """
+
+    decoders: tuple[str, ...]
+    entries: tuple[str, ...] = ()
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Fields with one entry per layer, of all its decoders."""
+        return tuple(sorted({name for kind in self.decoders for name in DECODERS[kind].lists}))
 
 
 FAMILIES = {
-    "qwen3_vl": Family(),
-    "qwen2_vl": Family(lists=("layer_types",), leading=("max_window_layers",)),
-    "qwen2_5_vl": Family(lists=("layer_types",), leading=("max_window_layers",)),
+    "aya_vision": Family(("cohere2",)),
+    "cohere2_vision": Family(("cohere2",)),
+    "gemma3": Family(("gemma3_text",)),
+    "glm46v": Family(("glm4v_text",)),
+    "glm4v": Family(("glm4v_text",)),
+    "glm4v_moe": Family(("glm4v_moe_text",)),
+    "granite4_vision": Family(
+        ("granite4_vision_text",), entries=("deepstack_layer_map", "spatial_target_layers")
+    ),
+    "idefics2": Family(("mistral",)),
+    "idefics3": Family(("llama",)),
+    "internvl": Family(("qwen2", "gpt_oss", "llama", "qwen3", "qwen3_moe")),
+    "kimi_k25": Family(("deepseek_v3", "kimi_k2")),
+    "lfm2_vl": Family(("lfm2",)),
+    "llava": Family(("llama", "mistral", "qwen2")),
+    "llava_next": Family(("llama", "mistral")),
+    "llava_onevision": Family(("qwen2",)),
+    "mistral3": Family(("mistral", "ministral3")),
+    "ovis2": Family(("qwen2",)),
+    "paligemma": Family(("gemma", "gemma2")),
+    "qwen2_5_vl": Family(("qwen2_5_vl_text",)),
+    "qwen2_vl": Family(("qwen2_vl_text",)),
+    "qwen3_5": Family(("qwen3_5_text",)),
+    "qwen3_5_moe": Family(("qwen3_5_moe_text",)),
+    "qwen3_vl": Family(("qwen3_vl_text",)),
+    "qwen3_vl_moe": Family(("qwen3_vl_moe_text",)),
+    "smolvlm": Family(("llama",)),
+}
+
+_PACKED = "keeps weights of all layers in one tensor, or shares keys and values between layers"
+REFUSED = {
+    "gemma3n": _PACKED,
+    "gemma4": _PACKED,
+    "gemma4_unified": _PACKED,
+    "mllama": "has layers that text without an image does not pass through",
+    "qwen3_omni_moe": "is not opened by AutoModelForImageTextToText",
 }
 
 
@@ -47,7 +140,8 @@ class Architecture:
     Attributes:
         model_type: the family, as transformers names it.
         n_layers: decoder layers.
-        deepstack_layers: leading decoder positions after which visual features are added.
+        deepstack_layers: leading decoder layers up to the last place where visual features are
+            added to the states.
     """
 
     model_type: str
@@ -71,17 +165,66 @@ def architecture(config: Config, where: str) -> Architecture:
     Raises:
         InputError: not a family that is supported, or a configuration that lacks a field.
     """
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
+    if model_type in REFUSED:
+        raise InputError(
+            f"{where}: model_type {model_type!r} is not supported: it {REFUSED[model_type]};"
+            " choose a model of another family"
+        )
     if model_type not in FAMILIES:
         raise InputError(
-            f"{where}: model_type {model_type!r} is not a supported vision-language model;"
-            f" supported: {', '.join(sorted(FAMILIES))}"
+            f"{where}: model_type {config.get('model_type')!r} is not a supported vision-language"
+            f" model; supported: {', '.join(sorted(FAMILIES))}"
         )
-    layers = text_config(config).get("num_hidden_layers")
-    if not isinstance(layers, int) or layers < 1:
+    decoder_kind(config, where)
+    text = text_config(config)
+    if "text_config" in config and "num_hidden_layers" not in text:
+        text = as_read(config, where)[1]
+    layers = text.get("num_hidden_layers")
+    if type(layers) is not int or layers < 1:
         raise InputError(f"{where}: num_hidden_layers = {layers!r} is not a count of layers")
-    taps = config.get("vision_config", {}).get("deepstack_visual_indexes") or ()
-    return Architecture(model_type, layers, len(taps))
+    taps = (config.get("vision_config") or {}).get("deepstack_visual_indexes") or ()
+    entries = [
+        _target(entry)
+        for field in FAMILIES[model_type].entries
+        for entry in config.get(field) or ()
+    ]
+    return Architecture(model_type, layers, max([len(taps), *entries]))
+
+
+def decoder_kind(config: Config, where: str) -> str:
+    """The `model_type` of a supported family's decoder.
+
+    Raises:
+        InputError: not a decoder whose per-layer fields are known for this family.
+    """
+    known = FAMILIES[config["model_type"]].decoders
+    named = config["text_config"].get("model_type", known[0]) if "text_config" in config else ""
+    kind = named or known[0]
+    if kind not in known:
+        raise InputError(
+            f"{where}: text_config.model_type {kind!r} is not a decoder that {config['model_type']}"
+            f" is supported with: {', '.join(known)}"
+        )
+    return str(kind)
+
+
+def as_read(config: Config, where: str) -> tuple[Config, Config]:
+    """A configuration as transformers reads it, defaults filled in: all of it, and its text part.
+
+    Raises:
+        InputError: transformers does not accept it.
+    """
+    from transformers import CONFIG_MAPPING
+
+    try:
+        read = CONFIG_MAPPING[config["model_type"]].from_dict(copy.deepcopy(config))
+        return read.to_dict(), read.get_text_config(decoder=True).to_dict()
+    except Exception as error:  # whatever a configuration class may raise over its fields
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{where}: transformers does not accept this configuration: {reason}; correct it"
+        ) from None
 
 
 def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
@@ -93,42 +236,121 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
         where: the file, for messages.
 
     Raises:
-        InputError: a per-layer field that no rule of the family covers.
+        InputError: a per-layer field that no rule of the family covers, or visual features that
+            would have no layer of their own to enter in front of, or no layer with attention.
     """
     arch = architecture(config, where)
-    family = FAMILIES[arch.model_type]
+    kind = decoder_kind(config, where)
     pruned = copy.deepcopy(config)
     text = text_config(pruned)
-    covered = {*family.lists, *family.indices}
-    for name, value in text.items():
-        if isinstance(value, list) and name not in covered and _per_layer(name, value, arch):
-            raise InputError(
-                f"{where}: {name} speaks of single layers, and no rule says how to prune it;"
-                f" add {name} to FAMILIES[{arch.model_type!r}]"
-            )
-    for name in family.lists:
-        if isinstance(text.get(name), list):
-            text[name] = [text[name][layer] for layer in keep]
-    for name in family.leading:
-        if isinstance(text.get(name), int):
-            text[name] = sum(layer < text[name] for layer in keep)
-    for name in family.indices:
-        if isinstance(text.get(name), list):
-            text[name] = [new for new, layer in enumerate(keep) if layer in text[name]]
-    text["num_hidden_layers"] = len(keep)
-    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
-    pruned["tie_word_embeddings"] = text["tie_word_embeddings"] = tied
+    _refuse_uncovered(text, kind, arch.n_layers, where)
+    _write_defaults(text, pruned, kind, where)
+    _prune_layers(text, DECODERS[kind], keep)
+    kinds = set(text.get("layer_types") or ("full_attention",))
+    if kinds <= _RECURRENT:
+        raise InputError(
+            f"{where}: layer_types: only {' and '.join(sorted(kinds))} layers would be kept, and"
+            " generation counts tokens in an attention layer; keep one"
+        )
+    family = FAMILIES[arch.model_type]
+    pruned |= _moved_entries(pruned, family, keep, where)
+    pruned["tie_word_embeddings"] = text["tie_word_embeddings"] = _tied(config, where)
     if "rope_parameters" in text:
         text.pop("rope_scaling", None)
     return pruned
 
 
-def _per_layer(name: str, value: list[Any], arch: Architecture) -> bool:
-    """Whether a list has one entry per layer, or may hold indices of layers."""
-    if not value or name.endswith("_token_id"):
+def _refuse_uncovered(text: Config, kind: str, n_layers: int, where: str) -> None:
+    rules = DECODERS[kind]
+    covered = {*rules.lists, *rules.indices}
+    for name, value in text.items():
+        if name not in covered and _per_layer(name, value, n_layers):
+            raise InputError(
+                f"{where}: {name} speaks of single layers, and no rule says how to prune it;"
+                f" add {name} to DECODERS[{kind!r}]"
+            )
+
+
+def _per_layer(name: str, value: Any, n_layers: int) -> bool:
+    """Whether a field has an entry per layer, may hold indices of layers, or packs all layers."""
+    if name == "moe_layer_freq":
+        return value not in (None, 1)  # 1: every layer behind the leading dense ones
+    if "per_layer" in name or name == "num_kv_shared_layers":
+        return bool(value)
+    if not isinstance(value, list) or not value or name.endswith("_token_id"):
         return False
-    indices = all(type(item) is int and 0 <= item < arch.n_layers for item in value)
-    return indices or len(value) == arch.n_layers
+    indices = all(type(item) is int and 0 <= item < n_layers for item in value)
+    return indices or len(value) == n_layers
+
+
+def _write_defaults(text: Config, config: Config, kind: str, where: str) -> None:
+    """Write out the per-layer fields that the configuration leaves to defaults or to a pattern."""
+    rules = DECODERS[kind]
+    missing = [name for name in rules.lists if not isinstance(text.get(name), list)]
+    if missing:
+        read = as_read(config, where)[1]
+        text |= {name: read[name] for name in missing if isinstance(read.get(name), list)}
+    for name in rules.periods:
+        text.pop(name, None)
+    step = text.get("decoder_sparse_step") or 1
+    if "mlp_only_layers" in rules.indices and step != 1:
+        n_layers = text.get("num_hidden_layers") or as_read(config, where)[1]["num_hidden_layers"]
+        dense = {*(text.get("mlp_only_layers") or ())}
+        dense |= {layer for layer in range(n_layers) if (layer + 1) % step}
+        text |= {"mlp_only_layers": sorted(dense), "decoder_sparse_step": 1}
+
+
+def _prune_layers(text: Config, rules: Decoder, keep: Sequence[int]) -> None:
+    for name in rules.lists:
+        if isinstance(text.get(name), list):
+            text[name] = [text[name][layer] for layer in keep]
+    for name in rules.leading:
+        if isinstance(text.get(name), int):
+            text[name] = sum(layer < text[name] for layer in keep)
+    for name in rules.indices:
+        if isinstance(text.get(name), list):
+            text[name] = [new for new, layer in enumerate(keep) if layer in text[name]]
+    text["num_hidden_layers"] = len(keep)
+    if text.get("num_nextn_predict_layers"):
+        text["num_nextn_predict_layers"] = 0  # stored behind the decoder's last layer
+
+
+def _target(entry: Any) -> int:
+    """The decoder layer of an entry: itself, or the second of a pair."""
+    return int(entry[1] if isinstance(entry, list | tuple) else entry)
+
+
+def _moved_entries(config: Any, family: Family, keep: Sequence[int], where: str) -> Config:
+    """Where visual features enter when layers go: in front of the next kept layer.
+
+    Raises:
+        InputError: no kept layer follows, or two sets of features would enter at one layer.
+    """
+    moved: Config = {}
+    taken: dict[int, int] = {}
+    for field in family.entries:
+        moved[field] = []
+        for entry in config.get(field) or ():
+            layer = _target(entry)
+            position = sum(kept < layer for kept in keep)
+            if position == len(keep) or taken.setdefault(position, layer) != layer:
+                raise InputError(
+                    f"{where}: {field}: visual features enter in front of layer {layer}, and need"
+                    " a kept layer of their own behind it; keep that layer"
+                )
+            moved[field].append(
+                [entry[0], position] if isinstance(entry, list | tuple) else position
+            )
+    return moved
+
+
+def _tied(config: Config, where: str) -> bool:
+    """Whether the head shares the embeddings' weights, where the two flags may differ."""
+    parts = (config, text_config(config))
+    flags = {bool(p["tie_word_embeddings"]) for p in parts if "tie_word_embeddings" in p}
+    if len(flags) == 1:
+        return flags.pop()
+    return bool(as_read(config, where)[0].get("tie_word_embeddings"))
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -155,19 +377,51 @@ def bypass(model: nn.Module, drop: Sequence[int]) -> None:
     """Take decoder layers out of a model in memory, for good.
 
     The kept layers are renumbered, and so is the configuration, so that caches have the right
-    number of slots.
+    number of slots and visual features enter where they did.
+
+    Raises:
+        InputError: visual features would have no layer of their own to enter in front of.
     """
     from torch import nn
 
     layers = decoder_layers(model)
     keep = [layer for layer in range(len(layers)) if layer not in set(drop)]
-    config = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
-    for name in FAMILIES[model.config.model_type].lists:  # type: ignore[union-attr,index]
-        if getattr(config, name, None) is not None:
-            setattr(config, name, [getattr(config, name)[layer] for layer in keep])
-    config.num_hidden_layers = len(keep)
+    config: Any = model.config
+    text = config.get_text_config(decoder=True)
+    family = FAMILIES[config.model_type]
+    entries = {name: getattr(config, name) for name in family.entries}
+    for name, value in _moved_entries(entries, family, keep, "the model").items():
+        setattr(config, name, value)
+    for name in family.lists:
+        if getattr(text, name, None) is not None:
+            setattr(text, name, [getattr(text, name)[layer] for layer in keep])
+    text.num_hidden_layers = len(keep)
     model.get_decoder().layers = nn.ModuleList([layers[i] for i in keep])  # type: ignore[operator]
     for position, layer in enumerate(decoder_layers(model)):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = position  # type: ignore[assignment]
+
+
+@contextmanager
+def bypassed(model: nn.Module, drop: Sequence[int]) -> Iterator[None]:
+    """Take decoder layers out of a model while the block runs; it is as it was afterwards."""
+    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    config: Any = model.config
+    text = config.get_text_config(decoder=True)
+    family = FAMILIES[config.model_type]
+    layers = decoder.layers
+    fields = [(text, name) for name in ("num_hidden_layers", *family.lists)]
+    fields += [(config, name) for name in family.entries]
+    before = [(part, name, getattr(part, name)) for part, name in fields if hasattr(part, name)]
+    numbered = [module for module in layers.modules() if hasattr(module, "layer_idx")]
+    numbers = [module.layer_idx for module in numbered]
+    try:
+        bypass(model, drop)
+        yield
+    finally:
+        decoder.layers = layers
+        for part, name, value in before:
+            setattr(part, name, value)
+        for module, number in zip(numbered, numbers, strict=True):
+            module.layer_idx = number

@@ -70,6 +70,20 @@ class Decision(_Record):
     reason: str
 
 
+class Stability(_Record):
+    """How often another draw of samples drops the same layers.
+
+    Attributes:
+        draws: tables of scores over as many samples, drawn with replacement.
+        same: share of them by which exactly the same layers go.
+        dropped: share of them by which a layer goes, of each that goes by any.
+    """
+
+    draws: int = Field(gt=0)
+    same: float = Field(ge=0, le=1)
+    dropped: dict[int, float]
+
+
 class Plan(_Record):
     """Which layers go, which are tuned, which stay as they are.
 
@@ -81,6 +95,7 @@ class Plan(_Record):
         decision: how a budget became K; missing where the ratio was given.
         deepstack_layers: leading layers that visual features are added after, by position.
         settings: what else the method was told, e.g. alpha or seed.
+        stability: how sure the choice is; missing where it reads nothing that was resampled.
     """
 
     method: str
@@ -98,6 +113,7 @@ class Plan(_Record):
     protected: list[int]
     deepstack_layers: int = 0
     shortfall: Shortfall
+    stability: Stability | None = None
     sources: dict[str, str]
 
     @model_validator(mode="after")

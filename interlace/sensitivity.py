@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import interlace
-from interlace.answer_loss import bypassed, layer_gradients, losses_without
+from interlace.answer_loss import layer_gradients, losses_without
 from interlace.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.errors import ContractError, InputError
-from interlace.families import architecture, decoder_layers
+from interlace.families import architecture, bypassed, decoder_layers
 from interlace.methods import named
 from interlace.outputs import remove, whole
 from interlace.params import SensitivityParams

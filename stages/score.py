@@ -2,38 +2,38 @@
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
+from pyarrow import csv, parquet
 from rich.console import Console
 
 from interlace.outputs import whole
 from interlace.params import ScoreParams
 from interlace.report.heatmap import probe_heatmap, probe_table
 from interlace.report.profile import profile_figure, profile_text
+from interlace.report.stability import calibration_size_figure
 from interlace.scores import profile, read_scores, score
+from interlace.similarities import measured
+from interlace.stability import calibration_sizes, resampled
 from stages.command import command
 
 
 @command(ScoreParams)
 def main(params: ScoreParams) -> None:
-    """Average the measurements into one table of scores, and draw them over depth."""
-    similarity, pooled = (
-        Path("artifacts/hidden_states") / name for name in ("similarity", "pooled")
-    )
-    out, losses = Path("artifacts/scores.parquet"), Path("artifacts/sensitivity/scores.parquet")
-    table = score(
-        similarity, pooled if pooled.is_dir() else None, losses if losses.is_file() else None
-    )
-    with whole(out) as partial:
-        pq.write_table(table, partial)
-    tables: dict[str, pa.Table] = {"profile": profile(table), "probes": probe_table(similarity)}
-    for name, rows in tables.items():
+    """Average the measurements into one table of scores, draw it over depth, and resample it."""
+    artifacts, found = Path("artifacts"), Path("artifacts/hidden_states/similarity")
+    optional = (found.with_name("pooled"), artifacts / "sensitivity/scores.parquet")
+    table = score(found, *(path if path.exists() else None for path in optional))
+    samples, scores = measured(found), read_scores(table)
+    for name, rows in {"scores": table, "replicates": resampled(samples)}.items():
+        with whole(artifacts / f"{name}.parquet") as partial:
+            parquet.write_table(rows, partial)
+    tasks, sizes = probe_table(found), calibration_sizes(samples, scores)
+    for name, rows in ("profile", profile(table)), ("probes", tasks), ("calibration_size", sizes):
         with whole(Path(f"metrics/{name}.csv")) as partial:
-            pyarrow.csv.write_csv(rows, partial)
-    profile_figure(table, Path("artifacts/profile.png"))
-    probe_heatmap(similarity, Path("artifacts/probes.png"))
-    Console(highlight=False).print(profile_text(read_scores(out)))
+            csv.write_csv(rows, partial)
+    profile_figure(table, artifacts / "profile.png")
+    probe_heatmap(found, artifacts / "probes.png")
+    calibration_size_figure(sizes, artifacts / "calibration_size.png")
+    Console(highlight=False).print(profile_text(scores))
 
 
 if __name__ == "__main__":

@@ -11,23 +11,21 @@ from interlace.report.drawings import layer_map_figure
 from interlace.report.removals import removal_map
 from interlace.report.terminal import layer_map_text
 from interlace.scores import read_scores
+from interlace.stability import read_replicates, stability
 from stages.command import command
 
 
 @command(SelectParams)
 def main(params: SelectParams) -> None:
-    """Decide which layers are dropped, tuned and frozen, and say why."""
+    """Decide which layers are dropped, tuned and frozen, and say why and how surely."""
     artifacts, choice = Path("artifacts"), params.select.model_dump()
     scores = read_scores(artifacts / "scores.parquet")
-    plan = select(
-        scores,
-        method=params.method,
-        ratio=params.ratio,
-        seed=params.seed,
-        later=sorted((artifacts / "rounds").glob("*.parquet")),
-        decision=read_decision(artifacts / "budget.json"),
-        **choice,
-    )
+    asked = {"method": params.method, "ratio": params.ratio, "seed": params.seed, **choice}
+    asked["later"] = sorted((artifacts / "rounds").glob("*.parquet"))
+    asked["decision"] = read_decision(artifacts / "budget.json")
+    plan = select(scores, **asked)
+    sure = stability(plan, scores, read_replicates(artifacts / "replicates.parquet"), asked)
+    plan = plan.model_copy(update={"stability": sure})
     write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
     layer_map_figure(plan, artifacts / "layer_map.png")
     alike = {name: choice[name] for name in ("shortfall", "alpha", "protect_first", "base")}

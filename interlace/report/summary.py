@@ -105,6 +105,8 @@ def summarise(
         "parameters_before": parameters_before,
         "parameters_after": parameters_after,
     }
+    if plan.stability:
+        summary["selection_same"] = 100 * plan.stability.same
     for model in MODELS:
         summary |= {f"{model}/{name}": score["score"] for name, score in scores[model].items()}
     for model, relative in kept.items():

@@ -79,6 +79,9 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
         ),
         ("parameters", f"{_size(before)} → {_size(after)}   ({100 * (after / before - 1):+.1f}%)"),
     ]
+    if "selection_same" in summary:
+        share = _number(summary["selection_same"], percent=True)
+        lines.append(("selection", f"the same layers in {share} of other draws of samples"))
     if "ttft_speedup" in summary:
         low, high = summary["ttft_speedup_low"], summary["ttft_speedup_high"]
         lines.append(

@@ -23,6 +23,7 @@ SCORE_NAMES = {
     "taylor": "importance",
 }
 PAIRS_FIRST = frozenset({"interlace-tn"})  # methods whose own groups are pairs
+LEAST = 2  # layers named as the least certain
 
 
 def asked(plan: Plan) -> str:
@@ -48,8 +49,8 @@ def outcome(plan: Plan) -> str:
 
 
 def notes(plan: Plan) -> list[str]:
-    """What else a reader must know: what is protected, how a budget was met, what fell short."""
-    every = (protection(plan), budget(plan), shortfall_note(plan))
+    """What else a reader must know: protection, how a budget was met, what fell short, how sure."""
+    every = (protection(plan), budget(plan), shortfall_note(plan), certainty(plan))
     return [note for note in every if note]
 
 
@@ -91,6 +92,19 @@ def shortfall_note(plan: Plan) -> str:
     if short.pairs and plan.method not in PAIRS_FIRST:
         return f"triplets ran out: {short.pairs} of {short.wanted} drops come from pairs"
     return ""
+
+
+def certainty(plan: Plan) -> str:
+    """How often another draw of samples drops the same layers; empty where that is not known."""
+    sure = plan.stability
+    if sure is None:
+        return ""
+    share = f"{percent(sure.same)} of {sure.draws}" if sure.same < 1 else f"all of {sure.draws}"
+    text = f"another draw of samples drops the same layers in {share}"
+    often = {layer: sure.dropped.get(layer, 0.0) for layer in plan.drop}
+    least = sorted((layer for layer in often if often[layer] < 1), key=lambda i: (often[i], i))
+    named = ", ".join(f"{layer} ({percent(often[layer])})" for layer in least[:LEAST])
+    return text + (f"; least certain: {named}" if named else "")
 
 
 def listed(layers: Sequence[int], to: str = " to ") -> str:

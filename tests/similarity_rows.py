@@ -1,0 +1,60 @@
+"""Made-up measurements, laid out as `collect` lays them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TEXT = ("sample_id", "domain", "task", "source")
+WHOLE = ("n_tokens", "n_vision_tokens", "first", "span")
+COSINES = ("cosine", "cosine_vision", "cosine_text", "cosine_last")
+SIMILARITY = pa.schema(
+    [(name, pa.string()) for name in TEXT]
+    + [(name, pa.int32()) for name in WHOLE]
+    + [(name, pa.float32()) for name in COSINES]
+)
+PROBES = {"math": ("solve", "answer"), "nonmath": ("caption",)}
+
+
+def rows(
+    samples: int = 6,
+    layers: int = 8,
+    longest: int = 4,
+    domains: tuple[str, ...] = ("native",),
+    noise: float = 0.02,
+) -> pd.DataFrame:
+    """As many samples of every task of each domain; layers differ by the same draw each time."""
+    spans = [(f, s) for s in range(1, longest + 1) for f in range(layers - s + 1)]
+    first, span = np.array(spans).T
+    base = np.random.default_rng(0).uniform(0.6, 0.97, len(spans))
+    rng, frames = np.random.default_rng(1), []
+    for domain in domains:
+        for task in PROBES.get(domain, ("native",)):
+            for number in range(samples):
+                vision = 16 * (number % 3)
+                cosines = np.clip(base + rng.normal(0, noise, (4, len(spans))), -1, 1)
+                frame = pd.DataFrame({"first": first, "span": span})
+                frame = frame.assign(
+                    sample_id=f"{domain}-{task}-{number:04d}", domain=domain, task=task,
+                    source=f"source_{number % 2}", n_tokens=30 + vision, n_vision_tokens=vision,
+                    cosine=cosines[0], cosine_vision=cosines[1] if vision else None,
+                    cosine_text=cosines[2], cosine_last=cosines[3],
+                )  # fmt: skip
+                frames.append(frame)
+    return pd.concat(frames)[SIMILARITY.names]
+
+
+def stored(folder: Path, frame: pd.DataFrame, parts: int = 1) -> Path:
+    """Write rows as Parquet files, dealt out one by one."""
+    folder.mkdir(parents=True)
+    layers = (frame["first"] + frame["span"]).max()
+    about = {"n_layers": str(layers), "model": "made-up"}
+    for number in range(parts):
+        part = frame.iloc[number::parts]
+        table = pa.Table.from_pandas(part, SIMILARITY, preserve_index=False)
+        pq.write_table(table.replace_schema_metadata(about), folder / f"part-{number:05d}.parquet")
+    return folder
