@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from interlace.errors import ContractError, InputError
-from interlace.families import architecture, decoder_layers, decoder_prefix, pruned_config
+from interlace.families import architecture, decoder_layers, decoder_prefix
 from interlace.outputs import link_or_copy, whole
 from interlace.plan import Plan
+from interlace.pruned_config import pruned_config
 from interlace.sources import tensor_offsets, tensor_shapes
 
 INDEX = "model.safetensors.index.json"
