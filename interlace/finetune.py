@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from interlace import chat
-from interlace.checkpoint import layers_prefix, tensor_files, with_tensors
+from interlace.checkpoint import with_tensors
 from interlace.errors import ContractError, InputError
 from interlace.families import decoder_layers, decoder_prefix
 from interlace.outputs import whole
 from interlace.params import Finetune
 from interlace.plan import Plan
+from interlace.stored_layers import checkpoint_tensors, layers_prefix
 
 CURVE = ("step", "loss", "learning_rate", "grad_norm")
 
@@ -68,7 +69,7 @@ def finetune(
         return
     import transformers
 
-    stored_prefix = layers_prefix(pruned, tensor_files(pruned), trust_remote_code)
+    stored_prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
     arguments = _arguments(params, seed, scratch)  # before the model: ZeRO-3 splits it as it loads
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         pruned, dtype=_dtype(params), use_safetensors=True, trust_remote_code=trust_remote_code

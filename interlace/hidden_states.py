@@ -7,8 +7,6 @@ are never stored.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from interlace.errors import ContractError, InputError
 from interlace.families import decoder_layers, vision_token_ids
 from interlace.outputs import remove, whole
 from interlace.params import Collect
+from interlace.sources import identity
 
 _ABOUT = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
 SIMILARITY = pa.schema(
@@ -373,10 +372,7 @@ def _pooled(rows: list[dict[str, Any]], pooled: list[Any]) -> pa.Table:
 
 def provenance_of(pinned: dict[str, Any]) -> dict[str, str]:
     """What measurements say about the model they were made on, from its pinned source."""
-    files = json.dumps(pinned.get("files"), sort_keys=True)
-    return {
-        "model": pinned["id"],
-        "revision": pinned.get("revision") or hashlib.sha256(files.encode()).hexdigest()[:16],
+    return identity(pinned) | {
         "n_layers": str(pinned["n_layers"]),
         "deepstack_layers": str(pinned["deepstack_layers"]),
     }

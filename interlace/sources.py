@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import IO, Any
 from interlace.errors import InputError
 from interlace.families import architecture
 from interlace.outputs import write_json
+from interlace.safetensors_files import missing_weights, stored_tensors
 
 Pinned = dict[str, Any]
 
@@ -52,7 +52,7 @@ def pin_model(
     only_config = ["config.json"]
     folder = Path(source) if local else _hub_snapshot(source, revision, "model", only_config)
     config = folder / "config.json"
-    arch = architecture(_read_config(config), str(config))
+    arch = architecture(read_config(config), str(config))
     if local:
         pinned["files"] = _hashed(_model_files(folder), folder, hashes)
     else:
@@ -67,64 +67,23 @@ def pin_model(
 def _model_files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if not any(path.suffix == ".safetensors" for path in files):
-        pickled = next(
-            (path.name for path in files if path.suffix in (".bin", ".pt", ".pth")), None
-        )
-        way = (
-            f"{pickled} is pickled and is not read; load it where you trust it and"
-            " save_pretrained(safe_serialization=True)"
-            if pickled
-            else "copy the checkpoint's .safetensors files there"
-        )
-        raise InputError(f"{folder}: no .safetensors weights: {way}")
+        raise missing_weights(folder)
     if not {path.name for path in files} & {"processor_config.json", "preprocessor_config.json"}:
         raise InputError(
             f"{folder}: no processor_config.json; copy the processor's files there too"
         )
     for path in files:
         if path.suffix == ".safetensors":
-            tensor_offsets(path)
+            stored_tensors(path)
     return files
 
 
-def tensor_offsets(path: Path) -> dict[str, tuple[int, int]]:
-    """Where each tensor lies in a safetensors file: begin and end, bytes, by name.
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a model's config.json.
 
     Raises:
-        InputError: the file is damaged or cut short.
+        InputError: it is missing or not readable.
     """
-    return {name: tuple(entry["data_offsets"]) for name, entry in _header(path).items()}
-
-
-def tensor_shapes(path: Path) -> dict[str, list[int]]:
-    """Shapes of the tensors in a safetensors file, by name; no weight is read.
-
-    Raises:
-        InputError: the file is damaged or cut short.
-    """
-    return {name: entry["shape"] for name, entry in _header(path).items()}
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """What a safetensors file says about its tensors, checked against its size."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-        found = {k: v for k, v in header.items() if k != "__metadata__"}
-        last = max((entry["data_offsets"][1] for entry in found.values()), default=0)
-        if last + 8 + length != path.stat().st_size:
-            raise ValueError("the file is cut short")
-        for entry in found.values():
-            math.prod(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
-    return found
-
-
-def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent}: no config.json; is this a model folder?")
     try:
@@ -134,6 +93,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{path}: not a configuration: expected keys and values")
     return config
+
+
+def identity(pinned: Pinned) -> dict[str, str]:
+    """Which model it is: its id, and its revision or, of a local folder, a hash of its files'."""
+    files = json.dumps(pinned.get("files"), sort_keys=True)
+    revision = pinned.get("revision") or hashlib.sha256(files.encode()).hexdigest()[:16]
+    return {"model": pinned["id"], "revision": revision}
 
 
 def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> Pinned:

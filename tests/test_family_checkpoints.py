@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import interlace
-from interlace.checkpoint import tensor_files
 from interlace.errors import InputError
 from interlace.families import (
     DECODERS,
@@ -26,6 +25,7 @@ from interlace.families import (
 from interlace.hidden_states import residual_states
 from interlace.plan import Plan, Shortfall
 from interlace.sources import open_model
+from interlace.stored_layers import tensor_files
 
 DROPS = {"the first": (0,), "two in the middle": (1, 3), "the last": (-1,)}
 GENERATED = 5  # tokens

@@ -22,13 +22,13 @@ from test_checkpoint import PLAN, PREFIX
 
 import interlace
 from interlace import finetune as finetuning
-from interlace.checkpoint import tensor_files
 from interlace.errors import ContractError, InputError
 from interlace.finetune import TrainingRows, finetune, freeze_all_but, split_batch
 from interlace.outputs import write_json
 from interlace.params import Data, Finetune
 from interlace.samples import sample
 from interlace.sources import open_model
+from interlace.stored_layers import tensor_files
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6
