@@ -193,6 +193,18 @@ class Export(Section):
     """How the pruned checkpoint is written."""
 
     max_shard_mb: int = Field(4096, ge=1, description="largest weight file, MiB")
+    dtype: Literal["keep", "bfloat16", "float16", "float32"] = Field(
+        "keep", description="what weights are stored as; keep: each as in the dense checkpoint"
+    )
+    parity_samples: int = Field(
+        4,
+        ge=0,
+        description="calibration rows on which the written model must be the dense one without the"
+        " layers, bit for bit, samples; 0: it is not checked",
+    )
+    max_pixels: int | None = Field(
+        None, ge=1, description="cap on an image's size there, pixels; none: the processor's own"
+    )
 
 
 class Finetune(Section):

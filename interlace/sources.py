@@ -158,6 +158,9 @@ def open_model(folder: Path | str, *, dtype: str = "auto", trust_remote_code: bo
         folder: a stock Hugging Face checkpoint.
         dtype: float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU.
         trust_remote_code: let the model's own code run.
+
+    Raises:
+        InputError: the checkpoint lacks weights; transformers would draw them at random.
     """
     import torch
     from transformers import AutoModelForImageTextToText
@@ -165,12 +168,17 @@ def open_model(folder: Path | str, *, dtype: str = "auto", trust_remote_code: bo
     on_gpu = torch.cuda.is_available()
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu"
     auto = "bfloat16" if on_gpu else "float32"
-    model = AutoModelForImageTextToText.from_pretrained(
+    model, loading = AutoModelForImageTextToText.from_pretrained(
         str(folder),
         dtype=getattr(torch, auto if dtype == "auto" else dtype),
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
+        output_loading_info=True,
     )
+    if missing := sorted(loading["missing_keys"]):
+        raise InputError(
+            f"{folder}: the weights lack {missing[0]}, {len(missing)} in all; copy them again"
+        )
     return model.to(device).eval()
 
 

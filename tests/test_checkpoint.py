@@ -273,7 +273,9 @@ def test_a_layer_that_lacks_a_weight_is_refused(dense_dir: Path, tmp_path: Path)
     tensors = load_file(tmp_path / "dense/model.safetensors")
     del tensors[f"{PREFIX}.2.mlp.down_proj.weight"]
     save_file(tensors, tmp_path / "dense/model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"the weights lack .*layers\.2\.mlp\.down_proj\.weight, and hold"):
+    with pytest.raises(
+        InputError, match=r"the weights lack .*layers\.2\.mlp\.down_proj\.weight, and hold"
+    ):
         interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
 
 
