@@ -24,7 +24,7 @@ def converted(raw: Any, source: str, target: str) -> bytes:
         OverflowError: a finite number is too large for `target`.
     """
     numbers = np.frombuffer(raw, FLOATS[source])
-    with np.errstate(over="ignore"):  # what overflows is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
         wide = _from_bfloat16(numbers) if source == "BF16" else numbers.astype(np.float32)
         narrow = _to_bfloat16(wide) if target == "BF16" else wide.astype(FLOATS[target])
     before = wide if source == "BF16" else numbers
