@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interlace import chat
+from interlace.checkpoint import export
 from interlace.errors import ContractError, InputError
 from interlace.families import bypass, decoder_prefix
 from interlace.hidden_states import forward, true_states
@@ -49,6 +50,58 @@ class Prompt:
     def tokens(self) -> int:
         """T."""
         return int(self.inputs["input_ids"].shape[1])
+
+
+def checked_export(
+    dense_dir: Path,
+    plan: Plan,
+    out: Path,
+    calibration: Path,
+    *,
+    params: Export,
+    replaced: Mapping[str, Path] = {},
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Write the checkpoint that a plan leaves; it takes its place only if `check_parity` passes.
+
+    Args:
+        dense_dir: the dense checkpoint.
+        plan: which layers go.
+        out: folder to write.
+        calibration: folder of rows that `sample` wrote.
+        params: how to write and to check.
+        replaced: safetensors files with new values, as `export` takes them.
+        trust_remote_code: let the model's own code run.
+
+    Returns:
+        What `check_parity` found.
+
+    Raises:
+        InputError: as `export` and `check_parity` do.
+        ContractError: the written checkpoint is not the dense model without the layers.
+    """
+
+    def check(written: Path) -> dict[str, Any]:
+        return check_parity(
+            dense_dir,
+            plan,
+            written,
+            calibration,
+            params=params,
+            replaced=replaced,
+            trust_remote_code=trust_remote_code,
+        )
+
+    return export(
+        dense_dir,
+        plan,
+        out,
+        max_shard_mb=params.max_shard_mb,
+        dtype=params.dtype,
+        replaced=replaced,
+        check=check,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def check_parity(
@@ -97,12 +150,12 @@ def check_parity(
     if params.dtype != "keep":
         round_weights(model, getattr(torch, params.dtype))
     bypass(model, plan.drop)
-    expected = list(_states(model, prompts, "dense model"))
+    expected = list(run_states(model, prompts, "dense model"))
     del model  # one at a time
     gc.collect()
     torch.cuda.empty_cache()
     model = open_model(written, dtype=dtype, trust_remote_code=trust_remote_code)
-    _refuse_parting(plan, prompts, expected, _states(model, prompts, "written model"))
+    _refuse_parting(plan, prompts, expected, run_states(model, prompts, "written model"))
     return {
         "samples": len(prompts),
         "tokens": sum(prompt.tokens for prompt in prompts),
@@ -127,7 +180,7 @@ def drawn_prompts(processor: Any, calibration: Path, samples: int) -> list[Promp
     lengths = [len(chat.encode_prompt(processor, row)["input_ids"]) for row in rows]
     order = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))
     step = (len(rows) - 1) / max(1, samples - 1)
-    chosen = {order[round(place * step)] for place in range(samples) if place * step < len(rows)}
+    chosen = {order[round(place * step)] for place in range(samples)}
     prompts = []
     for i in sorted(chosen):
         batch = chat.collate([chat.encode_prompt(processor, rows[i])], pad_token_id=0)
@@ -168,11 +221,14 @@ def round_weights(model: nn.Module, dtype: torch.dtype) -> None:
             tensor.copy_(tensor.to(dtype))
 
 
-def _states(model: Any, prompts: Sequence[Prompt], what: str) -> Iterator[list[Tensor]]:
+def run_states(model: Any, prompts: Sequence[Prompt], what: str) -> Iterator[list[Tensor]]:
     """Of each prompt: every layer's output [1, T, d], then the last tokens' logits [1, t, V]."""
     device = next(model.parameters()).device
     for prompt in tqdm(prompts, desc=f"parity: {what}", unit="sample"):
-        inputs = {name: value.to(device) for name, value in prompt.inputs.items()}
+        inputs = {
+            name: value.to(device, model.dtype if value.is_floating_point() else None)
+            for name, value in prompt.inputs.items()
+        }
         with torch.inference_mode(), true_states(model) as (_, outputs):
             last = forward(model, inputs).last_hidden_state[:, -LAST_TOKENS:]
             logits = model.get_output_embeddings()(last)

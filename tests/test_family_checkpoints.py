@@ -23,6 +23,7 @@ from interlace.families import (
     vision_token_ids,
 )
 from interlace.hidden_states import residual_states
+from interlace.parity import Prompt, parting, round_weights, run_states
 from interlace.plan import Plan, Shortfall
 from interlace.sources import open_model
 from interlace.stored_layers import tensor_files
@@ -91,6 +92,22 @@ def generated(model: Any, inputs: dict[str, torch.Tensor], cache: bool) -> torch
         max_new_tokens=GENERATED,
         suppress_tokens=SPECIAL,
     )[:, inputs["input_ids"].shape[1] :]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gate_finds_no_difference(dense: Dense, dtype: Any, tmp_path: Path) -> None:
+    drop = list(DROPS["two in the middle"])
+    plan = plan_of(drop, dense.n_layers)
+    interlace.export(dense.folder, plan, tmp_path / "out", dtype=dtype)
+    whole = open_model(dense.folder, dtype=dtype)
+    round_weights(whole, getattr(torch, dtype))
+    prompts = [Prompt("one", dense.inputs)]
+    reloaded = open_model(tmp_path / "out", dtype=dtype)
+    found = next(run_states(reloaded, prompts, "written"))
+    with bypassed(whole, drop):
+        assert list(parting(next(run_states(whole, prompts, "dense")), found)) == []
+    assert len(found) == dense.n_layers - 2 + 1
+    assert list(parting(next(run_states(whole, prompts, "dense"))[2:], found))
 
 
 @pytest.mark.parametrize("where", DROPS)

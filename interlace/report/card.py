@@ -19,7 +19,7 @@ BODY = """
 # {name}
 
 [{base_model}]({link}) {what}; every other weight is the
-dense model's, bit for bit. Made with Interlace.
+dense model's, {exactly}. Made with Interlace.
 
 ## Use it
 
@@ -81,6 +81,7 @@ def model_card(
     plan: Plan,
     params: Mapping[str, Any],
     left_out: Mapping[str, str] | None = None,
+    parity: Mapping[str, Any] | None = None,
 ) -> str:
     """Write the model card of a tuned checkpoint.
 
@@ -91,6 +92,7 @@ def model_card(
         plan: which layers were dropped, tuned and frozen.
         params: plain values of the parameter file, embedded as they are.
         left_out: benchmarks without a result, and why.
+        parity: what the gate behind `export` found.
 
     Returns:
         The text of README.md; the same inputs give the same text.
@@ -109,6 +111,7 @@ def model_card(
         base_model=base_model,
         link=f"https://huggingface.co/{base_model}" if hub_id else base_model,
         what=_what(plan),
+        exactly=_exactly(params.get("export", {}).get("dtype", "keep")),
         asked=asked(plan),
         notes="".join(f"\n- {note}" for note in notes(plan)) + "\n",
         drop=_listed(plan.drop),
@@ -116,7 +119,7 @@ def model_card(
         freeze=_listed(plan.freeze),
         scores=_scores(summary),
         left_out=_left_out(left_out or {}),
-        facts="\n".join(f"- {fact}" for fact in _facts(summary)),
+        facts="\n".join(f"- {fact}" for fact in [*_facts(summary), _checked(parity or {})]),
         params=yaml.safe_dump(dict(params), sort_keys=False, allow_unicode=True),
         plan=plan.model_dump_json(indent=2),
     )
@@ -179,6 +182,22 @@ def _left_out(reasons: Mapping[str, str]) -> str:
         return ""
     named = "".join(f"\n- {name}: {why}" for name, why in reasons.items())
     return f"\nLeft out of the means:\n{named}\n"
+
+
+def _exactly(dtype: str) -> str:
+    """How the weights that were not tuned compare with the dense model's."""
+    return "bit for bit" if dtype == "keep" else f"stored as {dtype}"
+
+
+def _checked(parity: Mapping[str, Any]) -> str:
+    """What is known of the checkpoint before tuning."""
+    if not parity.get("samples"):
+        return "before tuning: not compared with the dense model (export.parity_samples: 0)"
+    return (
+        "before tuning: every state of every kept layer is that of the dense model without the"
+        f" dropped layers, bit for bit, on {parity['samples']} samples"
+        f" ({parity['tokens']:,} tokens, {parity['dtype']})"
+    )
 
 
 def _facts(summary: Metrics) -> list[str]:

@@ -44,7 +44,8 @@ def write_report(
     """Write `metrics/summary.json` and the report's folder.
 
     Args:
-        artifacts: holds scores.parquet, plan.json, pruned/ and evaluation/; gets report/.
+        artifacts: holds scores.parquet, plan.json, export.json, pruned/ and evaluation/; gets
+            report/.
         metrics: holds ttft.json and loss.csv; gets summary.json.
         dense_dir: the dense checkpoint.
         params: of the run; the card embeds them.
@@ -70,6 +71,7 @@ def write_report(
         plan=plan,
         params=params.model_dump(mode="json"),
         left_out=missing,
+        parity=read_json(artifacts / "export.json")["parity"],
     )
     with whole(artifacts / "report") as folder:
         folder.mkdir()

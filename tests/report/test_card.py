@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +15,15 @@ from interlace.report.summary import left_out, summarise
 PARAMS = {"ratio": 0.25, "method": "interlace", "finetune": {"learning_rate": 1e-5}}
 
 
-def card(base_model: str = "Qwen/Qwen3-VL-8B-Instruct", plan: Plan | None = None) -> str:
+CHECKED = {"samples": 4, "tokens": 1234, "layers": 7, "dtype": "float32"}
+
+
+def card(
+    base_model: str = "Qwen/Qwen3-VL-8B-Instruct",
+    plan: Plan | None = None,
+    params: Any = PARAMS,
+    parity: Any = CHECKED,
+) -> str:
     plan = (plan or small_plan()).model_copy(update={"deepstack_layers": 3})
     summary = summarise(evaluations(), TTFT, plan, parameters_before=1000, parameters_after=800)
     return model_card(
@@ -22,8 +31,9 @@ def card(base_model: str = "Qwen/Qwen3-VL-8B-Instruct", plan: Plan | None = None
         base_model=base_model,
         summary=summary,
         plan=plan,
-        params=PARAMS,
+        params=params,
         left_out=left_out(evaluations()),
+        parity=parity,
     )
 
 
@@ -33,6 +43,19 @@ def test_the_hub_reads_the_metadata() -> None:
     assert (data.library_name, data.pipeline_tag) == ("transformers", "image-text-to-text")
     results = {result.dataset_name: result.metric_value for result in data.eval_results}
     assert results == {"AI2D": 72.0, "ChartQA": 50.0}
+
+
+def test_the_card_says_what_the_export_was_compared_on() -> None:
+    assert "bit for bit, on 4 samples (1,234 tokens, float32)" in card()
+    assert "not compared with the dense model" not in card()
+    assert "- before tuning: not compared with the dense model" in card(parity={"samples": 0})
+
+
+def test_the_card_says_when_weights_were_converted() -> None:
+    assert "dense model's, bit for bit." in card()
+    converted = card(params=PARAMS | {"export": {"dtype": "float16"}}, parity={"samples": 0})
+    assert "dense model's, stored as float16." in converted
+    assert "bit for bit" not in converted
 
 
 def test_the_plan_and_the_parameters_can_be_read_back() -> None:
