@@ -194,8 +194,8 @@ def _checked(parity: Mapping[str, Any]) -> str:
     if not parity.get("samples"):
         return "before tuning: not compared with the dense model (export.parity_samples: 0)"
     return (
-        "before tuning: every state of every kept layer is that of the dense model without the"
-        f" dropped layers, bit for bit, on {parity['samples']} samples"
+        "before tuning: states of every kept layer are the dense model's with the same layers"
+        f" bypassed, bit for bit, on {parity['samples']} samples"
         f" ({parity['tokens']:,} tokens, {parity['dtype']})"
     )
 
