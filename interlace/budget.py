@@ -19,13 +19,13 @@ from interlace.answered_rows import AnsweredRows, answered_rows
 from interlace.checkpoint import layers_prefix, tensor_files
 from interlace.errors import InputError
 from interlace.families import bypass, decoder_layers
-from interlace.hidden_states import forward
 from interlace.latency import compare
 from interlace.params import BudgetParams, Ttft
 from interlace.plan import Decision, Plan, select
 from interlace.samples import iterate
 from interlace.scores import read_scores
 from interlace.sources import Pinned, model_folder, open_model, tensor_shapes
+from interlace.states import forward
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
 

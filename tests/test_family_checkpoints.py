@@ -23,9 +23,9 @@ from interlace.families import (
     decoder_layers,
     vision_token_ids,
 )
-from interlace.hidden_states import residual_states
 from interlace.plan import Plan, Shortfall
 from interlace.sources import open_model
+from interlace.states import residual_states
 
 DROPS = {"the first": (0,), "two in the middle": (1, 3), "the last": (-1,)}
 GENERATED = 5  # tokens

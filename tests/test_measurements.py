@@ -130,6 +130,6 @@ def test_every_column_of_the_sizes_is_described() -> None:
 
 
 def test_what_collect_writes_is_laid_out_as_described() -> None:
-    from interlace import hidden_states
+    from interlace import similarity_tables
 
-    assert hidden_states.SIMILARITY.equals(SIMILARITY)
+    assert similarity_tables.SIMILARITY.equals(SIMILARITY)
