@@ -91,19 +91,8 @@ def collect(
     if not windows:
         places = ", ".join(map(str, folders))
         raise InputError(f"{places}: no rows to measure; run `dvc repro sample`")
-    check_left_out(windows, scratch, params.max_bad)
     with process_group():
-        left = [window for window in windows if not is_measured(scratch / window.name)]
-        barrier()  # nobody begins before all have seen what is left: they share out one list
-        mine = left[rank() :: world_size()]
-        total = sum(window.rows for window in mine)
-        with tqdm(total=total, unit="sample", desc="collect", disable=rank() > 0) as progress:
-            for window, rows in read(mine):
-                place = scratch / window.name
-                plan = _measure_window(model, processor, rows, place, params, progress)
-                if plan.left_out:
-                    check_left_out(windows, scratch, params.max_bad)
-        barrier()
+        _measure(model, processor, windows, scratch, params)
     if rank() > 0:
         return None
     about = provenance | {
@@ -116,6 +105,24 @@ def collect(
         found = _write_dataset(windows, scratch, partial, about)
     remove(scratch)
     return found
+
+
+def _measure(
+    model: Any, processor: Any, windows: Sequence[Window], scratch: Path, params: Collect
+) -> None:
+    """Measure this process's share of what is left, and wait for the others."""
+    check_left_out(windows, scratch, params.max_bad)
+    left = [window for window in windows if not is_measured(scratch / window.name)]
+    barrier()  # nobody begins before all have seen what is left: they share out one list
+    mine = left[rank() :: world_size()]
+    total = sum(window.rows for window in mine)
+    with tqdm(total=total, unit="sample", desc="collect", disable=rank() > 0) as progress:
+        for window, rows in read(mine):
+            place = scratch / window.name
+            plan = _measure_window(model, processor, rows, place, params, progress)
+            if plan.left_out:
+                check_left_out(windows, scratch, params.max_bad)
+    barrier()
 
 
 def _measure_window(

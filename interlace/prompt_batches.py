@@ -26,6 +26,8 @@ def encoded(
     examples, left_out = {}, {}
     for number, row in rows.items():
         try:
+            if not isinstance(row["texts"][0]["user"], str):
+                raise InputError("the first turn has no user text")  # a template would print None
             examples[number] = chat.encode_prompt(processor, row, max_length=max_length)
         except MemoryError:
             raise
