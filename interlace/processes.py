@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from interlace.errors import ContractError
 
-TIMEOUT = timedelta(hours=1)  # how far one process may be behind another
+TIMEOUT = timedelta(hours=3)  # how far one process may be behind another, however long the run
 
 
 def rank() -> int:
