@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from interlace.chat import IGNORED, Inputs
 from interlace.errors import InputError
 from interlace.families import bypassed, decoder_layers
-from interlace.hidden_states import forward
+from interlace.states import forward
 
 CHUNK = 1024  # answer tokens whose logits exist at once: 600 MB for 151,936 words in float32
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from interlace import chat, samples
 from interlace.errors import InputError
-from interlace.hidden_states import batches
 from interlace.outputs import whole
 from interlace.params import Sensitivity
+from interlace.prompt_batches import batches
 
 
 @dataclass(frozen=True)

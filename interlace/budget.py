@@ -18,13 +18,13 @@ from interlace import chat
 from interlace.answered_rows import AnsweredRows, answered_rows
 from interlace.errors import InputError
 from interlace.families import bypass, decoder_layers
-from interlace.hidden_states import forward
 from interlace.latency import compare
 from interlace.params import BudgetParams, Ttft
 from interlace.plan import Decision, Plan, select
 from interlace.samples import iterate
 from interlace.scores import read_scores
 from interlace.sources import Pinned, model_folder, open_model
+from interlace.states import forward
 from interlace.stored_layers import checkpoint_tensors, layers_prefix
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers

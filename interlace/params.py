@@ -84,7 +84,13 @@ class Collect(Section):
         None, ge=3, description="longest span to score, layers; none: every span"
     )
     max_length: int = Field(
-        8192, ge=1, description="longest prompt, tokens; longer ones are an error"
+        8192, ge=1, description="longest prompt, tokens; samples with longer ones are left out"
+    )
+    max_bad: int = Field(
+        10,
+        ge=0,
+        description="samples that may be left out because they cannot be read, samples; one more"
+        " stops the run",
     )
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
@@ -96,6 +102,20 @@ class Collect(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
+    device_map: Literal["none", "auto"] = Field(
+        "none",
+        description="none: the whole model on each process's device; auto: spread over all GPUs,"
+        " for a model that one cannot hold (one process only)",
+    )
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        "auto",
+        description="attention of transformers; auto: flash_attention_2 on a GPU where flash-attn"
+        " is installed and the dtype has 16 bits, else the model's own choice, sdpa if it has it",
+    )
+
+    def opening(self) -> dict[str, str]:
+        """How to open the model, as `sources.open_model` takes it."""
+        return self.model_dump(include={"dtype", "device_map", "attn_implementation"})
 
 
 class Sensitivity(Section):

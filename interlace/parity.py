@@ -23,7 +23,7 @@ from interlace import chat
 from interlace.checkpoint import export
 from interlace.errors import ContractError, InputError
 from interlace.families import bypass, decoder_prefix
-from interlace.hidden_states import forward, true_states
+from interlace.states import forward, true_states
 from interlace.params import Export
 from interlace.plan import Plan
 from interlace.samples import iterate

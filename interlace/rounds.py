@@ -88,7 +88,7 @@ def measure_without(
         A table as `scores.score` makes it; its metadata's `kept` names the dense layers.
     """
     folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
-    model = open_model(folder, dtype=params.dtype, trust_remote_code=trust)
+    model = open_model(folder, trust_remote_code=trust, **params.opening())
     bypass(model, dropped)
     kept = [i for i in range(pinned["n_layers"]) if i not in dropped]
     about = {"n_layers": str(len(kept)), "kept": " ".join(map(str, kept))}

@@ -22,10 +22,10 @@ from interlace.families import (
     decoder_layers,
     vision_token_ids,
 )
-from interlace.hidden_states import residual_states
 from interlace.parity import Prompt, parting, round_weights, run_states
 from interlace.plan import Plan, Shortfall
 from interlace.sources import open_model
+from interlace.states import residual_states
 from interlace.stored_layers import tensor_files
 
 DROPS = {"the first": (0,), "two in the middle": (1, 3), "the last": (-1,)}
