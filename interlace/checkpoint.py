@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -97,6 +98,7 @@ def export(
     plan: Plan,
     out_dir: Path | str,
     *,
+    replaced: Mapping[str, Path] = MappingProxyType({}),
     max_shard_mb: int = 4096,
     trust_remote_code: bool = False,
 ) -> None:
@@ -106,12 +108,15 @@ def export(
         model_dir: the dense checkpoint.
         plan: which layers go.
         out_dir: folder to write; replaced when the new one is whole.
+        replaced: stored names of tensors that get new values -> safetensors files that hold them
+            under the same names, of the same shape and dtype.
         max_shard_mb: largest weight file, MiB.
         trust_remote_code: let the model's own code define its architecture.
 
     Raises:
         InputError: the plan is for another model, the checkpoint cannot be read, or `out_dir` holds
             something other than a checkpoint.
+        ContractError: a new value is for no stored tensor, or has another shape.
     """
     source, out = Path(model_dir), Path(out_dir)
     check_target(source, out)
@@ -123,7 +128,9 @@ def export(
     pruned = pruned_config(config, plan.keep, str(config_path))
     files = tensor_files(source)
     prefix = layers_prefix(source, files, trust_remote_code)
+    _check_replaced(files, replaced)
     renamed = _renamed(files, prefix, plan)
+    files |= replaced
     tuned = tuple(f"{prefix}.{position}." for position in plan.tuned_positions)
     shards = list(_shards(files, renamed, tuned, max_shard_mb * 2**20))
     with whole(out) as partial:
@@ -133,6 +140,15 @@ def export(
                 (partial / path.name).write_bytes(path.read_bytes())
         _write_json(partial / "config.json", pruned)
         _write_shards(partial, shards, files, renamed)
+
+
+def _check_replaced(files: Mapping[str, Path], replaced: Mapping[str, Path]) -> None:
+    for name, path in replaced.items():
+        if name not in files:
+            raise ContractError(f"{path}: {name} is no tensor of the checkpoint")
+        new, stored = (tensor_shapes(file)[name] for file in (path, files[name]))
+        if new != stored:
+            raise ContractError(f"{path}: {name} has shape {new}, in the checkpoint {stored}")
 
 
 def check_target(source: Path, out: Path) -> None:
