@@ -42,7 +42,7 @@ from interlace.partial_pass import following, state_before
 from interlace.sources import tensor_shapes
 from interlace.stored_layers import StoredLayers, write_weights
 
-RIDGE = 1e-3  # lambda, times the mean diagonal of M'M
+RIDGE = 1e-2  # lambda, times the mean diagonal of M'M
 HELD_OUT = 4  # each so-manieth sample judges, the others fit
 
 Weights = Mapping[nn.Parameter, Tensor]
