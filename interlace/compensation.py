@@ -161,9 +161,8 @@ class _Repair:
         try:
             transform = solve(sums, RIDGE)
         except ContractError as error:
-            raise ContractError(
-                f"layer {layer}: {error}; set sensitivity.dtype to float32"
-            ) from None
+            way = "set sensitivity.dtype to float32"
+            raise ContractError(f"compensation, layer {layer}: {error}; {way}") from None
         before = self.loss(self.weights) if before is None else before
         write_weights(self.folded(layer, transform), file)
         after = self.loss({**self.weights, **self.stored.weights(self.model, file)})

@@ -10,30 +10,25 @@ import answered_samples
 import numpy as np
 import pytest
 import torch
+from answered_samples import logits, plan_of
 from safetensors.torch import load_file
 from torch import nn
 
 from interlace import compensation, hidden_states
 from interlace.answered_rows import AnsweredRows
-from interlace.checkpoint import export
 from interlace.chat import Inputs
+from interlace.checkpoint import export
 from interlace.compensation import RIDGE, compensate, cuts_of, pruned
 from interlace.errors import ContractError, InputError
 from interlace.families import bypassed, decoder_layers
 from interlace.new_weights import Dense, new_weights
 from interlace.params import Answers, Export
-from interlace.plan import Plan, select
-from interlace.samples import write_rows
-from interlace.scores import Scores
+from interlace.plan import Plan
 from interlace.sources import open_model
 from interlace.stored_layers import StoredLayers
 
 LAYERS = 6
 PREFIX = "model.language_model.layers"
-
-
-def plan_of(drop: list[int], method: str = "manual") -> Plan:
-    return select(Scores(LAYERS, 3, {}, {}), method=method, drop=drop, protect_first=0)
 
 
 def down(layer: int) -> str:
@@ -92,12 +87,6 @@ class _AddsMapped(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         return hidden_states + self.seen @ self.change
-
-
-@torch.inference_mode()
-def logits(model: Any, example: Inputs) -> torch.Tensor:
-    batch = {k: v[None] if v.ndim == 1 else v for k, v in example.items() if k != "labels"}
-    return model(**batch).logits
 
 
 def test_a_layer_that_is_a_linear_map_is_made_up_for_exactly(
@@ -273,13 +262,7 @@ def test_a_state_that_is_not_finite_is_refused(
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import models
-
-    folder = tmp_path_factory.mktemp("samples") / "calibration"
-    own = {"domain": "native", "task": "native"}
-    rows = [row | own | {"sample_id": f"{n:016x}"} for n, row in enumerate(models.rows(12))]
-    write_rows(iter(rows), folder)
-    return folder
+    return answered_samples.calibration(tmp_path_factory.mktemp("samples") / "calibration")
 
 
 def test_an_exported_checkpoint_has_the_compensated_weights(
@@ -321,4 +304,3 @@ def test_a_replaced_tensor_must_be_one_of_the_checkpoint(dense_dir: Path, tmp_pa
             replaced = {name: tmp_path / "new.safetensors"}
             export(dense_dir, plan_of([4]), tmp_path / "out", replaced=replaced)
     assert not (tmp_path / "out").exists()
-

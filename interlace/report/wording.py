@@ -60,7 +60,7 @@ def sparsity(plan: Plan) -> str:
     """What is zeroed instead of dropped; empty where nothing is."""
     if not plan.sparsity:
         return ""
-    return "2 of every 4 weights of the decoder's linear layers are zero, stored with the others"
+    return "zero: 2 of every 4 weights of the decoder's linear layers"
 
 
 def protection(plan: Plan) -> str:
