@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods bench-collect environment clean
+.PHONY: demo test lint unit e2e study-methods bench-collect bench-compensation environment clean
 
 demo: environment
 	dvc repro
@@ -33,6 +33,11 @@ study-methods: environment
 bench-collect: environment
 	dvc repro sample
 	python -m benchmarks.collect
+
+# Least-squares compensation and 2:4 sparsity on the demo; writes docs/compensation.md
+bench-compensation: environment
+	dvc repro score
+	python -m benchmarks.compensation
 
 environment: $(READY)
 
