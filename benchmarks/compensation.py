@@ -118,17 +118,18 @@ def page(params: Params, ratios: Sequence[float]) -> str:
     zeroed = {name: made(params, plan_of(params, name, 0.25), "none").score for name in SPARSE}
     sparse = [f"| `{name}` | {_retained(score, dense)} |" for name, score in zeroed.items()]
     machine = f"torch {torch.__version__}, {os.cpu_count()} cores"
+    samples = params.export.compensate_samples
     return "\n".join(
         [
             "# Making up for dropped layers, and 2:4 sparsity, on the demo\n",
             "Percent of exact answers on the demo's held-out benchmarks before any tuning, and in",
-            f"brackets what that is of the dense model's {dense:.1f}. The standard error of a score",
-            "is about half a point. `make bench-compensation` runs all of it again.\n",
+            f"brackets what that is of the dense model's {dense:.1f}. The standard error of a",
+            "score is about half a point. `make bench-compensation` runs all of it again.\n",
             "| method | ratio | dropped | as they are | compensated | runs kept |",
             "|---|---:|---|---:|---:|---:|",
             *scores,
             "\n## What it costs\n",
-            f"On {params.export.compensate_samples} calibration rows at most ({machine}); memory is",
+            f"On at most {samples} calibration rows ({machine}); memory is",
             "the peak of the whole process.\n",
             "| method | ratio | runs | seconds per run | MiB | MiB without |",
             "|---|---:|---:|---:|---:|---:|",

@@ -213,9 +213,8 @@ def test_dropped_layers_are_made_up_for_or_refused(
     asked = (dense.model, stored, drop, same_rows(dense, tmp_path / "rows"), tmp_path)
     if name in NORMALISING | WITH_EXPERTS - AT_OTHER_LAYERS:
         why = "normalises" if name in NORMALISING else "has an MLP that does not end in one linear"
-        with pytest.raises(
-            InputError, match=rf"^export.compensate = lstsq: layer [02], a \w+, {why}"
-        ):
+        layer = r"^export\.compensate = lstsq: layer [02], a \w+"
+        with pytest.raises(InputError, match=f"{layer}, {why}"):
             compensation.compensate(*asked)
         return
     replaced, reports = compensation.compensate(*asked)
