@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods bench-collect bench-export environment clean
+.PHONY: demo test lint unit e2e study-methods bench-collect bench-export bench-compensation environment clean
 
 demo: environment
 	dvc repro
@@ -38,6 +38,11 @@ bench-collect: environment
 # place; about 30 GB free); writes docs/bench-export.md
 bench-export: environment
 	python -m benchmarks.export
+
+# Least-squares compensation and 2:4 sparsity on the demo; writes docs/compensation.md
+bench-compensation: environment
+	dvc repro score
+	python -m benchmarks.compensation
 
 environment: $(READY)
 

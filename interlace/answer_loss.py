@@ -78,7 +78,7 @@ def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     if not isinstance(norm, nn.Module) or head is None:
         raise InputError(
             f"{type(model).__name__}: no final norm at get_decoder().norm, or no output embeddings;"
-            " sleb and taylor need both: choose another method"
+            " the loss on answers needs both: choose another method, or export.compensate = none"
         )
     return norm, head
 

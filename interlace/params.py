@@ -118,13 +118,9 @@ class Collect(Section):
         return self.model_dump(include={"dtype", "device_map", "attn_implementation"})
 
 
-class Sensitivity(Section):
-    """What sleb and taylor need: the loss on answers, as layers go or weights move."""
+class Answers(Section):
+    """How calibration rows with answers are read, and in which precision they are measured."""
 
-    max_ratio: float = Field(
-        0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
-    )
-    samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
     batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
     max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
     max_pixels: int | None = Field(
@@ -133,6 +129,15 @@ class Sensitivity(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
+
+
+class Sensitivity(Answers):
+    """What sleb and taylor need: the loss on answers, as layers go or weights move."""
+
+    max_ratio: float = Field(
+        0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
+    )
+    samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
 
 
 class Protection(Section):
@@ -209,7 +214,22 @@ class Budget(Section):
         return given[0]
 
 
-class Export(Section):
+class Compensation(Section):
+    """Making up for dropped layers without training."""
+
+    compensate: Literal["none", "lstsq"] = Field(
+        "none",
+        description="lstsq: fold a least-squares map into the layer before each run of dropped"
+        " ones, where held-out answers get likelier by it",
+    )
+    compensate_samples: int = Field(
+        512,
+        ge=4,
+        description="calibration rows for that, samples; a quarter of them is held out",
+    )
+
+
+class Export(Compensation):
     """How the pruned checkpoint is written."""
 
     max_shard_mb: int = Field(4096, ge=1, description="largest weight file, MiB")
@@ -222,8 +242,8 @@ class Export(Section):
         description="calibration rows on which the written model must be the dense one without the"
         " layers, bit for bit, samples; 0: it is not checked",
     )
-    max_pixels: int | None = Field(
-        None, ge=1, description="cap on an image's size there, pixels; none: the processor's own"
+    sparsity_samples: int = Field(
+        128, ge=1, description="wanda-2:4: calibration rows to measure inputs on, samples"
     )
 
 
@@ -362,6 +382,8 @@ class RoundsParams(Section):
     seed: Seed
     select: Select = Select()
     collect: Collect = Collect()
+    sensitivity: Answers = Answers()
+    export: Compensation = Compensation()
 
 
 class SelectParams(Section):
@@ -376,6 +398,7 @@ class SelectParams(Section):
 class ExportParams(Section):
     """`export`: write the pruned checkpoint."""
 
+    sensitivity: Answers = Answers()
     export: Export = Export()
 
 
@@ -412,7 +435,9 @@ class PinParams(
 ):
     """`pin`: check everything that can be checked, and pin the model and the data."""
 
+    sensitivity: Sensitivity = Sensitivity()
     select: Select = Select()
+    export: Export = Export()
     model: Model
     launch: str = Field("python -m", description="command prefix of collect, finetune and evaluate")
 

@@ -23,11 +23,11 @@ from interlace import chat
 from interlace.checkpoint import export
 from interlace.errors import ContractError, InputError
 from interlace.families import bypass, decoder_prefix
-from interlace.states import forward, true_states
 from interlace.params import Export
 from interlace.plan import Plan
 from interlace.samples import iterate
 from interlace.sources import open_model
+from interlace.states import forward, true_states
 from interlace.stored_layers import checkpoint_tensors, layers_prefix
 
 LAST_TOKENS = 16  # of a sample, whose logits are compared: all of them take T x vocabulary
@@ -59,6 +59,7 @@ def checked_export(
     calibration: Path,
     *,
     params: Export,
+    max_pixels: int | None = None,
     replaced: Mapping[str, Path] = {},
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def checked_export(
         out: folder to write.
         calibration: folder of rows that `sample` wrote.
         params: how to write and to check.
+        max_pixels: cap on an image's size, pixels.
         replaced: safetensors files with new values, as `export` takes them.
         trust_remote_code: let the model's own code run.
 
@@ -88,6 +90,7 @@ def checked_export(
             written,
             calibration,
             params=params,
+            max_pixels=max_pixels,
             replaced=replaced,
             trust_remote_code=trust_remote_code,
         )
@@ -111,6 +114,7 @@ def check_parity(
     calibration: Path,
     *,
     params: Export,
+    max_pixels: int | None = None,
     replaced: Mapping[str, Path] = {},
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
@@ -125,6 +129,7 @@ def check_parity(
         calibration: folder of rows that `sample` wrote.
         params: the type that weights were stored as, and how many rows to compare on: the shortest
             and the longest prompt are among them.
+        max_pixels: cap on an image's size, pixels.
         replaced: new values that `export` put in, as it was given them.
         trust_remote_code: let the model's own code run.
 
@@ -139,7 +144,7 @@ def check_parity(
     if not params.parity_samples:
         return {"samples": 0}
     processor = chat.open_processor(
-        written, max_pixels=params.max_pixels, trust_remote_code=trust_remote_code
+        written, max_pixels=max_pixels, trust_remote_code=trust_remote_code
     )
     prompts = drawn_prompts(processor, calibration, params.parity_samples)
     dtype = "auto" if params.dtype == "keep" else params.dtype

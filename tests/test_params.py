@@ -148,7 +148,7 @@ def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
         (SampleParams, {"seed", "data", "probes"}),
         (CollectParams, {"collect"}),
         (SelectParams, {"ratio", "method", "seed", "select"}),
-        (ExportParams, {"export"}),
+        (ExportParams, {"export", "sensitivity"}),
         (FinetuneParams, {"seed", "finetune"}),
     ],
 )
