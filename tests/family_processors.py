@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import family_models
 import models
@@ -43,7 +43,7 @@ class Made:
         image: how the chat template writes an image.
         tokens: special tokens, by the tokenizer's attribute for each.
         ids: fields of config.json that hold the id of a token.
-        begins: whether the chat template begins with `<s>`.
+        begins: what writes `<s>`, if anything: the chat template or the processor itself.
         config: other fields of config.json.
     """
 
@@ -51,7 +51,7 @@ class Made:
     image: str
     tokens: dict[str, str] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
-    begins: bool = False
+    begins: Literal["", "template", "processor"] = ""
     config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ def tokenizer(made: Made) -> Any:
         show_progress=False,
     )
     backend.train_from_iterator([*models.WORDS, "user", "assistant"], trainer)
-    if made.begins:
+    if made.begins == "template":  # the tokenizer would write a second one
         backend.post_processor = processors.TemplateProcessing(
             single=f"{BEGIN} $A", special_tokens=[(BEGIN, backend.token_to_id(BEGIN))]
         )
@@ -83,7 +83,7 @@ def tokenizer(made: Made) -> Any:
 
 
 def chat_template(made: Made) -> str:
-    return (BEGIN if made.begins else "") + TEMPLATE.replace("IMAGE", made.image)
+    return (BEGIN if made.begins == "template" else "") + TEMPLATE.replace("IMAGE", made.image)
 
 
 def patched(**size: int) -> dict[str, Any]:
@@ -330,7 +330,7 @@ PIXTRAL = {
     "image": "[IMG]",
     "tokens": {"image_token": "[IMG]", "break_token": "[IMG_BREAK]", "end_token": "[IMG_END]"},
     "ids": {"image_token_id": "[IMG]", "image_token_index": "[IMG]"},
-    "begins": True,
+    "begins": "template",
 }
 LLAVA = {
     "image": "<image>\n",
@@ -347,7 +347,7 @@ IDEFICS = {
     }
     | {f"tile_{r}_{c}": f"<row_{r}_col_{c}>" for r in (1, 2) for c in (1, 2)},
     "ids": {"image_token_id": "<image>"},
-    "begins": True,
+    "begins": "template",
 }
 COHERE_TOKENS = {
     "boi_token": "<|START_OF_IMG|>",
@@ -367,16 +367,14 @@ MADE: dict[str, Made] = {
     "internvl": Made(
         internvl, "<IMG_CONTEXT>\n", INTERNVL_TOKENS, {"image_token_id": "<IMG_CONTEXT>"}
     ),
-    "llava": Made(llava, begins=True, **LLAVA),
+    "llava": Made(llava, begins="template", **LLAVA),
     "llava, pixtral": Made(pixtral(1), **PIXTRAL),
     "llava_next": Made(
-        llava_next, begins=True, config={"image_grid_pinpoints": PINPOINTS}, **LLAVA
+        llava_next, begins="template", config={"image_grid_pinpoints": PINPOINTS}, **LLAVA
     ),
-    "llava_onevision": Made(
-        llava_onevision, config={"image_grid_pinpoints": PINPOINTS}, **LLAVA
-    ),
-    "paligemma": Made(paligemma, **LLAVA | {"image": "<image>"}, begins=True),
-    "paligemma, gemma2": Made(paligemma, **LLAVA | {"image": "<image>"}, begins=True),
+    "llava_onevision": Made(llava_onevision, config={"image_grid_pinpoints": PINPOINTS}, **LLAVA),
+    "paligemma": Made(paligemma, **LLAVA | {"image": "<image>"}, begins="processor"),
+    "paligemma, gemma2": Made(paligemma, **LLAVA | {"image": "<image>"}, begins="processor"),
     "gemma3": Made(
         gemma3,
         "<start_of_image>",
@@ -391,7 +389,7 @@ MADE: dict[str, Made] = {
             "boi_token_index": "<start_of_image>",
             "eoi_token_index": "<end_of_image>",
         },
-        begins=True,
+        begins="template",
     ),
     "idefics2": Made(idefics2, **IDEFICS),
     "idefics3": Made(idefics3, **IDEFICS),
@@ -410,7 +408,7 @@ MADE: dict[str, Made] = {
             "image_thumbnail": "<|img_thumbnail|>",
         },
         {"image_token_id": "<image>"},
-        begins=True,
+        begins="template",
     ),
     "ovis2": Made(
         ovis2,
@@ -424,14 +422,14 @@ MADE: dict[str, Made] = {
         "<|IMG_PATCH|>",
         COHERE_TOKENS,
         {"image_token_id": "<|IMG_PATCH|>", "image_token_index": "<|IMG_PATCH|>"},
-        begins=True,
+        begins="template",
     ),
     "aya_vision": Made(
         aya_vision,
         "<image>",
         COHERE_TOKENS | {"placeholder": "<image>", "image_token": "<|IMG_PATCH|>"},
         {"image_token_id": "<|IMG_PATCH|>", "image_token_index": "<|IMG_PATCH|>"},
-        begins=True,
+        begins="template",
     ),
     "kimi_k25": Made(
         kimi,

@@ -137,8 +137,7 @@ def test_images_in_later_turns_and_a_system_turn_are_seen(model_dir: Path) -> No
 
 
 def test_whole_encoding_equals_turn_by_turn_encoding(model_dir: Path) -> None:
-    from interlace.chat import encode_messages, open_processor
-    from interlace.chat import encode_whole
+    from interlace.chat import encode_messages, encode_whole, open_processor
 
     processor = open_processor(model_dir)
     for turns in CONVERSATIONS:
