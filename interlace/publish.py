@@ -129,8 +129,8 @@ def _one_line(repo: str, revision: str | None) -> Iterator[None]:
     """Turn what the hub's client raises into one line with the way out."""
     from huggingface_hub import errors
 
-    # httpx's own error, which is also raised where nothing answers; older clients use another copy
-    not_reached: Any = errors.HfHubHTTPError.__base__
+    # the HTTP library's own error, raised where nothing answers: which library, the client says
+    not_reached: Any = errors.HfHubHTTPError.__bases__[0]
     where = repo + (f" (revision {revision})" if revision else "")
     try:
         yield
@@ -148,12 +148,14 @@ def _one_line(repo: str, revision: str | None) -> Iterator[None]:
             f"{where}: the hub cannot be reached ({type(error).__name__}); connect, or write to a"
             " folder with --to"
         ) from None
-    except (RuntimeError, ValueError) as error:  # an upload that broke off, or a refused card
-        cause = error.__cause__
-        if isinstance(cause, errors.HfHubHTTPError):
-            raise InputError(_answered(where, cause)) from None
-        reason = " ".join(f"{error} {cause or ''}".split())
-        raise InputError(f"{where}: not uploaded: {reason}") from None
+    except RuntimeError as error:  # a file whose upload broke off
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            raise InputError(_answered(where, error.__cause__)) from None
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split())
+        raise InputError(f"{where}: nothing was committed: {reason}") from None
+    except ValueError as error:  # a card that the hub does not accept
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: nothing was committed: {reason}") from None
 
 
 def _answered(where: str, error: Any) -> str:

@@ -18,6 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 WRITER, READER = "hf_writer", "hf_reader"
 ID = r"(?P<repo>[\w.-]+/[\w.-]+)"
 
@@ -30,10 +33,15 @@ class Repository:
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     commits: list[tuple[str, str]] = field(default_factory=list)  # branch, message
 
-    def revision(self, name: str) -> str:
+    def commit_of(self, branch: str) -> str:
         """The hash of a branch's contents."""
-        files = sorted(self.branches[name].items())
-        return hashlib.sha1(repr([name, files]).encode()).hexdigest()
+        files = sorted(self.branches[branch].items())
+        return hashlib.sha1(repr([branch, files]).encode()).hexdigest()
+
+    def branch_of(self, revision: str) -> str:
+        """The branch that a revision, a branch's name or hash, stands for."""
+        hashes = {self.commit_of(branch): branch for branch in self.branches}
+        return hashes.get(revision, revision)
 
 
 @dataclass
@@ -50,9 +58,10 @@ class Hub:
 class Refusal(Exception):
     """An answer other than 200: status, and the code by which the client tells errors apart."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, **also: str) -> None:
         super().__init__(message)
         self.status, self.headers = status, {"X-Error-Code": code, "X-Error-Message": message}
+        self.content = json.dumps({"error": message} | also).encode()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -77,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
                     return self.answer(answer(self, **match.groupdict()))
             raise Refusal(404, "EntryNotFound", f"no {path}")
         except Refusal as refusal:
-            return self.reply(refusal.status, b"{}", refusal.headers)
+            return self.reply(refusal.status, refusal.content, refusal.headers)
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_any
 
@@ -115,53 +124,55 @@ class Handler(BaseHTTPRequestHandler):
         if self.token() != WRITER:
             raise Refusal(401, "", "Invalid credentials in Authorization header")
 
-    def repository(self, repo: str, branch: str = "main") -> Repository:
+    def opened(self, repo: str, revision: str = "main") -> tuple[Repository, str]:
+        """A repository, and the branch that a revision stands for."""
         found = self.hub.repositories.get(repo)
         if found is None or (found.private and self.token() not in (READER, WRITER)):
             raise Refusal(404, "RepoNotFound", "Repository not found")
+        branch = found.branch_of(revision)
         if branch not in found.branches:
-            raise Refusal(404, "RevisionNotFound", f"no revision {branch}")
-        return found
+            raise Refusal(404, "RevisionNotFound", f"no revision {revision}")
+        return found, branch
 
 
 def create(on: Handler) -> Any:
     on.needs_writer()
     asked = json.loads(on.body)
     repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
+    url = f"{on.hub.url}/{repo}"
     if repo in on.hub.repositories:
-        raise Refusal(409, "", "You already created this model repo")
-    private = asked.get("visibility") == "private" or asked.get("private") is True
-    on.hub.repositories[repo] = Repository(private=private)
-    return {"url": f"{on.hub.url}/{repo}", "name": repo}
+        raise Refusal(409, "", "You already created this model repo", url=url)
+    on.hub.repositories[repo] = Repository(private=asked.get("visibility") == "private")
+    return {"url": url, "name": repo}
 
 
-def about(on: Handler, repo: str, branch: str = "main") -> Any:
-    found = on.repository(repo, branch)
+def about(on: Handler, repo: str, revision: str = "main") -> Any:
+    found, branch = on.opened(repo, revision)
     siblings = [{"rfilename": path} for path in sorted(found.branches[branch])]
-    known = {"id": repo, "private": found.private, "sha": found.revision(branch)}
+    known = {"id": repo, "private": found.private, "sha": found.commit_of(branch)}
     return known | {"siblings": siblings}
 
 
-def tree(on: Handler, repo: str, branch: str) -> Any:
-    files = on.repository(repo, branch).branches[branch]
+def tree(on: Handler, repo: str, revision: str) -> Any:
+    found, branch = on.opened(repo, revision)
     return [
         {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-        for path, data in sorted(files.items())
+        for path, data in sorted(found.branches[branch].items())
     ]
 
 
 def make_branch(on: Handler, repo: str, branch: str) -> Any:
     on.needs_writer()
-    branches = on.repository(repo).branches
+    branches = on.opened(repo)[0].branches
     if branch in branches:
         raise Refusal(409, "", "Reference already exists")
     branches[branch] = dict(branches["main"])
     return {}
 
 
-def preupload(on: Handler, repo: str, branch: str) -> Any:
+def preupload(on: Handler, repo: str, revision: str) -> Any:
     on.needs_writer()
-    on.repository(repo, branch)
+    on.opened(repo, revision)
     return {
         "files": [
             {
@@ -176,6 +187,7 @@ def preupload(on: Handler, repo: str, branch: str) -> Any:
 
 def batch(on: Handler, repo: str) -> Any:
     on.needs_writer()
+    on.opened(repo)
     objects = []
     for asked in json.loads(on.body)["objects"]:
         known = asked["oid"] in on.hub.objects
@@ -185,14 +197,15 @@ def batch(on: Handler, repo: str) -> Any:
 
 
 def store(on: Handler, oid: str) -> Any:
-    assert hashlib.sha256(on.body).hexdigest() == oid
+    if hashlib.sha256(on.body).hexdigest() != oid:
+        raise Refusal(400, "", "the contents have another hash")
     on.hub.objects[oid] = on.body
     return {}
 
 
-def commit(on: Handler, repo: str, branch: str) -> Any:
+def commit(on: Handler, repo: str, revision: str) -> Any:
     on.needs_writer()
-    found = on.repository(repo, branch)
+    found, branch = on.opened(repo, revision)
     files = found.branches[branch]
     for line in on.body.splitlines():
         entry = json.loads(line)
@@ -205,34 +218,32 @@ def commit(on: Handler, repo: str, branch: str) -> Any:
             files[value["path"]] = on.hub.objects[value["oid"]]
         elif kind == "deletedFile":
             del files[value["path"]]
-    oid = found.revision(branch)
+    oid = found.commit_of(branch)
     return {"success": True, "commitOid": oid, "commitUrl": f"{on.hub.url}/{repo}/commit/{oid}"}
 
 
-def resolve(on: Handler, repo: str, branch: str, path: str) -> Any:
-    found = on.repository(repo)
-    hashes = {found.revision(name): name for name in found.branches}
-    branch = hashes.get(branch, branch)
-    files = on.repository(repo, branch).branches[branch]
+def resolve(on: Handler, repo: str, revision: str, path: str) -> Any:
+    found, branch = on.opened(repo, revision)
+    files = found.branches[branch]
     if path not in files:
         raise Refusal(404, "EntryNotFound", f"no {path}")
     etag = hashlib.sha256(files[path]).hexdigest()
-    return files[path], {"ETag": f'"{etag}"', "X-Repo-Commit": found.revision(branch)}
+    return files[path], {"ETag": f'"{etag}"', "X-Repo-Commit": found.commit_of(branch)}
 
 
 ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("POST", r"/api/repos/create", create),
     ("POST", r"/api/validate-yaml", lambda on: {}),
     ("GET", rf"/api/models/{ID}", about),
-    ("GET", rf"/api/models/{ID}/revision/(?P<branch>.+)", about),
-    ("GET", rf"/api/models/{ID}/tree/(?P<branch>[^/]+)", tree),
+    ("GET", rf"/api/models/{ID}/revision/(?P<revision>.+)", about),
+    ("GET", rf"/api/models/{ID}/tree/(?P<revision>[^/]+)", tree),
     ("POST", rf"/api/models/{ID}/branch/(?P<branch>.+)", make_branch),
-    ("POST", rf"/api/models/{ID}/preupload/(?P<branch>.+)", preupload),
-    ("POST", rf"/api/models/{ID}/commit/(?P<branch>.+)", commit),
+    ("POST", rf"/api/models/{ID}/preupload/(?P<revision>.+)", preupload),
+    ("POST", rf"/api/models/{ID}/commit/(?P<revision>.+)", commit),
     ("POST", rf"/{ID}\.git/info/lfs/objects/batch", batch),
     ("PUT", r"/lfs/(?P<oid>\w+)", store),
-    ("GET", rf"/{ID}/resolve/(?P<branch>[^/]+)/(?P<path>.+)", resolve),
-    ("HEAD", rf"/{ID}/resolve/(?P<branch>[^/]+)/(?P<path>.+)", resolve),
+    ("GET", rf"/{ID}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", resolve),
+    ("HEAD", rf"/{ID}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", resolve),
 ]
 
 
@@ -250,3 +261,12 @@ def running() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def point_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the real client, which reads its environment when it is imported, talk to this hub."""
+    at = "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + at)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

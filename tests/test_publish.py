@@ -8,8 +8,9 @@ from pathlib import Path
 import hub_server
 import pytest
 from click.testing import CliRunner, Result
-from huggingface_hub import constants
 from hub_server import READER, WRITER, Hub, Repository
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 import interlace
 from interlace.cli import main
@@ -73,13 +74,12 @@ def workspace(tmp_path: Path, pruned: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     with hub_server.running() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        hub_server.point_client(hub, monkeypatch)
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
         monkeypatch.setenv("HF_TOKEN", WRITER)
+        disable_progress_bars()
         yield hub
+        enable_progress_bars()
 
 
 def push(*words: str) -> Result:
@@ -100,7 +100,7 @@ def test_the_tuned_checkpoint_and_its_card_are_uploaded_in_one_commit(
     result = push("me/small")
     repo = hub.repositories["me/small"]
     assert result.exit_code == 0, result.output
-    assert result.output.strip() == f"{hub.url}/me/small/commit/{repo.revision('main')}"
+    assert result.output.strip() == f"{hub.url}/me/small/commit/{repo.commit_of('main')}"
     files = repo.branches["main"]
     assert set(files) == SENT
     for name in SENT - {"README.md"}:
