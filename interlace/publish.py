@@ -1,4 +1,4 @@
-"""A checkpoint and its model card -> a repository on the hub, or a folder that holds the same files.
+"""A checkpoint and its model card -> a repository on the hub, or a folder with the same files.
 
 Nothing is sent unless it is asked for, and nothing but the checkpoint's own files and the card.
 """
