@@ -12,9 +12,12 @@ from interlace.methods import METHODS
 from interlace.publish import Which
 from interlace.report.sections import linked, table
 from interlace.report.wording import listed, percent
+from interlace.scores import CKA, MATH, NONMATH, POOLED
 
 if TYPE_CHECKING:
     from interlace.report.card import Run
+
+PROBED = {MATH, NONMATH, POOLED, CKA}  # criteria that are measured on probes
 
 
 def making(run: Run, which: Which) -> list[str]:
@@ -23,9 +26,12 @@ def making(run: Run, which: Which) -> list[str]:
     given = run.params.get("data") or {}
     share = f"{percent(given['fraction'])} of " if given.get("fraction", 1) != 1 else ""
     facts = [["base model", identity(run.base)]]
-    rule = METHODS.get(run.plan.method)
-    if rule is None or rule.needs:
-        facts.append(["calibration", f"{rows['calibration']:,} rows, drawn from the data below"])
+    needs = set(METHODS[run.plan.method].needs)
+    if needs & PROBED:
+        probes = (run.params.get("probes") or {}).get("per_task")
+        facts.append(["calibration", f"{probes:,} probes of each task, on images of the data"])
+    elif needs:
+        facts.append(["calibration", f"{rows['calibration']:,} rows, drawn from the data"])
     facts.append(["data", f"{share}{identity(data)}: {rows['train']:,} rows"])
     if which == "tuned" and run.plan.tune:
         facts.append(["fine-tuning", _training(run.params.get("finetune") or {})])
@@ -36,7 +42,8 @@ def making(run: Run, which: Which) -> list[str]:
 def _training(given: Mapping[str, Any]) -> str:
     """The recipe in one line."""
     steps = given.get("max_steps", -1)
-    length = f"{steps:,} steps" if steps > 0 else f"{given.get('epochs', 1):g} epochs"
+    epochs = given.get("epochs", 1)
+    length = f"{steps:,} steps" if steps > 0 else f"{epochs:g} epoch{'s' * (epochs != 1)}"
     return (
         f"only the layers named above: {length} of {given.get('batch_size')} rows, AdamW,"
         f" learning rate {given.get('learning_rate'):g}, loss on the answers"

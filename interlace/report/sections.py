@@ -175,6 +175,8 @@ def _device(name: str) -> str:
 
 def _samples(found: Sequence[Score | None]) -> str:
     counts = sorted({score["n"] for score in found if score})
+    if not counts:
+        return NONE
     return " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
 
 
