@@ -18,7 +18,7 @@ from transformers.models.smolvlm import processing_smolvlm
 
 from interlace.chat import IGNORED, Inputs, collate, encode_prompt, encode_training, open_processor
 from interlace.errors import InputError
-from interlace.families import FAMILIES, vision_token_ids
+from interlace.families import FAMILIES, decoder_layers, vision_token_ids
 from interlace.sources import open_model
 
 ANSWERS = {0: ["3"], 1: ["1 2", "left"], 2: ["4 5 6"]}  # by the row's number of images
@@ -156,6 +156,20 @@ def test_no_token_sees_the_answer_in_front_of_it(case: Case) -> None:
     changed["input_ids"][-1] = changed["input_ids"][-2]
     before, after = case.logits(example)[0, :-1], case.logits(changed)[0, :-1]
     assert torch.equal(before, after)
+
+
+def test_every_decoder_layer_learns_from_a_batch(case: Case) -> None:
+    batch = collate(case.encoded(), pad_token_id=case.pad)
+    case.model.train()
+    try:
+        case.model(**batch).loss.backward()
+        for layer in decoder_layers(case.model):
+            gradients = [p.grad for p in layer.parameters() if p.grad is not None]
+            assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+            assert any(gradient.any() for gradient in gradients)
+    finally:
+        case.model.zero_grad()
+        case.model.eval()
 
 
 def test_a_bound_on_pixels_is_kept_or_refused(case: Case, tmp_path: Path) -> None:
