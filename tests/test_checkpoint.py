@@ -27,7 +27,7 @@ from interlace.families import bypass
 from interlace.plan import Plan, Shortfall
 from interlace.safetensors_files import write_tensors
 from interlace.sources import identity, open_model
-from interlace.stored_layers import INDEX, tensor_files
+from interlace.stored_layers import INDEX, checkpoint_tensors, layers_prefix, tensor_files
 
 ROOT = Path(__file__).parents[1]
 LAYERS = 6
@@ -464,6 +464,15 @@ def test_replaced_values_that_do_not_fit_are_refused(
             dense_dir, PLAN, tmp_path / "pruned", replaced={name: tmp_path / "new.safetensors"}
         )
     assert [path.name for path in tmp_path.iterdir()] == ["new.safetensors"]
+
+
+def test_a_vision_tower_as_deep_and_wide_as_the_decoder_is_told_apart(tmp_path: Path) -> None:
+    folder = models.tiny_qwen3_vl(tmp_path / "dense", layers=3, vision_hidden=32)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["vision_config"]["depth"] == 3
+    tensors = checkpoint_tensors(folder)
+    for order in (tensors, dict(reversed(tensors.items()))):
+        assert layers_prefix(folder, order) == PREFIX
 
 
 SOURCES = {"model": "org/name", "revision": "abc", "mode": "residual"}
