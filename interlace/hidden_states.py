@@ -219,7 +219,12 @@ def _write_dataset(
             read(windows, columns), total=len(windows), unit="window", desc="write"
         ):
             place = scratch / window.name
-            plan = read_plan(place) or Plan([], {})
+            plan = read_plan(place)
+            if plan is None or batches_left(place, plan):
+                raise ContractError(
+                    f"{place}: not measured whole, and no process is left to do it; all need"
+                    " one .scratch folder: put the repository on a shared disk"
+                )
             for row, reason in plan.left_out.items():
                 left_out.append(rows[row] | {"reason": reason})
             found = read_measured(place, plan)

@@ -295,6 +295,16 @@ def test_a_half_written_batch_is_measured_again(
 
 
 @pytest.mark.usefixtures("small_windows")
+def test_a_window_that_another_process_kept_elsewhere_is_missed(
+    dense: Any, processor: Any, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden_states, "world_size", lambda: 2)  # and no second one is here
+    with pytest.raises(ContractError, match=r"window-000001: not measured whole.* shared disk"):
+        run_collect(dense, processor, calibration, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("small_windows")
 def test_parts_hold_the_same_rows_however_large_they_are(
     dense: Any,
     processor: Any,
