@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods bench-collect environment clean
+.PHONY: demo test lint unit e2e study-methods bench-collect bench-finetune environment clean
 
 demo: environment
 	dvc repro
@@ -33,6 +33,11 @@ study-methods: environment
 bench-collect: environment
 	dvc repro sample
 	python -m benchmarks.collect
+
+# An update of `finetune` beside the plain way; writes docs/bench-finetune.md
+bench-finetune: environment
+	dvc repro sample
+	python -m benchmarks.finetune
 
 environment: $(READY)
 

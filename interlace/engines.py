@@ -7,7 +7,7 @@ their rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -173,6 +173,7 @@ class Zero:
         )
         self.module = module
         self.processes = dist.get_world_size()
+        self._make_moments()
 
     def loss(self, inputs: Any, labels: Tensor) -> Tensor:
         """See `Engine`."""
@@ -205,7 +206,8 @@ class Zero:
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """See `Engine`."""
-        self._begin_at(step)
+        for flat in self._flat():
+            self.engine.optimizer.optimizer.state[flat]["step"].fill_(step)
         for name, weight in self.tuned.items():
             if name not in tensors:
                 continue
@@ -216,23 +218,26 @@ class Zero:
             for moment in MOMENTS:
                 _set_master(weight, found[f"{name}.{moment}"], moment)
 
-    def _begin_at(self, step: int) -> None:
-        """Give AdamW the state that it makes at its first step, counted on."""
+    def _make_moments(self) -> None:
+        """Make AdamW's state before its first step, so that all of it is there to set and get.
+
+        DeepSpeed's stage 2 looks for all states when the first group has made its own.
+        """
         zero = self.engine.optimizer
-        split = self.engine.zero_optimization_stage() == 3
         for flat in self._flat():
-            if flat not in zero.optimizer.state:
-                moments = {moment: torch.zeros_like(flat) for moment in MOMENTS}
-                zero.optimizer.state[flat] = {"step": torch.tensor(float(step)), **moments}
-        if not split:
+            zero.optimizer.state[flat] = {
+                "step": torch.zeros(()),
+                **{moment: torch.zeros_like(flat) for moment in MOMENTS},
+            }
+        if self.engine.zero_optimization_stage() < 3:
             zero._lazy_init_hp_params_optimizer_state()
 
-    def _flat(self) -> Iterator[Tensor]:
+    def _flat(self) -> Sequence[Tensor]:
         """The masters of this process, as DeepSpeed lays them end to end."""
-        zero = self.engine.optimizer
         three = self.engine.zero_optimization_stage() == 3
         name = "fp32_partitioned_groups_flat" if three else "single_partition_of_fp32_groups"
-        yield from getattr(zero, name)
+        flat: Sequence[Tensor] = getattr(self.engine.optimizer, name)
+        return flat
 
 
 def _set_master(weight: nn.Parameter, value: Tensor, moment: str | None = None) -> None:

@@ -100,7 +100,7 @@ def newest_point(scratch: Path) -> tuple[Point | None, list[str]]:
     for folder in sorted_points(scratch):
         try:
             return _checked(folder), damages
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             damages.append(f"{folder}: damaged ({error!r}); going on from the one before it")
     return None, damages
 
