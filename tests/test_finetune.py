@@ -417,7 +417,7 @@ def start(folder: Path, processes: int, before: str = "", **changes: Any) -> sub
 
 
 def finished(process: subprocess.Popen[str], code: int = 0) -> None:
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == code, output
 
 
