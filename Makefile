@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods bench-collect bench-export bench-compensation environment clean
+.PHONY: demo test lint unit e2e study-methods bench-collect bench-export bench-compensation bench-finetune environment clean
 
 demo: environment
 	dvc repro
@@ -43,6 +43,11 @@ bench-export: environment
 bench-compensation: environment
 	dvc repro score
 	python -m benchmarks.compensation
+
+# An update of `finetune` beside the plain way; writes docs/bench-finetune.md
+bench-finetune: environment
+	dvc repro sample
+	python -m benchmarks.finetune
 
 environment: $(READY)
 

@@ -114,12 +114,30 @@ def _in_chunks(states: Tensor, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]
         yield states[begin : begin + CHUNK], tokens[begin : begin + CHUNK]
 
 
-def _cross_entropy(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
-    norm, head = norm_and_head(model)
+def logits_of(model: nn.Module, states: Tensor) -> Tensor:
+    """What the head makes of states behind the final norm, in float32.
+
+    The head is called as a function of its weights: hooks on the module (DeepSpeed's) stay out.
+
+    Args:
+        model: a family's model.
+        states: [N, d].
+
+    Returns:
+        Logits as the model itself scales and caps them, [N, V].
+    """
+    head: Any = norm_and_head(model)[1]
     text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
-    logits = head(norm(states)).float() / getattr(text, "logits_scaling", 1)  # [N, V]
+    logits = nn.functional.linear(states, head.weight, head.bias).float()
+    logits = logits / getattr(text, "logits_scaling", 1)
     if cap := getattr(text, "final_logit_softcapping", None):  # Gemma 2
         logits = cap * torch.tanh(logits / cap)
+    return logits
+
+
+def _cross_entropy(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
+    norm, _ = norm_and_head(model)
+    logits = logits_of(model, norm(states))
     each = nn.functional.cross_entropy(logits, tokens.to(logits.device), reduction="none")
     return each.double().sum()
 

@@ -18,6 +18,7 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from interlace.errors import InputError, validation_message
@@ -267,14 +268,32 @@ class Finetune(Section):
     max_pixels: int | None = Field(
         50176, ge=1, description="cap on an image's size, pixels; none: processor's"
     )
-    gradient_checkpointing: bool = Field(True, description="recompute activations, saves memory")
+    packing: bool = Field(
+        True, description="lay samples end to end in rows, where the family allows; false: pad"
+    )
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        True,
+        description="recompute activations from the lowest tuned layer up, saves memory; auto: in"
+        " passes whose activations would fill more than half of the memory that is free",
+    )
     zero_stage: Literal[0, 2, 3] = Field(3, description="DeepSpeed ZeRO stage; 0: no DeepSpeed")
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none", description="what ZeRO keeps in the CPU's memory; all: weights too, needs stage 3"
+    )
     save_steps: int = Field(500, ge=1, description="updates between resume points, steps")
     log_steps: int = Field(10, ge=1, description="updates between points of the curve, steps")
     workers: int = Field(4, ge=0, description="data loading processes")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
+
+    @model_validator(mode="after")
+    def _offload_has_a_stage(self) -> Finetune:
+        needed = {"none": (0, 2, 3), "optimizer": (2, 3), "all": (3,)}[self.offload]
+        if self.zero_stage not in needed:
+            stages = " or ".join(map(str, needed))
+            raise ValueError(f"offload = {self.offload} needs zero_stage = {stages}")
+        return self
 
 
 class Evaluate(Section):
