@@ -73,25 +73,34 @@ def write_point(
         InputError: it could not be written. Earlier points are as they were.
     """
     folder = scratch / f"point-{step}"
-    try:
-        with whole(folder) as partial:
-            partial.mkdir()
-            digests = {}
-            for number, tensors in enumerate(layers):
-                path = partial / f"layer-{number}.safetensors"
-                save_file(dict(tensors), path)
-                digests[path.name] = _digest(path)
-            record = {"step": step, "updates": [list(u) for u in updates], "files": digests}
-            (partial / RECORD).write_text(json.dumps(record), encoding="utf-8")
-    except Exception as error:  # safetensors raises its own kind for a full disk
-        if not _is_about_files(error):
-            raise
-        raise InputError(
-            f"{folder}: cannot be written ({error}); make room and run the stage again, it goes on"
-            f" from {_last(scratch)}"
-        ) from None
+    with whole(folder) as partial:
+        try:
+            _write(partial, step, layers, updates)
+        except Exception as error:  # safetensors raises its own kind for a full disk
+            if not _is_about_files(error):
+                raise
+            raise InputError(
+                f"{folder}: cannot be written ({error}); make room and run the stage again, it goes"
+                f" on from {_last(scratch)}"
+            ) from None
     for old in sorted_points(scratch)[KEPT:]:
         remove(old)
+
+
+def _write(
+    folder: Path,
+    step: int,
+    layers: Iterable[Mapping[str, Tensor]],
+    updates: Sequence[Sequence[Any]],
+) -> None:
+    folder.mkdir()
+    digests = {}
+    for number, tensors in enumerate(layers):
+        path = folder / f"layer-{number}.safetensors"
+        save_file(dict(tensors), path)
+        digests[path.name] = _digest(path)
+    record = {"step": step, "updates": [list(u) for u in updates], "files": digests}
+    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
 def newest_point(scratch: Path) -> tuple[Point | None, list[str]]:
