@@ -34,11 +34,11 @@ class Counts:
 
     Attributes:
         left_out: by the reason.
-        changed: by what was done to them, or was odd about them; a row may count several times.
+        odd: rows that are kept, by what was odd about them; one may count twice.
     """
 
     left_out: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
+    odd: Counter[str] = field(default_factory=Counter)
 
 
 def cleaned(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
@@ -53,44 +53,44 @@ def cleaned(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
     Returns:
         The row, or none if it is left out.
     """
-    changed: set[str] = set()
+    odd: set[str] = set()
     try:
         images = list(row.get("images") or ())
         if len(images) > data.max_images:
             raise LeftOut(f"more than {data.max_images} images")
-        texts = _turns(row.get("texts") or (), data.max_turns, changed)
+        texts = _turns(row.get("texts") or (), data.max_turns, odd)
         ratings = _ratings(row, len(texts))
         _check_ratings(ratings, data)
         for image in images:
-            changed |= set(oddities((image or {}).get("bytes"), data.max_image_pixels))
+            odd |= set(oddities((image or {}).get("bytes"), data.max_image_pixels))
     except (LeftOut, UnfitImage) as reason:
         counts.left_out[str(reason)] += 1
         return None
     source = row.get("source")
     if not isinstance(source, str) or not source.strip():
         source = subset
-        changed.add("named after its subset, having no source")
+        odd.add("named after its subset, having no source")
     if all(ratings[f"{name}_min"] is None for name in RATINGS):
-        changed.add("without ratings")
-    counts.changed.update(changed)
+        odd.add("without ratings")
+    counts.odd.update(odd)
     return {"images": images, "texts": texts, "source": source} | ratings
 
 
-def _turns(texts: Any, max_turns: int, changed: set[str]) -> list[dict[str, str]]:
+def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
     """The turns up to the last one allowed, or the first without a question or an answer."""
     kept: list[dict[str, str]] = []
     for text in texts:
         if len(kept) == max_turns:
-            changed.add(f"cut after turn {max_turns}")
+            odd.add(f"cut after turn {max_turns}")
             break
         turn = {side: (text or {}).get(side) or "" for side in ("user", "assistant")}
         bare = {side: _PLACEHOLDER.sub("", said) for side, said in turn.items()}
         for side in turn:
             if bare[side] != turn[side]:
-                changed.add("freed of placeholders and control tokens")
+                odd.add("freed of placeholders and control tokens")
                 turn[side] = bare[side].strip()
         if not turn["user"].strip() or not turn["assistant"].strip():
-            changed.add("cut at an empty turn")
+            odd.add("cut at an empty turn")
             break
         kept.append(turn)
     if not kept:

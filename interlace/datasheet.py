@@ -40,7 +40,7 @@ def datasheet(drawn: Drawn, train: Path, calibration: Path, probes: Path) -> dic
     all_domains = by_domain | sets[probes.name][1]
     return asdict(drawn) | {
         "left_out": _sorted(drawn.left_out),
-        "changed": _sorted(drawn.changed),
+        "odd": _sorted(drawn.odd),
         "text_only_share": total["text_only"] / total["rows"],
         "by_set": {name: dict(sum(found[1].values(), Tally())) for name, found in sets.items()},
         "by_domain": {name: dict(tally) for name, tally in sorted(all_domains.items())},
@@ -87,5 +87,5 @@ def summary(sheet: dict[str, Any]) -> str:
         f" {megabytes}"
     ]
     lines += [f"left out {rows} rows: {reason}" for reason, rows in sheet["left_out"].items()]
-    lines += [f"kept {rows} rows {reason}" for reason, rows in sheet["changed"].items()]
+    lines += [f"kept {rows} odd rows: {reason}" for reason, rows in sheet["odd"].items()]
     return "\n".join(f"sample: {line}" for line in lines)

@@ -29,7 +29,7 @@ class Drawn:
     Attributes:
         subsets: by name, how many rows it `holds`, were `drawn` and `kept`, and `bytes_read`.
         left_out: rows by the reason.
-        changed: rows by what was odd about them.
+        odd: rows that are kept, by what was odd about them or had to be changed.
         rows: of the training set.
         calibration: rows of the calibration set.
         bytes_read: Parquet bytes, footers included.
@@ -38,7 +38,7 @@ class Drawn:
 
     subsets: dict[str, dict[str, int]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
+    odd: Counter[str] = field(default_factory=Counter)
     rows: int = 0
     calibration: int = 0
     bytes_read: int = 0
@@ -98,7 +98,7 @@ def _gathered(parts: Mapping[str, Path]) -> Drawn:
             subset["kept"] += counts["kept"]
             subset["bytes_read"] += counts["bytes_read"]
             drawn.left_out.update(counts["left_out"])
-            drawn.changed.update(counts["changed"])
+            drawn.odd.update(counts["odd"])
         drawn.subsets[name] = subset
         drawn.bytes_read += subset["bytes_read"]
     return drawn

@@ -151,7 +151,7 @@ class _Work:
                     "kept": len(ids),
                     "bytes_read": read,
                     "left_out": counts.left_out,
-                    "changed": counts.changed,
+                    "odd": counts.odd,
                 },
             )
         _show_bytes(self.bar, read, kept)

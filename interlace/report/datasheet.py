@@ -18,7 +18,7 @@ _PANELS = {"rows": "rows", "images": "images", "turns": "turns", "words": "words
 
 
 def datasheet_figure(sheet: Mapping[str, Any], path: Path) -> None:
-    """Draw rows, images, turns and words by source; below, rows that were left out or changed.
+    """Draw rows, images, turns and words by source; below, odd rows.
 
     Args:
         sheet: what `datasheet.datasheet` returned.
@@ -39,7 +39,7 @@ def datasheet_figure(sheet: Mapping[str, Any], path: Path) -> None:
         if odd:
             axes = parts[1].subplots()
             _bars(axes, list(odd.values()), [_short(name) for name in odd], MUTED)
-            axes.set_xlabel("rows that were left out or changed")
+            axes.set_xlabel("rows that were left out, or odd and kept")
 
 
 def _headline(sheet: Mapping[str, Any]) -> str:
@@ -62,7 +62,7 @@ def _largest(by_source: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[st
 
 def _odd(sheet: Mapping[str, Any]) -> dict[str, int]:
     left_out = {f"left out: {reason}": rows for reason, rows in sheet["left_out"].items()}
-    return left_out | {f"kept: {reason}": rows for reason, rows in sheet["changed"].items()}
+    return left_out | {f"kept: {reason}": rows for reason, rows in sheet["odd"].items()}
 
 
 def _short(name: str) -> str:
