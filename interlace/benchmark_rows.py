@@ -35,8 +35,13 @@ class Converter:
         }
 
 
+def _asked(question: str | None, *lines: str) -> str:
+    """A question with what belongs below it; nothing where there is no question."""
+    return "\n".join((question, *lines)) if question else ""
+
+
 def _chart_question(row: Row) -> str:
-    return f"{row['query'] or ''}\nGive the answer alone."
+    return _asked(row["query"], "Give the answer alone.")
 
 
 def _chart_answer(row: Row) -> str:
@@ -44,7 +49,7 @@ def _chart_answer(row: Row) -> str:
 
 
 def _text_question(row: Row) -> str:
-    return f"{row['question'] or ''}\nGive the answer alone, in a few words."
+    return _asked(row["question"], "Give the answer alone, in a few words.")
 
 
 def _text_answer(row: Row) -> str:
@@ -55,10 +60,9 @@ def _text_answer(row: Row) -> str:
 
 def _science_question(row: Row) -> str:
     choices = zip(ascii_uppercase, row["choices"] or (), strict=False)
-    lines = [row["question"] or "", *(f"{letter}. {choice}" for letter, choice in choices)]
-    if row["hint"]:
-        lines.insert(0, row["hint"])
-    return "\n".join([*lines, "Answer with the letter of the right choice."])
+    lines = [f"{letter}. {choice}" for letter, choice in choices]
+    asked = _asked(row["question"], *lines, "Answer with the letter of the right choice.")
+    return f"{row['hint']}\n{asked}" if row["hint"] and asked else asked
 
 
 def _science_answer(row: Row) -> str:

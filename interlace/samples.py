@@ -171,7 +171,7 @@ class _Shards:
         if self._file.tell() >= _SHARD_BYTES:
             self.close()
             self._writer = self._next()
-        self._writer.write_table(rows, row_group_size=_ROW_GROUP)
+        self._writer.write_table(rows.combine_chunks())  # else the bytes tell how rows came
 
     def close(self) -> None:
         """End the file."""
