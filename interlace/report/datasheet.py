@@ -38,7 +38,9 @@ def datasheet_figure(sheet: Mapping[str, Any], path: Path) -> None:
         panels[0].barh(np.arange(len(sources)), text_only, color=LINE_COLOURS[3], height=0.7)
         if odd:
             axes = parts[1].subplots()
+            axes.margins(x=0.08)
             _bars(axes, list(odd.values()), [_short(name) for name in odd], MUTED)
+            axes.bar_label(axes.containers[0], [f" {rows:,}" for rows in odd.values()])
             axes.set_xlabel("rows that were left out, or odd and kept")
 
 
