@@ -54,7 +54,7 @@ class Data(Section):
         1.0, gt=0, le=1, description="share of every subset's rows to draw (INTERLACE: 0.01)"
     )
     group_share: float = Field(
-        0.5,
+        0.6,
         gt=0,
         le=1,
         description="share of the rows of a row group to draw before another group is read: bytes"

@@ -32,8 +32,9 @@ _RATING_FIELDS = [
 _OWN_FIELDS = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
 SCHEMA = pa.schema([*_SOURCE_FIELDS, *_RATING_FIELDS, *_OWN_FIELDS])
 _ROW_GROUP = 256  # rows, bounds memory while reading and writing
-_ROW_GROUP_BYTES = 2**26
+_ROW_GROUP_BYTES = 2**24
 _SHARD_BYTES = 2**30
+_REPEATED = ["source", "domain", "task"]  # columns worth a dictionary; images are not
 _FEW = 32  # rows that are Python objects at a time
 
 
@@ -149,7 +150,7 @@ class _Shards:
         path = self._folder / f"part-{self._number:05}.parquet"
         self._number += 1
         self._file = path.open("wb")
-        return pq.ParquetWriter(self._file, SCHEMA)
+        return pq.ParquetWriter(self._file, SCHEMA, use_dictionary=_REPEATED)
 
     def add(self, rows: pa.Table) -> None:
         """Take rows of `SCHEMA`; they are written when there are enough of them."""
@@ -183,7 +184,7 @@ class _Shards:
 def shards(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
     """A function that adds rows of `SCHEMA` to a folder of Parquet; the folder appears when whole.
 
-    Row groups hold at most 256 rows and about 64 MiB, files about 1 GiB; without any row there is
+    Row groups hold at most 256 rows and about 16 MiB, files about 1 GiB; without any row there is
     one file without row groups.
     """
     with whole(folder) as partial:
@@ -228,5 +229,5 @@ def iterate_tables(folder: Path, columns: Sequence[str] | None = None) -> Iterat
     """
     for path in sorted(folder.glob("*.parquet")):
         with pq.ParquetFile(path) as parquet:
-            for batch in parquet.iter_batches(batch_size=_FEW, columns=columns):
+            for batch in parquet.iter_batches(_FEW, columns=columns, use_threads=False):
                 yield pa.Table.from_batches([batch])

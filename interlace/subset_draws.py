@@ -32,7 +32,7 @@ from interlace.subsets import CountedFile, Outline, RowGroup, Subset, opened, ou
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CHUNK_BYTES = 2**28  # Parquet bytes to read between two resume points
+_CHUNK_BYTES = 2**26  # Parquet bytes to read between two resume points
 _FEW = 32  # rows that are Python objects at a time
 
 
@@ -165,7 +165,7 @@ class _Work:
         columns = [name for name in known if name in parquet.schema_arrow.names]
         key = ("row", self.subset.name, file.name, group.number)
         numbers = rows_in_group(group.rows, take, self.seed, *key)
-        table = parquet.read_row_group(group.number, columns=columns)
+        table = parquet.read_row_group(group.number, columns=columns, use_threads=False)
         if len(numbers) < table.num_rows:
             table = table.take(numbers)
         for row in _python_rows(table, counts):
