@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -137,10 +137,15 @@ def asked_subsets(files: Iterable[DataFile], data: Data) -> list[Subset]:
     return [found[name] for name in sorted(data.subsets or found)]
 
 
-def check_subsets(pinned: Pinned, data: Data) -> None:
+def check_subsets(pinned: Pinned, data: Data, *, checked: Path) -> None:
     """Check the subsets and columns of a pinned data set before any long work.
 
     All files of a local data set are looked at, and the first of every subset on the hub.
+
+    Args:
+        pinned: what `pin_data` returned.
+        data: which subsets.
+        checked: file that remembers the digests of files that were in order.
 
     Raises:
         InputError: names the subset, or the file and the column.
@@ -148,13 +153,21 @@ def check_subsets(pinned: Pinned, data: Data) -> None:
     files = data_files(pinned)
     subsets = asked_subsets(files, data)
     local = "files" in pinned
-    looked_at = [file for subset in subsets for file in subset.files[: None if local else 1]]
-    with ThreadPoolExecutor(data.workers) as pool:
-        if local:
-            list(pool.map(_check, looked_at))
-            return
-        with hub_errors("data.id", pinned["id"], pinned["revision"]):
-            list(pool.map(_check, looked_at))
+    known = _remembered(checked)
+    asked = [file for subset in subsets for file in subset.files[: None if local else 1]]
+    unknown = [file for file in asked if file.digest not in known]
+    errors = nullcontext() if local else hub_errors("data.id", pinned["id"], pinned["revision"])
+    with errors, ThreadPoolExecutor(data.workers) as pool:
+        list(pool.map(_check, unknown))
+    if unknown:
+        write_json(checked, sorted(known | {file.digest for file in unknown}))
+
+
+def _remembered(path: Path) -> set[str]:
+    try:
+        return set(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return set()
 
 
 def _check(file: DataFile) -> None:

@@ -25,7 +25,7 @@ def main(params: PinParams) -> None:
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
     layers = pinned_model["n_layers"]
     drops = check_asked(params, layers, pinned_model["deepstack_layers"])
-    check_subsets(pinned_data, data)
+    check_subsets(pinned_data, data, checked=scratch_root() / "pin" / "checked.json")
     validate(params.evaluate)
     sources = {"pinned_model": pinned_model, "pinned_data": pinned_data}
     held = heldout and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes)

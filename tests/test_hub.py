@@ -205,7 +205,7 @@ def test_a_gated_repository_without_a_token_says_how_to_get_in(
 ) -> None:
     hub.dataset(NAME, FILES, gated=True)
     with pytest.raises(InputError, match="access is restricted; ask for it on the hub") as caught:
-        check_subsets(pinned(tmp_path), Data(id=NAME))
+        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
     assert "\n" not in str(caught.value)
 
 
@@ -214,7 +214,7 @@ def test_a_gated_repository_opens_with_a_token(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_made_up")
     hub.dataset(NAME, FILES, gated=True)
-    check_subsets(pinned(tmp_path), Data(id=NAME))
+    check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
     assert draw(tmp_path).rows == 120
 
 
@@ -223,7 +223,9 @@ def test_a_subset_that_is_not_there_is_named_with_a_close_one(
 ) -> None:
     hub.dataset(NAME, {f"chartqa/{k}": v for k, v in FILES.items() if k.startswith("a/")})
     with pytest.raises(InputError, match=r"no subset 'chartqb'; did you mean chartqa\?"):
-        check_subsets(pinned(tmp_path), Data(id=NAME, subsets=("chartqb",)))
+        check_subsets(
+            pinned(tmp_path), Data(id=NAME, subsets=("chartqb",)), checked=tmp_path / "checked.json"
+        )
 
 
 def test_a_file_of_another_schema_is_named_before_anything_is_drawn(
@@ -233,20 +235,31 @@ def test_a_file_of_another_schema_is_named_before_anything_is_drawn(
     pq.write_table(pa.table({"question": ["a"]}), file)
     hub.dataset(NAME, FILES | {"b/train-00000-of-00001.parquet": file.getvalue()})
     with pytest.raises(InputError, match=r"b/train-.*: column 'images' is missing"):
-        check_subsets(pinned(tmp_path), Data(id=NAME))
+        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
+
+
+def test_a_file_that_was_in_order_is_not_looked_at_again(
+    hub: hub_server.Hub, tmp_path: Path
+) -> None:
+    hub.dataset(NAME, FILES)
+    for expected in (3, 0):
+        hub.requests.clear()
+        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
+        asked = {path for _, path in hub.requests if "/resolve/" in path}
+        assert len(asked) == expected
 
 
 def test_a_repository_without_parquet_is_refused(hub: hub_server.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, {"README.md": b"# Nothing\n"})
     with pytest.raises(InputError, match=r"data\.id = org/rows: no \.parquet file"):
-        check_subsets(pinned(tmp_path), Data(id=NAME))
+        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
 
 
 def test_a_hub_that_keeps_refusing_is_one_line(hub: hub_server.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, FILES)
     hub.fail("/resolve/", "500", times=10**6)
     with pytest.raises(InputError, match="the hub answered 500; try again later") as caught:
-        check_subsets(pinned(tmp_path), Data(id=NAME))
+        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
     assert "\n" not in str(caught.value)
 
 

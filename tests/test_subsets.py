@@ -78,20 +78,22 @@ def test_a_missing_column_is_named_with_its_file(tmp_path: Path, column: str) ->
     path = data / "b/train.parquet"
     pq.write_table(pq.read_table(path).drop_columns([column]), path)
     with pytest.raises(InputError, match=rf"b/train\.parquet: column '{column}' is missing"):
-        check_subsets(pinned(tmp_path, data), Data(id="x"))
+        check_subsets(pinned(tmp_path, data), Data(id="x"), checked=tmp_path / "checked.json")
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     path.write_text("not parquet")
     with pytest.raises(InputError, match=r"x\.parquet: not a readable Parquet file"):
-        check_subsets(pinned(tmp_path, path), Data(id="x"))
+        check_subsets(pinned(tmp_path, path), Data(id="x"), checked=tmp_path / "checked.json")
 
 
 def test_a_file_outside_of_the_subsets_that_are_asked_for_is_not_looked_at(tmp_path: Path) -> None:
     data = three_subsets(tmp_path / "data")
     (data / "b/train.parquet").write_text("not parquet")
-    check_subsets(pinned(tmp_path, data), Data(id="x", subsets=("a",)))
+    check_subsets(
+        pinned(tmp_path, data), Data(id="x", subsets=("a",)), checked=tmp_path / "checked.json"
+    )
 
 
 def test_an_outline_lists_the_row_groups_of_all_files(tmp_path: Path) -> None:
@@ -143,4 +145,6 @@ def test_a_schema_of_large_lists_is_as_good(tmp_path: Path) -> None:
     table = pa.Table.from_pylist([text_row(0)])
     large = table.set_column(2, "source", table["source"].cast(pa.large_string()))
     pq.write_table(large, tmp_path / "x.parquet")
-    check_subsets(pinned(tmp_path, tmp_path / "x.parquet"), Data(id="x"))
+    check_subsets(
+        pinned(tmp_path, tmp_path / "x.parquet"), Data(id="x"), checked=tmp_path / "checked.json"
+    )
