@@ -44,7 +44,10 @@ class Model(Section):
 class Data(Section):
     """The fine-tuning set and the calibration set drawn from it."""
 
-    id: str = Field(description="hub id, or local Parquet file or folder, in FineVision's schema")
+    id: str = Field(
+        description="hub id, or local Parquet file or folder, in the schema of FineVision, ChartQA,"
+        " TextVQA or ScienceQA"
+    )
     revision: str | None = Field(None, description="hub revision; none: the newest, then pinned")
     subsets: tuple[str, ...] = Field((), description="subsets to draw from, by name; none: all")
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(

@@ -6,7 +6,7 @@ from typing import Any
 
 import models
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlace.cleaning import Counts, cleaned
@@ -105,11 +105,11 @@ def test_other_scripts_emoji_and_signs_stay_as_they_are(said: str) -> None:
     assert counts.odd == {}
 
 
-@settings(deadline=None)
-@given(st.text(min_size=1).filter(str.strip))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text("<|>[]/_ aAimgIMG1é字\n", min_size=1, max_size=12).filter(str.strip))
 def test_text_is_kept_or_freed_of_placeholders_but_never_rewritten(said: str) -> None:
     found, counts = clean(row((said, "a"), relevance_min=1))
-    assert users(found) == [said] or counts.odd or counts.left_out
+    assert counts.odd or counts.left_out or users(found) == [said]
 
 
 @pytest.mark.parametrize("source", [None, "", "  "])

@@ -163,6 +163,14 @@ def test_a_dropped_connection_is_tried_again(hub: hub_server.Hub, tmp_path: Path
     assert draw(tmp_path).rows == 120
 
 
+def test_a_subset_is_tried_again_when_the_client_has_given_up(
+    hub: hub_server.Hub, tmp_path: Path
+) -> None:
+    hub.dataset(NAME, FILES)
+    hub.fail("c/train", "500", times=8)  # the client gives up after six
+    assert draw(tmp_path).rows == 120
+
+
 def test_a_subset_that_keeps_failing_is_named_and_the_next_run_resumes_at_it(
     hub: hub_server.Hub, tmp_path: Path
 ) -> None:
