@@ -14,7 +14,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from interlace.errors import InputError
-from interlace.outputs import remove
 from interlace.params import Data
 from interlace.samples import iterate_tables, rank, shards
 from interlace.sources import DataFile
@@ -65,7 +64,7 @@ def sample(
         data: what to draw.
         seed: of both draws.
         scratch: folder for unfinished work; must be another one whenever files, `data` (but for
-            its workers) or seed change. It is removed at the end.
+            its workers) or seed change.
         outlines: folder that remembers the row groups of subsets.
 
     Raises:
@@ -84,7 +83,6 @@ def sample(
             f"the disk is full ({' '.join(str(error).split())}); make room and run the stage again:"
             f" what was drawn is kept in {scratch}"
         ) from None
-    remove(scratch)
     return drawn
 
 
@@ -149,10 +147,8 @@ def _calibration(
 ) -> NDArray[np.bool_]:
     """Which rows are calibrated on; [rows]."""
     places = np.flatnonzero(first)
-    ranks = np.array(
-        [int.from_bytes(rank(seed, "calibration", f"{ids[i]:016x}")[:8]) for i in places],
-        dtype=np.uint64,
-    )
+    found = (int.from_bytes(rank(seed, "calibration", f"{ids[i]:016x}")[:8]) for i in places)
+    ranks = np.fromiter(found, dtype=np.uint64, count=len(places))
     wanted = max(1, math.floor(fraction * len(places) + 1e-9))
     chosen = np.zeros(len(ids), dtype=bool)
     chosen[places[np.argsort(ranks, kind="stable")[:wanted]]] = True

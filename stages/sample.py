@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from interlace.datasheet import datasheet, summary
-from interlace.outputs import write_json
+from interlace.outputs import remove, write_json
 from interlace.params import SampleParams
 from interlace.probes import tasks_to_ask, write_probes
 from interlace.report.datasheet import datasheet_figure
@@ -24,15 +24,14 @@ def main(params: SampleParams) -> None:
     tasks = tasks_to_ask(params.probes)
     train, calibration, probes = OUT / "train", OUT / "calibration", OUT / "probes"
     same = data.model_copy(update={"workers": 1, "revision": json.dumps(source, sort_keys=True)})
-    places = {
-        "scratch": scratch_folder("sample", SampleParams(seed=seed, data=same), []),
-        "outlines": scratch_root() / "outlines",
-    }
+    scratch = scratch_folder("sample", SampleParams(seed=seed, data=same), [])
+    places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
     drawn = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
     made = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
     sheet = datasheet(drawn, train, calibration, probes)
     write_json(OUT / "datasheet.json", sheet)
     datasheet_figure(sheet, Path("artifacts/datasheet.png"))
+    remove(scratch)  # not before the probes: drawing is what takes long
     click.echo(f"{summary(sheet)}\nsample: {made} domain probes of {len(tasks)} tasks")
 
 

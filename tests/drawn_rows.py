@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from interlace.outputs import remove
 from interlace.params import Data
 from interlace.samples import SCHEMA, iterate
 from interlace.sampling import Drawn, sample
@@ -75,6 +76,7 @@ class Draw:
             scratch=self.folder / "scratch",
             outlines=self.folder / "outlines",
         )
+        remove(self.folder / "scratch")
         return list(iterate(self.folder / "train"))
 
     @property

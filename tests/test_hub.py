@@ -20,6 +20,7 @@ import yaml
 
 from interlace import subset_draws
 from interlace.errors import InputError
+from interlace.outputs import remove
 from interlace.params import Data
 from interlace.samples import SCHEMA, iterate
 from interlace.sampling import Drawn, sample
@@ -91,7 +92,7 @@ def pinned(tmp_path: Path, name: str = NAME, revision: str | None = None) -> dic
 
 
 def draw(tmp_path: Path, **data: Any) -> Drawn:
-    return sample(
+    drawn = sample(
         data_files(pinned(tmp_path)),
         tmp_path / "train",
         tmp_path / "calibration",
@@ -100,6 +101,8 @@ def draw(tmp_path: Path, **data: Any) -> Drawn:
         scratch=tmp_path / "scratch",
         outlines=tmp_path / "outlines",
     )
+    remove(tmp_path / "scratch")
+    return drawn
 
 
 def shards(folder: Path) -> list[bytes]:

@@ -248,13 +248,6 @@ def test_a_full_disk_is_one_line_and_what_was_drawn_is_kept(
     assert len(draw(data)) == 257
 
 
-def test_nothing_unfinished_is_left(tmp_path: Path, draw: Draw) -> None:
-    draw(three_subsets(tmp_path / "data"))
-    assert sorted(path.name for path in draw.folder.iterdir()) == sorted(
-        ("calibration", "hashes.json", "outlines", "train")
-    )
-
-
 KILLED = """
 import sys
 from pathlib import Path
@@ -290,7 +283,7 @@ def test_a_killed_draw_resumes_to_the_same_bytes(tmp_path: Path, draw: Draw) -> 
     assert not (again.folder / "train").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subset_draws, "_CHUNK_BYTES", 20_000)
-        patch.setattr("interlace.sampling.remove", lambda _: None)  # to look at the chunks
+        patch.setattr("drawn_rows.remove", lambda _: None)  # to look at the chunks
         again(data)
     assert all(path.stat().st_mtime_ns == time_ for path, time_ in kept.items())
     assert again.digest() == wanted[0]

@@ -195,6 +195,20 @@ def test_an_unknown_kind_of_rating(project: Path) -> None:
     assert "data.min_ratings.beauty" in mistake()
 
 
+def test_what_was_drawn_outlives_a_mistake_in_the_probes_and_not_the_stage(project: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
+    probes = {"per_task": 1, "math_sources": ["nowhere"], "nonmath_sources": ["made_up"]}
+    (project / "data").mkdir()
+    (project / "data/probes.yaml").write_text((ROOT / "data/probes.yaml").read_text())
+    write_params(project, probes=probes)
+    assert run("pin").exit_code == 0
+    assert "the training set has no rows of 'nowhere'" in run("sample").stderr
+    (kept,) = (project / ".scratch/sample").iterdir()
+    write_params(project)
+    assert run("sample").exit_code == 0
+    assert not kept.exists()
+
+
 def test_the_number_of_workers_is_no_reason_to_draw_again(project: Path) -> None:
     found = []
     for workers in (1, 2):
@@ -202,7 +216,7 @@ def test_the_number_of_workers_is_no_reason_to_draw_again(project: Path) -> None
         pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
         assert run("pin").exit_code == 0
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("interlace.sampling.remove", lambda _: None)
+            patch.setattr("stages.sample.remove", lambda _: None)
             assert run("sample").exit_code == 0
         found.append(sorted((project / ".scratch/sample").iterdir()))
     assert found[0] == found[1]
