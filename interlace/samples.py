@@ -32,7 +32,7 @@ _RATING_FIELDS = [
 _OWN_FIELDS = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
 SCHEMA = pa.schema([*_SOURCE_FIELDS, *_RATING_FIELDS, *_OWN_FIELDS])
 _ROW_GROUP = 256  # rows, bounds memory while reading and writing
-_ROW_GROUP_BYTES = 2**24
+_ROW_GROUP_BYTES = 2**23
 _SHARD_BYTES = 2**30
 _REPEATED = ["source", "domain", "task"]  # columns worth a dictionary; images are not
 _FEW = 32  # rows that are Python objects at a time
@@ -184,7 +184,7 @@ class _Shards:
 def shards(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
     """A function that adds rows of `SCHEMA` to a folder of Parquet; the folder appears when whole.
 
-    Row groups hold at most 256 rows and about 16 MiB, files about 1 GiB; without any row there is
+    Row groups hold at most 256 rows and about 8 MiB, files about 1 GiB; without any row there is
     one file without row groups.
     """
     with whole(folder) as partial:
