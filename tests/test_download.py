@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hub as hub_server
+import download_hub
 import models
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,11 +72,11 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, naps: list[float]
-) -> Iterator[hub_server.Hub]:
+) -> Iterator[download_hub.Hub]:
     """A hub, the clients pointed at it, with an empty cache and no token."""
     from huggingface_hub import constants
 
-    with hub_server.serving() as server:
+    with download_hub.serving() as server:
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -109,12 +109,12 @@ def shards(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
-def test_a_data_set_is_pinned_to_its_revision(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_data_set_is_pinned_to_its_revision(hub: download_hub.Hub, tmp_path: Path) -> None:
     repository = hub.dataset(NAME, FILES)
     assert pinned(tmp_path) == {"id": NAME, "revision": repository.sha}
 
 
-def test_a_subset_is_a_folder_of_the_repository(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_subset_is_a_folder_of_the_repository(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, FILES)
     drawn = draw(tmp_path, fraction=0.1)
     assert {name: subset["drawn"] for name, subset in drawn.subsets.items()} == dict.fromkeys(
@@ -122,7 +122,7 @@ def test_a_subset_is_a_folder_of_the_repository(hub: hub_server.Hub, tmp_path: P
     )
 
 
-def test_the_hub_gives_the_same_rows_as_a_local_copy(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_the_hub_gives_the_same_rows_as_a_local_copy(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, FILES)
     draw(tmp_path, fraction=0.3)
     copy = tmp_path / "copy"
@@ -142,7 +142,7 @@ def test_the_hub_gives_the_same_rows_as_a_local_copy(hub: hub_server.Hub, tmp_pa
 
 
 def test_only_the_bytes_of_drawn_row_groups_are_fetched(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     large = parquet(subset_rows("a", 200, side=64))
     hub.dataset(NAME, {"a/train.parquet": large})
@@ -153,21 +153,23 @@ def test_only_the_bytes_of_drawn_row_groups_are_fetched(
     assert abs(hub.bytes_sent - drawn.bytes_read) < 20_000  # what the API says is sent too
 
 
-def test_a_rate_limit_is_waited_for(hub: hub_server.Hub, tmp_path: Path, naps: list[float]) -> None:
+def test_a_rate_limit_is_waited_for(
+    hub: download_hub.Hub, tmp_path: Path, naps: list[float]
+) -> None:
     hub.dataset(NAME, FILES)
     hub.fail("b/train", "429")
     assert draw(tmp_path).rows == 120
     assert naps == [4.0]  # three seconds, as the header asks, and one for its rounding
 
 
-def test_a_dropped_connection_is_tried_again(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_dropped_connection_is_tried_again(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, FILES)
     hub.fail("b/train", "drop", times=2)
     assert draw(tmp_path).rows == 120
 
 
 def test_a_subset_is_tried_again_when_the_client_has_given_up(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     hub.dataset(NAME, FILES)
     hub.fail("c/train", "500", times=8)  # the client gives up after six
@@ -175,7 +177,7 @@ def test_a_subset_is_tried_again_when_the_client_has_given_up(
 
 
 def test_a_subset_that_keeps_failing_is_named_and_the_next_run_resumes_at_it(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     hub.dataset(NAME, FILES)
     whole = draw(tmp_path, workers=1)
@@ -191,7 +193,7 @@ def test_a_subset_that_keeps_failing_is_named_and_the_next_run_resumes_at_it(
     assert {path.split("/")[-2] for _, path in hub.requests if "/resolve/" in path} == {"c"}
 
 
-def test_footers_are_read_once(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_footers_are_read_once(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, FILES)
     draw(tmp_path, fraction=0.1)
     first = sum("/resolve/" in path for _, path in hub.requests)
@@ -200,19 +202,19 @@ def test_footers_are_read_once(hub: hub_server.Hub, tmp_path: Path) -> None:
     assert sum("/resolve/" in path for _, path in hub.requests) < first
 
 
-def test_a_repository_that_is_not_there_is_named(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_repository_that_is_not_there_is_named(hub: download_hub.Hub, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.id = org/none: no such repository"):
         pinned(tmp_path, "org/none")
 
 
-def test_a_revision_that_is_not_there_is_named(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_revision_that_is_not_there_is_named(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, FILES)
     with pytest.raises(InputError, match=r"\(revision v9\): the repository has no such revision"):
         pinned(tmp_path, revision="v9")
 
 
 def test_a_gated_repository_without_a_token_says_how_to_get_in(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     hub.dataset(NAME, FILES, gated=True)
     with pytest.raises(InputError, match="access is restricted; ask for it on the hub") as caught:
@@ -221,7 +223,7 @@ def test_a_gated_repository_without_a_token_says_how_to_get_in(
 
 
 def test_a_gated_repository_opens_with_a_token(
-    hub: hub_server.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: download_hub.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_made_up")
     hub.dataset(NAME, FILES, gated=True)
@@ -230,7 +232,7 @@ def test_a_gated_repository_opens_with_a_token(
 
 
 def test_a_subset_that_is_not_there_is_named_with_a_close_one(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     hub.dataset(NAME, {f"chartqa/{k}": v for k, v in FILES.items() if k.startswith("a/")})
     with pytest.raises(InputError, match=r"no subset 'chartqb'; did you mean chartqa\?"):
@@ -240,7 +242,7 @@ def test_a_subset_that_is_not_there_is_named_with_a_close_one(
 
 
 def test_a_file_of_another_schema_is_named_before_anything_is_drawn(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     file = io.BytesIO()
     pq.write_table(pa.table({"question": ["a"]}), file)
@@ -250,7 +252,7 @@ def test_a_file_of_another_schema_is_named_before_anything_is_drawn(
 
 
 def test_a_file_that_was_in_order_is_not_looked_at_again(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     hub.dataset(NAME, FILES)
     for expected in (3, 0):
@@ -260,13 +262,13 @@ def test_a_file_that_was_in_order_is_not_looked_at_again(
         assert len(asked) == expected
 
 
-def test_a_repository_without_parquet_is_refused(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_repository_without_parquet_is_refused(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, {"README.md": b"# Nothing\n"})
     with pytest.raises(InputError, match=r"data\.id = org/rows: no \.parquet file"):
         check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
 
 
-def test_a_hub_that_keeps_refusing_is_one_line(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_hub_that_keeps_refusing_is_one_line(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.dataset(NAME, FILES)
     hub.fail("/resolve/", "500", times=10**6)
     with pytest.raises(InputError, match="the hub answered 500; try again later") as caught:
@@ -283,14 +285,16 @@ def model_files() -> dict[str, bytes]:
     }
 
 
-def test_a_model_is_pinned_by_its_configuration_alone(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_model_is_pinned_by_its_configuration_alone(
+    hub: download_hub.Hub, tmp_path: Path
+) -> None:
     repository = hub.model("org/model", model_files())
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
     assert (found["revision"], found["n_layers"]) == (repository.sha, 24)
     assert not any("safetensors" in path for _, path in hub.requests)
 
 
-def test_a_pinned_model_is_fetched_without_pickles(hub: hub_server.Hub, tmp_path: Path) -> None:
+def test_a_pinned_model_is_fetched_without_pickles(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.model("org/model", model_files())
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
     folder = model_folder(found)
@@ -299,7 +303,7 @@ def test_a_pinned_model_is_fetched_without_pickles(hub: hub_server.Hub, tmp_path
 
 
 def test_a_gated_model_without_a_token_says_how_to_get_in(
-    hub: hub_server.Hub, tmp_path: Path
+    hub: download_hub.Hub, tmp_path: Path
 ) -> None:
     hub.model("org/model", model_files(), gated=True)
     with pytest.raises(InputError, match=r"model\.id = org/model: access is restricted"):
@@ -307,7 +311,7 @@ def test_a_gated_model_without_a_token_says_how_to_get_in(
 
 
 def in_a_process(
-    code: str, folder: Path, server: hub_server.Hub
+    code: str, folder: Path, server: download_hub.Hub
 ) -> subprocess.CompletedProcess[str]:
     """Run Python as a user would, with HF_ENDPOINT, from an empty cache."""
     online = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
@@ -342,7 +346,7 @@ def test_the_stages_read_from_the_endpoint_of_the_environment(tmp_path: Path) ->
         "evaluate": {"benchmarks": ["AI2D"]},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
-    with hub_server.serving() as server:
+    with download_hub.serving() as server:
         server.dataset(NAME, FILES)
         server.model("org/model", model_files())
         done = in_a_process(STAGES, tmp_path, server)
@@ -359,7 +363,7 @@ from datasets import load_dataset
 rows = load_dataset("{NAME}", "default", split="train", streaming=True)
 print(sum(1 for _ in rows))
 """
-    with hub_server.serving() as server:
+    with download_hub.serving() as server:
         server.dataset(NAME, {"data/train-00000-of-00001.parquet": parquet(subset_rows("a"))})
         done = in_a_process(code, tmp_path, server)
     assert done.stdout.split() == ["40"], done.stderr

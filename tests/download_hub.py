@@ -1,4 +1,4 @@
-"""A small server that speaks the part of the hub's protocol that reading needs."""
+"""A hub to download from: data sets and models by range, revision and token, and its failures."""
 
 from __future__ import annotations
 
