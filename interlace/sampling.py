@@ -17,7 +17,7 @@ from interlace.errors import InputError
 from interlace.params import Data
 from interlace.samples import iterate_tables, rank, shards
 from interlace.sources import DataFile
-from interlace.subset_draws import DISK_FULL, chunks, draw_subsets
+from interlace.subset_draws import chunks, draw_subsets
 from interlace.subsets import asked_subsets
 
 
@@ -72,17 +72,9 @@ def sample(
             disk, or nothing was drawn. What was drawn until then stays in `scratch`.
     """
     subsets = asked_subsets(files, data)
-    try:
-        parts = draw_subsets(subsets, data, seed, scratch, outlines)
-        drawn = _gathered(parts)
-        _write_sets(parts, train, calibration, drawn, data.calibration_fraction, seed)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise InputError(
-            f"the disk is full ({' '.join(str(error).split())}); make room and run the stage again:"
-            f" what was drawn is kept in {scratch}"
-        ) from None
+    parts = draw_subsets(subsets, data, seed, scratch, outlines)
+    drawn = _gathered(parts)
+    _write_sets(parts, train, calibration, drawn, data.calibration_fraction, seed)
     return drawn
 
 

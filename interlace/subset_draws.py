@@ -5,7 +5,6 @@ A run that was interrupted finds its chunks and goes on. Memory holds one row gr
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -31,7 +30,6 @@ from interlace.sources import DataFile
 from interlace.subsets import CountedFile, Outline, RowGroup, Subset, opened, outline
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CHUNK_BYTES = 2**26  # Parquet bytes to read between two resume points
 _FEW = 32  # rows that are Python objects at a time
 
@@ -176,10 +174,8 @@ class _Work:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether trying again may help: the network or a file failed, and not a full disk."""
-    if isinstance(error, OSError):
-        return error.errno not in DISK_FULL
-    if isinstance(error, pa.ArrowException):
+    """Whether trying again may help: the network or a file failed."""
+    if isinstance(error, OSError | pa.ArrowException):
         return True
     return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore")
 
