@@ -25,6 +25,7 @@ from interlace.errors import InputError, validation_message
 
 S = TypeVar("S", bound="Section")
 Rating = Literal["relevance", "image_correspondence", "visual_dependency", "formatting"]
+FINEVISION = "HuggingFaceM4/FineVision"  # on the hub
 RATINGS: tuple[Rating, ...] = get_args(Rating)  # FineVision's, of every turn
 
 
@@ -54,8 +55,12 @@ class Data(Section):
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="factors on data.fraction by subset; one becomes a share of 1 at most"
     )
-    fraction: float = Field(
-        1.0, gt=0, le=1, description="share of every subset's rows to draw (INTERLACE: 0.01)"
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=f"share of every subset's rows to draw; none: as INTERLACE drew, 0.01 of"
+        f" {FINEVISION} and all of any other data set",
     )
     group_share: float = Field(
         0.6,
@@ -81,6 +86,13 @@ class Data(Section):
     workers: int = Field(
         8, ge=1, description="subsets to read at a time; does not change what is drawn"
     )
+
+    @property
+    def share(self) -> float:
+        """Share of every subset's rows to draw, before weights: 0 to 1."""
+        if self.fraction is not None:
+            return self.fraction
+        return 0.01 if self.id == FINEVISION else 1.0
 
 
 class Probes(Section):

@@ -114,7 +114,7 @@ class _Work:
     def _draw(self, found: Outline) -> None:
         name, data = self.subset.name, self.data
         sizes = [group.rows for group in found.groups]
-        wanted = wanted_rows(sum(sizes), min(1.0, data.fraction * data.weights.get(name, 1.0)))
+        wanted = wanted_rows(sum(sizes), min(1.0, data.share * data.weights.get(name, 1.0)))
         start = int.from_bytes(rank(self.seed, "start", name)[:8])
         taken = takes(sizes, wanted, share=data.group_share, start=start)
         chosen = [(found.groups[i], take) for i, take in sorted(taken.items())]

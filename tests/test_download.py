@@ -310,6 +310,40 @@ def test_a_gated_model_without_a_token_says_how_to_get_in(
         pin_model("org/model", None, hashes=tmp_path / "hashes.json")
 
 
+def test_a_model_that_is_not_there_is_named(hub: download_hub.Hub, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model\.id = org/none: no such repository"):
+        pin_model("org/none", None, hashes=tmp_path / "hashes.json")
+
+
+def test_a_revision_of_a_model_that_is_not_there_is_named(
+    hub: download_hub.Hub, tmp_path: Path
+) -> None:
+    hub.model("org/model", model_files())
+    with pytest.raises(InputError, match=r"\(revision v9\): the repository has no such revision"):
+        pin_model("org/model", "v9", hashes=tmp_path / "hashes.json")
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "drop"])
+def test_weights_are_fetched_whole_from_a_hub_that_fails_at_first(
+    hub: download_hub.Hub, tmp_path: Path, fault: str
+) -> None:
+    hub.model("org/model", model_files())
+    found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
+    hub.fail("model.safetensors", fault, times=2)  # also what only asks for the header
+    folder = model_folder(found)
+    assert (folder / "model.safetensors").read_bytes() == models.weights_file()
+    asked = [path for _, path in hub.requests if path.endswith("model.safetensors")]
+    assert len(asked) > 2
+
+
+def test_a_pinned_model_stays_at_its_revision(hub: download_hub.Hub, tmp_path: Path) -> None:
+    repository = hub.model("org/model", model_files())
+    found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
+    repository.files["config.json"] = b"{}"
+    with pytest.raises(InputError, match="the repository has no such revision"):
+        model_folder(found)  # this hub forgets old commits
+
+
 def in_a_process(
     code: str, folder: Path, server: download_hub.Hub
 ) -> subprocess.CompletedProcess[str]:
