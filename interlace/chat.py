@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from interlace.errors import InputError
+from interlace.images import plain
 
 Row = Mapping[str, Any]
 Inputs = dict[str, torch.Tensor]
@@ -28,10 +29,10 @@ BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V")  # image processors; others bound
 
 
 def opened(image: Any) -> Image.Image:
-    """Open an image as Parquet holds it ({"bytes", "path"}), or pass an open one on, as RGB."""
+    """Open an image as Parquet holds it ({"bytes", "path"}), or take an open one, as plain RGB."""
     if isinstance(image, Mapping):
         image = Image.open(io.BytesIO(image["bytes"]))
-    return image.convert("RGB")  # type: ignore[no-any-return]
+    return plain(image)
 
 
 def chat_messages(row: Row) -> list[dict[str, Any]]:

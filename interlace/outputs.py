@@ -25,12 +25,12 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk, a quota or a limit on the size of a file is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     old = path.with_name(f".{path.name}.old")
     for leftover in (partial, old):
         remove(leftover)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         if path.is_dir() and not path.is_symlink():
             os.replace(path, old)  # a folder cannot be replaced in one step

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -24,6 +24,9 @@ from pydantic import (
 from interlace.errors import InputError, validation_message
 
 S = TypeVar("S", bound="Section")
+Rating = Literal["relevance", "image_correspondence", "visual_dependency", "formatting"]
+FINEVISION = "HuggingFaceM4/FineVision"  # on the hub
+RATINGS: tuple[Rating, ...] = get_args(Rating)  # FineVision's, of every turn
 
 
 class Section(BaseModel):
@@ -43,16 +46,53 @@ class Model(Section):
 class Data(Section):
     """The fine-tuning set and the calibration set drawn from it."""
 
-    id: str = Field(description="hub id, or local Parquet file or folder, in FineVision's schema")
+    id: str = Field(
+        description="hub id, or local Parquet file or folder, in the schema of FineVision, ChartQA,"
+        " TextVQA or ScienceQA"
+    )
     revision: str | None = Field(None, description="hub revision; none: the newest, then pinned")
-    fraction: float = Field(
-        1.0, gt=0, le=1, description="share of every source's rows to draw (INTERLACE: 0.01)"
+    subsets: tuple[str, ...] = Field((), description="subsets to draw from, by name; none: all")
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="factors on data.fraction by subset; one becomes a share of 1 at most"
+    )
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description=f"share of every subset's rows to draw; none: as INTERLACE drew, 0.01 of"
+        f" {FINEVISION} and all of any other data set",
+    )
+    group_share: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="share of the rows of a row group to draw before another group is read: bytes"
+        " read over bytes kept come to about 1 / share, and less of it spreads the draw wider",
     )
     calibration_fraction: float = Field(
         0.1, gt=0, le=1, description="share of the training rows to calibrate on (INTERLACE: 0.1)"
     )
     max_images: int = Field(3, ge=0, description="rows with more images are left out, images")
     max_turns: int = Field(3, ge=1, description="turns after this one are cut off, user turns")
+    max_image_pixels: int = Field(
+        50_000_000,
+        ge=1,
+        le=89_478_485,
+        description="rows with a larger image are left out, pixels; Pillow's own bound is the most",
+    )
+    min_ratings: dict[Rating, int] = Field(
+        {}, description="rows rated lower are left out, by kind of rating; FineVision: 1 to 5"
+    )
+    workers: int = Field(
+        8, ge=1, description="subsets to read at a time; does not change what is drawn"
+    )
+
+    @property
+    def share(self) -> float:
+        """Share of every subset's rows to draw, before weights: 0 to 1."""
+        if self.fraction is not None:
+            return self.fraction
+        return 0.01 if self.id == FINEVISION else 1.0
 
 
 class Probes(Section):

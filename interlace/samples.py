@@ -1,18 +1,14 @@
-"""FineVision rows: read, validate, draw.
+"""FineVision rows: their schema, and folders of them.
 
-A row has images (may be none), texts (user/assistant turns), a source and ratings. Drawing is by
-rank of a hash of the seed and the row's place, so that a larger fraction with the same seed
-contains every smaller one, and no row depends on another.
+A row has images (may be none), texts (user/assistant turns), a source and ratings.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,35 +16,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from tqdm import tqdm
 
 from interlace.errors import InputError
 from interlace.outputs import whole
-from interlace.params import Data
+from interlace.params import RATINGS
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 TURN = pa.struct([("user", pa.string()), ("assistant", pa.string())])
-_RATINGS = ("relevance", "image_correspondence", "visual_dependency", "formatting")
 _SOURCE_FIELDS = [("images", pa.list_(IMAGE)), ("texts", pa.list_(TURN)), ("source", pa.string())]
 _RATING_FIELDS = [
     item
-    for name in _RATINGS
+    for name in RATINGS
     for item in ((f"{name}_ratings", pa.list_(pa.int64())), (f"{name}_min", pa.int64()))
 ]
 _OWN_FIELDS = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
 SCHEMA = pa.schema([*_SOURCE_FIELDS, *_RATING_FIELDS, *_OWN_FIELDS])
 _ROW_GROUP = 256  # rows, bounds memory while reading and writing
-
-
-@dataclass
-class Datasheet:
-    """What was drawn and what was left out, in rows."""
-
-    rows: int = 0
-    calibration: int = 0
-    text_only: int = 0
-    by_source: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
+_ROW_GROUP_BYTES = 2**23
+_SHARD_BYTES = 2**30
+_REPEATED = ["source", "domain", "task"]  # columns worth a dictionary; images are not
+_FEW = 32  # rows that are Python objects at a time
 
 
 def check_schema(schema: pa.Schema, where: str) -> None:
@@ -126,24 +113,6 @@ def rank(seed: int, *key: object) -> bytes:
     return hashlib.sha256(":".join(map(str, (seed, *key))).encode()).digest()
 
 
-def _drawn(files: Sequence[tuple[str, Any]], fraction: float, seed: int) -> dict[str, list[int]]:
-    """Row numbers to read by file: of every source, the share of rows that rank lowest."""
-    ranked: dict[str, list[tuple[bytes, str, int]]] = {}
-    counts: Counter[str] = Counter()  # over all files: else each would give the same rows
-    for name, file in files:
-        parquet = _opened(name, file)
-        for row, source in enumerate(parquet.read(columns=["source"])["source"].to_pylist()):
-            place = rank(seed, "draw", source, counts[source])
-            counts[source] += 1
-            ranked.setdefault(source, []).append((place, name, row))
-    drawn: dict[str, list[int]] = {name: [] for name, _ in files}
-    for _, rows in sorted(ranked.items(), key=lambda item: str(item[0])):
-        wanted = math.ceil(fraction * len(rows) - 1e-9)
-        for _, name, row in sorted(rows)[:wanted]:
-            drawn[name].append(row)
-    return {name: sorted(rows) for name, rows in drawn.items()}
-
-
 def _opened(name: str, file: Any) -> pq.ParquetFile:
     try:
         parquet = pq.ParquetFile(file)
@@ -168,54 +137,73 @@ def selected_rows(
         begin = end
 
 
-def draw(
-    files: Sequence[tuple[str, Any]], data: Data, seed: int, sheet: Datasheet
-) -> Iterator[dict[str, Any]]:
-    """Draw training rows, published filters applied (INTERLACE, section 4).
+class _Shards:
+    """Row groups of bounded size, in files of bounded size."""
 
-    Args:
-        files: names and Parquet files, as `sources.parquet_files` gives them.
-        data: fraction, max_images, max_turns.
-        seed: of the draw.
-        sheet: counts what is drawn and what is left out.
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+        self._waiting: list[pa.Table] = []
+        self._writer = self._next()
 
-    Yields:
-        Rows of `SCHEMA`, in the files' order, without repeats.
+    def _next(self) -> pq.ParquetWriter:
+        path = self._folder / f"part-{self._number:05}.parquet"
+        self._number += 1
+        self._file = path.open("wb")
+        return pq.ParquetWriter(self._file, SCHEMA, use_dictionary=_REPEATED)
 
-    Raises:
-        InputError: a file, column or row that is not what it should be.
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of `SCHEMA`; they are written when there are enough of them."""
+        self._waiting.append(rows)
+        while sum(table.num_rows for table in self._waiting) >= _ROW_GROUP:
+            together = pa.concat_tables(self._waiting)
+            self._waiting = [together.slice(_ROW_GROUP)]
+            self._write(together.slice(0, _ROW_GROUP))
+        if sum(table.nbytes for table in self._waiting) >= _ROW_GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if together := pa.concat_tables(self._waiting) if self._waiting else None:
+            self._write(together)
+        self._waiting = []
+
+    def _write(self, rows: pa.Table) -> None:
+        if self._file.tell() >= _SHARD_BYTES:
+            self.close()
+            self._writer = self._next()
+        self._writer.write_table(rows.combine_chunks())  # else the bytes tell how rows came
+
+    def close(self) -> None:
+        """End the file."""
+        self._writer.close()
+        self._file.close()
+
+
+@contextmanager
+def shards(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """A function that adds rows of `SCHEMA` to a folder of Parquet; the folder appears when whole.
+
+    Row groups hold at most 256 rows and about 8 MiB, files about 1 GiB; without any row there is
+    one file without row groups.
     """
-    seen: set[str] = set()
-    drawn = _drawn(files, data.fraction, seed)
-    with tqdm(total=sum(map(len, drawn.values())), unit="row", desc="sample") as progress:
-        for name, file in files:
-            for number, row in selected_rows(name, file, drawn[name]):
-                progress.update()
-                check_row(row, f"{name}: row {number}")
-                if len(row["images"] or ()) > data.max_images:
-                    sheet.left_out[f"more than {data.max_images} images"] += 1
-                    continue
-                row["texts"] = row["texts"][: data.max_turns]
-                row |= {"sample_id": sample_id(row), "domain": "native", "task": "native"}
-                if row["sample_id"] in seen:
-                    sheet.left_out["repeated"] += 1
-                    continue
-                seen.add(row["sample_id"])
-                sheet.rows += 1
-                sheet.text_only += not row["images"]
-                sheet.by_source[row["source"]] += 1
-                yield row
-
-
-def write_rows(rows: Iterator[dict[str, Any]], folder: Path) -> list[str]:
-    """Write rows to a folder of Parquet; returns their ids in order."""
-    ids: list[str] = []
     with whole(folder) as partial:
         partial.mkdir()
-        with pq.ParquetWriter(partial / "part-00000.parquet", SCHEMA) as writer:
-            for batch in in_groups(rows, _ROW_GROUP):
-                ids += [row["sample_id"] for row in batch]
-                writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+        writer = _Shards(partial)
+        try:
+            yield writer.add
+            writer.flush()
+        finally:
+            writer.close()
+
+
+def write_rows(rows: Iterable[dict[str, Any]], folder: Path) -> list[str]:
+    """Write rows to a folder of Parquet; returns their ids in order."""
+    ids: list[str] = []
+    with shards(folder) as add:
+        for batch in in_groups(rows, _FEW):
+            ids += [row["sample_id"] for row in batch]
+            add(pa.Table.from_pylist(batch, schema=SCHEMA))
     return ids
 
 
@@ -228,44 +216,18 @@ def in_groups(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[s
 
 def iterate(folder: Path) -> Iterator[dict[str, Any]]:
     """All rows of a folder that `sample` wrote, one after another."""
-    for path in sorted(folder.glob("*.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=_ROW_GROUP):
-            yield from batch.to_pylist()
+    for table in iterate_tables(folder):
+        yield from table.to_pylist()
 
 
-def sample(
-    files: Sequence[tuple[str, Any]], train: Path, calibration: Path, *, data: Data, seed: int
-) -> Datasheet:
-    """Draw the training set, and from it the calibration set.
+def iterate_tables(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """All rows of a folder of Parquet, a few at a time.
 
     Args:
-        files: names and Parquet files, as `sources.parquet_files` gives them.
-        train: folder to write the training rows to.
-        calibration: folder to write the calibration rows to: those of the training set whose id
-            ranks lowest under the seed, `calibration_fraction` of them.
-        data: what to draw.
-        seed: of both draws.
-
-    Raises:
-        InputError: a file, column or row that is not what it should be, or nothing was drawn.
+        folder: that `sample` wrote.
+        columns: to read, dotted below the top; none: all.
     """
-    sheet = Datasheet()
-    ids = write_rows(draw(files, data, seed, sheet), train)
-    if not ids:
-        raise InputError("no rows were drawn: the data is empty, or data.fraction too small")
-    wanted = max(1, math.floor(data.calibration_fraction * len(ids) + 1e-9))
-    chosen = set(sorted(ids, key=lambda i: rank(seed, "calibration", i))[:wanted])
-    write_rows((row for row in iterate(train) if row["sample_id"] in chosen), calibration)
-    sheet.calibration = len(chosen)
-    return sheet
-
-
-def check_source(files: Sequence[tuple[str, Any]]) -> None:
-    """Check the columns of every local file before any long work.
-
-    Raises:
-        InputError: names the first file and column that is not FineVision's.
-    """
-    for name, file in files:
-        if isinstance(file, Path):
-            _opened(name, file)
+    for path in sorted(folder.glob("*.parquet")):
+        with pq.ParquetFile(path) as parquet:
+            for batch in parquet.iter_batches(_FEW, columns=columns, use_threads=False):
+                yield pa.Table.from_batches([batch])

@@ -10,10 +10,12 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from interlace.errors import InputError
 from interlace.families import architecture
@@ -126,7 +128,7 @@ def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> 
         return {"id": source, "files": _hashed(files, root, hashes)}
     from huggingface_hub import HfApi
 
-    with _hub_errors(field, source, revision):
+    with hub_errors(field, source, revision):
         return {"id": source, "revision": HfApi().dataset_info(source, revision=revision).sha}
 
 
@@ -137,19 +139,58 @@ def model_folder(pinned: Pinned) -> Path:
     return _hub_snapshot(pinned["id"], pinned["revision"], "model", None)
 
 
-def parquet_files(pinned: Pinned) -> list[tuple[str, Any]]:
-    """Names and Parquet files of a pinned data set; only bytes that are read are fetched."""
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a pinned data set; bytes are fetched when they are read.
+
+    Attributes:
+        name: path below the data set's root, with forward slashes.
+        place: where it is, for messages.
+        size: bytes.
+        digest: changes when the contents do.
+        open: opens it for reading, unbuffered: nothing is read but what is asked for.
+    """
+
+    name: str
+    place: str
+    size: int
+    digest: str
+    open: Callable[[], BinaryIO]
+
+
+def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
+    """The Parquet files of a pinned data set, by name.
+
+    Args:
+        pinned: what `pin_data` returned.
+        field: the parameter it was given by, for messages.
+
+    Raises:
+        InputError: the hub cannot be reached, or the repository holds no Parquet file.
+    """
     if "files" in pinned:
         path = Path(pinned["id"])
         root = path.parent if path.is_file() else path
-        return [(str(root / name), root / name) for name in pinned["files"]]
+        return [
+            DataFile(name, str(root / name), found["size"], found["sha256"],
+                     partial((root / name).open, "rb", 0))
+            for name, found in sorted(pinned["files"].items())
+        ]  # fmt: skip
     from huggingface_hub import HfFileSystem
 
-    hub = HfFileSystem()
-    root_name = f"datasets/{pinned['id']}@{pinned['revision']}"
-    with _hub_errors("data.id", pinned["id"], pinned["revision"]):
-        names = sorted(hub.glob(f"{root_name}/**/*.parquet"))
-    return [(name, hub.open(name, "rb")) for name in names]
+    hub, source, revision = HfFileSystem(), pinned["id"], pinned["revision"]
+    root_name = f"datasets/{source}@{revision}"
+    with hub_errors(field, source, revision):
+        listed: Any = hub.find(root_name, detail=True)
+    files = [
+        DataFile(name.removeprefix(f"{root_name}/"), name.removeprefix("datasets/"), info["size"],
+                 info["blob_id"], partial(hub.open, name, "rb", cache_type="none"))
+        for name, info in sorted(listed.items())
+        if name.endswith(".parquet")
+    ]  # fmt: skip
+    if not files:
+        raise InputError(f"{field} = {source}: no .parquet file in this repository")
+    return files
 
 
 def open_model(
@@ -250,7 +291,7 @@ def _hub_snapshot(source: str, revision: str | None, field: str, patterns: Any) 
     from huggingface_hub import snapshot_download
 
     ignored = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx"]
-    with _hub_errors(f"{field}.id", source, revision):
+    with hub_errors(f"{field}.id", source, revision):
         return Path(
             snapshot_download(
                 source, revision=revision, allow_patterns=patterns, ignore_patterns=ignored
@@ -259,7 +300,17 @@ def _hub_snapshot(source: str, revision: str | None, field: str, patterns: Any) 
 
 
 @contextmanager
-def _hub_errors(field: str, source: str, revision: str | None) -> Iterator[None]:
+def hub_errors(field: str, source: str, revision: str | None) -> Iterator[None]:
+    """Turn what the hub's clients raise into one line.
+
+    Args:
+        field: the parameter that named the source.
+        source: hub id.
+        revision: as it was asked for.
+
+    Raises:
+        InputError: what is wrong, and the way out.
+    """
     from huggingface_hub import errors
 
     where = f"{field} = {source}" + (f" (revision {revision})" if revision else "")
@@ -273,7 +324,12 @@ def _hub_errors(field: str, source: str, revision: str | None) -> Iterator[None]
         raise InputError(f"{where}: no such repository, and no such local path") from None
     except errors.RevisionNotFoundError:
         raise InputError(f"{where}: the repository has no such revision") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+    except errors.HfHubHTTPError as error:
+        raise InputError(
+            f"{where}: the hub answered {error.response.status_code}; try again later, and log in"
+            " with `hf auth login` where it asks for that or limits your rate"
+        ) from None
+    except (errors.OfflineModeIsEnabled, errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]
         raise InputError(
             f"{where}: not a local path, and the hub cannot be reached ({type(error).__name__});"
             " connect, or point the parameter at a local copy"

@@ -9,8 +9,8 @@ from interlace.feasible import check_asked
 from interlace.outputs import write_json
 from interlace.params import PinParams
 from interlace.probes import tasks_to_ask
-from interlace.samples import check_source
-from interlace.sources import parquet_files, pin_data, pin_model
+from interlace.sources import pin_data, pin_model
+from interlace.subsets import check_subsets
 from stages.command import check_program, command, scratch_root
 
 
@@ -25,7 +25,7 @@ def main(params: PinParams) -> None:
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
     layers = pinned_model["n_layers"]
     drops = check_asked(params, layers, pinned_model["deepstack_layers"])
-    check_source(parquet_files(pinned_data))
+    check_subsets(pinned_data, data, checked=scratch_root() / "pin" / "checked.json")
     validate(params.evaluate)
     sources = {"pinned_model": pinned_model, "pinned_data": pinned_data}
     held = heldout and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes)

@@ -1,31 +1,38 @@
-"""`sample`: draw the training set, the calibration set and the domain probes."""
+"""`sample`: draw the training set, the calibration set and the domain probes; describe them."""
 
+import json
 from pathlib import Path
 
 import click
 
+from interlace.datasheet import datasheet, summary
+from interlace.outputs import remove, write_json
 from interlace.params import SampleParams
 from interlace.probes import tasks_to_ask, write_probes
-from interlace.samples import sample
-from interlace.sources import parquet_files
-from stages.command import command, pinned
+from interlace.report.datasheet import datasheet_figure
+from interlace.sampling import sample
+from interlace.sources import data_files
+from stages.command import command, pinned, scratch_folder, scratch_root
+
+OUT = Path("data")
 
 
 @command(SampleParams)
 def main(params: SampleParams) -> None:
-    """Draw the training rows of every source, and from them calibration rows and probes."""
-    train, seed, probes = Path("data/train"), params.seed, params.probes
-    files = parquet_files(pinned("data"))
-    tasks = tasks_to_ask(probes)
-    sheet = sample(files, train, Path("data/calibration"), data=params.data, seed=seed)
-    made = write_probes(train, Path("data/probes"), tasks, probes=probes, seed=seed)
-    click.echo(
-        f"sample: {sheet.rows} rows of {len(sheet.by_source)} sources"
-        f" ({100 * sheet.text_only / sheet.rows:.0f}% text-only), {sheet.calibration} to calibrate"
-    )
-    for reason, rows in sorted(sheet.left_out.items()):
-        click.echo(f"sample: left out {rows} rows: {reason}")
-    click.echo(f"sample: {made} domain probes of {len(tasks)} tasks")
+    """Draw the training rows of every subset, and from them calibration rows and probes."""
+    source, seed, data = pinned("data"), params.seed, params.data
+    tasks = tasks_to_ask(params.probes)
+    train, calibration, probes = OUT / "train", OUT / "calibration", OUT / "probes"
+    same = data.model_copy(update={"workers": 1, "revision": json.dumps(source, sort_keys=True)})
+    scratch = scratch_folder("sample", SampleParams(seed=seed, data=same), [])
+    places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
+    drawn = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
+    made = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
+    sheet = datasheet(drawn, train, calibration, probes)
+    write_json(OUT / "datasheet.json", sheet)
+    datasheet_figure(sheet, Path("artifacts/datasheet.png"))
+    remove(scratch)  # not before the probes: drawing is what takes long
+    click.echo(f"{summary(sheet)}\nsample: {made} domain probes of {len(tasks)} tasks")
 
 
 if __name__ == "__main__":

@@ -10,21 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from drawn_rows import Draw
 
 from interlace import chat
 from interlace.answered_rows import answered_rows
 from interlace.chat import IGNORED, collate, encode_training
 from interlace.errors import InputError
-from interlace.params import Data, Sensitivity
-from interlace.samples import sample
+from interlace.params import Sensitivity
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Writes calibration rows; returns their folder."""
     pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
-    files = [("rows.parquet", folder / "rows.parquet")]
-    data = Data(id="x", calibration_fraction=1.0)
-    sample(files, folder / "train", folder / "calibration", data=data, seed=0)
+    Draw(folder)(folder / "rows.parquet", calibration_fraction=1.0)
     return folder / "calibration"
 
 

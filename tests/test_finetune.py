@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from drawn_rows import Draw
 from safetensors.torch import load_file, save_file
 from test_checkpoint import PLAN, PREFIX
 
@@ -31,8 +32,7 @@ from interlace import finetune as finetuning
 from interlace.errors import ContractError, InputError
 from interlace.finetune import finetune, freeze_all_but
 from interlace.outputs import write_json
-from interlace.params import Data, Finetune
-from interlace.samples import sample
+from interlace.params import Finetune
 from interlace.sources import open_model
 from interlace.stored_layers import tensor_files
 
@@ -76,8 +76,7 @@ def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pinned = {"id": str(dense_dir), "files": {}, "trust_remote_code": False}
     write_json(folder / "artifacts/sources.json", {"pinned_model": pinned})
     pq.write_table(pa.Table.from_pylist(models.rows(16)), folder / "rows.parquet")
-    files = [("rows.parquet", folder / "rows.parquet")]
-    sample(files, folder / "data/train", folder / "unused", data=Data(id="x"), seed=0)
+    Draw(folder / "data")(folder / "rows.parquet")
     return folder
 
 

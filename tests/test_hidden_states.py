@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drawn_rows import Draw
 
 from interlace import hidden_states, similarity_tables, windows
 from interlace.batch_similarity import measure_batch
@@ -19,9 +20,9 @@ from interlace.errors import ContractError, InputError
 from interlace.families import decoder_layers
 from interlace.hidden_states import collect
 from interlace.outputs import remove, whole
-from interlace.params import Collect, Data
+from interlace.params import Collect
 from interlace.probes import Task, probe
-from interlace.samples import iterate, sample, write_rows
+from interlace.samples import iterate, write_rows
 from interlace.sources import open_model
 
 LAYERS, WIDTH = 6, 32
@@ -38,9 +39,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = models.rows(10)
     rows[7]["texts"][0]["user"] = "What number is 7"  # the only prompt with this digit
     pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
-    files = [("rows.parquet", folder / "rows.parquet")]
-    data = Data(id="x", calibration_fraction=1.0)
-    sample(files, folder / "train", folder / "calibration", data=data, seed=0)
+    Draw(folder)(folder / "rows.parquet", calibration_fraction=1.0)
     return folder / "calibration"
 
 

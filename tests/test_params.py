@@ -180,10 +180,27 @@ def test_the_files_in_this_repository_are_valid(path: Path) -> None:
     assert 0 < read_params(path).ratio < 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "share"),
+    [
+        ("fraction", 0.005, 0.005),
+        ("fraction", 0.03, 0.03),
+        ("id", "HuggingFaceM4/ChartQA", 1.0),
+        ("id", "lmms-lab/textvqa", 1.0),
+        ("id", "lmms-lab/ScienceQA", 1.0),
+    ],
+)
+def test_each_published_training_set_is_one_parameter_away_from_a_profile(
+    name: str, value: Any, share: float
+) -> None:
+    data = read_params(ROOT / "profiles/qwen3-vl-8b.yaml").data
+    assert data.model_copy(update={name: value}).share == share
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("qwen3-vl-*.yaml")), ids=str)
 def test_profiles_draw_the_published_share_of_the_data(path: Path) -> None:
     data = read_params(path).data
-    assert (data.fraction, data.calibration_fraction) == (0.01, 0.1)
+    assert (data.share, data.calibration_fraction) == (0.01, 0.1)
 
 
 def test_every_parameter_is_described() -> None:

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
+from drawn_rows import Draw
 
 from interlace.errors import InputError
 from interlace.outputs import write_json
-from interlace.params import Data, Probes
+from interlace.params import Probes
 from interlace.probes import Task, probe, read_tasks, tasks_to_ask, write_probes
-from interlace.samples import SCHEMA, iterate, sample, sample_id
+from interlace.samples import SCHEMA, iterate, sample_id
 from interlace.sources import pin_data
 from stages.sample import main as sample_stage
 
@@ -53,8 +54,7 @@ def drawn(folder: Path, rows: list[Row]) -> Path:
     folder.mkdir()
     table = pa.Table.from_pylist(rows)
     pq.write_table(table, folder / "rows.parquet", row_group_size=16)
-    files = [("rows.parquet", folder / "rows.parquet")]
-    sample(files, folder / "train", folder / "calibration", data=Data(id="x"), seed=0)
+    Draw(folder)(folder / "rows.parquet")
     return folder / "train"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import hub_server
 import pytest
+import upload_hub
 from click.testing import CliRunner, Result
-from hub_server import READER, WRITER, Hub, Repository
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+from upload_hub import READER, WRITER, Hub, Repository
 
 import interlace
 from interlace.cli import main
@@ -73,8 +73,8 @@ def workspace(tmp_path: Path, pruned: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    with hub_server.running() as hub:
-        hub_server.point_client(hub, monkeypatch)
+    with upload_hub.running() as hub:
+        upload_hub.point_client(hub, monkeypatch)
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setenv("HF_TOKEN", WRITER)
         disable_progress_bars()

@@ -12,7 +12,7 @@ import models
 import pytest
 
 from interlace.errors import InputError
-from interlace.sources import model_folder, parquet_files, pin_data, pin_model
+from interlace.sources import data_files, model_folder, pin_data, pin_model
 
 CONFIG: dict[str, Any] = {
     "model_type": "qwen3_vl",
@@ -201,10 +201,8 @@ def test_data_in_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(b"x")
     pinned = pin_data(str(data), None, field="data.id", hashes=tmp_path / "h")
-    assert [path for _, path in parquet_files(pinned)] == [
-        data / "a/2.parquet",
-        data / "b/1.parquet",
-    ]
+    assert [file.name for file in data_files(pinned)] == ["a/2.parquet", "b/1.parquet"]
+    assert [file.open().read() for file in data_files(pinned)] == [b"x", b"x"]
 
 
 def test_missing_data_is_named_with_its_parameter(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from drawn_rows import Draw
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from interlace.chat import IGNORED, encode_training
 from interlace.errors import InputError
-from interlace.params import Data, Finetune
-from interlace.samples import sample
+from interlace.params import Finetune
 from interlace.training_rows import Schedule, TrainingRows, collate, passes, schedule, updates
 
 SPLITS = [(32, 16, 1, (16, 2)), (32, 16, 2, (16, 1)), (32, 16, 8, (4, 1)), (4, 16, 1, (4, 1))]
@@ -27,8 +27,7 @@ SPLITS = [(32, 16, 1, (16, 2)), (32, 16, 2, (16, 1)), (32, 16, 8, (4, 1)), (4, 1
 def train(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
     pq.write_table(pa.Table.from_pylist(models.rows(12)), folder / "rows.parquet")
-    files = [("rows.parquet", folder / "rows.parquet")]
-    sample(files, folder / "train", folder / "unused", data=Data(id="x"), seed=0)
+    Draw(folder)(folder / "rows.parquet")
     return folder / "train"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from interlace.methods import METHODS
+from interlace.params import Data
 from interlace.publish import Which
 from interlace.report.sections import linked, table
 from interlace.report.wording import listed, percent
@@ -23,8 +24,7 @@ PROBED = {MATH, NONMATH, POOLED, CKA}  # criteria that are measured on probes
 def making(run: Run, which: Which) -> list[str]:
     """What it was made from, and what was done to the weights."""
     data, rows = run.sources["pinned_data"], run.rows
-    given = run.params.get("data") or {}
-    share = f"{percent(given['fraction'])} of " if given.get("fraction", 1) != 1 else ""
+    share = _share(Data.model_validate({"id": data["id"]} | (run.params.get("data") or {})))
     facts = [["base model", identity(run.base)]]
     needs = set(METHODS[run.plan.method].needs)
     if needs & PROBED:
@@ -37,6 +37,14 @@ def making(run: Run, which: Which) -> list[str]:
         facts.append(["fine-tuning", _training(run.params.get("finetune") or {})])
     facts += [[what, text] for what, text in _repairs(run.exported) if text]
     return ["## How it was made", table(["", ""], facts, numbers=False)]
+
+
+def _share(data: Data) -> str:
+    """Which part of a data set was drawn."""
+    share = f"{percent(data.share)} of " if data.share != 1 else ""
+    weighted = "weighted " if data.weights else ""
+    named = f"{', '.join(data.subsets)} in " if data.subsets else ""
+    return f"{weighted}{share}{named}"
 
 
 def _training(given: Mapping[str, Any]) -> str:

@@ -91,28 +91,6 @@ def _removal(table: Scores, method: str, ratio: float, asked: dict[str, Any]) ->
         return Removal(method, ratio, None, str(error).split(";")[0])
 
 
-def removal_table(
-    scores: Table | Scores, ratios: Sequence[float] = RATIOS, **asked: Any
-) -> list[dict[str, str | float | int]]:
-    """What would become of each layer, for CSV and `dvc plots`.
-
-    Args:
-        scores: the score table.
-        ratios: shares of the layers, each as the method's paper counts them.
-        asked: what else `select` takes, e.g. alpha, seed or protect_first.
-
-    Returns:
-        One row per (method, ratio, layer) with a role: dropped, tuned, protected or kept. Methods
-        that cannot choose have no rows.
-    """
-    return [
-        {"method": made.method, "ratio": made.ratio, "layer": layer, "role": SHOWN[role]}
-        for made in removals(scores, ratios, **asked)
-        if made.plan
-        for layer, role in enumerate(layer_roles(made.plan))
-    ]
-
-
 def removal_map(
     scores: Table | Scores, path: Path, ratios: Sequence[float] = RATIOS, **asked: Any
 ) -> None:

@@ -118,6 +118,20 @@ def test_the_plan_and_the_parameters_can_be_read_back(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        ({"fraction": None}, "| 1% of ["),
+        ({"fraction": 1.0}, "| ["),
+        ({"fraction": 0.03, "subsets": ["ai2d", "chartqa"]}, "| 3% of ai2d, chartqa in ["),
+        ({"fraction": 0.5, "weights": {"ai2d": 2.0}}, "| weighted 50% of ["),
+    ],
+)
+def test_a_card_says_which_part_of_the_data_was_drawn(data: dict[str, Any], part: str) -> None:
+    params = PARAMS | {"data": {"id": "HuggingFaceM4/FineVision"} | data}
+    assert f"| data {part}HuggingFaceM4/FineVision]" in card(params=params)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "# Qwen3-VL-8B-Instruct-interlace-25",

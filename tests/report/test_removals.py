@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from report.report_cases import full_scores
 from interlace.errors import InputError
 from interlace.methods import METHODS
 from interlace.plan import select
-from interlace.report.removals import removal_map, removal_table, removals
+from interlace.report.removals import removal_map, removals
 from interlace.scores import MATH
 
 
@@ -21,33 +20,16 @@ def test_every_method_that_removes_by_a_rule_is_asked_in_order() -> None:
     assert names == [name for name in METHODS if name not in not_by_a_rule]
 
 
-def test_the_table_says_what_select_decides() -> None:
+def test_every_method_is_asked_with_what_it_takes() -> None:
     scores = full_scores(24, 3)
-    plan = select(scores, method="mixed", ratio=0.25, alpha=0.2)
-    rows = [r for r in removal_table(scores, (0.25,), alpha=0.2) if r["method"] == "mixed"]
-    assert [row["layer"] for row in rows] == list(range(24))
-    roles = {
-        name: [r["layer"] for r in rows if r["role"] == name]
-        for name in ("dropped", "tuned", "protected")
-    }
-    assert (roles["dropped"], roles["tuned"]) == (plan.drop, plan.tune)
-    assert set(roles["protected"]) == {*plan.protected} - {*plan.tune}
-
-
-def test_anchors_count_as_kept() -> None:
-    rows = removal_table(full_scores(), (0.25,))
-    assert Counter(row["role"] for row in rows if row["method"] == "interlace") == {
-        "dropped": 6,
-        "tuned": 6,
-        "kept": 12,
-    }
+    (found,) = [m for m in removals(scores, (0.25,), alpha=0.2) if m.method == "mixed"]
+    assert found.plan == select(scores, method="mixed", ratio=0.25, alpha=0.2)
 
 
 def test_what_was_not_measured_is_named() -> None:
     lacking = [made for made in removals(full_scores(without=MATH)) if made.plan is None]
     reasons = {made.method: made.reason for made in lacking if made.ratio == 0.1}
     assert reasons == {"math-aware": f"not measured: {MATH}", "mixed": f"not measured: {MATH}"}
-    assert "mixed" not in {row["method"] for row in removal_table(full_scores(without=MATH))}
 
 
 def test_what_is_infeasible_says_why() -> None:

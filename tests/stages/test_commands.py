@@ -172,7 +172,7 @@ def test_data_that_is_no_parquet(project: Path) -> None:
     assert "rows.parquet: not a readable Parquet file" in mistake()
 
 
-def test_a_broken_row(project: Path) -> None:
+def test_a_broken_row_is_left_out_and_counted(project: Path) -> None:
     good = ROW | {"images": []}
     rows = [good, good | {"texts": [{"user": "", "assistant": "a"}]}]
     schema = pa.Table.from_pylist([ROW]).schema
@@ -180,10 +180,46 @@ def test_a_broken_row(project: Path) -> None:
     write_params(project, data={"id": "broken.parquet"})
     assert run("pin").exit_code == 0
     result = run("sample")
-    assert result.exit_code == 2
-    said = [line for line in result.stderr.splitlines() if "error: " in line]
-    assert "error: broken.parquet: row 1, column 'texts': turn 0 has an empty user" in said[0]
-    assert "Traceback" not in result.output
+    assert result.exit_code == 0
+    said = "sample: left out 1 rows: the first turn has no question or no answer"
+    assert said in result.output.splitlines()
+
+
+def test_an_unknown_subset(project: Path) -> None:
+    write_params(project, data={"id": "rows.parquet", "subsets": ["row"]})
+    assert "data.subsets: rows.parquet has no subset 'row'; did you mean rows?" in mistake()
+
+
+def test_an_unknown_kind_of_rating(project: Path) -> None:
+    write_params(project, data={"id": "rows.parquet", "min_ratings": {"beauty": 3}})
+    assert "data.min_ratings.beauty" in mistake()
+
+
+def test_what_was_drawn_outlives_a_mistake_in_the_probes_and_not_the_stage(project: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
+    probes = {"per_task": 1, "math_sources": ["nowhere"], "nonmath_sources": ["made_up"]}
+    (project / "data").mkdir()
+    (project / "data/probes.yaml").write_text((ROOT / "data/probes.yaml").read_text())
+    write_params(project, probes=probes)
+    assert run("pin").exit_code == 0
+    assert "the training set has no rows of 'nowhere'" in run("sample").stderr
+    (kept,) = (project / ".scratch/sample").iterdir()
+    write_params(project)
+    assert run("sample").exit_code == 0
+    assert not kept.exists()
+
+
+def test_the_number_of_workers_is_no_reason_to_draw_again(project: Path) -> None:
+    found = []
+    for workers in (1, 2):
+        write_params(project, data={"id": "rows.parquet", "workers": workers})
+        pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
+        assert run("pin").exit_code == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("stages.sample.remove", lambda _: None)
+            assert run("sample").exit_code == 0
+        found.append(sorted((project / ".scratch/sample").iterdir()))
+    assert found[0] == found[1]
 
 
 def test_a_missing_model(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""A hub on this machine: as much of its interface as the real client needs, in memory.
+"""A hub to upload to: as much of its interface as the real client needs, in memory.
 
 Repositories are models; a branch is a mapping of paths to bytes. `Hub.answers` replaces the answer
 to requests whose path contains a text, for errors.

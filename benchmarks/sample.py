@@ -1,0 +1,240 @@
+"""What drawing costs and how fair it is, on a data set made for the purpose.
+
+python -m benchmarks.sample            # 2 GB, writes docs/bench-sample.md
+python -m benchmarks.sample --gigabytes 0.2
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from interlace.draws import rows_in_group, takes, wanted_rows
+from interlace.params import Data
+from interlace.samples import SCHEMA, rank
+from interlace.sampling import Drawn, sample
+from interlace.sources import Pinned, data_files, pin_data
+
+SUBSETS = 8
+ROW_GROUP = 100  # rows; as image data sets are stored on the hub
+FILE_ROWS = 2000
+COLUMNS = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])
+DRAWS = 200  # of each kind, for the bias
+DEMO = Path("data/demo/train.parquet")
+HEAD = """# Drawing a sample, measured
+
+`make bench-sample` writes this page. The data set is made for the purpose: noise as PNG images,
+eight subsets of which the largest has eight times the rows of the smallest, a tenth of the rows
+without an image, row groups of 100 rows. Bytes are those of Parquet; read ones include footers.
+Every draw runs in a process of its own, that opens the data set and writes both sets.
+"""
+FAIRNESS = """
+## How fair a draw by row groups is
+
+{draws} draws of 1% of 50,000 rows each, beside rows drawn one by one. The bias is the mean of the
+estimates less the true mean, in standard errors: a fair draw stays between -3 and 3. The design
+effect is the variance of the estimate over that of rows drawn one by one: 4 means that the draw is
+worth a quarter of its rows. In *sorted* data a value rises over the subset, with noise of the same
+size; in *clustered* data each run of 20 rows shares a value, with noise of the same size, as
+questions about one image may; in *shuffled* data place says nothing. The demo's value is the length
+of a row's text.
+"""
+
+
+def picture(seed: int, side: int) -> bytes:
+    """A PNG of noise, which does not compress."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+    return file.getvalue()
+
+
+def rows_of(subset: int, begin: int, end: int) -> Iterator[dict[str, object]]:
+    """Rows of about 30 kB; one in ten has no image."""
+    for number in range(begin, end):
+        image = {"bytes": picture(number * SUBSETS + subset, 64 + number % 70), "path": None}
+        turns = [{"user": f"{subset} {number}: what is it?", "assistant": "Noise."}]
+        images = [] if number % 10 == 9 else [image]
+        yield {"images": images, "texts": turns, "source": f"subset_{subset}"}
+
+
+def make(folder: Path, gigabytes: float) -> None:
+    """Write a data set of so many bytes: subset k has k + 1 shares of the rows."""
+    share = gigabytes * 1e9 / 29_000 / sum(range(1, SUBSETS + 1))  # 29 kB is a row's mean
+    for subset in tqdm(range(SUBSETS), desc="make", unit="subset"):
+        rows = int(share * (subset + 1))
+        for part, begin in enumerate(range(0, rows, FILE_ROWS)):
+            path = folder / f"subset_{subset}" / f"train-{part:05}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(path, COLUMNS) as writer:
+                for first in range(begin, min(begin + FILE_ROWS, rows), ROW_GROUP):
+                    found = list(rows_of(subset, first, min(first + ROW_GROUP, rows)))
+                    writer.write_table(pa.Table.from_pylist(found, schema=COLUMNS))
+
+
+def pinned_data(data: Path) -> Pinned:
+    """The data set as `pin` sees it; its files are hashed once."""
+    return pin_data(str(data), None, field="data", hashes=data.parent / "hashes.json")
+
+
+def run(data: Path, out: Path, fraction: float, workers: int) -> Drawn:
+    """One draw, as the stage runs it."""
+    pinned = pinned_data(data)
+    return sample(
+        data_files(pinned),
+        out / "train",
+        out / "calibration",
+        data=Data(id="x", fraction=fraction, workers=workers),
+        seed=0,
+        scratch=out / "scratch",
+        outlines=out / "outlines",
+    )
+
+
+def one(data: str, out: str, fraction: str, workers: str) -> None:
+    """One draw in this process; prints seconds, peak MiB, rows, bytes read and kept."""
+    begin = time.perf_counter()
+    drawn = run(Path(data), Path(out), float(fraction), int(workers))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = (time.perf_counter() - begin, peak, drawn.rows, drawn.bytes_read, drawn.bytes_kept)
+    click.echo(" ".join(map(str, found)))
+
+
+def process(data: Path, out: Path, fraction: float, workers: int) -> subprocess.Popen[str]:
+    """Start a draw in a process of its own."""
+    arguments = ", ".join(map(repr, map(str, (data, out, fraction, workers))))
+    command = [sys.executable, "-c", f"from benchmarks.sample import one; one({arguments})"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def measured(data: Path, out: Path, fraction: float, workers: int) -> list[float]:
+    """Seconds, peak MiB, rows, bytes read and bytes kept of a draw."""
+    said, _ = process(data, out, fraction, workers).communicate()
+    return [float(value) for value in said.split()]
+
+
+def digest(out: Path) -> str:
+    """A hash of the files of both sets."""
+    found = sha256()
+    for path in sorted((out / "train").iterdir()) + sorted((out / "calibration").iterdir()):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def killed(data: Path, out: Path, fraction: float, workers: int) -> int:
+    """Start a draw and kill it when some chunks are done; returns how many were."""
+    started = process(data, out, fraction, workers)
+    while started.poll() is None and len(list(out.glob("scratch/*/0*"))) < 3:
+        time.sleep(0.01)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    return len(list(out.glob("scratch/*/0*")))
+
+
+def costs(data: Path, folder: Path) -> Iterator[str]:
+    """Rows of the table of costs."""
+    yield "| drawn | workers | bytes read / kept | rows | rows per second | peak memory |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    for fraction, workers in ((0.01, 4), (0.1, 1), (0.1, 4), (0.5, 4)):
+        out = folder / "out"
+        seconds, peak, rows, read, kept = measured(data, out, fraction, workers)
+        speed = f"{rows / seconds:.0f}"
+        yield (
+            f"| {fraction:.0%} | {workers} | {read / 1e6:.0f} MB / {kept / 1e6:.0f} MB ="
+            f" {read / kept:.2f} | {rows:.0f} | {speed} | {peak:.0f} MiB |"
+        )
+        shutil.rmtree(out)
+
+
+def sameness(data: Path, folder: Path) -> Iterator[str]:
+    """Whether workers and kills change the bytes."""
+    outs = [folder / name for name in ("one", "four", "killed")]
+    measured(data, outs[0], 0.1, 1)
+    measured(data, outs[1], 0.1, 4)
+    left = killed(data, outs[2], 0.1, 4)
+    measured(data, outs[2], 0.1, 4)
+    found = [digest(out) for out in outs]
+    yield f"One worker and four write {'the same' if found[0] == found[1] else 'OTHER'} bytes."
+    same = "the same" if found[0] == found[2] else "OTHER"
+    yield f"A draw that is killed with {left} chunks done resumes to {same} bytes."
+    for out in outs:
+        shutil.rmtree(out)
+
+
+def estimates(values: NDArray[np.float64], share: float | None, seed: int) -> float:
+    """The mean of a value over a draw of 1%: by row groups, or one by one where share is none."""
+    wanted = wanted_rows(len(values), 0.01)
+    if share is None:
+        return float(np.random.default_rng(seed).choice(values, wanted, replace=False).mean())
+    sizes = [min(ROW_GROUP, len(values) - i) for i in range(0, len(values), ROW_GROUP)]
+    start = int.from_bytes(rank(seed, "start")[:8])
+    drawn = [
+        values[group * ROW_GROUP + np.array(rows_in_group(sizes[group], take, seed, group))]
+        for group, take in takes(sizes, wanted, share=share, start=start).items()
+    ]
+    return float(np.concatenate(drawn).mean())
+
+
+def fairness() -> Iterator[str]:
+    """Rows of the table of bias and design effect."""
+    rng, n = np.random.default_rng(0), 50_000
+    noise = rng.normal(size=n)
+    texts = pq.read_table(DEMO, columns=["texts"])["texts"].to_pylist()
+    lengths = [sum(len(t["user"]) + len(t["assistant"]) for t in row) for row in texts]
+    kinds = {
+        "sorted": np.linspace(-1.73, 1.73, n) + noise,
+        "clustered": np.repeat(rng.normal(size=n // 20), 20) + noise,
+        "shuffled": noise,
+        "the demo": np.array(lengths, dtype=np.float64),
+    }
+    yield "| data | group_share | row groups in a draw | bias | design effect |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, values in tqdm(kinds.items(), desc="fairness", unit="kind"):
+        plain = np.array([estimates(values, None, seed) for seed in range(DRAWS)])
+        for share in (0.1, 0.6, 1.0):
+            found = np.array([estimates(values, share, seed) for seed in range(DRAWS)])
+            error = found.std(ddof=1) / DRAWS**0.5
+            groups = -(-wanted_rows(len(values), 0.01) // int(share * ROW_GROUP))
+            yield (
+                f"| {name} | {share} | {groups} | {(found.mean() - values.mean()) / error:+.1f} |"
+                f" {found.var(ddof=1) / plain.var(ddof=1):.1f} |"
+            )
+
+
+@click.command()
+@click.option("--gigabytes", default=2.0, show_default=True, help="Size of the data set.")
+def main(gigabytes: float) -> None:
+    """Measure, print and write docs/bench-sample.md."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder / "data", gigabytes)
+        pinned_data(folder / "data")
+        size = sum(path.stat().st_size for path in (folder / "data").rglob("*.parquet"))
+        lines = [HEAD, f"{size / 1e9:.2f} GB, {os.cpu_count()} cores.\n"]
+        lines += [*costs(folder / "data", folder), "", *sameness(folder / "data", folder)]
+    lines += [FAIRNESS.format(draws=DRAWS), *fairness()]
+    text = "\n".join(lines) + "\n"
+    Path("docs/bench-sample.md").write_text(text, encoding="utf-8")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""One image: is it fit for training, what is odd about it, and how it looks in plain RGB."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+ASPECT = 200  # Qwen's processors refuse images that are longer than this times their width
+_UPRIGHT = (None, 0, 1)  # values of EXIF's Orientation that ask for no turn
+_ODD_MODES = {"CMYK": "CMYK", "P": "palette", "PA": "palette", "F": "floating-point"}
+_WHITE = (255, 255, 255, 255)
+
+
+class UnfitImage(Exception):
+    """An image that cannot be trained on; the message is the reason."""
+
+
+def oddities(data: bytes | None, max_pixels: int) -> list[str]:
+    """Decode an encoded image once, and say what is odd about it.
+
+    Args:
+        data: the encoded image.
+        max_pixels: larger images are not decoded, pixels.
+
+    Returns:
+        What `plain` has to even out: CMYK, palette, 16-bit, transparent, turned by EXIF.
+
+    Raises:
+        UnfitImage: empty, no image, cut short or damaged, too large, or too long for its width.
+    """
+    if not data:
+        raise UnfitImage("an image is empty")
+    too_large = f"an image of more than {max_pixels} pixels"
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError:
+        raise UnfitImage(too_large) from None
+    except Exception:  # PIL raises many types for what is no image
+        raise UnfitImage("an image is of no known format") from None
+    width, height = image.size
+    if width * height > max_pixels:
+        raise UnfitImage(too_large)
+    if max(width, height) >= ASPECT * min(width, height):
+        raise UnfitImage(f"an image is {ASPECT} times as long as it is wide, or more")
+    try:
+        image.load()  # `verify` misses JPEGs that are cut short
+        turned = image.getexif().get(ExifTags.Base.Orientation) not in _UPRIGHT
+    except Exception:  # as above
+        raise UnfitImage("an image is cut short or damaged") from None
+    found = [_ODD_MODES[image.mode]] if image.mode in _ODD_MODES else []
+    if image.mode.startswith("I"):
+        found.append("16-bit")
+    if image.has_transparency_data:
+        found.append("transparent")
+    return found + (["turned by EXIF"] if turned else [])
+
+
+def plain(image: Image.Image) -> Image.Image:
+    """An image as a viewer shows it: upright, on white, in 8-bit RGB.
+
+    PIL's own conversion clips 16 bits to 8, which leaves nearly everything white, and shows what
+    transparency hides.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _in_eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
+    return image.convert("RGB")
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey levels of 16 bits, of 8 bits in wider numbers, or floating-point from 0 to 1."""
+    levels = np.asarray(image).astype(np.float64)  # [height, width]
+    top = float(levels.max(initial=0.0))
+    scale = 255.0 if top <= 1 and image.mode == "F" else 1.0 if top <= 255 else 255 / 65535
+    if image.mode.startswith("I;16"):
+        scale = 255 / 65535
+    return Image.fromarray(np.clip(levels * scale + 0.5, 0, 255).astype(np.uint8))

@@ -1,0 +1,97 @@
+"""Small data sets to draw from, and what was drawn."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from interlace.outputs import remove
+from interlace.params import Data
+from interlace.samples import SCHEMA, iterate
+from interlace.sampling import Drawn, sample
+from interlace.sources import data_files, pin_data
+
+Row = dict[str, Any]
+INPUT_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])
+
+
+def picture(seed: int, side: int = 8) -> bytes:
+    """A PNG of noise, which does not compress."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+PICTURE = picture(0)
+
+
+def text_row(number: int, source: str = "made_up", turns: int = 1, images: int = 0) -> Row:
+    texts = [{"user": f"ask {source} {number} {t}", "assistant": f"{number}"} for t in range(turns)]
+    pictures = [{"bytes": PICTURE, "path": None}] * images
+    return {"images": pictures, "texts": texts, "source": source}
+
+
+def picture_row(number: int, source: str = "made_up", side: int = 64) -> Row:
+    images = [{"bytes": picture(number, side), "path": None}]
+    return text_row(number, source) | {"images": images}
+
+
+def stored(path: Path, rows: list[Row], group: int = 10, schema: pa.Schema = INPUT_SCHEMA) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, row_group_size=group)
+    return path
+
+
+def three_subsets(folder: Path) -> Path:
+    for name, n in (("a", 200), ("b", 50), ("c", 7)):
+        stored(folder / name / "train.parquet", [text_row(i, name) for i in range(n)])
+    return folder
+
+
+@dataclass
+class Draw:
+    """Draws into one place; `source` is a file or a folder."""
+
+    folder: Path
+    drawn: Drawn = field(default_factory=Drawn)
+
+    def __call__(self, source: Path, seed: int = 0, **data: Any) -> list[Row]:
+        """Draw; returns the training rows."""
+        hashes = self.folder / "hashes.json"
+        pinned = pin_data(str(source), None, field="data.id", hashes=hashes)
+        self.drawn = sample(
+            data_files(pinned),
+            self.folder / "train",
+            self.folder / "calibration",
+            data=Data(id="x", **data),
+            seed=seed,
+            scratch=self.folder / "scratch",
+            outlines=self.folder / "outlines",
+        )
+        remove(self.folder / "scratch")
+        return list(iterate(self.folder / "train"))
+
+    @property
+    def calibration(self) -> list[Row]:
+        return list(iterate(self.folder / "calibration"))
+
+    def digest(self) -> list[bytes]:
+        """The bytes of all that was written."""
+        folders = (self.folder / "train", self.folder / "calibration")
+        return [path.read_bytes() for folder in folders for path in sorted(folder.iterdir())]
+
+
+def ids(rows: list[Row]) -> list[str]:
+    return [row["sample_id"] for row in rows]
+
+
+def numbers(rows: list[Row]) -> list[int]:
+    return [int(row["texts"][0]["assistant"]) for row in rows]
