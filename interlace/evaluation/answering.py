@@ -1,0 +1,137 @@
+"""Have a model answer tasks, and score the answers.
+
+Tasks, prompts, the extraction of answers and the rules of scoring are lmms-eval's. This module runs
+them: prompts of all tasks share batches, processes share prompts, and every answer is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from interlace.evaluation.answers import Answer, sample_id
+from interlace.evaluation.journal import Journal
+from interlace.evaluation.tasks import ScoredTask
+
+PATIENCE = timedelta(days=2)  # a process may wait so long for another to finish its share
+JUDGEMENTS = 8  # answers that are before the judge at the same time
+
+
+class Adapter(Protocol):
+    """A model that answers lmms-eval's requests: see `adapter.CheckpointAdapter`."""
+
+    task_dict: dict[str, Any]
+
+    def batches(self, requests: Sequence[Any], *, known: Any, process: int, processes: int) -> Any:
+        """Answers by place, batch by batch."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that torchrun started; one, if it did not."""
+
+    process: int
+    processes: int
+
+    def together(self, part: Any) -> list[Any]:
+        """What each process brings, in their order."""
+        if self.processes == 1:
+            return [part]
+        parts: list[Any] = [None] * self.processes
+        torch.distributed.all_gather_object(parts, part)
+        return parts
+
+
+def join_processes() -> Processes:
+    """Meet the other processes that torchrun started, if it did."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
+    return Processes(int(os.environ.get("RANK", "0")), processes)
+
+
+def answer_tasks(
+    model: Adapter,
+    tasks: Sequence[ScoredTask],
+    *,
+    limit: int | None = None,
+    journal: Journal | None = None,
+) -> dict[str, list[Answer]]:
+    """Answer and score all rows of all tasks; every process gets all answers.
+
+    Args:
+        model: the adapter.
+        tasks: what to answer.
+        limit: rows per task; none: all.
+        journal: keeps answers as they are made, and brings those of a killed run.
+
+    Returns:
+        By benchmark, its answers in the order of its rows.
+    """
+    processes = join_processes()
+    journal = journal or Journal(None)
+    requests = []
+    for scored in tasks:
+        scored.task.build_all_requests(limit=limit, rank=0, world_size=1)
+        model.task_dict[scored.task.config.task] = scored.task.dataset
+        requests += scored.task.instances
+    # what one process reads, all take as known: another may be writing by now
+    known: dict[int, str] = processes.together(journal.read())[0]
+    made = dict(known)
+    for batch in model.batches(
+        requests, known=known, process=processes.process, processes=processes.processes
+    ):
+        journal.save(batch, processes.process)
+        made |= batch
+    for part in processes.together(made):
+        made |= part
+    for place, request in enumerate(requests):
+        request.resps = [made[place]]
+    first = processes.process == 0
+    scored_tasks = {task.benchmark: _scored(task) for task in tasks} if first else None
+    found: dict[str, list[Answer]] = processes.together(scored_tasks)[0]
+    return found
+
+
+def _scored(scored: ScoredTask) -> list[Answer]:
+    """Score the answers to one task."""
+    task = scored.task
+    task.apply_filters()
+    rows = task.eval_docs_no_media
+    progress = tqdm(
+        total=len(task.instances),
+        desc=f"judging {scored.benchmark}",
+        unit="answer",
+        disable=not scored.judged,
+    )
+
+    def answered(request: Any) -> Answer:
+        row, place, prompt = rows[request.doc_id], request.doc_id, str(request.args[0])
+        target = scored.target(row)
+        answer = Answer(
+            sample_id=sample_id(place, prompt, target),
+            benchmark=scored.benchmark,
+            question_id=scored.question_id(row, place),
+            prompt=prompt,
+            target=target,
+            answer=request.resps[0],
+            score=scored.score(row, _taken_out(request.filtered_resps)),
+        )
+        progress.update()
+        return answer
+
+    with progress, ThreadPoolExecutor(JUDGEMENTS if scored.judged else 1) as pool:
+        return list(pool.map(answered, task.instances))
+
+
+def _taken_out(filtered: Mapping[str, Any]) -> str:
+    """The answer that the task's filter took out of what the model said."""
+    answer = next(iter(filtered.values()))
+    return str(answer).strip()
