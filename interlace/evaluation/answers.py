@@ -115,7 +115,8 @@ def score_of(answers: Sequence[Answer], category: str) -> Score | None:
         return None
     name = judged[0].benchmark
     questions = by_question(judged, name)
-    asked = Counter(questions if name in ALL_RIGHT else (row.question_id for row in judged))
+    rows = Counter(answer.question_id for answer in judged)
+    asked = dict.fromkeys(questions, 1) if name in ALL_RIGHT else rows
     n = sum(asked.values())
     mean = sum(questions[question] * count for question, count in asked.items()) / n
     score: Score = {
