@@ -19,7 +19,7 @@ def main(params: PinParams) -> None:
     """Check the parameters, the model and the data, and pin what they are."""
     check_program(params.launch)
     tasks_to_ask(params.probes)
-    model, data, heldout = params.model, params.data, params.evaluate.heldout
+    model, data = params.model, params.data
     hashes, trust = scratch_root() / "pin" / "hashes.json", model.trust_remote_code
     pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
@@ -28,8 +28,11 @@ def main(params: PinParams) -> None:
     check_source(parquet_files(pinned_data))
     validate(params.evaluate)
     sources = {"pinned_model": pinned_model, "pinned_data": pinned_data}
-    held = heldout and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes)
-    write_json(Path("artifacts/sources.json"), sources | {"pinned_heldout": held})
+    for field in ("heldout", "judged", "data"):
+        place = getattr(params.evaluate, field)
+        pinned = place and pin_data(place, None, field=f"evaluate.{field}", hashes=hashes)
+        sources["pinned_benchmarks" if field == "data" else f"pinned_{field}"] = pinned
+    write_json(Path("artifacts/sources.json"), sources)
     click.echo(f"pin: {model.id}: {drops or 'by the budget, some'} of {layers} layers are to go")
 
 
