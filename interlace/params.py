@@ -252,7 +252,7 @@ class Evaluate(Section):
     judged: str | None = Field(
         None, description="the same, for open questions, whose answers the judge grades"
     )
-    judge: Judge = Judge()
+    judge: Judge = Field(Judge(), description="who judges answers to open questions")
     limit: int | None = Field(None, ge=1, description="rows per benchmark, rows; none: all")
     batch_size: int = Field(16, ge=1, description="prompts generated together, prompts")
     max_new_tokens: int = Field(

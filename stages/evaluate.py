@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from interlace.evaluation import evaluate, overall_score
+from interlace.evaluation import evaluate, spoken
 from interlace.outputs import remove, write_json
 from interlace.params import EvaluateParams
 from interlace.sources import model_folder
@@ -17,8 +17,9 @@ def main(params: EvaluateParams, name: str) -> None:
     """Score the dense, the pruned or the tuned model on the benchmarks."""
     model = pinned("model")
     folder = model_folder(model) if name == "dense" else Path("artifacts") / name
-    made = [] if name == "dense" else [folder]  # sources.json holds the dense model's hashes
-    scratch = scratch_folder("evaluate", params, [Path("artifacts/sources.json"), *made])
+    sources = Path("artifacts/sources.json")  # holds the hashes of the dense model and the data
+    inputs = [sources] if name == "dense" else [sources, folder]
+    scratch = scratch_folder("evaluate", params, inputs)
     result = evaluate(
         folder,
         params=params.evaluate,
@@ -28,14 +29,11 @@ def main(params: EvaluateParams, name: str) -> None:
         scratch=scratch,
         judgements=scratch_root() / "judgements",
     )
-    if not is_first_process():
-        return
-    write_json(Path(f"artifacts/evaluation/{name}.json"), result)
-    remove(scratch)
-    score = overall_score(result["scores"])
-    click.echo(f"evaluate: {name}: " + ("no score" if score is None else f"{score:.1f} of 100"))
-    for benchmark, reason in (result["skipped"] | result.get("notes", {})).items():
-        click.echo(f"evaluate: {benchmark}: {reason}")
+    if is_first_process():
+        write_json(Path(f"artifacts/evaluation/{name}.json"), result)
+        remove(scratch)
+        for line in spoken(result):
+            click.echo(f"evaluate: {line}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from interlace.evaluation.retention import (
     common_benchmarks,
     overall_score,
     relative_performance,
+    spoken,
 )
 from interlace.evaluation.runner import evaluate, validate
 
@@ -22,5 +23,6 @@ __all__ = [
     "evaluate",
     "overall_score",
     "relative_performance",
+    "spoken",
     "validate",
 ]

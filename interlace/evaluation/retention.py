@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from interlace.evaluation.result import Score
+from interlace.evaluation.result import Evaluation, Score
 
 Scores = Mapping[str, Score]
 
@@ -76,3 +76,12 @@ def category_scores(scores: Scores, among: Iterable[str] | None = None) -> dict[
     for name in scores if among is None else among:
         members.setdefault(scores[name]["category"], []).append(scores[name]["score"])
     return {category: fmean(values) for category, values in members.items()}
+
+
+def spoken(evaluation: Evaluation) -> list[str]:
+    """An evaluation in lines for the terminal: the mean, what was skipped, and notes."""
+    score = overall_score(evaluation["scores"])
+    mean = "no score" if score is None else f"{score:.1f} of 100"
+    lines = [f"{evaluation['model']}: {mean}"]
+    lines += [f"skipped {name}: {why}" for name, why in evaluation["skipped"].items()]
+    return lines + [f"{name}: {note}" for name, note in evaluation.get("notes", {}).items()]
