@@ -22,6 +22,7 @@ PLAN = Path("artifacts/plan.json")
 SIMILARITY = Path("artifacts/hidden_states/similarity")
 SUMMARY = Path("metrics/summary.json")
 ANSWERS = Path("artifacts/evaluation/answers")
+PUBLISHED = Path("artifacts/report/published.json")
 
 scores_option = click.option(
     "--scores",
@@ -59,6 +60,7 @@ def main() -> None:
 @main.command()
 def show() -> None:
     """Print the plan of the workspace's last run, and its summary once there is one."""
+    from interlace.report.published import Beside, published_table
     from interlace.report.write import read_evaluations, read_json
 
     plan = read_plan(PLAN)
@@ -68,6 +70,8 @@ def show() -> None:
     if SUMMARY.exists():
         missing = left_out(read_evaluations(Path("artifacts/evaluation")))
         parts += ["", summary_table(read_json(SUMMARY), missing)]
+    if PUBLISHED.exists() and (rows := read_json(PUBLISHED)):
+        parts += ["", published_table([Beside(**row) for row in rows])]
     Console(highlight=False).print(*parts, sep="\n")
 
 

@@ -6,6 +6,7 @@ however hard it is. A benchmark without a result on either side is left out of b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -70,12 +71,32 @@ def overall_score(scores: Scores, among: Iterable[str] | None = None) -> float |
     return fmean(scores[name]["score"] for name in names) if names else None
 
 
+def overall_error(scores: Scores, among: Iterable[str] | None = None) -> float | None:
+    """Standard error of `overall_score`; benchmarks are independent of each other.
+
+    None where a benchmark has none.
+    """
+    names = list(scores if among is None else among)
+    errors = [scores[name]["standard_error"] for name in names]
+    known = [error for error in errors if error is not None]
+    return math.hypot(*known) / len(known) if known and len(known) == len(errors) else None
+
+
 def category_scores(scores: Scores, among: Iterable[str] | None = None) -> dict[str, float]:
     """Mean score of each category, over its benchmarks."""
-    members: dict[str, list[float]] = {}
-    for name in scores if among is None else among:
-        members.setdefault(scores[name]["category"], []).append(scores[name]["score"])
-    return {category: fmean(values) for category, values in members.items()}
+    members = categories(scores, scores if among is None else among)
+    return {
+        category: fmean(scores[name]["score"] for name in names)
+        for category, names in members.items()
+    }
+
+
+def categories(scores: Scores, among: Iterable[str]) -> dict[str, list[str]]:
+    """The benchmarks of each category."""
+    members: dict[str, list[str]] = {}
+    for name in among:
+        members.setdefault(scores[name]["category"], []).append(name)
+    return members
 
 
 def spoken(evaluation: Evaluation) -> list[str]:
