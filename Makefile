@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods bench-collect environment clean
+.PHONY: demo test lint unit e2e study-methods bench-collect bench-evaluate environment clean
 
 demo: environment
 	dvc repro
@@ -33,6 +33,10 @@ study-methods: environment
 bench-collect: environment
 	dvc repro sample
 	python -m benchmarks.collect
+
+# `evaluate` beside lmms-eval's own loop over samples; writes docs/bench-evaluate.md
+bench-evaluate: environment
+	python -m benchmarks.evaluate
 
 environment: $(READY)
 
