@@ -249,8 +249,8 @@ class Evaluate(Section):
     heldout: str | None = Field(
         None, description="Parquet file in FineVision's schema; each of its sources is a benchmark"
     )
-    judged: str | None = Field(
-        None, description="the same, for open questions, whose answers the judge grades"
+    judged: tuple[str, ...] = Field(
+        (), description="such files of open questions, whose answers the judge grades"
     )
     judge: Judge = Field(Judge(), description="who judges answers to open questions")
     limit: int | None = Field(None, ge=1, description="rows per benchmark, rows; none: all")

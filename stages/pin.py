@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from interlace.evaluation import validate
+from interlace.evaluation import pin_evaluation, validate
 from interlace.feasible import check_asked
 from interlace.outputs import write_json
 from interlace.params import PinParams
@@ -28,10 +28,7 @@ def main(params: PinParams) -> None:
     check_source(parquet_files(pinned_data))
     validate(params.evaluate)
     sources = {"pinned_model": pinned_model, "pinned_data": pinned_data}
-    for field in ("heldout", "judged", "data"):
-        place = getattr(params.evaluate, field)
-        pinned = place and pin_data(place, None, field=f"evaluate.{field}", hashes=hashes)
-        sources["pinned_benchmarks" if field == "data" else f"pinned_{field}"] = pinned
+    sources |= pin_evaluation(params.evaluate, hashes)
     write_json(Path("artifacts/sources.json"), sources)
     click.echo(f"pin: {model.id}: {drops or 'by the budget, some'} of {layers} layers are to go")
 

@@ -58,7 +58,7 @@ def _values(
 
 
 def _heldout(params: Evaluate, source: str, places: Collection[int]) -> Iterator[tuple[int, Any]]:
-    for file in (params.heldout, params.judged):
+    for file in (params.heldout, *params.judged):
         rows = heldout.read_sources(Path(file)).get(source) if file else None
         if rows is not None:
             yield from ((place, rows["images"][place].as_py()) for place in sorted(places))

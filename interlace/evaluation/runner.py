@@ -33,7 +33,7 @@ def validate(params: Evaluate) -> None:
         InputError: nothing to evaluate on, an unknown benchmark, one named twice, a limit where it
             makes no sense, data that is missing or malformed, or a judge that cannot be asked.
     """
-    if not params.benchmarks and params.heldout is None and params.judged is None:
+    if not params.benchmarks and params.heldout is None and not params.judged:
         raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
     check_judge(params.judge)
     names = [benchmark.name for benchmark in _published(params)]
@@ -45,10 +45,10 @@ def validate(params: Evaluate) -> None:
             )
         if params.data is not None and not _why_skipped(benchmark, params):
             benchmark_files(Path(params.data), benchmark)
-    for field, file in (("heldout", params.heldout), ("judged", params.judged)):
-        if file is not None:
-            heldout.check_schema(Path(file), f"evaluate.{field}")
-            names += heldout.check_rows(Path(file))
+    files = [("heldout", params.heldout)] if params.heldout is not None else []
+    for field, file in [*files, *(("judged", file) for file in params.judged)]:
+        heldout.check_schema(Path(file), f"evaluate.{field}")
+        names += heldout.check_rows(Path(file))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"evaluate: benchmark named twice: {', '.join(twice)}")
 
@@ -147,8 +147,9 @@ def _tasks(params: Evaluate, judge: Endpoint | None, cache: Path) -> Iterator[Sc
             )
     if params.heldout is not None:
         yield from heldout_tasks(Path(params.heldout), max_new_tokens=longest)
-    if params.judged is not None and judge is not None:
-        yield from judged_tasks(Path(params.judged), judge, max_new_tokens=longest)
+    if judge is not None:
+        for file in params.judged:
+            yield from judged_tasks(Path(file), judge, max_new_tokens=longest)
 
 
 def _skipped(params: Evaluate, found: Mapping[str, Score | None]) -> dict[str, str]:
@@ -158,8 +159,8 @@ def _skipped(params: Evaluate, found: Mapping[str, Score | None]) -> dict[str, s
         for benchmark in _published(params)
         if (reason := _why_skipped(benchmark, params))
     }
-    if params.judged is not None and not params.judge.url:
-        skipped |= dict.fromkeys(heldout.check_rows(Path(params.judged)), NO_JUDGE)
+    for file in params.judged if not params.judge.url else ():
+        skipped |= dict.fromkeys(heldout.check_rows(Path(file)), NO_JUDGE)
     silent = [name for name, score in found.items() if score is None]
     return skipped | dict.fromkeys(silent, "the judge gave no judgement")
 

@@ -40,7 +40,8 @@ def typeset(problem: str) -> Image.Image:
         problem: paragraphs of text, with formulas in $...$, $$...$$, \(...\) or \[...\].
 
     Returns:
-        RGB, `WIDTH` pixels wide, or as wide as its widest formula; the same pixels for the same text and matplotlib.
+        RGB, `WIDTH` pixels wide, or as wide as its widest formula; the same pixels for the same
+        text and matplotlib.
     """
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg"}):
         lines = list(_lines(problem))

@@ -50,7 +50,7 @@ def test_rows_of_a_source_show_all_of_their_images(
     write_rows: Callable[[list[dict[str, Any]]], Path],
 ) -> None:
     made = rows(6, source="b")[3:] + rows(6, source="a")
-    found = pictures(Evaluate(judged=str(write_rows(made))), "a", [0, 2])
+    found = pictures(Evaluate(judged=(str(write_rows(made)),)), "a", [0, 2])
     assert [len(found[place]) for place in (0, 2)] == [0, 2]
     assert same(found[2][1], 21, 64)
 

@@ -47,7 +47,7 @@ def test_checks_import_neither_torch_nor_lmms_eval(write_rows: Write) -> None:
         ({"benchmarks": ["POPE", "pope"]}, "named twice: POPE"),
         ({"benchmarks": ["OCRBench"], "limit": 5}, "limit = 5: OCRBench divides by"),
         ({"benchmarks": ["POPE"], "data": "nowhere"}, "data = nowhere: no such folder"),
-        ({"judged": "nowhere.parquet"}, "judged = nowhere.parquet: no such file"),
+        ({"judged": ["nowhere.parquet"]}, "judged = nowhere.parquet: no such file"),
         ({"heldout": "a", "judge": {"url": "here", "model": "m"}}, "'here': not an address"),
         ({"heldout": "nowhere.parquet"}, "heldout = nowhere.parquet: no such file"),
     ],
@@ -168,7 +168,7 @@ def test_judged_benchmarks_without_a_judge_are_skipped_and_named(
     model_dir: Path, write_rows: Write
 ) -> None:
     path = write_rows(rows(2, source="open"))
-    params = Evaluate(judged=str(path), max_new_tokens=2)
+    params = Evaluate(judged=(str(path),), max_new_tokens=2)
     found = evaluate(model_dir, params=params, model_name="dense")
     assert found["scores"] == {}
     assert "no judge is configured" in found["skipped"]["open"]
@@ -190,7 +190,7 @@ def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
         params = Evaluate(
             benchmarks=("MIABench",),
             data=str(tmp_path / "data"),
-            judged=str(write_rows(made)),
+            judged=(str(write_rows(made)),),
             judge=Judge(url=server.url, model="m"),
             max_new_tokens=2,
         )
@@ -266,17 +266,20 @@ def test_results_do_not_depend_on_the_number_of_processes(
             )
             asked["texts"][-1]["assistant"] = answer[0]
     path = write_rows(made)
-    params = Evaluate(heldout=str(path), batch_size=4, max_new_tokens=3)
-    alone = evaluate(model_dir, params=params, model_name="m")
+    params = Evaluate(heldout=str(path), batch_size=1, max_new_tokens=3)
+    one, two, scratch = tmp_path / "one.parquet", tmp_path / "two.parquet", tmp_path / "scratch"
+    alone = evaluate(model_dir, params=params, model_name="m", answers_file=one)
     assert 0 < alone["scores"]["a"]["score"] < 100
 
     script = tmp_path / "script.py"
     script.write_text(
         "import json, os\n"
+        "from pathlib import Path\n"
         "from interlace.evaluation import evaluate\n"
         "from interlace.params import Evaluate\n"
         f"params = Evaluate.model_validate_json({params.model_dump_json()!r})\n"
-        f"found = evaluate({str(model_dir)!r}, params=params, model_name='m')\n"
+        f"found = evaluate({str(model_dir)!r}, params=params, model_name='m',\n"
+        f"    answers_file=Path({str(two)!r}), scratch=Path({str(scratch)!r}))\n"
         f"open({str(tmp_path)!r} + '/' + os.environ['RANK'], 'w').write(json.dumps(found))\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -289,3 +292,6 @@ def test_results_do_not_depend_on_the_number_of_processes(
     )
     for rank in "01":
         assert json.loads((tmp_path / rank).read_text()) == alone
+    assert two.read_bytes() == one.read_bytes()
+    shares = [(scratch / f"answers-{i}.jsonl").read_text().count("{") for i in (0, 1)]
+    assert shares == [8, 5]
