@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import torch
+from lmms_eval.api.reasoning import strip_reasoning_tags
 from tqdm import tqdm
 
 from interlace.evaluation.answers import Answer, sample_id
@@ -22,6 +23,7 @@ from interlace.evaluation.tasks import ScoredTask
 
 PATIENCE = timedelta(days=2)  # a process may wait so long for another to finish its share
 JUDGEMENTS = 8  # answers that are before the judge at the same time
+REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-eval leaves it out
 
 
 class Adapter(Protocol):
@@ -103,6 +105,9 @@ def answer_tasks(
 def _scored(scored: ScoredTask) -> list[Answer]:
     """Score the answers to one task."""
     task = scored.task
+    said = [request.resps[0] for request in task.instances]
+    for request, answer in zip(task.instances, said, strict=True):
+        request.resps = [strip_reasoning_tags(answer, REASONING)]
     task.apply_filters()
     rows = task.eval_docs_no_media
     progress = tqdm(
@@ -112,7 +117,7 @@ def _scored(scored: ScoredTask) -> list[Answer]:
         disable=not scored.judged,
     )
 
-    def answered(request: Any) -> Answer:
+    def answered(request: Any, said: str) -> Answer:
         row, place, prompt = rows[request.doc_id], request.doc_id, str(request.args[0])
         target = scored.target(row)
         answer = Answer(
@@ -121,14 +126,14 @@ def _scored(scored: ScoredTask) -> list[Answer]:
             question_id=scored.question_id(row, place),
             prompt=prompt,
             target=target,
-            answer=request.resps[0],
+            answer=said,
             score=scored.score(row, _taken_out(request.filtered_resps)),
         )
         progress.update()
         return answer
 
     with progress, ThreadPoolExecutor(JUDGEMENTS if scored.judged else 1) as pool:
-        return list(pool.map(answered, task.instances))
+        return list(pool.map(answered, task.instances, said))
 
 
 def _taken_out(filtered: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ def judge_server(reply: Callable[[str], Reply]) -> Iterator[JudgeServer]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     served.url = f"http://127.0.0.1:{server.server_port}/v1"
     try:
         yield served

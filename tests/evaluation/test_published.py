@@ -172,8 +172,8 @@ def test_mia_bench_takes_the_judges_total(data: Path) -> None:
     judge = StubJudge("score of component 1: 3/10, total score: 3/10. It rhymes.")
     answers = answered("MIABench", data, lambda row, place: "A dog.", judge)
     assert {answer.score for answer in answers} == {0.3}
-    assert "Describe picture 0" in judge.asked[0]
-    assert "A dog." in judge.asked[0]
+    assert sorted(asked.split("Describe picture ")[1][0] for asked in judge.asked) == list("012345")
+    assert all("A dog." in asked for asked in judge.asked)
 
 
 def test_mmbench_counts_a_question_if_each_order_of_its_options_is_right(data: Path) -> None:
@@ -189,6 +189,19 @@ def test_an_answer_that_names_no_option_is_never_drawn_at_random(data: Path) -> 
         for said in ("", "no idea", "qqq"):
             answers = answered(name, data, lambda row, place, said=said: said)
             assert {answer.score for answer in answers} == {0}, (name, said)
+
+
+@pytest.mark.parametrize(
+    "thought", ["<think>Not {wrong}.</think>\n", "It is {wrong}.\n</think>\n\n"]
+)
+def test_reasoning_is_kept_and_does_not_count(thought: str, data: Path) -> None:
+    def answer(row: dict[str, Any], place: int) -> str:
+        wrong = "ABCD"[(int(row["answer"]) + 1) % 4]
+        return thought.format(wrong=f"{wrong}. it is") + MADE["AI2D"].right(row)
+
+    answers = answered("AI2D", data, answer)
+    assert {answer.score for answer in answers} == {1}
+    assert all("</think>" in answer.answer for answer in answers)
 
 
 def test_nothing_is_written_to_the_working_folder(
