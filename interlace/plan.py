@@ -21,7 +21,7 @@ from pydantic import (
 
 from interlace.errors import InputError, validation_message
 from interlace.methods import Group, Request, named
-from interlace.methods.choice import Base, Policy
+from interlace.methods.choice import Base, Policy, Sparsity
 from interlace.methods.rounds import Later, Table, choose_in_rounds
 from interlace.scores import Scores, read_scores
 
@@ -95,6 +95,7 @@ class Plan(_Record):
         decision: how a budget became K; missing where the ratio was given.
         deepstack_layers: leading layers that visual features are added after, by position.
         settings: what else the method was told, e.g. alpha or seed.
+        sparsity: which weights are zeroed, where a method does that instead of dropping layers.
         stability: how sure the choice is; missing where it reads nothing that was resampled.
     """
 
@@ -105,6 +106,7 @@ class Plan(_Record):
     rounds: int = 1
     decision: Decision | None = None
     settings: dict[str, float | int] = Field(default_factory=dict)
+    sparsity: Sparsity | None = None
     n_layers: int = Field(gt=0)
     drop: list[int]
     tune: list[int]
@@ -251,6 +253,8 @@ def select(
         raise InputError(f"drops = {drops}: must lie in [0, {n - 1}]; one layer at least stays")
     if method == "manual":
         drops = len(drop)
+    if rule.sparsity:
+        drops = 0  # whatever the ratio
     if drops is None and ratio != "auto":
         wanted, share = layers_to_drop(ratio, base_layers), ratio
     else:
@@ -275,6 +279,7 @@ def select(
         rounds=rounds,
         decision=decision if ratio == "auto" else None,
         settings=_settings(method, alpha, seed),
+        sparsity=rule.sparsity,
         n_layers=n,
         drop=sorted(choice.drop),
         tune=sorted(choice.tune),

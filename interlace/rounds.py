@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,8 +19,10 @@ import interlace
 from interlace.chat import open_processor
 from interlace.families import bypass
 from interlace.hidden_states import collect, provenance_of
+from interlace.layer_weights import StoredLayers
+from interlace.new_weights import Dense, compensated
 from interlace.outputs import link_or_copy, remove, whole
-from interlace.params import Collect, RoundsParams
+from interlace.params import Collect, RoundsParams, Section
 from interlace.plan import Plan, read_decision, select
 from interlace.scores import score
 from interlace.sources import Pinned, model_folder, open_model
@@ -40,9 +43,9 @@ def measure_rounds(
     Args:
         pinned: the dense model's source.
         table: scores of the dense model.
-        samples: folders of rows to measure on.
+        samples: folders of rows to measure on, the calibration set first.
         out: folder for `scores-002.parquet` and so on, one table per further round.
-        params: the method, the ratio, the rounds, and how to measure.
+        params: the method, the ratio, the rounds, how to measure, and whether to compensate.
         decision: file with what a budget decided.
         cache: folder that remembers tables by their key.
 
@@ -51,10 +54,12 @@ def measure_rounds(
     """
 
     def measured(dropped: list[int]) -> pa.Table:
-        key = _key(pinned, samples, params.collect, dropped)
+        key = _key(pinned, samples, params, dropped)
         known = cache / f"{key}.parquet"
         if not known.is_file():
-            scores = measure_without(pinned, samples, dropped, params.collect, cache / key)
+            replaced = _new_weights(pinned, samples[0], dropped, params, cache / key)
+            asked = (pinned, samples, dropped, params.collect, cache / key, replaced)
+            scores = measure_without(*asked)
             with whole(known) as partial:
                 pq.write_table(scores, partial)
         number = len(list(out.glob("*.parquet"))) + 2
@@ -72,8 +77,24 @@ def measure_rounds(
     )
 
 
+def _new_weights(
+    pinned: Pinned, calibration: Path, dropped: list[int], params: RoundsParams, scratch: Path
+) -> Mapping[str, Path]:
+    """What the layers that are left get to make up for the dropped ones, if that is asked for."""
+    if params.export.compensate == "none":
+        return {}
+    trust = bool(pinned["trust_remote_code"])
+    dense = Dense(model_folder(pinned), calibration, params.sensitivity, trust)
+    return compensated(dense, dropped, params.export.compensate_samples, scratch / "weights")[0]
+
+
 def measure_without(
-    pinned: Pinned, samples: Sequence[Path], dropped: list[int], params: Collect, scratch: Path
+    pinned: Pinned,
+    samples: Sequence[Path],
+    dropped: list[int],
+    params: Collect,
+    scratch: Path,
+    replaced: Mapping[str, Path] = MappingProxyType({}),
 ) -> pa.Table:
     """Scores of the model with some layers bypassed, by position in the layers that are left.
 
@@ -83,12 +104,18 @@ def measure_without(
         dropped: layers of the dense decoder that are gone.
         params: how to measure.
         scratch: folder for unfinished work; removed when done.
+        replaced: stored names of weights that get new values -> the files that hold these.
 
     Returns:
         A table as `scores.score` makes it; its metadata's `kept` names the dense layers.
     """
     folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
-    model = open_model(folder, dtype=params.dtype, trust_remote_code=trust)
+    model = open_model(folder, trust_remote_code=trust, **params.opening())
+    if replaced:
+        stored = StoredLayers.of(folder, trust)
+        for file in sorted(set(replaced.values())):
+            for weight, value in stored.weights(model, file).items():
+                weight.data = value
     bypass(model, dropped)
     kept = [i for i in range(pinned["n_layers"]) if i not in dropped]
     about = {"n_layers": str(len(kept)), "kept": " ".join(map(str, kept))}
@@ -108,9 +135,11 @@ def measure_without(
     return scores
 
 
-def _key(pinned: Pinned, samples: Sequence[Path], params: Collect, dropped: list[int]) -> str:
+def _key(pinned: Pinned, samples: Sequence[Path], params: RoundsParams, dropped: list[int]) -> str:
     """A hash of all that a round's table depends on."""
-    digest = hashlib.sha256(params.model_dump_json().encode())
+    told: list[Section] = [params.collect]
+    told += [params.export, params.sensitivity] if params.export.compensate != "none" else []
+    digest = hashlib.sha256("".join(each.model_dump_json() for each in told).encode())
     digest.update(json.dumps([pinned, dropped], sort_keys=True).encode())
     code = sorted(Path(interlace.__file__).parent.rglob("*.py"))
     for path in (*code, *(path for folder in samples for path in sorted(folder.glob("*.parquet")))):

@@ -10,7 +10,7 @@ from interlace.outputs import write_json
 from interlace.params import PinParams
 from interlace.probes import tasks_to_ask
 from interlace.samples import check_source
-from interlace.sources import parquet_files, pin_data, pin_model
+from interlace.sources import Pinned, parquet_files, pin_data, pin_model
 from stages.command import check_program, command, scratch_root
 
 
@@ -27,10 +27,11 @@ def main(params: PinParams) -> None:
     drops = check_asked(params, layers, pinned_model["deepstack_layers"])
     check_source(parquet_files(pinned_data))
     validate(params.evaluate)
-    sources = {"pinned_model": pinned_model, "pinned_data": pinned_data}
+    sources: dict[str, Pinned | None] = {"pinned_model": pinned_model, "pinned_data": pinned_data}
     sources |= pin_evaluation(params.evaluate, hashes)
     write_json(Path("artifacts/sources.json"), sources)
-    click.echo(f"pin: {model.id}: {drops or 'by the budget, some'} of {layers} layers are to go")
+    many = "by the budget, some" if drops is None else drops
+    click.echo(f"pin: {model.id}: {many} of {layers} layers are to go")
 
 
 if __name__ == "__main__":

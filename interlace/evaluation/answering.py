@@ -6,22 +6,20 @@ them: prompts of all tasks share batches, processes share prompts, and every ans
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-import torch
 from lmms_eval.api.reasoning import strip_reasoning_tags
 from tqdm import tqdm
 
 from interlace.evaluation.answers import Answer, sample_id
 from interlace.evaluation.journal import Journal
 from interlace.evaluation.tasks import ScoredTask
+from interlace.processes import gather, process_group, rank, world_size
 
-PATIENCE = timedelta(days=2)  # a process may wait so long for another to finish its share
+PATIENCE = timedelta(days=2)  # a process may wait so long for another, or for the judge
 JUDGEMENTS = 8  # answers that are before the judge at the same time
 REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-eval leaves it out
 
@@ -33,30 +31,6 @@ class Adapter(Protocol):
 
     def batches(self, requests: Sequence[Any], *, known: Any, process: int, processes: int) -> Any:
         """Answers by place, batch by batch."""
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes that torchrun started; one, if it did not."""
-
-    process: int
-    processes: int
-
-    def together(self, part: Any) -> list[Any]:
-        """What each process brings, in their order."""
-        if self.processes == 1:
-            return [part]
-        parts: list[Any] = [None] * self.processes
-        torch.distributed.all_gather_object(parts, part)
-        return parts
-
-
-def join_processes() -> Processes:
-    """Meet the other processes that torchrun started, if it did."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-    return Processes(int(os.environ.get("RANK", "0")), processes)
 
 
 def answer_tasks(
@@ -77,28 +51,25 @@ def answer_tasks(
     Returns:
         By benchmark, its answers in the order of its rows.
     """
-    processes = join_processes()
     journal = journal or Journal(None)
     requests = []
     for scored in tasks:
         scored.task.build_all_requests(limit=limit, rank=0, world_size=1)
         model.task_dict[scored.task.config.task] = scored.task.dataset
         requests += scored.task.instances
-    # what one process reads, all take as known: another may be writing by now
-    known: dict[int, str] = processes.together(journal.read())[0]
-    made = dict(known)
-    for batch in model.batches(
-        requests, known=known, process=processes.process, processes=processes.processes
-    ):
-        journal.save(batch, processes.process)
-        made |= batch
-    for part in processes.together(made):
-        made |= part
-    for place, request in enumerate(requests):
-        request.resps = [made[place]]
-    first = processes.process == 0
-    scored_tasks = {task.benchmark: _scored(task) for task in tasks} if first else None
-    found: dict[str, list[Answer]] = processes.together(scored_tasks)[0]
+    with process_group(PATIENCE):
+        # what one process reads, all take as known: another may be writing by now
+        known: dict[int, str] = gather(journal.read())[0]
+        made = dict(known)
+        for batch in model.batches(requests, known=known, process=rank(), processes=world_size()):
+            journal.save(batch, rank())
+            made |= batch
+        for part in gather(made):
+            made |= part
+        for place, request in enumerate(requests):
+            request.resps = [made[place]]
+        scores = {task.benchmark: _scored(task) for task in tasks} if rank() == 0 else None
+        found: dict[str, list[Answer]] = gather(scores)[0]
     return found
 
 

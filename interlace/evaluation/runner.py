@@ -19,6 +19,7 @@ from interlace.evaluation.journal import Journal
 from interlace.evaluation.judge import Endpoint, check_judge
 from interlace.evaluation.result import Evaluation, Score
 from interlace.params import Evaluate
+from interlace.processes import rank
 
 if TYPE_CHECKING:
     from interlace.evaluation.tasks import ScoredTask
@@ -108,7 +109,7 @@ def evaluate(
             trust_remote_code=trust_remote_code,
         )
         answers = answer_tasks(adapter, tasks, limit=params.limit, journal=Journal(scratch))
-    if answers_file is not None and adapter.rank == 0:
+    if answers_file is not None and rank() == 0:
         write_answers((answer for rows in answers.values() for answer in rows), answers_file)
     categories = {task.benchmark: task.category for task in tasks}
     found = {name: score_of(rows, categories[name]) for name, rows in answers.items()}

@@ -1,12 +1,13 @@
-"""Everything a run measured -> its summary, figures and model card."""
+"""Everything a run measured -> its summary, figures and model cards."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import pyarrow.parquet as pq
 from rich.console import Group, RenderableType
 
 from interlace.errors import InputError
@@ -16,10 +17,16 @@ from interlace.evaluation.significance import differences
 from interlace.outputs import whole, write_json
 from interlace.params import Params
 from interlace.plan import read_plan
-from interlace.report.card import model_card
+from interlace.publish import Which
+from interlace.report.card import Run, inherited_metadata, model_card
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
-from interlace.report.published import beside_published, published_table, read_published
+from interlace.report.published import (
+    PUBLISHED,
+    beside_published,
+    published_table,
+    read_published,
+)
 from interlace.report.summary import (
     MODELS,
     Metrics,
@@ -73,49 +80,67 @@ def retention_intervals(folder: Path, summary: Metrics) -> dict[str, float]:
     return found
 
 
-def write_report(
-    artifacts: Path, metrics: Path, *, dense_dir: Path, params: Params
-) -> RenderableType:
-    """Write `metrics/summary.json` and the report's folder.
+def rows_of(folder: Path) -> int:
+    """How many rows the Parquet files of a folder hold; none is read."""
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
 
-    Args:
-        artifacts: holds scores.parquet, plan.json, pruned/ and evaluation/; gets report/.
-        metrics: holds ttft.json and loss.csv; gets summary.json.
-        dense_dir: the dense checkpoint.
-        params: of the run; the card embeds them.
 
-    Returns:
-        The summary as a table for the terminal.
-    """
+def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params: Params) -> Run:
+    """Everything that was measured; see `write_report`."""
     plan = read_plan(artifacts / "plan.json")
-    table_of_scores = read_scores(artifacts / "scores.parquet")
     evaluations = read_evaluations(artifacts / "evaluation")
+    ttft: Metrics = read_json(metrics / "ttft.json")
     summary = summarise(
         evaluations,
-        read_json(metrics / "ttft.json"),
+        ttft,
         plan,
         parameters_before=count_parameters(dense_dir),
         parameters_after=count_parameters(artifacts / "pruned"),
     )
-    summary |= retention_intervals(artifacts / "evaluation/answers", summary)
-    missing = left_out(evaluations)
-    scores = {name: evaluation["scores"] for name, evaluation in evaluations.items()}
-    beside = beside_published(scores, params, plan.ratio, read_published())
-    card = model_card(
-        name=f"{Path(params.model.id).name}-{params.method}-{100 * plan.ratio:.3g}",
-        base_model=params.model.id,
-        summary=summary,
+    exported = artifacts / "export.json"
+    return Run(
         plan=plan,
         params=params.model_dump(mode="json"),
-        left_out=missing,
+        sources=read_json(artifacts / "sources.json"),
+        summary=summary | retention_intervals(artifacts / "evaluation/answers", summary),
+        evaluations=evaluations,
+        ttft=ttft,
+        rows={name: rows_of(data / name) for name in ("train", "calibration")},
+        left_out=left_out(evaluations),
+        exported=read_json(exported) if exported.exists() else {},
+        inherited=inherited_metadata(dense_dir),
     )
+
+
+def write_report(
+    artifacts: Path, metrics: Path, data: Path, *, dense_dir: Path, params: Params
+) -> RenderableType:
+    """Write `metrics/summary.json` and the report's folder: figures, and a card per checkpoint.
+
+    Args:
+        artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/ (with
+            answers/), and export.json where `export` had something to say; gets report/.
+        metrics: holds ttft.json and loss.csv; gets summary.json.
+        data: holds train/, calibration/ and published.csv.
+        dense_dir: the dense checkpoint.
+        params: of the run; the cards embed them.
+
+    Returns:
+        The summary as a table for the terminal.
+    """
+    run = read_run(artifacts, metrics, data, dense_dir, params)
+    table_of_scores = read_scores(artifacts / "scores.parquet")
+    scores = {name: evaluation["scores"] for name, evaluation in run.evaluations.items()}
+    known = read_published(data / PUBLISHED.name)
+    beside = beside_published(scores, params, run.plan.ratio, known)
     with whole(artifacts / "report") as folder:
         folder.mkdir()
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        retention_figure(evaluations, folder / "retention.png")
+        for which in get_args(Which):
+            (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
+        retention_figure(run.evaluations, folder / "retention.png")
         write_json(folder / "published.json", [asdict(one) for one in beside])
         loss_figure(metrics / "loss.csv", folder / "loss.png")
-        pipeline_figure(folder / "what-happens.svg", table_of_scores, plan)
-    write_json(metrics / "summary.json", summary)
-    table = summary_table(summary, missing)
+        pipeline_figure(folder / "what-happens.svg", table_of_scores, run.plan)
+    write_json(metrics / "summary.json", dict(run.summary))
+    table = summary_table(run.summary, run.left_out)
     return Group(table, "", published_table(beside)) if beside else table

@@ -267,7 +267,8 @@ def test_results_do_not_depend_on_the_number_of_processes(
             asked["texts"][-1]["assistant"] = answer[0]
     path = write_rows(made)
     params = Evaluate(heldout=str(path), batch_size=1, max_new_tokens=3)
-    one, two, scratch = tmp_path / "one.parquet", tmp_path / "two.parquet", tmp_path / "scratch"
+    one, scratch = tmp_path / "one.parquet", tmp_path / "scratch"
+    folder, rank = f"Path({str(tmp_path)!r})", "os.environ['RANK']"
     alone = evaluate(model_dir, params=params, model_name="m", answers_file=one)
     assert 0 < alone["scores"]["a"]["score"] < 100
 
@@ -279,8 +280,8 @@ def test_results_do_not_depend_on_the_number_of_processes(
         "from interlace.params import Evaluate\n"
         f"params = Evaluate.model_validate_json({params.model_dump_json()!r})\n"
         f"found = evaluate({str(model_dir)!r}, params=params, model_name='m',\n"
-        f"    answers_file=Path({str(two)!r}), scratch=Path({str(scratch)!r}))\n"
-        f"open({str(tmp_path)!r} + '/' + os.environ['RANK'], 'w').write(json.dumps(found))\n"
+        f"    answers_file={folder} / ({rank} + '.parquet'), scratch={folder} / 'scratch')\n"
+        f"({folder} / {rank}).write_text(json.dumps(found))\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     root = str(Path(__file__).parents[2])
@@ -290,8 +291,9 @@ def test_results_do_not_depend_on_the_number_of_processes(
         env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
         capture_output=True,
     )
-    for rank in "01":
-        assert json.loads((tmp_path / rank).read_text()) == alone
-    assert two.read_bytes() == one.read_bytes()
-    shares = [(scratch / f"answers-{i}.jsonl").read_text().count("{") for i in (0, 1)]
+    for process in "01":
+        assert json.loads((tmp_path / process).read_text()) == alone
+    assert (tmp_path / "0.parquet").read_bytes() == one.read_bytes()
+    assert not (tmp_path / "1.parquet").exists()
+    shares = [(scratch / f"answers-{i}.jsonl").read_text().count("{") for i in "01"]
     assert shares == [8, 5]

@@ -87,7 +87,7 @@ def test_a_broken_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no \*\.safetensors"):
         count_parameters(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
+    with pytest.raises(InputError, match=r"model\.safetensors: not a whole safetensors file"):
         count_parameters(tmp_path)
 
 
@@ -106,6 +106,7 @@ def test_means_have_standard_errors_and_counts(summary: dict[str, float | int]) 
     assert summary["score_dense_error"] == pytest.approx(np.hypot(1.5, 1.5) / 2)
     assert summary["error_tuned/AI2D"] == 1.5
     assert summary["samples"] == 200
+    assert summary["samples/AI2D"] == 100
 
 
 def test_categories_have_means_errors_and_retention() -> None:
