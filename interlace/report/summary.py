@@ -97,17 +97,25 @@ def summarise(
     if plan.stability:
         summary["selection_same"] = 100 * plan.stability.same
     summary |= _by_category(shared)
-    summary |= {f"samples/{name}": score["n"] for name, score in scores["dense"].items()}
+    summary |= _by_benchmark(scores)
+    for model, relative in kept.items():
+        summary |= {f"retention_{model}/{name}": value for name, value in relative.ratios.items()}
+    return summary
+
+
+def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:
+    """Each model's scores and their errors, and the counts of rows."""
+    found: dict[str, float | int] = {
+        f"samples/{name}": score["n"] for name, score in scores["dense"].items()
+    }
     for model in MODELS:
-        summary |= {f"{model}/{name}": score["score"] for name, score in scores[model].items()}
-        summary |= {
+        found |= {f"{model}/{name}": score["score"] for name, score in scores[model].items()}
+        found |= {
             f"error_{model}/{name}": score["standard_error"]
             for name, score in scores[model].items()
             if score["standard_error"] is not None
         }
-    for model, relative in kept.items():
-        summary |= {f"retention_{model}/{name}": value for name, value in relative.ratios.items()}
-    return summary
+    return found
 
 
 def _by_category(scores: Mapping[str, Scores]) -> dict[str, float | int]:
