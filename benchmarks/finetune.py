@@ -39,7 +39,7 @@ from interlace.params import Finetune
 from interlace.recompute import graph_layers, recompute
 from interlace.sources import open_model
 
-DEMO, TRAIN, PAGE = Path("data/demo/model"), Path("/tmp/E_train"), Path("docs/bench-finetune.md")
+DEMO, TRAIN, PAGE = Path("data/demo/model"), Path("data/train"), Path("docs/bench-finetune.md")
 PAIRS = 5
 PARAMS = Finetune(zero_stage=0)
 HEAD = """# How fast `finetune` makes an update

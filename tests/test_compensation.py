@@ -14,7 +14,7 @@ from answered_samples import logits, plan_of
 from safetensors.torch import load_file
 from torch import nn
 
-from interlace import compensation, hidden_states
+from interlace import compensation, states
 from interlace.answered_rows import AnsweredRows
 from interlace.chat import Inputs
 from interlace.checkpoint import export
@@ -122,13 +122,13 @@ def slow_map(dense: Any, drop: list[int], run: list[int], rows: AnsweredRows, ne
     for number in range(len(rows.groups)):
         batch = rows.batch(number, dense.device)
         valid = batch["attention_mask"].bool()
-        inputs, outputs = hidden_states.residual_states(dense, batch)
+        inputs, outputs = states.residual_states(dense, batch)
         reached = inputs[last + 1] if last + 1 < LAYERS else outputs[last]
         given: list[torch.Tensor] = []
         with pruned(dense, drop, new):
             linear = decoder_layers(dense)[at].mlp.down_proj
             handle = linear.register_forward_hook(lambda _, __, out, to=given: to.append(out))
-            inputs, outputs = hidden_states.residual_states(dense, batch)
+            inputs, outputs = states.residual_states(dense, batch)
             handle.remove()
         entering = inputs[at + 1] - outputs[at] if at + 1 < len(kept) else 0.0
         residual = outputs[at] - given[0]  # Y
@@ -298,7 +298,7 @@ def test_nothing_is_done_where_nothing_is_asked(
 def test_a_replaced_tensor_must_be_one_of_the_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
     from interlace.layer_weights import write_weights
 
-    for name, complaint in (("stranger", "no tensor"), (down(3), "has shape")):
+    for name, complaint in (("stranger", "no tensor"), (down(3), "the model's is")):
         write_weights({name: torch.zeros(2, 2)}, tmp_path / "new.safetensors")
         with pytest.raises(ContractError, match=complaint):
             replaced = {name: tmp_path / "new.safetensors"}
