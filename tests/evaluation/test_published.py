@@ -28,11 +28,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_all(tmp_path_factory.mktemp("data"))
 
 
-def task(name: str, data: Path, judge: Endpoint | None = None) -> Any:
+def task(name: str, data: Path, judge: Endpoint | None = None, longest: int = 5) -> Any:
     from interlace.evaluation.tasks import published_task
 
     return published_task(
-        BENCHMARKS[name], max_new_tokens=5, data=data, cache=data / ".cache", judge=judge
+        BENCHMARKS[name], max_new_tokens=longest, data=data, cache=data / ".cache", judge=judge
     )
 
 
@@ -226,6 +226,20 @@ def test_the_adapter_answers_all_twelve(data: Path, model_dir: Path) -> None:
     adapter = open_adapter(model_dir, batch_size=8)
     found = answer_tasks(adapter, [task(name, data, StubJudge(None)) for name in NAMES], limit=3)
     assert {name: len(answers) for name, answers in found.items()} == dict.fromkeys(NAMES, 3)
+
+
+@pytest.mark.parametrize("longest", [50, 16384])
+def test_both_lengths_of_answers_hold_for_all_twelve(longest: int, data: Path) -> None:
+    from evaluation.fake_model import FakeModel
+
+    from interlace.evaluation.answering import answer_tasks
+
+    model = FakeModel(lambda row, place: "First, I look.\n\nYes")
+    tasks = [task(name, data, StubJudge(None), longest) for name in NAMES]
+    found = answer_tasks(model, tasks, limit=1)
+    assert [setting["max_new_tokens"] for setting in model.settings] == [longest] * len(NAMES)
+    assert all("\n\n" not in setting["until"] for setting in model.settings)
+    assert all("Yes" in answers[0].answer for answers in found.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
