@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods bench-collect bench-sample bench-export bench-compensation bench-finetune environment clean
+.PHONY: demo test lint unit e2e study-methods bench-collect bench-evaluate bench-sample bench-export bench-compensation bench-finetune environment clean
 
 demo: environment
 	dvc repro
@@ -37,6 +37,10 @@ bench-collect: environment
 # Bytes read, memory and fairness of `sample` on a data set of 2 GB made for it; writes docs/bench-sample.md
 bench-sample: environment
 	python -m benchmarks.sample
+
+# `evaluate` beside lmms-eval's own loop over samples; writes docs/bench-evaluate.md
+bench-evaluate: environment
+	python -m benchmarks.evaluate
 
 # `export` beside cp and beside transformers, on checkpoints of 2 to 8 GB in /tmp (BENCH_DIR: another
 # place; about 30 GB free); writes docs/bench-export.md

@@ -9,10 +9,11 @@ import click
 from rich.console import Console, RenderableType
 
 from interlace.errors import InputError
+from interlace.outputs import whole
 from interlace.plan import read_plan
 from interlace.publish import Which
 from interlace.report.overview import methods_table, removals_text
-from interlace.report.summary import left_out
+from interlace.report.summary import MODELS, left_out
 from interlace.report.table import summary_table
 from interlace.report.terminal import groups_table, layer_map_text
 from interlace.scores import Scores, read_scores
@@ -21,6 +22,8 @@ SCORES = Path("artifacts/scores.parquet")
 PLAN = Path("artifacts/plan.json")
 SIMILARITY = Path("artifacts/hidden_states/similarity")
 SUMMARY = Path("metrics/summary.json")
+ANSWERS = Path("artifacts/evaluation/answers")
+PUBLISHED = Path("artifacts/report/published.json")
 
 scores_option = click.option(
     "--scores",
@@ -58,6 +61,7 @@ def main() -> None:
 @main.command()
 def show() -> None:
     """Print the plan of the workspace's last run, and its summary once there is one."""
+    from interlace.report.published import Beside, published_table
     from interlace.report.write import read_evaluations, read_json
 
     plan = read_plan(PLAN)
@@ -67,6 +71,8 @@ def show() -> None:
     if SUMMARY.exists():
         missing = left_out(read_evaluations(Path("artifacts/evaluation")))
         parts += ["", summary_table(read_json(SUMMARY), missing)]
+    if PUBLISHED.exists() and (rows := read_json(PUBLISHED)):
+        parts += ["", published_table([Beside(**row) for row in rows])]
     Console(highlight=False).print(*parts, sep="\n")
 
 
@@ -82,6 +88,63 @@ def methods(scores_file: Path, ratio: float | None) -> None:
     if scores and ratio is not None:
         shown = removals_text(scores, ratio)
     Console(highlight=False).print(shown)
+
+
+@main.command()
+@click.argument("answers", nargs=-1)
+@click.option("--show", default=1, show_default=True, help="Changed answers of each kind to print.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with images here.")
+@click.option(
+    "--params",
+    type=click.Path(path_type=Path),
+    default=Path("params.yaml"),
+    show_default=True,
+    help="Where the images are found.",
+)
+def compare(answers: tuple[str, ...], show: int, html: Path | None, params: Path) -> None:
+    """Which answers changed: those of the last run's models, or of ANSWERS ([NAME=]PATH each)."""
+    from interlace.evaluation.answers import read_answers
+    from interlace.evaluation.pictures import pictures
+    from interlace.params import read_params
+    from interlace.report.changes import changes_section, changes_text
+    from interlace.report.page import page
+
+    given = {name: read_answers(path) for name, path in _named(answers).items()}
+    Console(highlight=False).print(changes_text(given, show))
+    if html is not None:
+        where = read_params(params).evaluate
+        section = changes_section(given, max(show, 3), lambda *rows: pictures(where, *rows))
+        with whole(html) as partial:
+            partial.write_text(page(f"Answers of {', '.join(given)}", section), encoding="utf-8")
+        click.echo(f"compare: wrote {html}")
+
+
+def _named(answers: tuple[str, ...]) -> dict[str, Path]:
+    """Files of answers by the name of their model."""
+    if not answers:
+        return {name: ANSWERS / f"{name}.parquet" for name in MODELS}
+    found: dict[str, Path] = {}
+    for value in answers:
+        name, _, path = value.rpartition("=")
+        name = name or Path(path).stem
+        if name in found:
+            raise InputError(f"{value}: a second {name!r}; write NAME=PATH to tell them apart")
+        found[name] = Path(path)
+    return found
+
+
+@main.command("judged-set")
+@click.argument("name", type=click.Choice(["numinamath", "llava-onevision"]))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--rows", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def judged_set(name: str, source: Path, out: Path, rows: int, seed: int) -> None:
+    """Make OUT, for evaluate.judged, of the Parquet files of a data set in SOURCE."""
+    from interlace.evaluation.judged_sets import make_judged_set
+
+    made = make_judged_set(name, source, out, rows=rows, seed=seed)
+    click.echo(f"judged-set: wrote {made} questions to {out}")
 
 
 @main.command()

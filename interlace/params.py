@@ -336,16 +336,41 @@ class Finetune(Section):
         return self
 
 
+class Judge(Section):
+    """A model that judges answers, behind an endpoint with OpenAI's chat completions."""
+
+    url: str | None = Field(
+        None, description="address of the endpoint, e.g. http://localhost:8000/v1; none: no judge"
+    )
+    model: str | None = Field(None, description="the model to ask there")
+    key_variable: str | None = Field(
+        None, description="environment variable that holds the endpoint's key; none: no key"
+    )
+
+
 class Evaluate(Section):
     """Benchmarks, run through lmms-eval."""
 
     benchmarks: tuple[str, ...] = Field((), description="published benchmarks by name, e.g. AI2D")
+    data: str | None = Field(
+        None,
+        description="local folder that holds the benchmarks' data by name (AI2D.parquet, or a"
+        " folder AI2D as on the hub); none: from the hub",
+    )
     heldout: str | None = Field(
         None, description="Parquet file in FineVision's schema; each of its sources is a benchmark"
     )
+    judged: tuple[str, ...] = Field(
+        (), description="such files of open questions, whose answers the judge grades"
+    )
+    judge: Judge = Field(Judge(), description="who judges answers to open questions")
     limit: int | None = Field(None, ge=1, description="rows per benchmark, rows; none: all")
     batch_size: int = Field(16, ge=1, description="prompts generated together, prompts")
-    max_new_tokens: int = Field(50, ge=1, description="longest answer, tokens (short setting: 50)")
+    max_new_tokens: int = Field(
+        50,
+        ge=1,
+        description="longest answer, tokens (INTERLACE: 50, or 16384 with reasoning)",
+    )
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )

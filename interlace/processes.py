@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from interlace.errors import ContractError
 
@@ -40,11 +40,14 @@ def device() -> torch.device:
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
+def process_group(timeout: timedelta = TIMEOUT) -> Iterator[None]:
     """Let the processes of a launch wait for each other while the block runs.
 
     They talk over nccl where there are GPUs, over gloo where there are none. A process that fails
     leaves without a word: its launcher ends the others.
+
+    Args:
+        timeout: how long one may wait for another.
     """
     if world_size() == 1:
         yield
@@ -55,7 +58,7 @@ def process_group() -> Iterator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
     yield
     distributed.destroy_process_group()
 
@@ -66,15 +69,35 @@ def barrier() -> None:
     Raises:
         ContractError: one is gone, or did not come in time.
     """
-    if world_size() == 1:
-        return
-    from torch import distributed
+    if world_size() > 1:
+        from torch import distributed
 
+        with _all_come():
+            distributed.barrier()
+
+
+def gather(part: Any) -> list[Any]:
+    """What each process brings, in their order; every process gets it.
+
+    Raises:
+        ContractError: one is gone, or did not come in time.
+    """
+    parts = [part] * world_size()
+    if world_size() > 1:
+        from torch import distributed
+
+        with _all_come():
+            distributed.all_gather_object(parts, part)
+    return parts
+
+
+@contextmanager
+def _all_come() -> Iterator[None]:
     try:
-        distributed.barrier()
+        yield
     except RuntimeError as error:  # what every backend raises
         reason = " ".join(str(error).split())[:200]
         raise ContractError(
-            f"process {rank()} of {world_size()}: another one is gone or more than {TIMEOUT} behind"
+            f"process {rank()} of {world_size()}: another one is gone or too far behind"
             f" ({reason}); see what it said, then run the stage again: finished work is kept"
         ) from None

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from interlace.evaluation import evaluate, overall_score
-from interlace.outputs import write_json
+from interlace.evaluation import evaluate, spoken
+from interlace.outputs import remove, write_json
 from interlace.params import EvaluateParams
 from interlace.sources import model_folder
-from stages.command import command, is_first_process, pinned
+from stages.command import command, is_first_process, pinned, scratch_folder, scratch_root
 
 
 @command(EvaluateParams)
@@ -17,19 +17,23 @@ def main(params: EvaluateParams, name: str) -> None:
     """Score the dense, the pruned or the tuned model on the benchmarks."""
     model = pinned("model")
     folder = model_folder(model) if name == "dense" else Path("artifacts") / name
+    sources = Path("artifacts/sources.json")  # holds the hashes of the dense model and the data
+    inputs = [sources] if name == "dense" else [sources, folder]
+    scratch = scratch_folder("evaluate", params, inputs)
     result = evaluate(
         folder,
         params=params.evaluate,
         model_name=name,
         trust_remote_code=model["trust_remote_code"],
+        answers_file=Path(f"artifacts/evaluation/answers/{name}.parquet"),
+        scratch=scratch,
+        judgements=scratch_root() / "judgements",
     )
-    if not is_first_process():
-        return
-    write_json(Path(f"artifacts/evaluation/{name}.json"), result)
-    score = overall_score(result["scores"])
-    click.echo(f"evaluate: {name}: " + ("no score" if score is None else f"{score:.1f} of 100"))
-    for benchmark, reason in result["skipped"].items():
-        click.echo(f"evaluate: skipped {benchmark}: {reason}")
+    if is_first_process():
+        write_json(Path(f"artifacts/evaluation/{name}.json"), result)
+        remove(scratch)
+        for line in spoken(result):
+            click.echo(f"evaluate: {line}")
 
 
 if __name__ == "__main__":

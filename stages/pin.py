@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from interlace.evaluation import validate
+from interlace.evaluation import pin_evaluation, validate
 from interlace.feasible import check_asked
 from interlace.outputs import write_json
 from interlace.params import PinParams
 from interlace.probes import tasks_to_ask
-from interlace.sources import pin_data, pin_model
+from interlace.sources import Pinned, pin_data, pin_model
 from interlace.subsets import check_subsets
 from stages.command import check_program, command, scratch_root
 
@@ -19,7 +19,7 @@ def main(params: PinParams) -> None:
     """Check the parameters, the model and the data, and pin what they are."""
     check_program(params.launch)
     tasks_to_ask(params.probes)
-    model, data, heldout = params.model, params.data, params.evaluate.heldout
+    model, data = params.model, params.data
     hashes, trust = scratch_root() / "pin" / "hashes.json", model.trust_remote_code
     pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
@@ -27,9 +27,9 @@ def main(params: PinParams) -> None:
     drops = check_asked(params, layers, pinned_model["deepstack_layers"])
     check_subsets(pinned_data, data, checked=scratch_root() / "pin" / "checked.json")
     validate(params.evaluate)
-    sources = {"pinned_model": pinned_model, "pinned_data": pinned_data}
-    held = heldout and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes)
-    write_json(Path("artifacts/sources.json"), sources | {"pinned_heldout": held})
+    sources: dict[str, Pinned | None] = {"pinned_model": pinned_model, "pinned_data": pinned_data}
+    sources |= pin_evaluation(params.evaluate, hashes)
+    write_json(Path("artifacts/sources.json"), sources)
     many = "by the budget, some" if drops is None else drops
     click.echo(f"pin: {model.id}: {many} of {layers} layers are to go")
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from interlace.processes import barrier, process_group, rank, world_size
+from interlace.processes import barrier, gather, process_group, rank, world_size
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +16,7 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
     assert (rank(), world_size()) == (0, 1)
     with process_group():
         barrier()
+        assert gather("a") == ["a"]
 
 
 def test_a_launcher_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 Importing this package is cheap: torch and lmms-eval are imported when `evaluate` runs.
 """
 
+from interlace.evaluation.pinned import pin_evaluation
 from interlace.evaluation.result import Evaluation, Score
 from interlace.evaluation.retention import (
     RelativePerformance,
@@ -10,6 +11,7 @@ from interlace.evaluation.retention import (
     common_benchmarks,
     overall_score,
     relative_performance,
+    spoken,
 )
 from interlace.evaluation.runner import evaluate, validate
 
@@ -21,6 +23,8 @@ __all__ = [
     "common_benchmarks",
     "evaluate",
     "overall_score",
+    "pin_evaluation",
     "relative_performance",
+    "spoken",
     "validate",
 ]

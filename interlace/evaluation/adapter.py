@@ -6,7 +6,7 @@ prompts in a batch, T the tokens of the longest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from interlace.chat import (
 from interlace.errors import InputError
 from interlace.sources import open_model
 
-WINDOW_BATCHES = 32  # prompts are sorted by length within so many batches
-WINDOW_BYTES = 2**30  # ... or fewer, if their encoded images fill this much memory
+WINDOW_BATCHES = 8  # prompts are sorted by length within so many batches, the share of a process
+WINDOW_BYTES = 2**30  # encoded prompts that are kept; further ones are encoded twice
 
 
 class CheckpointAdapter(lmms):  # type: ignore[misc]
@@ -75,38 +75,71 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         Returns:
             The answers, in the order of the requests, cut before the first stop.
         """
-        answers = [""] * len(requests)
+        made: dict[int, str] = {}
+        for answers in self.batches(requests):
+            made |= answers
+        return [made[place] for place in range(len(requests))]
+
+    def batches(
+        self,
+        requests: Sequence[Any],
+        *,
+        known: Container[int] = (),
+        process: int = 0,
+        processes: int = 1,
+    ) -> Iterator[dict[int, str]]:
+        """Answer requests batch by batch: each yields answers by their place in `requests`.
+
+        Batches are the same whatever is known and however many processes there are, so that
+        rounding is the same too.
+
+        Args:
+            requests: see `generate_until`.
+            known: places that need no answer.
+            process: which of the processes this is, 0-based; it answers its share.
+            processes: how many share the requests.
+        """
         # longest first: what does not fit in memory fails at once
         order = sorted(range(len(requests)), key=lambda i: -len(str(requests[i].args[0])))
+        size = WINDOW_BATCHES * self.batch_size
+        windows = [order[start : start + size] for start in range(0, len(order), size)]
+        windows = windows[process::processes]
         with tqdm(
-            total=len(requests), desc="answering", unit="prompt", disable=self.rank != 0
+            total=sum(map(len, windows)), desc="answering", unit="prompt", disable=process != 0
         ) as progress:
-            for window in self._windows(requests, order):
-                window.sort(key=lambda item: -item[1]["input_ids"].shape[0])
-                for start in range(0, len(window), self.batch_size):
-                    batch = window[start : start + self.batch_size]
-                    settings = [requests[index].args[2] for index, _ in batch]
-                    made = self._generate([inputs for _, inputs in batch], settings)
-                    for (index, _), answer in zip(batch, made, strict=True):
-                        answers[index] = answer
+            for window in windows:
+                left = len(window)
+                for batch, inputs in self._batches_of(requests, window, known):
+                    settings = [requests[place].args[2] for place in batch]
+                    yield dict(zip(batch, self._generate(inputs, settings), strict=True))
                     progress.update(len(batch))
-        return answers
+                    left -= len(batch)
+                progress.update(left)  # those that were known
 
-    def _windows(
-        self, requests: Sequence[Any], order: Sequence[int]
-    ) -> Iterator[list[tuple[int, Inputs]]]:
-        """Encode some batches' worth of requests at a time: (place in requests, inputs)."""
-        window: list[tuple[int, Inputs]] = []
-        held = 0
-        for index in order:
-            inputs = self._encoded(requests[index])
-            window.append((index, inputs))
-            held += sum(value.nbytes for value in inputs.values())
-            if len(window) == WINDOW_BATCHES * self.batch_size or held >= WINDOW_BYTES:
-                yield window
-                window, held = [], 0
-        if window:
-            yield window
+    def _batches_of(
+        self, requests: Sequence[Any], window: Sequence[int], known: Container[int]
+    ) -> Iterator[tuple[list[int], list[Inputs]]]:
+        """Encode a window's prompts, and form batches of like length."""
+        if all(place in known for place in window):
+            return
+        held: dict[int, Inputs] = {}
+        lengths: dict[int, int] = {}
+        room = WINDOW_BYTES
+        for place in window:
+            inputs = self._encoded(requests[place])
+            lengths[place] = inputs["input_ids"].shape[0]
+            room -= sum(value.nbytes for value in inputs.values())
+            if room >= 0:
+                held[place] = inputs
+        ordered = sorted(window, key=lambda place: -lengths[place])
+        for start in range(0, len(ordered), self.batch_size):
+            batch = ordered[start : start + self.batch_size]
+            if all(place in known for place in batch):
+                continue
+            for place in batch:
+                if place not in held:
+                    held[place] = self._encoded(requests[place])
+            yield batch, [held.pop(place) for place in batch]
 
     def _encoded(self, request: Any) -> Inputs:
         _, doc_to_messages, _, row, task, split = request.args

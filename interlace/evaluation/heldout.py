@@ -17,6 +17,7 @@ from interlace import samples
 from interlace.errors import InputError
 
 CATEGORY = "Held-out"
+JUDGED = "Judged"  # category of open questions
 COLUMNS = ["images", "texts", "source"]
 
 
@@ -30,14 +31,18 @@ def is_exact_match(answer: str, target: str) -> bool:
     return normalised(answer) == normalised(target)
 
 
-def check_schema(path: Path) -> None:
+def check_schema(path: Path, field: str = "evaluate.heldout") -> None:
     """Refuse a file that is not Parquet in FineVision's schema.
+
+    Args:
+        path: the file.
+        field: the parameter it was given by, for messages.
 
     Raises:
         InputError: the file is missing or unreadable, or a column is; it names which.
     """
     if not path.is_file():
-        raise InputError(f"evaluate.heldout = {path}: no such file")
+        raise InputError(f"{field} = {path}: no such file")
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:

@@ -26,17 +26,15 @@ OFFLINE = {
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and put back what was there."""
-    before = {name: os.environ.get(name) for name in values}
+    """Set environment variables, and put back all that were there; imports set some too."""
+    before = dict(os.environ)
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager
@@ -95,11 +93,13 @@ def isolated(*, offline: bool) -> Iterator[None]:
 
         logger.disable("lmms_eval")
         stack.callback(logger.enable, "lmms_eval")
+        import datasets
         import lmms_eval.api.task
-        import lmms_eval.evaluator
 
         stack.enter_context(
             replaced(lmms_eval.api.task, tqdm=_silent_tqdm, load_from_cache=_nothing_cached)
         )
-        stack.enter_context(replaced(lmms_eval.evaluator, tqdm=_silent_tqdm))
+        if datasets.is_progress_bar_enabled():
+            datasets.disable_progress_bars()
+            stack.callback(datasets.enable_progress_bars)
         yield

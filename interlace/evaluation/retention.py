@@ -6,11 +6,12 @@ however hard it is. A benchmark without a result on either side is left out of b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from interlace.evaluation.result import Score
+from interlace.evaluation.result import Evaluation, Score
 
 Scores = Mapping[str, Score]
 
@@ -70,9 +71,38 @@ def overall_score(scores: Scores, among: Iterable[str] | None = None) -> float |
     return fmean(scores[name]["score"] for name in names) if names else None
 
 
+def overall_error(scores: Scores, among: Iterable[str] | None = None) -> float | None:
+    """Standard error of `overall_score`; benchmarks are independent of each other.
+
+    None where a benchmark has none.
+    """
+    names = list(scores if among is None else among)
+    errors = [scores[name]["standard_error"] for name in names]
+    known = [error for error in errors if error is not None]
+    return math.hypot(*known) / len(known) if known and len(known) == len(errors) else None
+
+
 def category_scores(scores: Scores, among: Iterable[str] | None = None) -> dict[str, float]:
     """Mean score of each category, over its benchmarks."""
-    members: dict[str, list[float]] = {}
-    for name in scores if among is None else among:
-        members.setdefault(scores[name]["category"], []).append(scores[name]["score"])
-    return {category: fmean(values) for category, values in members.items()}
+    members = categories(scores, scores if among is None else among)
+    return {
+        category: fmean(scores[name]["score"] for name in names)
+        for category, names in members.items()
+    }
+
+
+def categories(scores: Scores, among: Iterable[str]) -> dict[str, list[str]]:
+    """The benchmarks of each category."""
+    members: dict[str, list[str]] = {}
+    for name in among:
+        members.setdefault(scores[name]["category"], []).append(name)
+    return members
+
+
+def spoken(evaluation: Evaluation) -> list[str]:
+    """An evaluation in lines for the terminal: the mean, what was skipped, and notes."""
+    score = overall_score(evaluation["scores"])
+    mean = "no score" if score is None else f"{score:.1f} of 100"
+    lines = [f"{evaluation['model']}: {mean}"]
+    lines += [f"skipped {name}: {why}" for name, why in evaluation["skipped"].items()]
+    return lines + [f"{name}: {note}" for name, note in evaluation.get("notes", {}).items()]

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from interlace.errors import InputError
 from interlace.evaluation import heldout
-from interlace.evaluation.benchmarks import Benchmark, find_benchmark, without_judge
+from interlace.evaluation.answers import score_of, write_answers
+from interlace.evaluation.benchmark_data import benchmark_files
+from interlace.evaluation.benchmarks import NO_JUDGE, NOT_MATCHED, Benchmark, find_benchmark
 from interlace.evaluation.isolation import isolated
-from interlace.evaluation.result import Evaluation
+from interlace.evaluation.journal import Journal
+from interlace.evaluation.judge import Endpoint, check_judge
+from interlace.evaluation.result import Evaluation, Score
 from interlace.params import Evaluate
+from interlace.processes import rank
+
+if TYPE_CHECKING:
+    from interlace.evaluation.tasks import ScoredTask
 
 LIBRARIES = {"torch": "torch", "transformers": "transformers", "lmms_eval": "lmms-eval"}
 
@@ -20,21 +32,24 @@ def validate(params: Evaluate) -> None:
 
     Raises:
         InputError: nothing to evaluate on, an unknown benchmark, one named twice, a limit where it
-            makes no sense, or a held-out file that is missing or malformed.
+            makes no sense, data that is missing or malformed, or a judge that cannot be asked.
     """
-    if not params.benchmarks and params.heldout is None:
-        raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or both")
+    if not params.benchmarks and params.heldout is None and not params.judged:
+        raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
+    check_judge(params.judge)
     names = [benchmark.name for benchmark in _published(params)]
     for benchmark in _published(params):
-        if params.limit is not None and benchmark.needs_all_rows:
+        if params.limit is not None and benchmark.all_rows:
             raise InputError(
                 f"evaluate.limit = {params.limit}: {benchmark.name} divides by its full number of"
                 f" rows; drop the limit or {benchmark.name}"
             )
-    if params.heldout is not None:
-        path = Path(params.heldout)
-        heldout.check_schema(path)
-        names += heldout.check_rows(path)
+        if params.data is not None and not _why_skipped(benchmark, params):
+            benchmark_files(Path(params.data), benchmark)
+    files = [("heldout", params.heldout)] if params.heldout is not None else []
+    for field, file in [*files, *(("judged", file) for file in params.judged)]:
+        heldout.check_schema(Path(file), f"evaluate.{field}")
+        names += heldout.check_rows(Path(file))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"evaluate: benchmark named twice: {', '.join(twice)}")
 
@@ -43,40 +58,49 @@ def _published(params: Evaluate) -> list[Benchmark]:
     return [find_benchmark(name) for name in params.benchmarks]
 
 
+def _why_skipped(benchmark: Benchmark, params: Evaluate) -> str | None:
+    return NO_JUDGE if benchmark.judge == "always" and not params.judge.url else None
+
+
 def evaluate(
     model_dir: Path | str,
     *,
     params: Evaluate,
     model_name: str,
     trust_remote_code: bool = False,
+    answers_file: Path | None = None,
+    scratch: Path | None = None,
+    judgements: Path | None = None,
 ) -> Evaluation:
     """Score one checkpoint.
 
     Args:
         model_dir: folder (or hub id) of any vision-language checkpoint.
-        params: benchmarks, held-out file and how to answer.
+        params: benchmarks, data, judge and how to answer.
         model_name: what the result calls it, e.g. "pruned".
         trust_remote_code: let the checkpoint's own Python code run.
+        answers_file: gets every answer (see `answers`), written by the first process.
+        scratch: folder for answers as they are made, to go on after a kill; it belongs to this
+            checkpoint, these parameters and this data. None: nothing is kept.
+        judgements: folder that remembers what the judge said; none: it is asked again.
 
     Returns:
         Scores of 0 to 100 with standard errors and counts, skipped benchmarks with reasons, and
         what they were measured with. No times, hosts or paths.
 
     Raises:
-        InputError: what `validate` refuses, or data that cannot be had.
+        InputError: what `validate` refuses, data that cannot be had, or a judge that refuses.
     """
     validate(params)
-    asked = {benchmark: without_judge(benchmark) for benchmark in _published(params)}
-    skipped = {benchmark.name: reason for benchmark, reason in asked.items() if reason}
-    runnable = [benchmark for benchmark, reason in asked.items() if not reason]
-    with isolated(offline=not runnable and Path(model_dir).is_dir()):
+    judge = Endpoint(params.judge, memory=judgements) if params.judge.url else None
+    online = bool(params.benchmarks) and params.data is None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(isolated(offline=not online and Path(model_dir).is_dir()))
+        cache = stack.enter_context(_unpacked(scratch))
         from interlace.evaluation.adapter import open_adapter
-        from interlace.evaluation.tasks import heldout_tasks, published_task, run_tasks
+        from interlace.evaluation.answering import answer_tasks
 
-        longest = params.max_new_tokens
-        runs = [published_task(benchmark, max_new_tokens=longest) for benchmark in runnable]
-        if params.heldout is not None:
-            runs += heldout_tasks(Path(params.heldout), max_new_tokens=longest)
+        tasks = list(_tasks(params, judge, cache))
         adapter = open_adapter(
             model_dir,
             batch_size=params.batch_size,
@@ -84,15 +108,75 @@ def evaluate(
             max_pixels=params.max_pixels,
             trust_remote_code=trust_remote_code,
         )
-        scores, missing = run_tasks(adapter, runs, limit=params.limit) if runs else ({}, {})
-        device, dtype = _device_name(adapter.device), str(adapter.dtype).removeprefix("torch.")
-    return {
+        answers = answer_tasks(adapter, tasks, limit=params.limit, journal=Journal(scratch))
+    if answers_file is not None and rank() == 0:
+        write_answers((answer for rows in answers.values() for answer in rows), answers_file)
+    categories = {task.benchmark: task.category for task in tasks}
+    found = {name: score_of(rows, categories[name]) for name, rows in answers.items()}
+    result: Evaluation = {
         "model": model_name,
-        "scores": scores,
-        "skipped": skipped | missing,
+        "scores": {name: score for name, score in found.items() if score},
+        "skipped": _skipped(params, found),
         "versions": {name: importlib.metadata.version(pip) for name, pip in LIBRARIES.items()},
-        "device": device,
-        "dtype": dtype,
+        "device": _device_name(adapter.device),
+        "dtype": str(adapter.dtype).removeprefix("torch."),
+    }
+    if notes := _notes(params, result["scores"]):
+        result["notes"] = notes
+    return result
+
+
+@contextlib.contextmanager
+def _unpacked(scratch: Path | None) -> Iterator[Path]:
+    """Where rows of local files are unpacked, outside of every cache in the home folder."""
+    if scratch is not None:
+        yield scratch / "rows"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _tasks(params: Evaluate, judge: Endpoint | None, cache: Path) -> Iterator[ScoredTask]:
+    from interlace.evaluation.tasks import heldout_tasks, judged_tasks, published_task
+
+    longest = params.max_new_tokens
+    data = Path(params.data) if params.data else None
+    for benchmark in _published(params):
+        if not _why_skipped(benchmark, params):
+            yield published_task(
+                benchmark, max_new_tokens=longest, data=data, cache=cache, judge=judge
+            )
+    if params.heldout is not None:
+        yield from heldout_tasks(Path(params.heldout), max_new_tokens=longest)
+    if judge is not None:
+        for file in params.judged:
+            yield from judged_tasks(Path(file), judge, max_new_tokens=longest)
+
+
+def _skipped(params: Evaluate, found: Mapping[str, Score | None]) -> dict[str, str]:
+    """Benchmarks that were asked for and have no score, and why."""
+    skipped = {
+        benchmark.name: reason
+        for benchmark in _published(params)
+        if (reason := _why_skipped(benchmark, params))
+    }
+    for file in params.judged if not params.judge.url else ():
+        skipped |= dict.fromkeys(heldout.check_rows(Path(file)), NO_JUDGE)
+    silent = [name for name, score in found.items() if score is None]
+    return skipped | dict.fromkeys(silent, "the judge gave no judgement")
+
+
+def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
+    """What to know about scores."""
+    notes = {
+        benchmark.name: NOT_MATCHED
+        for benchmark in _published(params)
+        if benchmark.judge == "fallback" and not params.judge.url
+    }
+    return notes | {
+        name: f"{score['missing']} answers have no judgement and count nowhere"
+        for name, score in scores.items()
+        if "missing" in score
     }
 
 

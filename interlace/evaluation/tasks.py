@@ -1,63 +1,78 @@
-"""Benchmarks as lmms-eval tasks, and one lmms-eval run over them.
+"""Benchmarks as lmms-eval tasks.
 
 This module imports lmms-eval (seconds): import it inside `isolation.isolated`.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lmms_eval.tasks
 import pyarrow as pa
-import torch
-from datasets import Dataset
-from lmms_eval.api.model import lmms
+from datasets import Dataset, Image, List
 from lmms_eval.api.task import ConfigurableMessagesTask
-from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.utils import load_yaml_config
 from tenacity import RetryError
 
 from interlace.chat import chat_messages
 from interlace.errors import InputError
-from interlace.evaluation import heldout
+from interlace.evaluation import heldout, scoring
+from interlace.evaluation.benchmark_data import benchmark_files
 from interlace.evaluation.benchmarks import Benchmark
-from interlace.evaluation.result import Score
+from interlace.evaluation.judge import Endpoint
+from interlace.evaluation.scoring import Row, Scorer
 
 SPLIT = "test"
 
 
 @dataclass(frozen=True)
 class ScoredTask:
-    """An lmms-eval task and where to find its score: see `Benchmark`."""
+    """An lmms-eval task, and how its answers are scored.
+
+    Attributes:
+        benchmark: what it measures.
+        category: of the benchmark.
+        task: lmms-eval's; it asks, and takes the answer out of what the model says.
+        score: a row's score for an answer.
+        target: a row's true answer.
+        question_id: which question a row asks, from the row and its place.
+        judged: whether scoring may wait for a judge.
+    """
 
     benchmark: str
     category: str
     task: Any
-    metric: str
-    scale: float
+    score: Scorer
+    target: Callable[[Row], str]
+    question_id: Callable[[Row, int], str]
+    judged: bool = False
 
 
-def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _messages(row: Row) -> list[dict[str, Any]]:
     return chat_messages(row)[:-1]
 
 
-def _question(row: Mapping[str, Any]) -> str:
+def _question(row: Row) -> str:
     return heldout.question(row["texts"])
 
 
-def _target(row: Mapping[str, Any]) -> str:
+def _target(row: Row) -> str:
     return str(row["texts"][-1]["assistant"])
 
 
-def _exact_match(row: Mapping[str, Any], answers: Sequence[str]) -> dict[str, float]:
-    return {"exact_match": float(heldout.is_exact_match(answers[0], _target(row)))}
+def _place(row: Row, place: int) -> str:
+    return str(place)
+
+
+def _exact_match(row: Row, answer: str) -> float:
+    return float(heldout.is_exact_match(answer, _target(row)))
+
+
+def _exact_matches(row: Row, answers: Sequence[str]) -> dict[str, float]:
+    return {"exact_match": _exact_match(row, answers[0])}
 
 
 class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
@@ -72,7 +87,7 @@ class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
             "doc_to_messages": _messages,
             "doc_to_text": _question,
             "doc_to_target": _target,
-            "process_results": _exact_match,
+            "process_results": _exact_matches,
             "metric_list": [
                 {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
             ],
@@ -87,111 +102,129 @@ class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
 
 
 def heldout_tasks(path: Path, *, max_new_tokens: int) -> list[ScoredTask]:
-    """One task per source of a file in FineVision's schema."""
+    """One task per source of a file in FineVision's schema, scored by normalised exact match."""
     return [
         ScoredTask(
             source,
             heldout.CATEGORY,
             HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
-            "exact_match,none",
-            100,
+            _exact_match,
+            _target,
+            _place,
         )
         for source, rows in heldout.read_sources(path).items()
     ]
 
 
+def judged_tasks(path: Path, judge: Endpoint, *, max_new_tokens: int) -> list[ScoredTask]:
+    """One task per source of a file in FineVision's schema, graded by a judge."""
+
+    def graded(row: Row, answer: str) -> float | None:
+        correct = judge.is_correct(_question(row), _target(row), answer)
+        return None if correct is None else float(correct)
+
+    return [
+        ScoredTask(
+            source,
+            heldout.JUDGED,
+            HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
+            graded,
+            _target,
+            _place,
+            judged=True,
+        )
+        for source, rows in heldout.read_sources(path).items()
+    ]
+
+
+class BenchmarkTask(ConfigurableMessagesTask):  # type: ignore[misc]
+    """A published benchmark, whose images are images however they are stored."""
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
+        """Open the rows; those for scoring come without images."""
+        super().download(dataset_kwargs)
+        for split in list(self.dataset):
+            rows = self.dataset[split]
+            for name, feature in rows.features.items():
+                if set(getattr(feature, "keys", tuple)()) == {"bytes", "path"}:
+                    rows = rows.cast_column(name, Image())
+                elif isinstance(feature, List) and isinstance(feature.feature, dict):
+                    rows = rows.cast_column(name, List(Image()))
+            media = [name for name in ("image", "images") if name in rows.column_names]
+            self.dataset[split] = rows
+            self.dataset_no_image[split] = rows.remove_columns(media)
+
+
 def published_task(
-    benchmark: Benchmark, *, max_new_tokens: int, override: Mapping[str, Any] | None = None
+    benchmark: Benchmark,
+    *,
+    max_new_tokens: int,
+    data: Path | None = None,
+    cache: Path | None = None,
+    judge: Endpoint | None = None,
 ) -> ScoredTask:
     """A published benchmark as lmms-eval defines it, but for the length of answers.
 
     Args:
         benchmark: which.
         max_new_tokens: longest answer, tokens.
-        override: keys of the task's configuration to replace, e.g. where its data is.
+        data: folder of local data, see `benchmark_data`; none: from the hub.
+        cache: where local rows are unpacked; none: where `datasets` does.
+        judge: whom to ask, where the benchmark needs it.
 
     Raises:
         InputError: its data cannot be had.
     """
-    folder = Path(lmms_eval.tasks.__file__).parent / benchmark.folder
-    manager = lmms_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
-    config = load_yaml_config(manager.task_index[benchmark.task]["yaml_path"], mode="full")
-    data = dict(config.get("dataset_kwargs") or {})
-    data.pop("token", None)  # a stored token is used anyway; asking for one fails without
+    config = definition(benchmark)
     given = config.get("generation_kwargs") or {}
     # lmms-eval stops at a blank line where a task names no stop, which would cut a long answer
-    generation = {"max_new_tokens": max_new_tokens, "until": given.get("until") or []}
-    config |= {"dataset_kwargs": data, "generation_kwargs": generation} | dict(override or {})
+    config["generation_kwargs"] = {
+        "max_new_tokens": max_new_tokens,
+        "until": given.get("until") or [],
+    }
+    if data is not None:
+        config |= _local_data(benchmark, data, cache)
     try:
-        task = ConfigurableMessagesTask(config=config)
+        task = BenchmarkTask(config=config)
     except (RetryError, OSError, ValueError) as error:
         cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
         raise InputError(
             f"evaluate.benchmarks = {benchmark.name!r}: cannot open its data"
-            f" ({config['dataset_path']}): {' '.join(str(cause).split())}"
+            f" ({config['dataset_path']}): {' '.join(str(cause).split())}; connect, or point"
+            " evaluate.data at a local copy"
         ) from None
-    return ScoredTask(benchmark.name, benchmark.category, task, benchmark.metric, benchmark.scale)
+    return ScoredTask(
+        benchmark.name,
+        benchmark.category,
+        task,
+        scoring.scorer(benchmark, _results(task), judge),
+        lambda row: scoring.target(benchmark, row),
+        lambda row, place: scoring.question_id(benchmark, row, place),
+        judged=judge is not None and benchmark.judge != "never",
+    )
 
 
-def _number(value: Any, scale: float) -> float | None:
-    """A result on the scale of 0 to 100; none where lmms-eval has none ("N/A", NaN)."""
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value) * scale
+def _results(task: Any) -> scoring.Results:
+    """The task's own rule where it has one, else lmms-eval's for its metrics."""
+    own = task.config.process_results
+    return own if callable(own) else task.process_results  # type: ignore[no-any-return]
 
 
-def _score(run: ScoredTask, found: Mapping[str, Any]) -> Score | None:
-    name = run.task.config.task
-    results = found["results"].get(name, {})
-    score = _number(results.get(run.metric), run.scale)
-    if score is None:
-        return None
-    metric, key = run.metric.split(",")
-    return {
-        "score": score,
-        "standard_error": _number(results.get(f"{metric}_stderr_clt,{key}"), run.scale),
-        "n": int(found["n-samples"][name]["effective"]),
-        "category": run.category,
-    }
+def definition(benchmark: Benchmark) -> dict[str, Any]:
+    """lmms-eval's configuration of a benchmark's task."""
+    folder = Path(lmms_eval.tasks.__file__).parent / benchmark.folder
+    manager = lmms_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
+    path = manager.task_index[benchmark.task]["yaml_path"]
+    config: dict[str, Any] = load_yaml_config(path, mode="full")
+    data = dict(config.get("dataset_kwargs") or {})
+    data.pop("token", None)  # a stored token is used anyway; asking for one fails without
+    return config | {"dataset_kwargs": data}
 
 
-def _join_processes() -> None:
-    """Meet the other processes that torchrun started, if it did: each answers its share."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
-        gpu = torch.cuda.is_available()
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
-
-
-def run_tasks(
-    model: lmms, runs: Sequence[ScoredTask], *, limit: int | None = None
-) -> tuple[dict[str, Score], dict[str, str]]:
-    """Answer and score all tasks in one lmms-eval run, so that batches mix them.
-
-    Args:
-        model: the adapter; lmms-eval frees its weights when all answers are there.
-        runs: the tasks.
-        limit: rows per task; none: all.
-
-    Returns:
-        Scores by benchmark, and the benchmarks without one with the reason.
-    """
-    _join_processes()
-    with tempfile.TemporaryDirectory() as scratch:  # where tasks leave their submission files
-        found = simple_evaluate(
-            model=model,
-            tasks=[run.task for run in runs],
-            task_manager=lmms_eval.tasks.TaskManager(include_defaults=False),
-            limit=limit,
-            bootstrap_iters=0,
-            log_samples=False,
-            process_docs_parallel=1,
-            distributed_executor_backend="torchrun",
-            cli_args=argparse.Namespace(output_path=scratch, process_with_media=False),
-        )
-    if model.world_size > 1:  # only the first process has the results
-        box = [found and {key: found[key] for key in ("results", "n-samples")}]
-        torch.distributed.broadcast_object_list(box, src=0)
-        found = box[0]
-    scores = {run.benchmark: _score(run, found) for run in runs}
-    missing = {name: "lmms-eval gave no score" for name, score in scores.items() if score is None}
-    return {name: score for name, score in scores.items() if score is not None}, missing
+def _local_data(benchmark: Benchmark, folder: Path, cache: Path | None) -> dict[str, Any]:
+    """What points a task's configuration to local files."""
+    files = [str(path) for path in benchmark_files(folder, benchmark)]
+    kwargs: dict[str, Any] = {"data_files": {benchmark.split: files}}
+    if cache is not None:
+        kwargs["cache_dir"] = str(cache)
+    return {"dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": kwargs}

@@ -54,6 +54,7 @@ def introduction(run: Run, which: Which) -> list[str]:
     if f"score_{which}" in summary:
         names = f"mean score, {summary['benchmarks']} benchmarks"
         rows.append([names, f"{summary['score_dense']:.1f}", f"{summary[f'score_{which}']:.1f}"])
+    if f"retention_{which}" in summary:  # none where the dense model scores 0 throughout
         rows.append(["of the dense model's", "", f"{summary[f'retention_{which}']:.1f}%"])
     if "ttft_speedup" in summary:
         first, later = f"{summary['ttft_dense_ms']:.1f} ms", f"{summary['ttft_tuned_ms']:.1f} ms"

@@ -8,7 +8,10 @@ from pathlib import Path
 from interlace.errors import InputError
 from interlace.evaluation.result import Evaluation
 from interlace.evaluation.retention import (
+    Scores,
+    categories,
     common_benchmarks,
+    overall_error,
     overall_score,
     relative_performance,
 )
@@ -74,6 +77,9 @@ def summarise(
             mean = overall_score(scores[model], common)
             if mean is not None:
                 summary[f"score_{model}"] = mean
+            if (error := overall_error(scores[model], common)) is not None:
+                summary[f"score_{model}_error"] = error
+        summary["samples"] = sum(scores["dense"][name]["n"] for name in common)
     shared = {model: {name: scores[model][name] for name in common} for model in MODELS}
     kept = {model: relative_performance(shared[model], shared["dense"]) for model in MODELS[1:]}
     for model, relative in kept.items():
@@ -90,11 +96,43 @@ def summarise(
     }
     if plan.stability:
         summary["selection_same"] = 100 * plan.stability.same
-    for model in MODELS:
-        summary |= {f"{model}/{name}": score["score"] for name, score in scores[model].items()}
+    summary |= _by_category(shared)
+    summary |= _by_benchmark(scores)
     for model, relative in kept.items():
         summary |= {f"retention_{model}/{name}": value for name, value in relative.ratios.items()}
     return summary
+
+
+def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:
+    """Each model's scores and their errors, and the counts of rows."""
+    found: dict[str, float | int] = {
+        f"samples/{name}": score["n"] for name, score in scores["dense"].items()
+    }
+    for model in MODELS:
+        found |= {f"{model}/{name}": score["score"] for name, score in scores[model].items()}
+        found |= {
+            f"error_{model}/{name}": score["standard_error"]
+            for name, score in scores[model].items()
+            if score["standard_error"] is not None
+        }
+    return found
+
+
+def _by_category(scores: Mapping[str, Scores]) -> dict[str, float | int]:
+    """Means of each category, with their errors and counts, where there are several categories."""
+    found: dict[str, float | int] = {}
+    members = categories(scores["dense"], scores["dense"])
+    for category, names in members.items() if len(members) > 1 else ():
+        found[f"category_samples/{category}"] = sum(scores["dense"][name]["n"] for name in names)
+        for model in MODELS:
+            own = {name: scores[model][name] for name in names}
+            relative = relative_performance(own, scores["dense"]).percent
+            found[f"category_{model}/{category}"] = overall_score(own) or 0.0
+            if (error := overall_error(own)) is not None:
+                found[f"category_error_{model}/{category}"] = error
+            if model != "dense" and relative is not None:
+                found[f"category_retention_{model}/{category}"] = relative
+    return found
 
 
 def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlace.report.roles import Role
-from interlace.report.summary import Metrics, benchmarks_of
+from interlace.report.summary import MODELS, Metrics, benchmarks_of
 
 MISSING = "\u2013"
 
@@ -51,6 +51,14 @@ def _scores_table(summary: Metrics) -> Table:
             for key in keys
         ]
         table.add_row(name, *cells)
+    if names := [key.split("/", 1)[1] for key in summary if key.startswith("category_samples/")]:
+        table.add_section()
+    for name in names:
+        cells = [
+            _number(summary.get(f"category_{key}/{name}"), percent=key.startswith("retention"))
+            for key in keys
+        ]
+        table.add_row(name, *cells, style="italic")
     return table
 
 
@@ -79,6 +87,16 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
         ),
         ("parameters", f"{size(before)} → {size(after)}   ({100 * (after / before - 1):+.1f}%)"),
     ]
+    if "score_tuned_error" in summary:
+        errors = ", ".join(f"{summary[f'score_{model}_error']:.1f}" for model in MODELS)
+        lines.append(("error", f"of the means: {errors}   ({summary['samples']:,} questions)"))
+    if "retention_tuned_low" in summary:
+        intervals = [
+            f"{model} [{summary[f'retention_{model}_low']:.1f}%,"
+            f" {summary[f'retention_{model}_high']:.1f}%]"
+            for model in MODELS[1:]
+        ]
+        lines.append(("retention", f"{' and '.join(intervals)} at 95%"))
     if "selection_same" in summary:
         share = _number(summary["selection_same"], percent=True)
         lines.append(("selection", f"the same layers in {share} of other draws of samples"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow.parquet as pq
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from interlace.errors import InputError
+from interlace.evaluation.answers import read_answers
 from interlace.evaluation.result import Evaluation
+from interlace.evaluation.significance import differences
 from interlace.outputs import whole, write_json
 from interlace.params import Params
 from interlace.plan import read_plan
@@ -18,7 +21,20 @@ from interlace.publish import Which
 from interlace.report.card import Run, inherited_metadata, model_card
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
-from interlace.report.summary import MODELS, Metrics, count_parameters, left_out, summarise
+from interlace.report.published import (
+    PUBLISHED,
+    beside_published,
+    published_table,
+    read_published,
+)
+from interlace.report.summary import (
+    MODELS,
+    Metrics,
+    benchmarks_of,
+    count_parameters,
+    left_out,
+    summarise,
+)
 from interlace.report.table import summary_table
 from interlace.scores import read_scores
 
@@ -40,29 +56,38 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
     return {name: read_json(folder / f"{name}.json") for name in MODELS}
 
 
+def retention_intervals(folder: Path, summary: Metrics) -> dict[str, float]:
+    """Bounds of retention at 95%, by a paired bootstrap over questions.
+
+    Args:
+        folder: holds the answers of each model.
+        summary: says on which benchmarks all models have a score.
+    """
+    found: dict[str, float] = {}
+    answers = {name: read_answers(folder / f"{name}.parquet") for name in MODELS}
+    counted = {
+        name for name in benchmarks_of(summary) if all(f"{m}/{name}" in summary for m in MODELS)
+    }
+    kept = {
+        model: [answer for answer in given if answer.benchmark in counted]
+        for model, given in answers.items()
+    }
+    for model in MODELS[1:] if counted else ():
+        interval = differences(kept["dense"], kept[model])[-1].retained_interval
+        if interval is not None:
+            low, high = interval
+            found |= {f"retention_{model}_low": low, f"retention_{model}_high": high}
+    return found
+
+
 def rows_of(folder: Path) -> int:
     """How many rows the Parquet files of a folder hold; none is read."""
     return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
 
 
-def write_report(
-    artifacts: Path, metrics: Path, data: Path, *, dense_dir: Path, params: Params
-) -> RenderableType:
-    """Write `metrics/summary.json` and the report's folder: figures, and a card per checkpoint.
-
-    Args:
-        artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/, and
-            export.json where `export` had something to say; gets report/.
-        metrics: holds ttft.json and loss.csv; gets summary.json.
-        data: holds train/ and calibration/.
-        dense_dir: the dense checkpoint.
-        params: of the run; the cards embed them.
-
-    Returns:
-        The summary as a table for the terminal.
-    """
+def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params: Params) -> Run:
+    """Everything that was measured; see `write_report`."""
     plan = read_plan(artifacts / "plan.json")
-    scores = read_scores(artifacts / "scores.parquet")
     evaluations = read_evaluations(artifacts / "evaluation")
     ttft: Metrics = read_json(metrics / "ttft.json")
     summary = summarise(
@@ -73,11 +98,11 @@ def write_report(
         parameters_after=count_parameters(artifacts / "pruned"),
     )
     exported = artifacts / "export.json"
-    run = Run(
+    return Run(
         plan=plan,
         params=params.model_dump(mode="json"),
         sources=read_json(artifacts / "sources.json"),
-        summary=summary,
+        summary=summary | retention_intervals(artifacts / "evaluation/answers", summary),
         evaluations=evaluations,
         ttft=ttft,
         rows={name: rows_of(data / name) for name in ("train", "calibration")},
@@ -85,12 +110,37 @@ def write_report(
         exported=read_json(exported) if exported.exists() else {},
         inherited=inherited_metadata(dense_dir),
     )
+
+
+def write_report(
+    artifacts: Path, metrics: Path, data: Path, *, dense_dir: Path, params: Params
+) -> RenderableType:
+    """Write `metrics/summary.json` and the report's folder: figures, and a card per checkpoint.
+
+    Args:
+        artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/ (with
+            answers/), and export.json where `export` had something to say; gets report/.
+        metrics: holds ttft.json and loss.csv; gets summary.json.
+        data: holds train/, calibration/ and published.csv.
+        dense_dir: the dense checkpoint.
+        params: of the run; the cards embed them.
+
+    Returns:
+        The summary as a table for the terminal.
+    """
+    run = read_run(artifacts, metrics, data, dense_dir, params)
+    table_of_scores = read_scores(artifacts / "scores.parquet")
+    scores = {name: evaluation["scores"] for name, evaluation in run.evaluations.items()}
+    known = read_published(data / PUBLISHED.name)
+    beside = beside_published(scores, params, run.plan.ratio, known)
     with whole(artifacts / "report") as folder:
         folder.mkdir()
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
-        retention_figure(evaluations, folder / "retention.png")
+        retention_figure(run.evaluations, folder / "retention.png")
+        write_json(folder / "published.json", [asdict(one) for one in beside])
         loss_figure(metrics / "loss.csv", folder / "loss.png")
-        pipeline_figure(folder / "what-happens.svg", scores, plan)
-    write_json(metrics / "summary.json", summary)
-    return summary_table(summary, run.left_out)
+        pipeline_figure(folder / "what-happens.svg", table_of_scores, run.plan)
+    write_json(metrics / "summary.json", dict(run.summary))
+    table = summary_table(run.summary, run.left_out)
+    return Group(table, "", published_table(beside)) if beside else table

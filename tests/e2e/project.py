@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
-    *("stages", "interlace", "dvc.yaml", "params.yaml", "data/probes.yaml"),
+    *("stages", "interlace", "dvc.yaml", "params.yaml", "data/probes.yaml", "data/published.csv"),
     *(".dvcignore", ".gitignore"),
 )
 SMALL = {

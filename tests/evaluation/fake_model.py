@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lmms_eval.api.model import lmms
@@ -19,14 +19,19 @@ class FakeModel(lmms):
         self.settings: list[dict[str, Any]] = []
 
     def generate_until(self, requests: Any) -> list[str]:
-        answers = []
-        for request in requests:
+        return [made for batch in self.batches(requests) for made in batch.values()]
+
+    def batches(
+        self, requests: Any, *, known: Any = (), process: int = 0, processes: int = 1
+    ) -> Iterator[dict[int, str]]:
+        for place, request in enumerate(requests):
+            if place in known:
+                continue
             _, doc_to_messages, settings, row, task, split = request.args
             doc = self.task_dict[task][split][row]
             self.shown.append(doc_to_messages(doc))
             self.settings.append(settings)
-            answers.append(self.answer(doc, row))
-        return answers
+            yield {place: self.answer(doc, row)}
 
     def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
         raise NotImplementedError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks import BENCHMARKS, find_benchmark, without_judge
+from interlace.evaluation.benchmarks import BENCHMARKS, find_benchmark
 from interlace.evaluation.heldout import is_exact_match
 
 
@@ -30,12 +30,9 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         find_benchmark("TextQA")
 
 
-def test_benchmarks_that_may_need_a_judge_say_so() -> None:
-    assert {name for name, known in BENCHMARKS.items() if without_judge(known)} == {
-        "MIABench",
-        "HRBench4K",
-        "HRBench8K",
-    }
+def test_only_mia_bench_is_always_judged_and_hrbench_where_an_answer_names_no_option() -> None:
+    judged = {name: known.judge for name, known in BENCHMARKS.items() if known.judge != "never"}
+    assert judged == {"MIABench": "always", "HRBench4K": "fallback", "HRBench8K": "fallback"}
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from evaluation.heldout_schema import SCHEMA
+from evaluation.judge_server import judge_server
+from evaluation.published_rows import write_parquet
 from models import rows
 
 from interlace.errors import InputError
 from interlace.evaluation import evaluate, validate
-from interlace.params import Evaluate
+from interlace.evaluation.answers import read_answers
+from interlace.params import Evaluate, Judge
 
 Write = Callable[[list[dict[str, Any]]], Path]
 
@@ -41,6 +46,9 @@ def test_checks_import_neither_torch_nor_lmms_eval(write_rows: Write) -> None:
         ({"benchmarks": ["OCRBensch"]}, "'OCRBensch': no such benchmark; did you mean 'OCRBench'"),
         ({"benchmarks": ["POPE", "pope"]}, "named twice: POPE"),
         ({"benchmarks": ["OCRBench"], "limit": 5}, "limit = 5: OCRBench divides by"),
+        ({"benchmarks": ["POPE"], "data": "nowhere"}, "data = nowhere: no such folder"),
+        ({"judged": ["nowhere.parquet"]}, "judged = nowhere.parquet: no such file"),
+        ({"heldout": "a", "judge": {"url": "here", "model": "m"}}, "'here': not an address"),
         ({"heldout": "nowhere.parquet"}, "heldout = nowhere.parquet: no such file"),
     ],
 )
@@ -116,24 +124,37 @@ def test_evaluation_of_a_checkpoint(
     model_dir: Path, write_rows: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     path = write_rows(rows(7, source="b") + rows(4, source="a"))
+    for name in ("MIABench", "HRBench4K"):
+        write_parquet(name, tmp_path / f"data/{name}.parquet", 4)
     params = Evaluate(
-        benchmarks=("MIA-Bench", "HRBench4K"), heldout=str(path), batch_size=4, max_new_tokens=3
+        benchmarks=("MIA-Bench", "HRBench4K"),
+        data=str(tmp_path / "data"),
+        heldout=str(path),
+        batch_size=4,
+        max_new_tokens=3,
     )
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
     environment, drawn = dict(os.environ), (random.getstate()[1], torch.get_rng_state())
     array = np.random.get_state()[1].copy()
-    found = evaluate(model_dir, params=params, model_name="dense")
+    answers = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    found = evaluate(model_dir, params=params, model_name="dense", answers_file=answers[0])
 
-    assert {name: score["n"] for name, score in found["scores"].items()} == {"a": 4, "b": 7}
-    assert set(found["skipped"]) == {"MIABench", "HRBench4K"}
+    counts = {name: score["n"] for name, score in found["scores"].items()}
+    assert counts == {"HRBench4K": 4, "a": 4, "b": 7}
+    assert set(found["skipped"]) == {"MIABench"}
     assert "no judge is configured" in found["skipped"]["MIABench"]
+    assert "names no option is wrong" in found["notes"]["HRBench4K"]
     assert (found["model"], found["device"], found["dtype"]) == ("dense", "cpu", "float32")
     assert set(found["versions"]) == {"torch", "transformers", "lmms_eval"}
     written = json.dumps(found)
     assert str(tmp_path) not in written
     assert str(model_dir) not in written
-    assert json.dumps(evaluate(model_dir, params=params, model_name="dense")) == written
+    again = evaluate(model_dir, params=params, model_name="dense", answers_file=answers[1])
+    assert json.dumps(again) == written
+    assert answers[0].read_bytes() == answers[1].read_bytes()
+    counted = Counter(answer.benchmark for answer in read_answers(answers[0]))
+    assert counted == counts
 
     assert not list(Path.cwd().iterdir())
     assert dict(os.environ) == environment
@@ -141,6 +162,89 @@ def test_evaluation_of_a_checkpoint(
     assert torch.equal(torch.get_rng_state(), drawn[1])
     assert (np.random.get_state()[1] == array).all()
     assert capsys.readouterr().out == ""
+
+
+def test_judged_benchmarks_without_a_judge_are_skipped_and_named(
+    model_dir: Path, write_rows: Write
+) -> None:
+    path = write_rows(rows(2, source="open"))
+    params = Evaluate(judged=(str(path),), max_new_tokens=2)
+    found = evaluate(model_dir, params=params, model_name="dense")
+    assert found["scores"] == {}
+    assert "no judge is configured" in found["skipped"]["open"]
+
+
+def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
+    model_dir: Path, write_rows: Write, tmp_path: Path
+) -> None:
+    made = rows(4, source="open")
+    right = f"\n{made[0]['texts'][-1]['assistant']}\n"
+
+    def reply(prompt: str) -> str:
+        if "You grade" in prompt:
+            return "CORRECT" if right in prompt else "INCORRECT"
+        return "total score: 5/10"
+
+    write_parquet("MIABench", tmp_path / "data/MIABench.parquet", 4)
+    with judge_server(reply) as server:
+        params = Evaluate(
+            benchmarks=("MIABench",),
+            data=str(tmp_path / "data"),
+            judged=(str(write_rows(made)),),
+            judge=Judge(url=server.url, model="m"),
+            max_new_tokens=2,
+        )
+        kept = {"params": params, "model_name": "dense", "judgements": tmp_path / "judgements"}
+        found = evaluate(model_dir, **kept)
+        asked = len(server.asked)
+        assert evaluate(model_dir, **kept) == found
+    assert {name: score["score"] for name, score in found["scores"].items()} == {
+        "MIABench": 50,
+        "open": 25,
+    }
+    assert asked == len(server.asked) == 8
+    assert server.url not in json.dumps(found)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from interlace.evaluation import evaluate
+from interlace.evaluation.journal import Journal
+from interlace.params import Evaluate
+saved, save = [], Journal.save
+def save_then_die(self, answers, process):
+    save(self, answers, process)
+    saved.append(answers)
+    if len(saved) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.save = save_then_die
+params = Evaluate.model_validate_json(sys.argv[1])
+evaluate(sys.argv[2], params=params, model_name="m", scratch=Path(sys.argv[3]))
+"""
+
+
+def test_a_killed_evaluation_goes_on_at_the_sample_where_it_was(
+    model_dir: Path, write_rows: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from interlace.evaluation.journal import Journal
+
+    params = Evaluate(heldout=str(write_rows(rows(11))), batch_size=3, max_new_tokens=3)
+    scratch, whole = tmp_path / "scratch", tmp_path / "whole.parquet"
+    evaluate(model_dir, params=params, model_name="m", answers_file=whole)
+    arguments = [params.model_dump_json(), str(model_dir), str(scratch)]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(Journal(scratch).read()) == 6
+
+    made: list[Any] = []
+    monkeypatch.setattr(Journal, "save", lambda self, answers, process: made.append(answers))
+    resumed = tmp_path / "resumed.parquet"
+    evaluate(model_dir, params=params, model_name="m", answers_file=resumed, scratch=scratch)
+    assert sum(map(len, made)) == 5
+    assert resumed.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.slow
@@ -162,18 +266,22 @@ def test_results_do_not_depend_on_the_number_of_processes(
             )
             asked["texts"][-1]["assistant"] = answer[0]
     path = write_rows(made)
-    params = Evaluate(heldout=str(path), batch_size=4, max_new_tokens=3)
-    alone = evaluate(model_dir, params=params, model_name="m")
+    params = Evaluate(heldout=str(path), batch_size=1, max_new_tokens=3)
+    one, scratch = tmp_path / "one.parquet", tmp_path / "scratch"
+    folder, rank = f"Path({str(tmp_path)!r})", "os.environ['RANK']"
+    alone = evaluate(model_dir, params=params, model_name="m", answers_file=one)
     assert 0 < alone["scores"]["a"]["score"] < 100
 
     script = tmp_path / "script.py"
     script.write_text(
         "import json, os\n"
+        "from pathlib import Path\n"
         "from interlace.evaluation import evaluate\n"
         "from interlace.params import Evaluate\n"
         f"params = Evaluate.model_validate_json({params.model_dump_json()!r})\n"
-        f"found = evaluate({str(model_dir)!r}, params=params, model_name='m')\n"
-        f"open({str(tmp_path)!r} + '/' + os.environ['RANK'], 'w').write(json.dumps(found))\n"
+        f"found = evaluate({str(model_dir)!r}, params=params, model_name='m',\n"
+        f"    answers_file={folder} / ({rank} + '.parquet'), scratch={folder} / 'scratch')\n"
+        f"({folder} / {rank}).write_text(json.dumps(found))\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     root = str(Path(__file__).parents[2])
@@ -183,5 +291,9 @@ def test_results_do_not_depend_on_the_number_of_processes(
         env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
         capture_output=True,
     )
-    for rank in "01":
-        assert json.loads((tmp_path / rank).read_text()) == alone
+    for process in "01":
+        assert json.loads((tmp_path / process).read_text()) == alone
+    assert (tmp_path / "0.parquet").read_bytes() == one.read_bytes()
+    assert not (tmp_path / "1.parquet").exists()
+    shares = [(scratch / f"answers-{i}.jsonl").read_text().count("{") for i in "01"]
+    assert shares == [8, 5]

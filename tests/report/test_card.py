@@ -352,3 +352,12 @@ def test_values_of_a_run_are_left_as_they_are() -> None:
     before = json.dumps([dataclasses.asdict(run)["params"], run.sources], sort_keys=True)
     model_card(run, "tuned")
     assert json.dumps([dict(run.params), run.sources], sort_keys=True) == before
+
+
+def test_a_dense_model_that_scores_nothing_has_a_card_without_retention(plan: Plan) -> None:
+    made = evaluations()
+    for score in made["dense"]["scores"].values():
+        score["score"] = 0.0
+    text = model_card(card_run(plan, evaluations=made), "pruned")
+    assert "mean score, 2 benchmarks" in text
+    assert "of the dense model's" not in text

@@ -100,3 +100,29 @@ def test_reporting_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_means_have_standard_errors_and_counts(summary: dict[str, float | int]) -> None:
+    assert summary["score_dense_error"] == pytest.approx(np.hypot(1.5, 1.5) / 2)
+    assert summary["error_tuned/AI2D"] == 1.5
+    assert summary["samples"] == 200
+    assert summary["samples/AI2D"] == 100
+
+
+def test_categories_have_means_errors_and_retention() -> None:
+    results = evaluations()
+    for evaluation in results.values():
+        for name, score in evaluation["scores"].items():
+            score["category"] = "GVQA" if name == "ChartQA" else "Text/Chart"
+    found = summarise(results, TTFT, plan(), parameters_before=2, parameters_after=1)
+    assert found["category_tuned/Text/Chart"] == 72
+    assert found["category_retention_tuned/Text/Chart"] == pytest.approx(90)
+    assert found["category_error_dense/GVQA"] == 1.5
+    assert found["category_samples/GVQA"] == 100
+    assert benchmarks_of(found) == ["AI2D", "ChartQA", "POPE"]
+
+
+def test_a_single_category_is_the_mean_and_is_not_repeated(
+    summary: dict[str, float | int],
+) -> None:
+    assert not [key for key in summary if key.startswith("category")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import models
@@ -9,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import ModelCard
-from report.report_cases import SOURCES, TTFT, evaluations, full_scores, plan
+from report.report_cases import SCORES, SOURCES, TTFT, evaluations, full_scores, plan
 
 from interlace.errors import InputError
+from interlace.evaluation.answers import Answer, write_answers
 from interlace.outputs import write_json
 from interlace.params import Params
+from interlace.report.published import PUBLISHED
 from interlace.report.write import read_json, write_report
 from interlace.scores import SCHEMA
 
@@ -42,13 +45,27 @@ def workspace(tmp_path: Path) -> Path:
     write_json(artifacts / "sources.json", SOURCES)
     for name, result in evaluations().items():
         write_json(artifacts / f"evaluation/{name}.json", result)
+        write_answers(answers(name), artifacts / f"evaluation/answers/{name}.parquet")
+    shutil.copy(Path(__file__).parents[2] / PUBLISHED, tmp_path / "data")
     write_json(metrics / "ttft.json", TTFT)
     (metrics / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n1,2,0.1,1\n2,1,0.1,1\n")
     return tmp_path
 
 
-def report(root: Path) -> Path:
-    params = Params.model_validate({"model": {"id": "a/b"}, "data": {"id": "c/d"}})
+def answers(model: str) -> list[Answer]:
+    """A hundred to each benchmark, of which as many are right as its score says."""
+    return [
+        Answer(f"{i:06d}-0", name, str(i), "asked", "yes", "", float(i < score))
+        for name, score in SCORES[model].items()
+        for i in range(100)
+    ]
+
+
+def report(root: Path, model: str = "a/b") -> Path:
+    long = {"max_new_tokens": 16384}
+    params = Params.model_validate(
+        {"model": {"id": model}, "data": {"id": "c/d"}, "evaluate": long}
+    )
     places = (root / "artifacts", root / "metrics", root / "data")
     write_report(*places, dense_dir=root / "dense", params=params)
     return root / "artifacts/report"
@@ -79,6 +96,21 @@ def test_the_same_workspace_gives_the_same_cards(workspace: Path) -> None:
 def test_the_summary_is_written_beside_the_other_metrics(workspace: Path) -> None:
     report(workspace)
     assert read_json(workspace / "metrics/summary.json")["layers_after"] == 18
+
+
+def test_retention_has_an_interval_around_it(workspace: Path) -> None:
+    report(workspace)
+    summary = read_json(workspace / "metrics/summary.json")
+    for model in ("pruned", "tuned"):
+        low, high = summary[f"retention_{model}_low"], summary[f"retention_{model}_high"]
+        assert low < summary[f"retention_{model}"] < high
+
+
+def test_published_scores_of_the_same_run_are_written_beside_ours(workspace: Path) -> None:
+    assert read_json(report(workspace) / "published.json") == []
+    beside = read_json(report(workspace, "Qwen/Qwen3-VL-8B-Instruct") / "published.json")
+    assert {"dense", "tuned"} == {row["model"] for row in beside}
+    assert {row["ours"] for row in beside if row["benchmark"] == "AI2D"} == {80, 72}
 
 
 def test_a_missing_measurement_is_named_and_nothing_is_written(workspace: Path) -> None:

@@ -1,0 +1,210 @@
+"""Made-up rows in the schema of each published benchmark's data set, and answers to them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Image, List, Value
+from models import picture
+
+from interlace.evaluation.benchmarks import BENCHMARKS
+
+TEXT = Value("string")
+OPTIONS = ("red", "green", "blue", "white")
+N = 6
+
+
+def _image(i: int) -> dict[str, Any]:
+    return {"bytes": picture(i, side=32), "path": None}
+
+
+def ai2d(i: int) -> dict[str, Any]:
+    return {
+        "question": f"Which colour is part {i} ?",
+        "options": list(OPTIONS),
+        "answer": str(i % 4),
+        "image": _image(i),
+    }
+
+
+def chartqa(i: int) -> dict[str, Any]:
+    kind = "human_test" if i % 2 else "augmented_test"
+    question = f"What is the height of bar {i} ?"
+    return {"type": kind, "question": question, "answer": str(10 * (i + 1)), "image": _image(i)}
+
+
+def ocrbench(i: int) -> dict[str, Any]:
+    return {
+        "dataset": "HME100k" if i % 2 else "IIIT5K",
+        "question": "what is written in the image?",
+        "question_type": "Regular Text Recognition" if i % 2 else "Doc-oriented VQA",
+        "answer": [f"word{i}", f"WORD {i}"],
+        "image": _image(i),
+    }
+
+
+def textvqa(i: int) -> dict[str, Any]:
+    return {
+        "image_id": f"image{i}",
+        "question_id": 34602 + i,
+        "question": "what does the sign say?",
+        "answers": [f"stop {i}"] * 8 + ["halt"] * 2,
+        "set_name": "val",
+        "ocr_tokens": ["stop"],
+        "image": _image(i),
+    }
+
+
+def mmbench(i: int) -> dict[str, Any]:
+    """Each question twice: rows 0, 2, 4, and their options turned around in rows 1, 3, 5."""
+    options = OPTIONS if i % 2 == 0 else OPTIONS[::-1]
+    return {
+        "index": 200 + i // 2 + (i % 2) * 10**6,
+        "question": f"Which colour has shape {i // 2} ?",
+        "hint": "nan" if i < 2 else "Look closely.",
+        "answer": "ABCD"[options.index(OPTIONS[i // 2])],
+        **dict(zip("ABCD", options, strict=True)),
+        "category": "attribute_recognition",
+        "image": _image(i // 2),
+        "source": "made up",
+        "L2-category": "finegrained_perception",
+        "comment": "nan",
+        "split": "dev",
+    }
+
+
+def pope(i: int) -> dict[str, Any]:
+    return {
+        "id": str(i),
+        "question_id": str(i),
+        "question": "Is there a dog in the image?",
+        "answer": "yes" if i % 2 else "no",
+        "image_source": f"COCO_{i}",
+        "image": _image(i),
+        "category": "adversarial",
+    }
+
+
+def realworldqa(i: int) -> dict[str, Any]:
+    letters = "\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", OPTIONS, strict=True))
+    if i % 2:
+        return {"question": f"How many cars {i}?", "answer": str(i), "image": _image(i)}
+    question = f"Which light {i}?\n{letters}\nPlease answer directly with only the letter."
+    return {"question": question, "answer": "ABCD"[i % 4], "image": _image(i)}
+
+
+def hrbench(i: int) -> dict[str, Any]:
+    """Each question twice, with its options in another order."""
+    options = OPTIONS if i % 2 == 0 else OPTIONS[::-1]
+    return {
+        "index": i,
+        "question": f"Which colour is flag {i // 2}?",
+        "answer": "ABCD"[options.index(OPTIONS[i // 2])],
+        "category": "single" if i < 4 else "cross",
+        **dict(zip("ABCD", options, strict=True)),
+        "cycle_category": str(i % 2),
+        "image": base64.b64encode(picture(i // 2, side=32)).decode(),
+    }
+
+
+def vstar(i: int) -> dict[str, Any]:
+    letters = " ".join(f"({letter}) {text}" for letter, text in zip("ABCD", OPTIONS, strict=True))
+    return {
+        "image": _image(i),
+        "text": f"What is the colour of scarf {i}? {letters}",
+        "category": "direct_attributes" if i % 2 else "relative_position",
+        "label": "ABCD"[i % 4],
+        "question_id": str(i),
+    }
+
+
+def mia_bench(i: int) -> dict[str, Any]:
+    components = ["mentions the dog", "is one sentence", "rhymes"][: 1 + i % 3]
+    weights = [[10], [4, 6], [3, 3, 4]][i % 3]
+    return {
+        "instruction": f"Describe picture {i} in one sentence.",
+        "image": _image(i),
+        "type": "basic",
+        "num_of_component": len(components),
+        "components": components,
+        "component_weight": weights,
+        "component_type": ["describe"] * len(components),
+    }
+
+
+def scienceqa(i: int) -> dict[str, Any]:
+    return {
+        "image": _image(i) if i % 2 else None,
+        "question": f"Which is solid {i}?",
+        "choices": ["water", "ice", "steam"],
+        "answer": i % 3,
+        "hint": "" if i % 2 else "Think of winter.",
+        "task": "closed choice",
+        "grade": "grade2",
+        "subject": "natural science",
+        "topic": "physics",
+        "category": "States of matter",
+        "skill": "Identify solids",
+        "lecture": "",
+        "solution": "",
+    }
+
+
+@dataclass(frozen=True)
+class Made:
+    """How to make a row, and the true answer to it as a model would write it."""
+
+    row: Callable[[int], dict[str, Any]]
+    right: Callable[[dict[str, Any]], str]
+
+
+def _answer(row: dict[str, Any]) -> str:
+    return str(row["answer"])
+
+
+MADE = {
+    "AI2D": Made(ai2d, lambda row: "ABCD"[int(row["answer"])] + ". it is"),
+    "ChartQA": Made(chartqa, lambda row: str(1.04 * float(row["answer"]))),
+    "OCRBench": Made(ocrbench, lambda row: f"It says {row['answer'][0]}!"),
+    "TextVQA": Made(textvqa, lambda row: row["answers"][0].upper()),
+    "MMBench": Made(mmbench, _answer),
+    "POPE": Made(pope, lambda row: row["answer"].capitalize() + "."),
+    "RealWorldQA": Made(realworldqa, _answer),
+    "HRBench4K": Made(hrbench, lambda row: f"({row['answer']})"),
+    "HRBench8K": Made(hrbench, _answer),
+    "VStar": Made(vstar, lambda row: f"The answer is {row['label']}"),
+    "MIABench": Made(mia_bench, lambda row: "A dog."),
+    "ScienceQA": Made(scienceqa, lambda row: "ABC"[row["answer"]]),
+}
+
+
+def _feature(value: Any) -> Any:
+    if isinstance(value, list):
+        return List(_feature(value[0]))
+    return Value("int64") if isinstance(value, int) else TEXT
+
+
+def rows_of(name: str, n: int = N) -> list[dict[str, Any]]:
+    return [MADE[name].row(i) for i in range(n)]
+
+
+def write_parquet(name: str, path: Path, n: int = N) -> Path:
+    """The rows of one benchmark, with the types that its data set has on the hub."""
+    rows = rows_of(name, n)
+    features = {key: _feature(value) for key, value in rows[0].items()}
+    if not isinstance(rows[0]["image"], str):
+        features["image"] = Image()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list(rows, features=Features(features)).to_parquet(path)
+    return path
+
+
+def write_all(folder: Path, n: int = N) -> Path:
+    """All twelve, one file each, as `evaluate.data` takes them."""
+    for name in BENCHMARKS:
+        write_parquet(name, folder / f"{name}.parquet", n)
+    return folder

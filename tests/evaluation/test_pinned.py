@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evaluation.published_rows import write_parquet
+from models import rows
+
+from interlace.evaluation import pin_evaluation
+from interlace.params import Evaluate
+
+
+def test_a_changed_file_changes_what_is_pinned(
+    write_rows: Callable[[list[dict[str, Any]]], Path], tmp_path: Path
+) -> None:
+    file = str(write_rows(rows(2)))
+    write_parquet("POPE", tmp_path / "data/POPE.parquet", 2)
+    data = str(tmp_path / "data")
+    params = Evaluate(heldout=file, judged=(file,), benchmarks=("POPE",), data=data)
+    before = pin_evaluation(params, tmp_path / "hashes.json")
+    assert before == pin_evaluation(params, tmp_path / "other.json")
+    assert all(source and "files" in source for source in before.values())
+    write_rows(rows(3))
+    write_parquet("POPE", tmp_path / "data/POPE.parquet", 3)
+    after = pin_evaluation(params, tmp_path / "hashes.json")
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_benchmarks_from_the_hub_keep_its_clients_online(tmp_path: Path) -> None:
+    found = pin_evaluation(Evaluate(benchmarks=("POPE",)), tmp_path / "hashes.json")
+    assert found == {
+        "pinned_heldout": None,
+        "pinned_judged": None,
+        "pinned_benchmarks": {"id": "hub"},
+    }

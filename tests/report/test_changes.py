@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from models import picture
+from PIL import Image
+from rich.console import Console
+
+from interlace.chat import opened
+from interlace.cli import main
+from interlace.errors import InputError
+from interlace.evaluation.answers import Answer, sample_id, write_answers
+from interlace.report.changes import changes, changes_section, changes_text, compared
+from interlace.report.page import LONGEST_SIDE, image, page
+
+SCORES = {
+    "dense": [1, 1, 1, 0, 0, 1],
+    "pruned": [1, 0, 0, 0, 0, 1],
+    "tuned": [1, 0, 1, 1, 0, 0],
+}
+
+
+def made(scores: list[int], model: str) -> list[Answer]:
+    return [
+        Answer(sample_id(i, "q", "t"), "POPE", str(i), f"ask <{i}>", "t & u", f"{model} {i}", s)
+        for i, s in enumerate(scores)
+    ]
+
+
+ANSWERS = {model: made(scores, model) for model, scores in SCORES.items()}
+
+
+def no_pictures(benchmark: str, places: object) -> dict[int, list[Image.Image]]:
+    return {}
+
+
+def test_changed_answers_are_lost_healed_or_gained() -> None:
+    found = [(change.kind, change.asked.question_id) for change in changes(ANSWERS)]
+    assert found == [("lost", "1"), ("lost", "5"), ("healed", "2"), ("gained", "3")]
+    assert list(changes(ANSWERS)[0].answers) == ["dense", "pruned", "tuned"]
+
+
+def test_every_two_models_are_compared() -> None:
+    assert list(compared(ANSWERS)) == [
+        ("dense", "pruned"),
+        ("dense", "tuned"),
+        ("pruned", "tuned"),
+    ]
+    with pytest.raises(InputError, match="at least two"):
+        compared({"dense": ANSWERS["dense"]})
+
+
+def test_the_terminal_shows_numbers_and_answers_in_80_columns() -> None:
+    console = Console(width=80, highlight=False)
+    with console.capture() as printed:
+        console.print(changes_text(ANSWERS, limit=1))
+    text = printed.get()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "ask <1>" in text
+    assert "ask <5>" not in text  # one of each kind
+    assert re.search(r"pruned +pruned 1 +\(0\)", text)
+    assert "pruned retains 50.0% of dense" in text
+
+
+def test_a_page_holds_everything_and_runs_nothing() -> None:
+    def pictures(benchmark: str, places: object) -> dict[int, list[Image.Image]]:
+        return {1: [opened({"bytes": picture(0), "path": None})]}
+
+    text = page("a <b>", changes_section(ANSWERS, 5, pictures))
+    assert text.count('<img src="data:image/webp;base64,') == 1
+    assert "ask &lt;1&gt;" in text and "t &amp; u" in text
+    assert "lost: 2 answers" in text
+    assert 'name="viewport"' in text
+    for outside in ("<script", "http://", "https://", "<link", "@import", "url("):
+        assert outside not in text
+
+
+def test_an_image_on_a_page_is_small_and_keeps_its_shape() -> None:
+    tag = image(Image.new("RGB", (4000, 1000)), 'a"b')
+    assert f'width="{LONGEST_SIDE}" height="{LONGEST_SIDE // 4}"' in tag
+    assert "a&quot;b" in tag
+    assert 'width="20"' in image(Image.new("RGB", (20, 10)))
+
+
+def test_a_page_is_the_same_each_time() -> None:
+    assert changes_section(ANSWERS, 2, no_pictures) == changes_section(ANSWERS, 2, no_pictures)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for model, answers in ANSWERS.items():
+        write_answers(answers, Path(f"artifacts/evaluation/answers/{model}.parquet"))
+    Path("params.yaml").write_text("model: {id: a/b}\ndata: {id: c/d}\n")
+    return tmp_path
+
+
+def test_compare_takes_the_last_run_and_writes_a_page(workspace: Path) -> None:
+    result = CliRunner().invoke(main, ["compare", "--html", "out.html"])
+    assert result.exit_code == 0, result.output
+    assert "tuned retains" in result.output
+    assert "compare: wrote out.html" in result.output
+    assert Path("out.html").read_text().startswith("<!doctype html>")
+
+
+def test_compare_takes_files_of_any_two_runs(workspace: Path) -> None:
+    folder = "artifacts/evaluation/answers"
+    result = CliRunner().invoke(
+        main, ["compare", f"old={folder}/tuned.parquet", f"{folder}/tuned.parquet"]
+    )
+    assert result.exit_code == 0
+    assert "tuned retains 100.0% of old" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.parquet", "x=nowhere.parquet"], "nowhere.parquet: no such file"),
+        (["a/x.parquet", "b/x.parquet"], "a second 'x'; write NAME=PATH"),
+    ],
+)
+def test_compare_names_a_mistake(workspace: Path, words: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["compare", *words])
+    assert result.exit_code == 2
+    assert message in result.output

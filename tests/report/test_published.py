@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from interlace.errors import InputError
+from interlace.evaluation.benchmarks import BENCHMARKS
+from interlace.evaluation.result import Score
+from interlace.params import Params
+from interlace.report.published import (
+    Beside,
+    beside_published,
+    published_table,
+    read_published,
+)
+
+ROWS = read_published(Path(__file__).parents[2] / "data/published.csv")
+
+
+def params(model: str = "Qwen/Qwen3-VL-8B-Instruct", longest: int = 16384, **more: Any) -> Params:
+    given = {"model": {"id": model}, "data": {"id": "a/b"}}
+    return Params.model_validate(given | {"evaluate": {"max_new_tokens": longest}} | more)
+
+
+def score(value: float, error: float | None = 1.0) -> Score:
+    return {"score": value, "standard_error": error, "n": 100, "category": "c"}
+
+
+def found(given: Params, ratio: float = 0.25, **scores: Score) -> dict[str, tuple[str, float]]:
+    models = {model: {"AI2D": score} for model, score in scores.items()}
+    beside = beside_published(models, given, ratio, ROWS)
+    return {one.model: (one.source, one.published) for one in beside}
+
+
+def test_the_same_model_method_and_ratio_are_set_side_by_side() -> None:
+    assert found(params(), dense=score(80), tuned=score(70)) == {
+        "dense": ("2511.19676, table 5", 85.7),
+        "tuned": ("2511.19676, table 5", 72.3),
+    }
+
+
+def test_short_answers_are_beside_short_ones() -> None:
+    assert found(params(longest=50), dense=score(80)) == {"dense": ("2511.19676, table 6", 69.9)}
+    assert found(params(longest=300), dense=score(80)) == {}
+
+
+def test_the_reference_is_the_tuned_dense_model() -> None:
+    assert found(params(), reference=score(80))["reference"][1] == 82.9
+
+
+@pytest.mark.parametrize(
+    ("given", "ratio"),
+    [
+        (params("data/demo/model"), 0.25),
+        (params("Qwen/Qwen3-VL-30B-A3B-Instruct"), 0.25),
+        (params(method="sleb"), 0.25),
+        (params(), 0.2),
+    ],
+)
+def test_nothing_alike_was_published_of_another_run(given: Params, ratio: float) -> None:
+    assert found(given, ratio, tuned=score(70)) == {}
+
+
+def test_a_model_that_is_only_pruned_has_no_counterpart() -> None:
+    assert found(params(), pruned=score(10)) == {}
+
+
+def test_a_local_copy_is_known_by_its_name() -> None:
+    assert found(params("/models/Qwen3-VL-8B-Instruct/"), dense=score(1))
+
+
+@pytest.mark.parametrize(("ours", "agrees"), [(82.0, True), (79.1, False), (90.0, False)])
+def test_agreement_allows_for_chance_on_both_sides(ours: float, agrees: bool) -> None:
+    assert Beside("dense", "AI2D", ours, 1.0, 82.0, "s").agrees is agrees
+    assert Beside("dense", "AI2D", ours, None, 82.0, "s").agrees is None
+
+
+def test_the_table_says_where_they_agree_in_80_columns() -> None:
+    rows = [
+        Beside("dense", "AI2D", 82.0, 1.0, 82.0, "2511.19676, table 5"),
+        Beside("tuned", "RealWorldQA", 70.0, 1.0, 82.0, "2511.19676, table 5"),
+    ]
+    console = Console(width=80)
+    with console.capture() as printed:
+        console.print(published_table(rows))
+    lines = printed.get().splitlines()
+    assert "yes" in lines[2] and "-12.0" in lines[3]
+    assert "82.0 ± 1.0" in lines[2]
+
+
+def test_every_published_benchmark_of_the_twelve_has_our_name() -> None:
+    names = {row["benchmark"] for row in ROWS if row["paper"] == "2511.19676"}
+    assert set(BENCHMARKS) <= names
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="its columns should be paper, table"):
+        read_published(tmp_path / "p.csv")
+    with pytest.raises(InputError, match="no such file"):
+        read_published(tmp_path / "none.csv")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from stages import evaluate
+
+RESULT = {"model": "pruned", "scores": {}, "skipped": {}}
+
+
+@pytest.fixture
+def scratches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of unfinished answers that runs of the stage were given."""
+    given: list[Path] = []
+
+    def fake(folder: Path, *, scratch: Path, **other: Any) -> dict[str, Any]:
+        given.append(scratch)
+        return RESULT
+
+    root = Path(__file__).parents[2]
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(evaluate, "evaluate", fake)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write("artifacts/pruned/model.safetensors", "weights")
+    pin("rows")
+    return given
+
+
+def write(path: str, text: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def pin(data: str) -> None:
+    model = {"trust_remote_code": False, "files": {}}
+    heldout = {"files": {"test.parquet": data}}
+    sources = {"pinned_model": model, "pinned_heldout": heldout}
+    write("artifacts/sources.json", json.dumps(sources))
+
+
+def run() -> None:
+    done = CliRunner().invoke(evaluate.main, ["--model", "pruned"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_unfinished_answers_are_found_again(scratches: list[Path]) -> None:
+    run()
+    run()
+    assert scratches[0] == scratches[1]
+
+
+def test_answers_of_other_weights_data_or_params_are_never_taken(scratches: list[Path]) -> None:
+    run()
+    write("artifacts/pruned/model.safetensors", "others!")
+    run()
+    pin("other rows")
+    run()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["evaluate"]["max_new_tokens"] += 1
+    write("params.yaml", yaml.safe_dump(params))
+    run()
+    assert len(set(scratches)) == 4
+
+
+def test_a_finished_evaluation_leaves_no_unfinished_answers(
+    scratches: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaves(folder: Path, *, scratch: Path, **other: Any) -> dict[str, Any]:
+        write(str(scratch / "answers-0.jsonl"), "{}")
+        scratches.append(scratch)
+        return RESULT
+
+    monkeypatch.setattr(evaluate, "evaluate", leaves)
+    run()
+    assert not scratches[0].exists()
+    assert json.loads(Path("artifacts/evaluation/pruned.json").read_text()) == RESULT
