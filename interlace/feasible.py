@@ -75,7 +75,7 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
         InputError: more drops than are feasible, a budget that is not one, or a measurement that
             the parameters do not provide.
     """
-    asked = params.select.model_dump(exclude={"rounds"})
+    asked = params.select.asked() | {"rounds": 1}
     named(params.method)
     by_budget = params.ratio == "auto"
     if by_budget:

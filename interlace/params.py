@@ -155,6 +155,21 @@ class Select(Protection):
     )
     drop: tuple[int, ...] = Field((), description="manual: the layers to drop, 0-based")
     tune: tuple[int, ...] = Field((), description="manual: the layers to tune, 0-based")
+    tuned: Literal["planned", "spaced", "anchors", "all", "none"] = Field(
+        "planned",
+        description="survivors that are tuned; planned: as the method says; spaced: as many, evenly"
+        " over the survivors",
+    )
+    heal_steps: int = Field(
+        0,
+        ge=0,
+        description="updates of local healing before each further round's measurement, steps;"
+        " 0: none",
+    )
+
+    def asked(self) -> dict[str, Any]:
+        """What `plan.select` takes of it, by name; the rest is about measuring."""
+        return self.model_dump(exclude={"heal_steps"})
 
 
 class Budget(Section):
@@ -195,11 +210,15 @@ class Export(Section):
     max_shard_mb: int = Field(4096, ge=1, description="largest weight file, MiB")
 
 
-class Finetune(Section):
-    """Healing; the defaults are the published recipe (INTERLACE, section 4)."""
+class Recipe(Section):
+    """End-to-end training; the defaults are the published recipe (INTERLACE, section 4)."""
 
     epochs: float = Field(1.0, gt=0, description="passes over the training set, epochs")
-    max_steps: int = Field(-1, ge=-1, description="stop after this many updates, steps; -1: epochs")
+    max_steps: int = Field(
+        -1,
+        ge=-1,
+        description="stop after this many updates, steps; -1: epochs; 0: none at all",
+    )
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW, 1/step")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
@@ -222,6 +241,40 @@ class Finetune(Section):
     workers: int = Field(4, ge=0, description="data loading processes")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        description="rank of adapters on the linears of tuned layers, merged when written;"
+        " 0: whole layers (domain-aware paper: 32)",
+    )
+    lora_alpha: float = Field(
+        64.0, gt=0, description="adapters are scaled by lora_alpha / lora_rank (domain-aware: 64)"
+    )
+    lora_dropout: float = Field(
+        0.05, ge=0, lt=1, description="share of an adapter's inputs dropped (domain-aware: 0.05)"
+    )
+
+
+class Finetune(Recipe):
+    """Healing: by layer, end to end, or one after the other."""
+
+    local_steps: int = Field(
+        0, ge=0, description="updates of local healing before end-to-end training, steps; 0: none"
+    )
+    local_learning_rate: float = Field(
+        1e-3, gt=0, description="peak learning rate of AdamW in local healing, 1/step"
+    )
+    distill_logits: float = Field(
+        0.0, ge=0, description="weight of the divergence from the dense model's answers; 0: off"
+    )
+    distill_states: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the anchors' relative squared error to the dense model; 0: off",
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="distill_logits: both models' logits are divided by this"
     )
 
 

@@ -68,7 +68,7 @@ def measure_rounds(
         seed=params.seed,
         decision=read_decision(decision),
         later=measured,
-        **params.select.model_dump(),
+        **params.select.asked(),
     )
 
 
