@@ -24,7 +24,7 @@ from interlace.checkpoint import layers_prefix, tensor_files, with_tensors
 from interlace.errors import ContractError, InputError
 from interlace.families import decoder_layers, decoder_prefix
 from interlace.outputs import whole
-from interlace.params import Finetune
+from interlace.params import Recipe
 from interlace.plan import Plan
 
 CURVE = ("step", "loss", "learning_rate", "grad_norm")
@@ -37,7 +37,7 @@ def finetune(
     curve: Path,
     *,
     plan: Plan,
-    params: Finetune,
+    params: Recipe,
     seed: int,
     scratch: Path,
     trust_remote_code: bool = False,
@@ -208,13 +208,13 @@ def write_curve(path: Path, history: list[Mapping[str, Any]]) -> None:
         writer.writerows(history)
 
 
-def _dtype(params: Finetune) -> torch.dtype:
+def _dtype(params: Recipe) -> torch.dtype:
     auto = "bfloat16" if torch.cuda.is_available() else "float32"
     dtype: torch.dtype = getattr(torch, auto if params.dtype == "auto" else params.dtype)
     return dtype
 
 
-def _arguments(params: Finetune, seed: int, scratch: Path) -> Any:
+def _arguments(params: Recipe, seed: int, scratch: Path) -> Any:
     from transformers import TrainingArguments
 
     micro, accumulation = split_batch(params, int(os.environ.get("WORLD_SIZE", "1")))
@@ -249,7 +249,7 @@ def _arguments(params: Finetune, seed: int, scratch: Path) -> Any:
     )
 
 
-def split_batch(params: Finetune, processes: int) -> tuple[int, int]:
+def split_batch(params: Recipe, processes: int) -> tuple[int, int]:
     """Rows per forward pass and passes per update, so that an update sees `batch_size` rows.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Heal a pruned checkpoint: layer by layer, end to end, or one after the other."""
+"""Heal a pruned checkpoint: layer by layer, end to end, or one after the other.
+
+The dense model goes through the same training as the reference.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from interlace import finetune, local_healing
-from interlace.checkpoint import with_tensors
-from interlace.params import Finetune
+from interlace.checkpoint import export, with_tensors
+from interlace.params import Finetune, Recipe
 from interlace.plan import Plan
 from interlace.processes import is_first, join_processes, wait_for_everyone
 
@@ -67,3 +70,38 @@ def heal(
         finetune.write_curve(curve, [])
         with_tensors(start, {}, out)
     wait_for_everyone()
+
+
+def train_reference(
+    dense: Path,
+    train: Path,
+    out: Path,
+    *,
+    plan: Plan,
+    params: Recipe,
+    seed: int,
+    scratch: Path,
+    trust_remote_code: bool = False,
+) -> None:
+    """Write the dense checkpoint tuned end to end by the same recipe.
+
+    Args:
+        dense: the dense checkpoint.
+        train: folder of rows that `sample` wrote.
+        out: folder for the tuned checkpoint.
+        plan: what `reference.reference_plan` made: drops nothing.
+        params: the recipe.
+        seed: of the order of rows.
+        scratch: folder for unfinished work.
+        trust_remote_code: let the model's own code run.
+    """
+    join_processes()
+    start, trust = scratch / "dense", trust_remote_code
+    if is_first() and not start.is_dir():
+        export(dense, plan, start, trust_remote_code=trust)  # tuned layers in files of their own
+    wait_for_everyone()
+    curve = scratch / "loss.csv"
+    given: dict[str, Any] = {"seed": seed, "scratch": scratch / "end-to-end"}
+    finetune.finetune(
+        start, train, out, curve, plan=plan, params=params, trust_remote_code=trust, **given
+    )

@@ -332,6 +332,14 @@ Ratio = Annotated[
         description="share of decoder layers to drop, K = floor(ratio * L); auto: by the budget",
     ),
 ]
+Reference = Annotated[
+    Literal["none", "dense-ft", "dense-sft"],
+    Field(
+        "none",
+        description="the dense model tuned by the same recipe, to be compared with; dense-ft: as"
+        " many of its last layers as go; dense-sft: all its layers",
+    ),
+]
 Method = Annotated[
     str, Field("interlace", description="how layers are chosen; `interlace methods` lists them")
 ]
@@ -407,6 +415,20 @@ class FinetuneParams(Section):
     finetune: Finetune = Finetune()
 
 
+class ReferencePlanParams(Section):
+    """`reference_plan`: say which layers of the dense model the reference run tunes."""
+
+    ratio: Ratio
+    reference: Reference
+
+
+class ReferenceParams(Section):
+    """`reference`: tune the dense model by the same recipe."""
+
+    seed: Seed
+    finetune: Recipe = Recipe()
+
+
 class EvaluateParams(Section):
     """`evaluate`: score one model on the benchmarks."""
 
@@ -428,6 +450,7 @@ class PinParams(
     SelectParams,
     ExportParams,
     FinetuneParams,
+    ReferencePlanParams,
     EvaluateParams,
     TtftParams,
 ):
@@ -435,7 +458,9 @@ class PinParams(
 
     select: Select = Select()
     model: Model
-    launch: str = Field("python -m", description="command prefix of collect, finetune and evaluate")
+    launch: str = Field(
+        "python -m", description="command prefix of collect, finetune, reference and evaluate"
+    )
 
 
 class ReportParams(PinParams):

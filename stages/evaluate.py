@@ -10,22 +10,22 @@ from interlace.params import EvaluateParams
 from interlace.sources import model_folder
 from stages.command import command, is_first_process, pinned
 
+MODELS = ("dense", "pruned", "tuned", "reference")
+
 
 @command(EvaluateParams)
-@click.option("--model", "name", type=click.Choice(["dense", "pruned", "tuned"]), required=True)
+@click.option("--model", "name", type=click.Choice(MODELS), required=True)
 def main(params: EvaluateParams, name: str) -> None:
-    """Score the dense, the pruned or the tuned model on the benchmarks."""
+    """Score the dense, the pruned, the tuned or the reference model on the benchmarks."""
     model = pinned("model")
     folder = model_folder(model) if name == "dense" else Path("artifacts") / name
-    result = evaluate(
-        folder,
-        params=params.evaluate,
-        model_name=name,
-        trust_remote_code=model["trust_remote_code"],
-    )
-    if not is_first_process():
+    given, trust, result = params.evaluate, model["trust_remote_code"], None
+    if any(folder.iterdir()):  # empty where no reference is asked for
+        result = evaluate(folder, params=given, model_name=name, trust_remote_code=trust)
+    if is_first_process():
+        write_json(Path(f"artifacts/evaluation/{name}.json"), result)
+    if result is None or not is_first_process():
         return
-    write_json(Path(f"artifacts/evaluation/{name}.json"), result)
     score = overall_score(result["scores"])
     click.echo(f"evaluate: {name}: " + ("no score" if score is None else f"{score:.1f} of 100"))
     for benchmark, reason in result["skipped"].items():

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from interlace.plan import Plan
-from interlace.report.summary import Metrics, benchmarks_of
+from interlace.report.summary import Metrics, benchmarks_of, references_in
 from interlace.report.wording import asked, notes
 
 TASK = "image-text-to-text"
@@ -46,7 +46,7 @@ processor = AutoProcessor.from_pretrained("MODEL")
 ## Scores
 
 0 to 100. "Of dense" is relative to the dense model, {base_model}, measured in the same run; its
-mean is a mean of ratios.
+mean is a mean of ratios.{reference}
 
 {scores}
 {left_out}
@@ -114,6 +114,7 @@ def model_card(
         drop=_listed(plan.drop),
         tune=_listed(plan.tune),
         freeze=_listed(plan.freeze),
+        reference=_reference(summary),
         scores=_scores(summary),
         left_out=_left_out(left_out or {}),
         facts="\n".join(f"- {fact}" for fact in _facts(summary)),
@@ -154,17 +155,33 @@ def _listed(layers: Sequence[int]) -> str:
 
 
 def _scores(summary: Metrics) -> str:
-    lines = [
-        "| benchmark | dense | pruned | tuned | pruned of dense | tuned of dense |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
+    models = ["dense", "pruned", "tuned"]
+    kept = {"retention_pruned": "pruned of dense", "retention_tuned": "tuned of dense"}
+    for name in references_in(summary):
+        models.append(name)
+        for model in ("pruned", "tuned"):
+            kept[f"retention_{model}_of_{name}"] = f"{model} of {_spelled(name)}"
+    headings = [_spelled(name) for name in models] + [*kept.values()]
+    lines = [f"| benchmark | {' | '.join(headings)} |", f"|---|{'--:|' * len(headings)}"]
     for name in benchmarks_of(summary):
-        keys = [f"{model}/{name}" for model in ("dense", "pruned", "tuned")]
-        keys += [f"retention_{model}/{name}" for model in ("pruned", "tuned")]
+        keys = [f"{key}/{name}" for key in (*models, *kept)]
         lines.append(f"| {name} | {_cells(summary, keys)} |")
-    means = ["score_dense", "score_pruned", "score_tuned", "retention_pruned", "retention_tuned"]
+    means = [*(f"score_{name}" for name in models), *kept]
     lines.append(f"| **mean** | {_cells(summary, means)} |")
     return "\n".join(lines)
+
+
+def _spelled(model: str) -> str:
+    return model.replace("_", "-")
+
+
+def _reference(summary: Metrics) -> str:
+    """What the reference is, where there is one."""
+    layers = {"dense_ft": "as many of its last layers as were dropped", "dense_sft": "all layers"}
+    return "".join(
+        f" {_spelled(name)} is the dense model with {layers[name]} tuned by the same recipe."
+        for name in references_in(summary)
+    )
 
 
 def _cells(summary: Metrics, keys: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from interlace.evaluation.result import Evaluation
 from interlace.outputs import whole, write_json
 from interlace.params import Params
 from interlace.plan import read_plan
+from interlace.reference import read_reference
 from interlace.report.card import model_card
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
@@ -34,8 +35,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_evaluations(folder: Path) -> dict[str, Evaluation]:
-    """The evaluations of the dense, pruned and tuned model."""
-    return {name: read_json(folder / f"{name}.json") for name in MODELS}
+    """The evaluations of the dense, pruned and tuned model, and of the reference by its name."""
+    found = {name: read_json(folder / f"{name}.json") for name in MODELS}
+    file = folder.parent / "reference_plan.json"
+    plan = read_reference(file) if file.is_file() else None
+    if plan:
+        found[plan.method.replace("-", "_")] = read_json(folder / "reference.json")
+    return found
 
 
 def write_report(
@@ -44,7 +50,8 @@ def write_report(
     """Write `metrics/summary.json` and the report's folder.
 
     Args:
-        artifacts: holds scores.parquet, plan.json, pruned/ and evaluation/; gets report/.
+        artifacts: holds scores.parquet, plan.json, reference_plan.json, pruned/ and evaluation/;
+            gets report/.
         metrics: holds ttft.json and loss.csv; gets summary.json.
         dense_dir: the dense checkpoint.
         params: of the run; the card embeds them.
@@ -74,7 +81,7 @@ def write_report(
     with whole(artifacts / "report") as folder:
         folder.mkdir()
         (folder / "README.md").write_text(card, encoding="utf-8")
-        retention_figure(evaluations, folder / "retention.png")
+        retention_figure({name: evaluations[name] for name in MODELS}, folder / "retention.png")
         loss_figure(metrics / "loss.csv", folder / "loss.png")
         pipeline_figure(folder / "what-happens.svg", scores, plan)
     write_json(metrics / "summary.json", summary)
