@@ -11,7 +11,7 @@ import hashlib
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interlace import chat
+from interlace import chat, lora
 from interlace.checkpoint import layers_prefix, tensor_files, with_tensors
 from interlace.errors import ContractError, InputError
 from interlace.families import decoder_layers, decoder_prefix
@@ -27,6 +27,7 @@ from interlace.outputs import whole
 from interlace.params import Recipe
 from interlace.plan import Plan
 
+Loss = Callable[..., Tensor]  # of outputs, labels and num_items_in_batch
 CURVE = ("step", "loss", "learning_rate", "grad_norm")
 
 
@@ -41,6 +42,7 @@ def finetune(
     seed: int,
     scratch: Path,
     trust_remote_code: bool = False,
+    objective: Callable[[nn.Module], Loss] | None = None,
 ) -> None:
     """Train the planned layers of a pruned checkpoint.
 
@@ -56,6 +58,7 @@ def finetune(
         seed: of the order of rows.
         scratch: folder for resume points; must be another one whenever inputs or params change.
         trust_remote_code: let the model's own code run.
+        objective: makes the loss from the model; none: `token_mean`.
 
     Raises:
         InputError: DeepSpeed is asked for and not installed, or a row cannot be used.
@@ -75,6 +78,8 @@ def finetune(
     )
     model.config.use_cache = False
     freeze_all_but(model, plan.tuned_positions)
+    if params.lora_rank:
+        lora.adapt(model, plan.tuned_positions, params)
     before = frozen_digests(model)
     processor = chat.open_processor(
         pruned,
@@ -89,7 +94,7 @@ def finetune(
         args=arguments,
         train_dataset=rows,
         data_collator=lambda examples: chat.collate(examples, pad_token_id=pad),
-        compute_loss_func=token_mean,
+        compute_loss_func=objective(model) if objective else token_mean,
         callbacks=[stop_when_not_finite()],
     )
     trainer.train(resume_from_checkpoint=_resume_point(scratch))
@@ -166,12 +171,12 @@ def frozen_digests(model: nn.Module) -> dict[str, str]:
 def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str, Tensor]:
     """Trained values by the names they are stored under."""
     prefix = decoder_prefix(model)
-    tuned = {}
+    found = lora.merged(model, _gathered)
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and ".lora_" not in name:
             with _gathered(parameter):
-                stored = stored_prefix + name.removeprefix(prefix)
-                tuned[stored] = parameter.detach().cpu().clone()
+                found[name] = parameter.detach().cpu().clone()
+    tuned = {stored_prefix + name.removeprefix(prefix): value for name, value in found.items()}
     layers = {int(name.removeprefix(stored_prefix).split(".")[1]) for name in tuned}
     if layers != set(plan.tuned_positions):
         raise ContractError(f"layers {sorted(layers)} were tuned, not {plan.tuned_positions}")

@@ -10,9 +10,11 @@ from typing import Any
 
 from interlace import finetune, local_healing
 from interlace.checkpoint import export, with_tensors
+from interlace.distillation import distilled
 from interlace.params import Finetune, Recipe
 from interlace.plan import Plan
 from interlace.processes import is_first, join_processes, wait_for_everyone
+from interlace.sources import open_model
 
 
 def heal(
@@ -64,7 +66,11 @@ def heal(
     elif is_first():
         local_healing.write_curve(local_curve, [])
     if params.max_steps and plan.tune:
-        finetune.finetune(start, train, out, curve, scratch=scratch / "end-to-end", **asked)
+        given: dict[str, Any] = {"scratch": scratch / "end-to-end"}
+        if params.distill_logits or params.distill_states:
+            teacher = open_model(dense, dtype=params.dtype, trust_remote_code=trust_remote_code)
+            given["objective"] = lambda model: distilled(model, teacher, plan, params)
+        finetune.finetune(start, train, out, curve, **given, **asked)
         return
     if is_first():
         finetune.write_curve(curve, [])
