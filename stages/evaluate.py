@@ -20,7 +20,7 @@ def main(params: EvaluateParams, name: str) -> None:
     model = pinned("model")
     folder = model_folder(model) if name == "dense" else Path("artifacts") / name
     given, trust, result = params.evaluate, model["trust_remote_code"], None
-    if any(folder.iterdir()):  # empty where no reference is asked for
+    if (folder / "config.json").is_file():  # not where no reference is asked for
         result = evaluate(folder, params=given, model_name=name, trust_remote_code=trust)
     if is_first_process():
         write_json(Path(f"artifacts/evaluation/{name}.json"), result)
