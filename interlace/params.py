@@ -391,6 +391,7 @@ class RoundsParams(Section):
     seed: Seed
     select: Select = Select()
     collect: Collect = Collect()
+    finetune: Finetune = Finetune()
 
 
 class SelectParams(Section):

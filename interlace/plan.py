@@ -231,7 +231,7 @@ def select(
             over the survivors; `anchors`; `all`; `none`.
         rounds: in how many steps to drop them.
         later: tables measured on the pruned model before each further round, `rounds - 1` of them;
-            or a function that measures, given the layers dropped so far.
+            or a function that measures, given the choice so far.
         decision: how a budget became K; goes with `ratio = auto`.
 
     Raises:

@@ -2,31 +2,30 @@
 
 from pathlib import Path
 
-from interlace.outputs import remove, whole, write_json
+from interlace.healing import train_reference
+from interlace.outputs import remove, write_json
 from interlace.params import ReferenceParams
 from interlace.reference import read_reference
+from interlace.sources import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
+
+OUT = Path("artifacts/reference")
 
 
 @command(ReferenceParams)
 def main(params: ReferenceParams) -> None:
     """Tune the dense model by the recipe; write no checkpoint without a reference."""
-    file, train, out = Path("artifacts/reference_plan.json"), Path("data/train"), Path("artifacts")
+    file, train = Path("artifacts/reference_plan.json"), Path("data/train")
     plan, model = read_reference(file), pinned("model")
     if plan is None:
         if is_first_process():
-            with whole(out / "reference") as folder:
-                folder.mkdir()
-                write_json(folder / "reference.json", None)
+            write_json(OUT / "none.json", None)
         return
-    from interlace.healing import train_reference
-    from interlace.sources import model_folder
-
     scratch = scratch_folder("reference", params, [Path("artifacts/sources.json"), train, file])
     train_reference(
         model_folder(model),
         train,
-        out / "reference",
+        OUT,
         plan=plan,
         params=params.finetune,
         seed=params.seed,

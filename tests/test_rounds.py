@@ -12,8 +12,10 @@ import pytest
 
 from interlace import rounds
 from interlace.checkpoint import export
+from interlace.errors import InputError
+from interlace.methods.choice import Choice
 from interlace.outputs import write_json
-from interlace.params import Collect, RoundsParams, Select
+from interlace.params import Collect, Finetune, RoundsParams, Select
 from interlace.plan import Plan, select
 from interlace.rounds import measure_rounds, measure_without
 from interlace.samples import write_rows
@@ -57,7 +59,12 @@ def run(
     ratio = choice.pop("ratio", 0.34)
     asked = {"rounds": 2, "protect_first": 0} | choice
     params = RoundsParams(
-        ratio=ratio, method="shortgpt", seed=0, select=Select(**asked), collect=COLLECT
+        ratio=ratio,
+        method="shortgpt",
+        seed=0,
+        select=Select(**asked),
+        collect=COLLECT,
+        finetune=RECIPE,
     )
     out = folder / "rounds"
     out.mkdir(exist_ok=True)
@@ -67,12 +74,18 @@ def run(
         pinned(dense_dir),
         table,
         samples,
+        samples[0],
         out,
         params=params,
         decision=folder / "budget.json",
         cache=folder / "cache",
     )
     return plan, out
+
+
+RECIPE = Finetune(
+    batch_size=4, micro_batch_size=4, max_length=512, min_pixels=None, max_pixels=None, workers=0
+)
 
 
 def values(table: pa.Table) -> dict[tuple[str, int, int], float]:
@@ -160,3 +173,46 @@ def test_an_interrupted_chain_goes_on_at_its_last_round(
         run(dense_dir, samples, dense_table, tmp_path, rounds=3, ratio=0.5)
     run(dense_dir, samples, dense_table, tmp_path, rounds=3, ratio=0.5)
     assert [len(dropped) for dropped in measured] == [1, 2, 2]
+
+
+def test_survivors_are_healed_before_the_next_measurement(
+    dense_dir: Path, samples: list[Path], dense_table: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").mkdir()
+    _, plain = run(dense_dir, samples, dense_table, tmp_path / "plain")
+    before = values(pq.read_table(next(plain.glob("*.parquet"))))
+    (tmp_path / "healed").mkdir()
+    plan, out = run(dense_dir, samples, dense_table, tmp_path / "healed", heal_steps=3)
+    after = values(pq.read_table(next(out.glob("*.parquet"))))
+    assert after.keys() == before.keys() and after != before
+    assert len(plan.drop) == 2
+    assert not list((tmp_path / "healed/cache").glob("*/"))  # no checkpoint stays behind
+
+
+def test_healing_in_rounds_is_done_once(
+    dense_dir: Path,
+    samples: list[Path],
+    dense_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = rounds.measure_without
+
+    def interrupted(*_: Any) -> pa.Table:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "measure_without", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(dense_dir, samples, dense_table, tmp_path, heal_steps=2)
+    monkeypatch.setattr(rounds, "measure_without", real)
+    monkeypatch.setattr(rounds, "heal_locally", lambda *_, **__: pytest.fail("healed again"))
+    run(dense_dir, samples, dense_table, tmp_path, heal_steps=2)
+
+
+def test_a_method_without_tuned_neighbours_cannot_be_healed_in_rounds(
+    dense_dir: Path, tmp_path: Path
+) -> None:
+    made = Choice(groups=(), drop=frozenset({2}), tune=frozenset())
+    params = RoundsParams(ratio=0.3, method="shortgpt", seed=0, select=Select(heal_steps=1))
+    with pytest.raises(InputError, match=r"select.heal_steps: no tuned layer lies beside"):
+        rounds.heal_so_far(pinned(dense_dir), made, tmp_path, params, tmp_path)
