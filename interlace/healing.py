@@ -49,7 +49,6 @@ def heal(
         InputError: what is asked does not fit the plan, or a row cannot be used.
         ContractError: a frozen parameter moved, or a loss is not finite.
     """
-    join_processes()
     start, (local_curve, curve) = pruned, curves
     asked: dict[str, Any] = {
         "plan": plan,
@@ -75,7 +74,6 @@ def heal(
     if is_first():
         finetune.write_curve(curve, [])
         with_tensors(start, {}, out)
-    wait_for_everyone()
 
 
 def train_reference(

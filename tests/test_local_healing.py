@@ -296,6 +296,17 @@ def test_moments_and_weights_are_kept_without_pickle(uninterrupted: Path) -> Non
     assert kinds == {"weight", "exp_avg", "exp_avg_sq", "step"}
 
 
+def test_weights_move_in_float32_where_the_model_runs_in_bfloat16(
+    project: Path, dense_dir: Path, tmp_path: Path
+) -> None:
+    _, points = healed(project, dense_dir, tmp_path, dtype="bfloat16", local_learning_rate=1e-3)
+    assert points[-1]["relative_error"] < points[0]["relative_error"]
+    tensors = load_file(next((tmp_path / "scratch/local").glob("step-*8/survivors.safetensors")))
+    kept = [value for name, value in tensors.items() if name.endswith("weight")]
+    assert all(value.dtype == torch.float32 for value in kept)
+    assert any(not torch.equal(value, value.bfloat16().float()) for value in kept)
+
+
 @pytest.mark.slow
 def test_two_processes_heal_as_one(
     project: Path, dense_dir: Path, uninterrupted: Path, tmp_path: Path
