@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import interlace
 from benchmarks.heldout_score import Question, heldout_score, questions
-from benchmarks.recovery_page import write_page
+from benchmarks.recovery_page import FIRST, write_page
 from interlace.chat import open_processor
 from interlace.errors import InputError
 from interlace.healing import heal
@@ -35,7 +35,7 @@ from interlace.sources import open_model
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
 SCRATCH = Path(".scratch/recovery")
 RATIOS = (0.1, 0.25, 0.4)
-METHODS = ("interlace", "consecutive", "random")
+METHODS = (FIRST, "consecutive", "random")
 SEEDS = (0, 1, 2)
 STEPS, BATCH = 150, 32  # updates of a run, rows of an update
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training set, read once
@@ -187,9 +187,7 @@ class Bench:
 
 def plan_of(run: Run) -> Plan:
     """The layers of a run; those of `random` depend on its seed."""
-    return interlace.select(
-        SCORES, method=run.method, ratio=run.ratio, seed=run.seed, shortfall="fewer"
-    )
+    return interlace.select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed)
 
 
 def recipe(run: Run) -> Finetune:
@@ -225,10 +223,10 @@ def feasible(run: Run) -> bool:
 
 
 def searched(results: Results, variant: str, ratio: float) -> Iterator[Run]:
-    """The runs of a search: INTERLACE, seed 0, every learning rate of the variant."""
+    """The runs of a search: the first method, seed 0, every learning rate of the variant."""
     local = best(results, "local", ratio)
     for rate in VARIANTS[variant].rates:
-        yield Run("interlace", ratio, 0, variant, rate=rate, local_rate=_local(variant, local))
+        yield Run(FIRST, ratio, 0, variant, rate=rate, local_rate=_local(variant, local))
 
 
 def best(results: Results, variant: str, ratio: float) -> float:
@@ -237,7 +235,7 @@ def best(results: Results, variant: str, ratio: float) -> float:
         run: found.choosing
         for run, found in results.found.items()
         if (run.method, run.seed, run.variant, run.ratio, run.steps)
-        == ("interlace", 0, variant, ratio, STEPS)
+        == (FIRST, 0, variant, ratio, STEPS)
     }
     return max(tried, key=lambda run: (tried[run], -run.rate)).rate if tried else 0.0
 
@@ -261,7 +259,7 @@ def by_samples(results: Results, variants: Sequence[str], n_rows: int) -> Iterat
     for share in SHARES:
         for variant in variants:
             steps = max(1, round(share * n_rows / BATCH))
-            yield at_best(results, Run("interlace", 0.25, 0, variant, steps=steps))
+            yield at_best(results, Run(FIRST, 0.25, 0, variant, steps=steps))
 
 
 def at_best(results: Results, run: Run) -> Run:

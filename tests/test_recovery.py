@@ -91,7 +91,7 @@ def test_finished_runs_are_not_run_again(results: Results) -> None:
 
 def test_the_learning_rate_is_chosen_apart_from_the_held_out_file(results: Results) -> None:
     for rate, heldout, choosing in ((1e-3, 90.0, 80.0), (3e-3, 80.0, 90.0)):
-        results.add(Run("interlace", 0.25, 0, "local", rate=rate), Found(heldout, choosing))
+        results.add(Run("interlace-optimal", 0.25, 0, "local", rate=rate), Found(heldout, choosing))
     assert best(results, "local", 0.25) == 3e-3
     both = at_best(results, Run("random", 0.25, 2, "local, then recipe"))
     assert both.local_rate == 3e-3
@@ -99,7 +99,7 @@ def test_the_learning_rate_is_chosen_apart_from_the_held_out_file(results: Resul
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_way_sees_as_many_samples(variant: str) -> None:
-    made = recipe(Run("interlace", 0.25, 0, variant, rate=1e-3))
+    made = recipe(Run("interlace-optimal", 0.25, 0, variant, rate=1e-3))
     assert made.max_steps + made.local_steps == 150
     assert made.batch_size == 32
 
@@ -110,6 +110,9 @@ def test_the_page_says_how_much_comes_back(results: Results, tmp_path: Path) -> 
     write_page(results, variants, 95.1, 960, tmp_path)
     page = (tmp_path / "study-healing.md").read_text()
     # dense 95.1, recipe 85.1 over the seeds, the others 88.1: 3 of 10 points
-    assert "| `interlace` | 25% | 10.0 | 30% | 30% |" in page
-    assert "At least 30% for INTERLACE at 25% and 40%: `local`, `local, then recipe`." in page
+    assert "| `interlace-optimal` | 25% | 10.0 | 30% | 30% |" in page
+    assert (
+        "At least 30% for `interlace-optimal` at 25% and 40%: `local`, `local, then recipe`."
+        in page
+    )
     assert (tmp_path / "study-healing.png").stat().st_size > 1000
