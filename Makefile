@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods study-healing bench-collect environment clean
+.PHONY: demo test lint unit e2e study-methods study-healing bench-collect bench-export bench-compensation bench-finetune environment clean
 
 demo: environment
 	dvc repro
@@ -38,6 +38,21 @@ study-healing: environment
 bench-collect: environment
 	dvc repro sample
 	python -m benchmarks.collect
+
+# `export` beside cp and beside transformers, on checkpoints of 2 to 8 GB in /tmp (BENCH_DIR: another
+# place; about 30 GB free); writes docs/bench-export.md
+bench-export: environment
+	python -m benchmarks.export
+
+# Least-squares compensation and 2:4 sparsity on the demo; writes docs/compensation.md
+bench-compensation: environment
+	dvc repro score
+	python -m benchmarks.compensation
+
+# An update of `finetune` beside the plain way; writes docs/bench-finetune.md
+bench-finetune: environment
+	dvc repro sample
+	python -m benchmarks.finetune
 
 environment: $(READY)
 

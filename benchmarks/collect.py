@@ -2,9 +2,9 @@
 
     make bench-collect
 
-All ratios are of medians over pairs that were timed in turn, in one process, on the same inputs.
-Encoding images and text is left out on all sides: every way needs it. Memory is the peak resident
-size of a process of its own.
+All ratios are medians over pairs that were timed in turn, in one process, on the same encoded
+samples. Encoding images and text is left out there: every way needs it. Memory and the work of one
+and two processes are those of `collect` as it is, in processes of their own.
 
 The obvious way is what the published code does: three passes of the whole model with its logits,
 one sample at a time, hidden states collected, one span length per pass.
@@ -12,8 +12,8 @@ one sample at a time, hidden states collected, one span length per pass.
 
 from __future__ import annotations
 
+import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,47 +29,52 @@ import click
 import torch
 from tqdm import tqdm
 
-from benchmarks.random_model import long_rows, random_qwen3_vl
+from benchmarks.collect_work import CALIBRATION, DEMO, write_calibration
+from benchmarks.random_model import VOCABULARY, long_rows, random_qwen3_vl, random_text_model
 from interlace import chat, samples
-from interlace.hidden_states import batches, collect, forward, measure_batch
-from interlace.params import Collect
+from interlace.batch_similarity import measure_batch
+from interlace.prompt_batches import batches
 from interlace.sources import open_model
+from interlace.states import forward
 
-DEMO, CALIBRATION = Path("data/demo/model"), Path("data/calibration")
 PAIRS = 5
+SPANS = (1, 2, 3)
 HEAD = """# How fast `collect` measures
 
-`make bench-collect` writes this page. Ratios are of medians over five pairs timed in turn in one
-process on the same encoded samples. The obvious way makes three passes with logits, one sample at a
-time, one span length per pass; `collect` makes one pass and measures every span, on all, vision and
-text tokens, with pooled states. Memory is the peak of a process of its own; one and two processes
-are the whole stage, loading the model included, with a thread each.
+`make bench-collect` writes this page. Each ratio is a median over {pairs} pairs timed in turn in
+one process, on the same encoded samples, with one thread. The obvious way makes three passes with
+logits, one sample at a time, one span length per pass; `collect` makes one pass without logits and
+measures every span on all, vision and text tokens and the last one, with pooled states. The bare
+decoder runs the same batches and measures nothing. One and two processes have a thread each and do
+all that `collect` does, reading, encoding and writing included; their work counts from when the
+model is loaded until the dataset is in place. Memory is the peak of a process that collects.
 """
-SPANS = (1, 2, 3)
+GPU_HEAD = """
+## On a GPU
+
+Random weights in the shape of Qwen3-VL-8B's decoder, bfloat16, 8 prompts of 1,024 tokens a batch,
+every span.
+"""
+Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model and samples to measure it on.
+    """A model and the batches to measure it on.
 
     Attributes:
         name: for the table.
-        model: opened, float32.
-        encoded: one entry per sample.
-        batch_tokens: padded tokens per batch.
+        model: opened.
+        batches: those that `collect` would make, padded.
+        encoded: the same samples one by one.
         pad_token_id: of the tokenizer.
     """
 
     name: str
     model: Any
-    encoded: Sequence[chat.Inputs]
-    batch_tokens: int
-    pad_token_id: int
-
-    def batches(self) -> Iterator[chat.Inputs]:
-        """The batches that `collect` would make."""
-        for group in batches([len(row["input_ids"]) for row in self.encoded], self.batch_tokens):
-            yield chat.collate([self.encoded[i] for i in group], pad_token_id=self.pad_token_id)
+    batches: Sequence[chat.Inputs]
+    encoded: Sequence[chat.Inputs] = ()
+    pad_token_id: int = 0
 
 
 def obvious(case: Case) -> None:
@@ -86,145 +91,174 @@ def obvious(case: Case) -> None:
 
 
 def ours(case: Case) -> None:
-    """One pass without the head: every span, three kinds of tokens, pooled states."""
-    for batch in case.batches():
+    """One pass without the head: every span, all kinds of tokens, pooled states."""
+    for batch in case.batches:
         measure_batch(case.model, batch, "residual", None)
 
 
 def bare(case: Case) -> None:
     """The same batches through the decoder, nothing measured."""
-    for batch in case.batches():
+    for batch in case.batches:
         with torch.inference_mode():
             forward(case.model, batch)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
 
-def ratio(
+def timed(function: Callable[[Case], None], case: Case) -> float:
+    """Seconds of one call."""
+    begin = time.perf_counter()
+    function(case)
+    return time.perf_counter() - begin
+
+
+def compared(
     left: Callable[[Case], None], right: Callable[[Case], None], case: Case, what: str
 ) -> tuple[float, float, float]:
-    """Median seconds of two ways over interleaved pairs, and the ratio of the medians."""
-    left(case), right(case)  # warm-up
-    times: dict[int, list[float]] = {0: [], 1: []}
+    """Median seconds of two ways over interleaved pairs, and the median of the pairs' ratios."""
+    for function in (left, right):
+        function(case)  # warm-up
+    pairs = []
     for number in tqdm(range(PAIRS), desc=f"{case.name}: {what}", unit="pair"):
-        for side in (0, 1) if number % 2 else (1, 0):
-            begin = time.perf_counter()
-            (left, right)[side](case)
-            times[side].append(time.perf_counter() - begin)
-    a, b = median(times[0]), median(times[1])
-    return a, b, a / b
+        order = (left, right) if number % 2 else (right, left)
+        taken = {function: timed(function, case) for function in order}
+        pairs.append((taken[left], taken[right]))
+    ratio = median(a / b for a, b in pairs)
+    return median(a for a, _ in pairs), median(b for _, b in pairs), ratio
+
+
+def case_of(name: str, model: Any, processor: Any, rows: Any, batch_tokens: int) -> Case:
+    """Encode rows, and batch them as `collect` does."""
+    encoded = [chat.encode_prompt(processor, row) for row in rows]
+    pad = processor.tokenizer.pad_token_id
+    groups = batches([len(row["input_ids"]) for row in encoded], batch_tokens)
+    padded = [chat.collate([encoded[i] for i in group], pad_token_id=pad) for group in groups]
+    return Case(name, model, padded, encoded, pad)
 
 
 def demo_case(count: int) -> Case:
     """The demo model and its own calibration samples."""
-    processor = chat.open_processor(DEMO)
     rows = islice(samples.iterate(CALIBRATION), count)
-    encoded = [chat.encode_prompt(processor, row) for row in rows]
     model = open_model(DEMO, dtype="float32")
-    return Case("demo, 24 x 128", model, encoded, 4096, processor.tokenizer.pad_token_id)
+    return case_of("demo, 24 x 128", model, chat.open_processor(DEMO), rows, 4096)
 
 
 def random_case(folder: Path, count: int) -> Case:
     """Random weights, 28 layers of width 512, Qwen's vocabulary, 200 to 800 tokens a sample."""
     processor = random_qwen3_vl(folder)
-    encoded = [chat.encode_prompt(processor, row) for row in long_rows(count)]
     model = open_model(folder, dtype="float32")
-    return Case("random, 28 x 512", model, encoded, 2048, processor.tokenizer.pad_token_id)
+    return case_of("random, 28 x 512", model, processor, long_rows(count), 2048)
 
 
-def peak_memory(count: int) -> float:
-    """Peak resident MiB of a process that collects so many samples of the demo."""
-    code = f"from benchmarks.collect import collect_demo; collect_demo({count})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+def speed(case: Case) -> Iterator[Row]:
+    """Rows of the table: against the obvious way, and against the bare decoder."""
+    for what, pair, target in (
+        ("the obvious way / collect", (obvious, ours), "at least 4"),
+        ("collect / the bare decoder", (ours, bare), "at most 1.10"),
+    ):
+        left, right, ratio = compared(*pair, case, what)
+        yield case.name, what, f"{left:.2f} s / {right:.2f} s", f"{ratio:.2f}", target
 
 
-def collect_demo(count: int) -> None:
-    """Collect calibration samples, repeated until there are enough, and say the peak memory."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = list(samples.iterate(CALIBRATION))
-        many = (rows[i % len(rows)] | {"sample_id": f"{i:016x}"} for i in range(count))
-        samples.write_rows(many, folder / "calibration")
-        collect(
-            open_model(DEMO, dtype="float32"),
-            chat.open_processor(DEMO),
-            [folder / "calibration"],
-            folder / "hidden_states",
-            params=Collect(batch_tokens=4096, pooled="all"),
-            scratch=folder / "scratch",
-            provenance={},
-        )
-    click.echo(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+def work(folder: Path, processes: int) -> dict[str, float]:
+    """What `benchmarks.collect_work` says, run in so many processes with a thread each."""
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    program = [*(launch if processes > 1 else []), "-m", "benchmarks.collect_work", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *program], env=environment, capture_output=True, text=True, check=True
+    )
+    said: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return said
 
 
-def seconds_with(processes: int, folder: Path) -> float:
-    """Seconds of the stage `collect` on the demo, a thread per process, loading the model included.
-
-    Args:
-        processes: how many.
-        folder: a workspace; see `workspace`.
-    """
-    launch = ["-m"] if processes == 1 else ["-m", "torch.distributed.run"]
-    if processes > 1:
-        launch += ["--standalone", "--nproc-per-node", str(processes), "-m"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-    environment.pop("DVC_STAGE", None)
-    begin = time.perf_counter()
-    subprocess.run(
-        [sys.executable, *launch, "stages.collect", "--params", "params.yaml"],
-        cwd=folder, env=environment, capture_output=True, check=True,
-    )  # fmt: skip
-    return time.perf_counter() - begin
+def memory(few: int, many: int) -> Row:
+    """Peak memory of one process with few and with many samples."""
+    peaks = []
+    for count in tqdm((few, many), desc="memory", unit="run"):
+        with tempfile.TemporaryDirectory() as folder:
+            write_calibration(Path(folder), count)
+            peaks.append(work(Path(folder), 1)["peak"])
+    small, large = peaks
+    said = f"{large:.0f} MiB / {small:.0f} MiB"
+    return (
+        "demo, 24 x 128",
+        f"memory, {many:,} / {few:,} samples",
+        said,
+        f"{large / small:.2f}",
+        "flat",
+    )
 
 
-def workspace(folder: Path) -> Path:
-    """Lay out what the stage reads, apart from the repository's own outputs."""
-    (folder / "artifacts").mkdir()
-    for name in ("params.yaml", "data", "artifacts/sources.json"):
-        (folder / name).symlink_to(Path(name).absolute())
-    return folder
+def scaling(count: int) -> Iterator[Row]:
+    """One process over two: the work alone, and with loading Python and the model."""
+    pairs = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_calibration(Path(folder), count)
+        for number in tqdm(range(PAIRS), desc="one and two processes", unit="pair"):
+            order = (1, 2) if number % 2 else (2, 1)
+            pairs.append({processes: work(Path(folder), processes) for processes in order})
+    for what, parts, target in (
+        ("one process / two, work", ("work",), "at least 1.6"),
+        ("one process / two, with loading", ("work", "loading"), ""),
+    ):
+        times = [
+            {n: sum(said[part] for part in parts) for n, said in pair.items()} for pair in pairs
+        ]
+        one, two = (median(pair[n] for pair in times) for n in (1, 2))
+        ratio = median(pair[1] / pair[2] for pair in times)
+        name = f"demo, {count:,} samples"
+        yield name, what, f"{one:.1f} s / {two:.1f} s", f"{ratio:.2f}", target
 
 
-def processes_ratio() -> tuple[float, float, float]:
-    """Median seconds with one and with two processes, and their ratio."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = workspace(Path(name))
-        times: dict[int, list[float]] = {1: [], 2: []}
-        for _ in tqdm(range(PAIRS), desc="one and two processes", unit="pair"):
-            for processes, taken in times.items():
-                taken.append(seconds_with(processes, folder))
-    one, two = median(times[1]), median(times[2])
-    return one, two, one / two
+def gpu_case(device: str = "cuda", batch_size: int = 8, tokens: int = 1024, **sizes: int) -> Case:
+    """Qwen3-VL-8B's decoder with random weights, made on the device; no file is read."""
+    model = random_text_model(device, **sizes)
+    drawn = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 1000, (batch_size, tokens), generator=drawn).to(device)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return Case("random, 36 x 4,096", model, [batch] * 4)
 
 
-def rows_of_table(small: int, large: int) -> Iterator[tuple[str, str, str, str, str]]:
-    """What is measured: model, comparison, both values, ratio, target."""
-    with tempfile.TemporaryDirectory() as name:
-        for case in (demo_case(large), random_case(Path(name), small)):
-            for what, function, target in (
-                ("the obvious way / collect", obvious, "at least 4"),
-                ("collect / the bare decoder", bare, "at most 1.10"),
-            ):
-                pair = (function, ours) if function is obvious else (ours, function)
-                left, right, found = ratio(*pair, case, what)
-                yield case.name, what, f"{left:.2f} s / {right:.2f} s", f"{found:.2f}", target
-    few, many = peak_memory(200), peak_memory(5000)
-    memory = f"{many:.0f} MiB / {few:.0f} MiB"
-    yield "demo, 24 x 128", "memory, 5,000 / 200 samples", memory, f"{many / few:.2f}", "flat"
-    one, two, found = processes_ratio()
-    seconds = f"{one:.1f} s / {two:.1f} s"
-    yield "demo, 24 x 128", "one process / two", seconds, f"{found:.2f}", "at least 1.6"
+def on_gpu() -> str:
+    """The part of the page about a GPU."""
+    if not torch.cuda.is_available():
+        return f"{GPU_HEAD}\nSkipped: this machine has no CUDA device.\n"
+    case = gpu_case()
+    torch.cuda.reset_peak_memory_stats()
+    mine, alone, ratio = compared(ours, bare, case, "collect / the bare decoder")
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    tokens = sum(batch["input_ids"].numel() for batch in case.batches)
+    rows = [
+        ("tokens per second of `collect`'s pass", f"{tokens / mine:,.0f}"),
+        ("tokens per second of the bare decoder", f"{tokens / alone:,.0f}"),
+        ("share of the bare decoder's speed", f"{1 / ratio:.0%}"),
+        ("peak memory, weights included", f"{peak:.1f} GiB"),
+    ]
+    name = torch.cuda.get_device_name()
+    return f"{GPU_HEAD}\n{name}.\n\n| what | value |\n|---|---:|\n" + lines(rows)
+
+
+def lines(rows: Sequence[Row]) -> str:
+    """Rows of a Markdown table."""
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 @click.command()
-@click.option("--small", default=6, show_default=True, help="Samples of the random model.")
+@click.option("--small", default=3, show_default=True, help="Samples of the random model.")
 @click.option("--large", default=128, show_default=True, help="Samples of the demo model.")
-def main(small: int, large: int) -> None:
+@click.option("--many", default=5000, show_default=True, help="Samples that memory is flat up to.")
+@click.option("--shared", default=1024, show_default=True, help="Samples of one and two processes.")
+def main(small: int, large: int, many: int, shared: int) -> None:
     """Measure, print and write docs/bench-collect.md."""
-    found = list(rows_of_table(small, large))
-    lines = ["| model | what | seconds or memory | ratio | target |", "|---|---|---|---:|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in found]
-    machine = f"torch {torch.__version__}, {os.cpu_count()} cores, float32"
-    text = f"{HEAD}\n{machine}.\n\n" + "\n".join(lines) + "\n"
+    torch.set_num_threads(1)
+    rows = list(speed(demo_case(large)))
+    with tempfile.TemporaryDirectory() as folder:
+        rows += speed(random_case(Path(folder), small))
+    rows += [memory(200, many), *scaling(shared)]
+    machine = f"torch {torch.__version__}, {os.cpu_count()} cores, {VOCABULARY:,} tokens, float32"
+    table = "| model | what | seconds or memory | ratio | target |\n|---|---|---|---:|---|\n"
+    text = f"{HEAD.format(pairs=PAIRS)}\n{machine}.\n\n{table}{lines(rows)}{on_gpu()}"
     Path("docs/bench-collect.md").write_text(text, encoding="utf-8")
     click.echo(text)
 

@@ -55,6 +55,32 @@ def random_qwen3_vl(folder: Path, layers: int = 28, width: int = 512) -> Any:
     return processor
 
 
+def random_text_model(device: str, **sizes: int) -> Any:
+    """Qwen3-VL-8B with random weights in bfloat16, made on a device.
+
+    Args:
+        device: cuda, or cpu to try it.
+        sizes: of the decoder, in place of the 8B's.
+    """
+    from transformers import AutoModelForImageTextToText, Qwen3VLConfig
+
+    text = {
+        "num_hidden_layers": 36,
+        "hidden_size": 4096,
+        "intermediate_size": 12_288,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": VOCABULARY,
+    } | sizes
+    vision = {"depth": 1, "deepstack_visual_indexes": [], "out_hidden_size": text["hidden_size"]}
+    config = Qwen3VLConfig(text_config=text, vision_config=vision)  # no image is shown to it
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+    return model.eval()
+
+
 def long_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Rows with one image and a question; together 200 to 800 tokens each.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from interlace.chat import IGNORED, Inputs
 from interlace.errors import InputError
 from interlace.families import bypassed, decoder_layers
-from interlace.hidden_states import forward
+from interlace.states import forward
 
 CHUNK = 1024  # answer tokens whose logits exist at once: 600 MB for 151,936 words in float32
 
@@ -78,7 +78,7 @@ def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     if not isinstance(norm, nn.Module) or head is None:
         raise InputError(
             f"{type(model).__name__}: no final norm at get_decoder().norm, or no output embeddings;"
-            " sleb and taylor need both: choose another method"
+            " the loss on answers needs both: choose another method, or export.compensate = none"
         )
     return norm, head
 
@@ -114,12 +114,30 @@ def _in_chunks(states: Tensor, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]
         yield states[begin : begin + CHUNK], tokens[begin : begin + CHUNK]
 
 
-def _cross_entropy(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
-    norm, head = norm_and_head(model)
+def logits_of(model: nn.Module, states: Tensor) -> Tensor:
+    """What the head makes of states behind the final norm, in float32.
+
+    The head is called as a function of its weights: hooks on the module (DeepSpeed's) stay out.
+
+    Args:
+        model: a family's model.
+        states: [N, d].
+
+    Returns:
+        Logits as the model itself scales and caps them, [N, V].
+    """
+    head: Any = norm_and_head(model)[1]
     text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
-    logits = head(norm(states)).float() / getattr(text, "logits_scaling", 1)  # [N, V]
+    logits = nn.functional.linear(states, head.weight, head.bias).float()
+    logits = logits / getattr(text, "logits_scaling", 1)
     if cap := getattr(text, "final_logit_softcapping", None):  # Gemma 2
         logits = cap * torch.tanh(logits / cap)
+    return logits
+
+
+def _cross_entropy(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
+    norm, _ = norm_and_head(model)
+    logits = logits_of(model, norm(states))
     each = nn.functional.cross_entropy(logits, tokens.to(logits.device), reduction="none")
     return each.double().sum()
 

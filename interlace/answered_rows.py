@@ -6,7 +6,8 @@ A batch is read when it is measured, so that memory does not grow with the numbe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from interlace import chat, samples
 from interlace.errors import InputError
-from interlace.hidden_states import batches
 from interlace.outputs import whole
 from interlace.params import Sensitivity
+from interlace.prompt_batches import batches
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,40 @@ class AnsweredRows:
 
     Attributes:
         paths: one file per row.
-        groups: the rows of each batch.
+        lengths: of the rows, tokens.
+        batch_tokens: most padded tokens of a batch.
         pad_token_id: fills batches up.
         skipped: rows that were left out because they have no answer tokens.
     """
 
     paths: Sequence[Path]
-    groups: Sequence[Sequence[int]]
+    lengths: Sequence[int]
+    batch_tokens: int
     pad_token_id: int
     skipped: int
+
+    @cached_property
+    def groups(self) -> Sequence[Sequence[int]]:
+        """The rows of each batch."""
+        return batches(self.lengths, self.batch_tokens)
+
+    def parted(self, every: int) -> tuple[AnsweredRows, AnsweredRows]:
+        """All rows but each so-manieth, and these, in the order of their ids.
+
+        Ids are hashes of the rows' content, so that the parting is as good as drawn.
+        """
+        order = sorted(range(len(self.paths)), key=lambda i: self.paths[i].name)
+        parts = [order[every - 1 :: every]]
+        parts.insert(0, [i for i in order if i not in set(parts[0])])
+        rest, held = (
+            replace(
+                self,
+                paths=[self.paths[i] for i in part],
+                lengths=[self.lengths[i] for i in part],
+            )
+            for part in parts
+        )
+        return rest, held
 
     def batch(self, number: int, device: torch.device) -> chat.Inputs:
         """Inputs and labels of one batch, per token [B, T]."""
@@ -83,9 +109,8 @@ def answered_rows(
             f"{calibration}: no answer is left in {len(chosen)} rows of at most"
             f" sensitivity.max_length = {params.max_length} tokens; raise it"
         )
-    groups = batches(lengths, params.batch_tokens)
     pad = processor.tokenizer.pad_token_id or 0
-    return AnsweredRows(paths, groups, pad, len(chosen) - len(paths))
+    return AnsweredRows(paths, lengths, params.batch_tokens, pad, len(chosen) - len(paths))
 
 
 def _lowest_ids(calibration: Path, n: int) -> set[str]:

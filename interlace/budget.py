@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -16,16 +16,16 @@ from tqdm import tqdm
 
 from interlace import chat
 from interlace.answered_rows import AnsweredRows, answered_rows
-from interlace.checkpoint import layers_prefix, tensor_files
 from interlace.errors import InputError
 from interlace.families import bypass, decoder_layers
-from interlace.hidden_states import forward
 from interlace.latency import compare
 from interlace.params import BudgetParams, Ttft
 from interlace.plan import Decision, Plan, select
 from interlace.samples import iterate
 from interlace.scores import read_scores
-from interlace.sources import Pinned, model_folder, open_model, tensor_shapes
+from interlace.sources import Pinned, model_folder, open_model
+from interlace.states import forward
+from interlace.stored_layers import checkpoint_tensors, layers_prefix
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
 
@@ -121,16 +121,13 @@ def parameter_shares(
     model_dir: Path, plans: Plans, n_layers: int, trust_remote_code: bool = False
 ) -> dict[int, float]:
     """Parameters left over the dense model's, by K; counted from the headers of the files."""
-    files = tensor_files(model_dir)
-    prefix = layers_prefix(model_dir, files, trust_remote_code)
-    sizes = [0] * n_layers
-    total = 0
-    for path in sorted(set(files.values())):
-        for name, shape in tensor_shapes(path).items():
-            count = math.prod(shape)
-            total += count
-            if name.startswith(f"{prefix}."):
-                sizes[int(name.removeprefix(f"{prefix}.").split(".")[0])] += count
+    tensors = checkpoint_tensors(model_dir)
+    prefix = layers_prefix(model_dir, tensors, trust_remote_code)
+    sizes: Counter[int] = Counter()
+    for name, tensor in tensors.items():
+        if name.startswith(f"{prefix}."):
+            sizes[int(name.removeprefix(f"{prefix}.").split(".")[0])] += tensor.count
+    total = sum(tensor.count for tensor in tensors.values())
     shares = {0: 1.0}
     for drops, plan in feasible_plans(plans, n_layers):
         shares[drops] = (total - sum(sizes[i] for i in plan.drop)) / total

@@ -24,6 +24,7 @@ IGNORED = -100  # the label that cross-entropy leaves out
 PER_TOKEN = frozenset(
     {"input_ids", "labels", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 )
+BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V")  # image processors; others bound edges, if anything
 
 
 def opened(image: Any) -> Image.Image:
@@ -61,18 +62,27 @@ def open_processor(
     """Open the processor beside a checkpoint, with bounds on an image's area in pixels."""
     from transformers import AutoProcessor
 
-    processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+    try:
+        processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+    except ImportError as error:  # some families' processors need a package of their own
+        reason = " ".join(str(error).split())
+        raise InputError(f"{model}: the processor cannot be opened: {reason}") from None
+    if processor.chat_template is None:
+        raise InputError(
+            f"{model}: the processor has no chat template; put a chat_template.jinja beside it, or"
+            " choose a checkpoint that was tuned on conversations"
+        )
     bounds = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
     given = {edge: bound for edge, bound in bounds.items() if bound is not None}
     if given:
         image_processor = processor.image_processor
-        size = dict(image_processor.size)
-        if not set(size) >= set(bounds):  # other families bound width and height, not area
+        if not type(image_processor).__name__.startswith(BOUND_BY_AREA):
             raise InputError(
                 f"{model}: {type(image_processor).__name__} has no bound on the area of an image;"
                 " leave min_pixels and max_pixels empty"
             )
-        image_processor.size = type(image_processor.size)(**(size | given))
+        size = image_processor.size
+        image_processor.size = type(size)(**(dict(size) | given))
     return processor
 
 
@@ -90,20 +100,44 @@ def _segments(processor: Any, messages: list[dict[str, Any]]) -> Iterator[tuple[
         if not text.startswith(before):
             raise InputError(
                 "the model's chat template rewrites earlier turns, so labels cannot be placed;"
-                " give the model a template that only appends"
+                " set data.max_turns to 1, or give the model a template that only appends"
             )
         yield text[len(before) :], messages[end - 1]["role"] == "assistant"
         before = text
 
 
-def _first_turn(processor: Any, messages: list[dict[str, Any]]) -> tuple[list[int], Inputs]:
-    """Token ids of the first prompt, and the inputs of its images as the processor made them."""
-    text = _rendered(processor, messages[:1])
-    images = [part["image"] for part in messages[0]["content"] if part["type"] == "image"]
-    made = processor(text=[text], images=images or None, return_tensors="pt")
-    return made["input_ids"][0].tolist(), {k: v for k, v in made.items() if k not in PER_TOKEN} | {
-        k: made[k][0] for k in PER_TOKEN if k in made
-    }
+def encode_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
+    """Tokenise a conversation in one piece, images in any of its turns.
+
+    Args:
+        processor: the model's processor.
+        messages: the conversation; one that ends with a user turn becomes a prompt.
+
+    Returns:
+        What the processor made: per token [T] int64, per image as it came.
+
+    Raises:
+        InputError: the family takes no conversation without an image, and this has none.
+    """
+    text = _rendered(processor, messages)
+    images = [
+        part["image"] for turn in messages for part in turn["content"] if part["type"] == "image"
+    ]
+    if not images and _sees_prompts_both_ways(processor):
+        raise InputError(
+            f"{type(processor).__name__} takes no conversation without an image; leave such rows"
+            " out of the data"
+        )
+    begins = processor.tokenizer.bos_token
+    told = {"add_special_tokens": False} if begins and text.startswith(begins) else {}
+    # one list of images per conversation: LLaVA-OneVision tiles an image only if it is alone
+    made = processor(text=[text], images=[images] if images else None, return_tensors="pt", **told)
+    return {name: value[0] if name in PER_TOKEN else value for name, value in made.items()}
+
+
+def _sees_prompts_both_ways(processor: Any) -> bool:
+    """Whether token type 0 marks a prompt, seen in both directions, and 1 what is generated."""
+    return type(processor).__name__ == "PaliGemmaProcessor"
 
 
 def encode_messages(
@@ -125,7 +159,8 @@ def encode_messages(
     Raises:
         InputError: the first prompt alone is longer than `max_length`.
     """
-    ids, inputs = _first_turn(processor, messages)
+    inputs = encode_whole(processor, messages[:1])
+    ids = inputs["input_ids"].tolist()
     prompt, limit = len(ids), max_length or 2**62
     if prompt > limit:
         raise InputError(f"a prompt of {prompt} tokens is longer than max_length = {max_length}")
@@ -142,8 +177,9 @@ def encode_messages(
             kept = piece[: limit - len(ids)]
             ids += kept
             labels += kept if answer else [IGNORED] * len(kept)
+    fills = {"attention_mask": 1, "token_type_ids": int(_sees_prompts_both_ways(processor))}
     for name in PER_TOKEN & inputs.keys():
-        fill = 1 if name == "attention_mask" else 0  # text, not image
+        fill = fills.get(name, 0)  # text, not image
         inputs[name] = torch.nn.functional.pad(inputs[name], (0, len(ids) - prompt), value=fill)
     return inputs | {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
 
@@ -175,10 +211,10 @@ def collate(examples: Sequence[Inputs], *, pad_token_id: int, side: str = "right
     fills = {"input_ids": pad_token_id, "labels": IGNORED}
     batch: Inputs = {}
     for name in sorted({name for example in examples for name in example}):
-        rows = [example[name] for example in examples if name in example]
         if name not in PER_TOKEN:
-            batch[name] = torch.cat(rows)  # [images or patches of the batch, ...]
+            batch[name] = _joined([example[name] for example in examples if name in example])
             continue
+        rows = [example.get(name, torch.zeros_like(example["input_ids"])) for example in examples]
         gaps = [length - row.shape[0] for row in rows]
         batch[name] = torch.stack(
             [
@@ -189,3 +225,21 @@ def collate(examples: Sequence[Inputs], *, pad_token_id: int, side: str = "right
             ]
         )  # [B, T]
     return batch
+
+
+def _joined(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join what rows have per image or patch, zeros behind what is smaller in other dimensions.
+
+    Every family tells the zeros from the image: by a mask, by the image's size, or because an
+    image of nothing but zeros is none.
+    """
+    shape = [max(sizes) for sizes in zip(*(row.shape[1:] for row in rows), strict=True)]
+    return torch.cat([_filled(row, shape) for row in rows])  # [images or patches of the batch, ...]
+
+
+def _filled(row: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    if list(row.shape[1:]) == shape:
+        return row
+    filled = row.new_zeros(row.shape[0], *shape)
+    filled[tuple(slice(size) for size in row.shape)] = row
+    return filled

@@ -7,89 +7,32 @@ tuned lie in files of their own, so that a tuned checkpoint shares all others by
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from interlace.errors import ContractError, InputError
-from interlace.families import architecture, decoder_layers, decoder_prefix, pruned_config
+from interlace.families import architecture
 from interlace.outputs import link_or_copy, whole
 from interlace.plan import Plan
-from interlace.sources import tensor_offsets, tensor_shapes
+from interlace.pruned_config import pruned_config, with_dtype
+from interlace.safetensors_files import Stored, stored_tensors, write_tensors
+from interlace.sources import Pinned, identity, read_config
+from interlace.stored_layers import INDEX, checkpoint_tensors, layers_prefix
 
-INDEX = "model.safetensors.index.json"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Dtype = Literal["keep", "bfloat16", "float16", "float32"]
+Kept = dict[str, Stored]  # new names -> where the values are
+STORED_AS = {"keep": None, "bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+_TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _COMPANIONS = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py"}  # tokenizer, processor, ...
 _LICENCES = re.compile(r"(LICEN[CS]E|NOTICE)", re.IGNORECASE)
-
-
-def tensor_files(folder: Path) -> dict[str, Path]:
-    """Where each tensor of a checkpoint is stored.
-
-    Raises:
-        InputError: no safetensors weights, or an index that names files that are not there.
-    """
-    index = folder / INDEX
-    if index.is_file():
-        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = {name: folder / file for name, file in named.items()}
-        for path in sorted(set(files.values())):
-            if not path.is_file():
-                raise InputError(f"{index}: names {path.name}, which is not there; copy it again")
-        return files
-    single = folder / "model.safetensors"
-    if not single.is_file():
-        raise InputError(f"{folder}: neither model.safetensors nor {INDEX}")
-    with safe_open(single, framework="pt") as file:
-        return dict.fromkeys(file.keys(), single)
-
-
-def layers_prefix(folder: Path, names: Mapping[str, Path], trust_remote_code: bool = False) -> str:
-    """What the decoder's layers are called in a checkpoint.
-
-    Files may name, split and join tensors otherwise than the model does (experts lie one by one or
-    all in one), and a vision tower may have as many layers. So the name is the one whose layers
-    hold as many numbers each as the model's decoder layers. Layers numbered behind the decoder's
-    last (multi-token prediction) are not the decoder's.
-
-    Raises:
-        InputError: none, or more than one, fits.
-    """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
-    wanted = {
-        i: sum(weight.numel() for weight in layer.state_dict().values())
-        for i, layer in enumerate(decoder_layers(model))
-    }
-    found: dict[str, dict[int, int]] = {}
-    for name, shape in _shapes(names).items():
-        match = re.fullmatch(r"(.+?)\.(\d+)\..+", name)
-        if match and int(match[2]) in wanted:
-            sizes = found.setdefault(match[1], dict.fromkeys(wanted, 0))
-            sizes[int(match[2])] += math.prod(shape)
-    fitting = [prefix for prefix, sizes in found.items() if sizes == wanted]
-    if len(fitting) != 1:
-        raise InputError(
-            f"{folder}: the weights hold {len(fitting)} stacks of layers like"
-            f" {decoder_prefix(model)}, not one; load it with transformers and save_pretrained it"
-        )
-    return fitting[0]
-
-
-def _shapes(names: Mapping[str, Path]) -> dict[str, list[int]]:
-    shapes: dict[str, list[int]] = {}
-    for path in sorted(set(names.values())):
-        shapes |= tensor_shapes(path)
-    return shapes
 
 
 def export(
@@ -98,41 +41,85 @@ def export(
     out_dir: Path | str,
     *,
     max_shard_mb: int = 4096,
+    dtype: Dtype = "keep",
+    replaced: Mapping[str, Path] = {},
+    check: Callable[[Path], dict[str, Any]] = lambda written: {},
     trust_remote_code: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Write the checkpoint that a plan leaves: dropped layers gone, the others renumbered.
+
+    Memory does not depend on the size of the model.
 
     Args:
         model_dir: the dense checkpoint.
         plan: which layers go.
         out_dir: folder to write; replaced when the new one is whole.
         max_shard_mb: largest weight file, MiB.
+        dtype: what floating-point weights are stored as; keep: each as it is.
+        replaced: safetensors files with new values of tensors, by the name that the dense
+            checkpoint stores them under; each has the stored shape and type.
+        check: told the folder that was written before it takes its place; may refuse it.
         trust_remote_code: let the model's own code define its architecture.
 
+    Returns:
+        What `check` returned.
+
     Raises:
-        InputError: the plan is for another model, the checkpoint cannot be read, or `out_dir` holds
-            something other than a checkpoint.
+        InputError: the plan is for another model, the checkpoint cannot be read, `out_dir` holds
+            something other than a checkpoint, or the disk is full.
+        ContractError: a replaced tensor does not fit.
     """
     source, out = Path(model_dir), Path(out_dir)
     check_target(source, out)
-    config_path = source / "config.json"
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    layers = architecture(config, str(config_path)).n_layers
-    if layers != plan.n_layers:
-        raise InputError(f"{source} has {layers} decoder layers, the plan is for {plan.n_layers}")
-    pruned = pruned_config(config, plan.keep, str(config_path))
-    files = tensor_files(source)
-    prefix = layers_prefix(source, files, trust_remote_code)
-    renamed = _renamed(files, prefix, plan)
+    config = read_config(source / "config.json")
+    _check_layers(source, config, plan)
+    pruned = with_dtype(pruned_config(config, plan.keep, str(source / "config.json")), dtype)
+    tensors = checkpoint_tensors(source)
+    prefix = layers_prefix(source, tensors, trust_remote_code)
+    kept = _kept(tensors, prefix, plan, _replacements(tensors, replaced))
     tuned = tuple(f"{prefix}.{position}." for position in plan.tuned_positions)
-    shards = list(_shards(files, renamed, tuned, max_shard_mb * 2**20))
+    shards = list(_shards(kept, tuned, max_shard_mb * 2**20, STORED_AS[dtype]))
+    companions = [path for path in sorted(source.iterdir()) if _is_companion(path)]
+    _check_space(out, kept, companions, STORED_AS[dtype])
     with whole(out) as partial:
         partial.mkdir()
-        for path in sorted(source.iterdir()):
-            if _is_companion(path):
-                (partial / path.name).write_bytes(path.read_bytes())
+        for path in companions:
+            shutil.copyfile(path, partial / path.name)
         _write_json(partial / "config.json", pruned)
-        _write_shards(partial, shards, files, renamed)
+        _write_shards(partial, shards, STORED_AS[dtype])
+        return check(partial)
+
+
+def check_made_for(plan: Plan, model: Pinned) -> None:
+    """Refuse a plan that was made from measurements of another model.
+
+    Args:
+        plan: its `sources` say what it was made for; what they do not say is not compared.
+        model: the pinned record of the model it is to be used on.
+
+    Raises:
+        InputError: another id, revision or files, or another number of layers.
+    """
+    known = identity(model) | {"n_layers": str(model["n_layers"])}
+    said = {"n_layers": str(plan.n_layers)} | plan.sources
+    words = {"model": "model", "revision": "revision or files", "n_layers": "number of layers"}
+    for key, word in words.items():
+        if key in said and said[key] != known[key]:
+            raise InputError(
+                f"artifacts/plan.json: made for {word} {said[key]}, but the model is"
+                f" {model['id']} with {known[key]}; run `dvc repro select`"
+            )
+
+
+def _check_layers(source: Path, config: dict[str, Any], plan: Plan) -> None:
+    layers = architecture(config, str(source / "config.json")).n_layers
+    if layers != plan.n_layers:
+        raise InputError(f"{source} has {layers} decoder layers, the plan is for {plan.n_layers}")
+    if config.get("quantization_config"):
+        raise InputError(
+            f"{source / 'config.json'}: quantization_config: quantised weights are not supported;"
+            " export the model as it was before, and quantise the result"
+        )
 
 
 def check_target(source: Path, out: Path) -> None:
@@ -147,6 +134,19 @@ def check_target(source: Path, out: Path) -> None:
         raise InputError(f"{out}: exists and is no checkpoint; choose another folder")
 
 
+def _check_space(out: Path, kept: Kept, companions: list[Path], dtype: str | None) -> None:
+    """Refuse to begin what the disk has no room for."""
+    place = next(folder for folder in out.resolve().parents if folder.is_dir())
+    wanted = sum(tensor.size_as(dtype) for tensor in kept.values())
+    wanted += sum(path.stat().st_size for path in companions)
+    free = shutil.disk_usage(place).free
+    if wanted > free:
+        raise InputError(
+            f"{out}: takes {wanted / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB of the disk are"
+            " free; free some or choose another folder"
+        )
+
+
 def _is_checkpoint(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
@@ -157,66 +157,65 @@ def _is_companion(path: Path) -> bool:
     return path.is_file() and kept and not written
 
 
-def _renamed(files: Mapping[str, Path], prefix: str, plan: Plan) -> dict[str, str]:
-    """New names of the tensors that stay -> their old names."""
+def _replacements(tensors: Mapping[str, Stored], replaced: Mapping[str, Path]) -> Kept:
+    """Where the new values are, by stored name."""
+    found = {}
+    for name, path in replaced.items():
+        new = stored_tensors(path).get(name)
+        if new is None or name not in tensors:
+            where = path if new is None else "the model"
+            raise ContractError(f"{where} holds no tensor {name}, which is to be replaced")
+        if (new.dtype, new.shape) != (tensors[name].dtype, tensors[name].shape):
+            raise ContractError(
+                f"{path}: {name} is {new.dtype} {list(new.shape)}, and the model's is"
+                f" {tensors[name].dtype} {list(tensors[name].shape)}"
+            )
+        found[name] = new
+    return found
+
+
+def _kept(tensors: Mapping[str, Stored], prefix: str, plan: Plan, replacements: Kept) -> Kept:
+    """The tensors that stay, by their new names."""
     positions = {layer: position for position, layer in enumerate(plan.keep)}
-    renamed = {}
-    for name in files:
+    kept, gone = {}, set(replacements)
+    for name, tensor in tensors.items():
         match = re.fullmatch(rf"{re.escape(prefix)}\.(\d+)\.(.+)", name)
-        if not match:
-            renamed[name] = name
-        elif int(match[1]) in positions:
-            renamed[f"{prefix}.{positions[int(match[1])]}.{match[2]}"] = name
-    return renamed
+        if match and int(match[1]) not in positions:
+            continue
+        new = f"{prefix}.{positions[int(match[1])]}.{match[2]}" if match else name
+        kept[new] = replacements.get(name, tensor)
+        gone.discard(name)
+    if gone:
+        raise ContractError(f"{min(gone)} is to be replaced, and its layer is dropped")
+    return kept
 
 
-def _shards(
-    files: Mapping[str, Path], renamed: Mapping[str, str], tuned: tuple[str, ...], most: int
-) -> Iterator[list[str]]:
-    """Group new names into files of at most `most` bytes: kept tensors first, then tuned ones."""
-    sizes = _sizes(files)
+def _shards(kept: Kept, tuned: tuple[str, ...], most: int, dtype: str | None) -> Iterator[Kept]:
+    """Group tensors into files of at most `most` bytes: those that stay first, then tuned ones."""
     for is_tuned in (False, True):
-        shard: list[str] = []
+        shard: Kept = {}
         used = 0
-        for name in sorted(renamed):
+        for name in sorted(kept):
             if name.startswith(tuned or ("\0",)) is not is_tuned:
                 continue
-            size = sizes[renamed[name]]
+            size = kept[name].size_as(dtype)
             if shard and used + size > most:
                 yield shard
-                shard, used = [], 0
-            shard.append(name)
+                shard, used = {}, 0
+            shard[name] = kept[name]
             used += size
         if shard:
             yield shard
 
 
-def _sizes(files: Mapping[str, Path]) -> dict[str, int]:
-    sizes = {}
-    for path in sorted(set(files.values())):
-        for name, (begin, end) in tensor_offsets(path).items():
-            sizes[name] = end - begin
-    return sizes
-
-
-def _write_shards(
-    folder: Path,
-    shards: list[list[str]],
-    files: Mapping[str, Path],
-    renamed: Mapping[str, str],
-) -> None:
-    weight_map, total = {}, 0
-    with tqdm(total=len(renamed), unit="tensor", desc="export") as progress:
-        for number, names in enumerate(shards, start=1):
+def _write_shards(folder: Path, shards: list[Kept], dtype: str | None) -> None:
+    weight_map: dict[str, str] = {}
+    total = sum(tensor.size_as(dtype) for shard in shards for tensor in shard.values())
+    with tqdm(total=total, unit="B", unit_scale=True, desc="export") as progress:
+        for number, shard in enumerate(shards, start=1):
             file_name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            tensors = {}
-            for name in names:
-                with safe_open(files[renamed[name]], framework="pt") as file:
-                    tensors[name] = file.get_tensor(renamed[name])
-                weight_map[name] = file_name
-                progress.update()
-            total += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-            _save(tensors, folder / file_name)
+            write_tensors(folder / file_name, shard, dtype=dtype, copied=progress.update)
+            weight_map |= dict.fromkeys(shard, file_name)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     _write_json(folder / INDEX, index)
 
@@ -225,24 +224,11 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    save_file(dict(tensors), path, metadata={"format": "pt"})
-    path.chmod(0o644)  # as the files beside it; safetensors leaves it to the owner alone
-
-
-def read_tensors(folder: Path, names: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Stored tensors of a checkpoint by name."""
-    files = tensor_files(folder)
-    for name in names:
-        with safe_open(files[name], framework="pt") as file:
-            yield name, file.get_tensor(name)
-
-
-def with_tensors(pruned: Path, changed: Mapping[str, torch.Tensor], out: Path) -> None:
+def with_tensors(pruned: Path, changed: Mapping[str, Tensor], out: Path) -> None:
     """Write a checkpoint that differs from another in some tensors only.
 
     Files without a changed tensor are the same bytes (hard links where possible); changed tensors
-    keep the stored dtype.
+    keep the stored type, and lie where they lay.
 
     Args:
         pruned: the checkpoint to start from.
@@ -252,20 +238,29 @@ def with_tensors(pruned: Path, changed: Mapping[str, torch.Tensor], out: Path) -
     Raises:
         ContractError: a changed tensor is not in the checkpoint, or has another shape.
     """
-    files = tensor_files(pruned)
-    if strangers := sorted(set(changed) - set(files)):
-        raise ContractError(f"{pruned} holds no tensor {strangers[0]}")
-    rewritten = {files[name] for name in changed}
+    tensors = checkpoint_tensors(pruned)
+    for name, value in changed.items():
+        if name not in tensors:
+            raise ContractError(f"{pruned} holds no tensor {name}")
+        if tuple(value.shape) != tensors[name].shape:
+            raise ContractError(f"{name}: shape {tuple(value.shape)} differs")
+    rewritten = {tensors[name].path for name in changed}
     with whole(out) as partial:
         partial.mkdir()
         for path in sorted(pruned.iterdir()):
-            if path not in rewritten:
+            if path in rewritten:
+                shutil.copyfile(path, partial / path.name)
+            else:
                 link_or_copy(path, partial / path.name)
-                continue
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            for name in changed.keys() & tensors.keys():
-                if changed[name].shape != tensors[name].shape:
-                    raise ContractError(f"{name}: shape {tuple(changed[name].shape)} differs")
-                tensors[name] = changed[name].to(tensors[name].dtype).contiguous()
-            _save(tensors, partial / path.name)
+        for name, value in changed.items():
+            with (partial / tensors[name].path.name).open("r+b") as file:
+                file.seek(tensors[name].begin)
+                file.write(_bytes_of(value, tensors[name].dtype))
+
+
+def _bytes_of(value: Tensor, dtype: str) -> bytes:
+    """A tensor's numbers as a file stores them in a type of the format."""
+    import torch
+
+    stored = value.detach().cpu().to(getattr(torch, _TORCH[dtype])).contiguous()
+    return stored.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -1,4 +1,4 @@
-"""`interlace`: look at what a run made, in the terminal and in figures for papers."""
+"""`interlace`: look at what a run made, draw it for papers, push it to the hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 
 from interlace.errors import InputError
 from interlace.plan import read_plan
+from interlace.publish import Which
 from interlace.report.overview import methods_table, removals_text
 from interlace.report.summary import left_out
 from interlace.report.table import summary_table
@@ -51,7 +52,7 @@ class OneLineErrors(click.Group):
 
 @click.group(cls=OneLineErrors)
 def main() -> None:
-    """Look at what a run of the pipeline made."""
+    """Look at what a run of the pipeline made, draw it, push it to the hub."""
 
 
 @main.command()
@@ -81,6 +82,36 @@ def methods(scores_file: Path, ratio: float | None) -> None:
     if scores and ratio is not None:
         shown = removals_text(scores, ratio)
     Console(highlight=False).print(shown)
+
+
+@main.command()
+@click.argument("repo")
+@click.option(
+    "--model",
+    type=click.Choice(["tuned", "pruned"]),
+    default="tuned",
+    show_default=True,
+    help="The checkpoint to push.",
+)
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Write the files to this folder instead; nothing is sent.",
+)
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+@click.option("--revision", help="Commit to this branch; it is made if there is none.")
+def push(repo: str, model: Which, folder: Path | None, private: bool, revision: str | None) -> None:
+    """Upload a checkpoint and its model card to REPO on the hub."""
+    from interlace import publish
+
+    files = publish.files_to_publish(Path("artifacts"), model, repo, revision)
+    if folder:
+        publish.write_to(files, folder)
+        click.echo(f"{folder}: {len(files)} files, as they would be uploaded to {repo}")
+        return
+    message = f"Upload the {model} checkpoint"
+    click.echo(publish.push(files, repo, private=private, revision=revision, message=message))
 
 
 @main.group()

@@ -1,95 +1,114 @@
 """Keep the pruned model close to the dense one while it is trained on answers.
 
 Two terms are added to the cross-entropy: the divergence of the next-token distributions at answer
-tokens, and the relative error of the hidden states behind the anchors. The dense model, frozen,
-sees every batch as the pruned model does: its forward pass hangs on the pruned model's.
+tokens, and the relative error of the hidden states behind the anchors. The dense model, frozen and
+whole in every process, sees every pass as the pruned model does, packed or padded.
 
 Shapes: B rows of T tokens, V the vocabulary, d the hidden width, N answer tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from interlace.chat import IGNORED
+from interlace.answer_gradient import AnswerLoss, normed_state, summed_loss
+from interlace.answer_loss import answer_states, logits_of
+from interlace.chat import IGNORED, Inputs
 from interlace.families import decoder_layers
-from interlace.finetune import Loss, token_mean
 from interlace.params import Finetune
 from interlace.plan import Plan
 
 
-@dataclass
-class Seen:
-    """What both models made of the batch at hand; states are by the anchor's dense layer."""
+class DistilledLoss(AnswerLoss):
+    """`AnswerLoss`, and what the teacher adds, summed over the answer tokens of a batch."""
 
-    logits: Tensor | None = None
-    valid: Tensor | None = None
-    teacher: dict[int, Tensor] = field(default_factory=dict)
-    student: dict[int, Tensor] = field(default_factory=dict)
+    def __init__(self, model: nn.Module, teacher: Any, plan: Plan, params: Finetune) -> None:
+        """Take the models.
 
+        Args:
+            model: the pruned model.
+            teacher: the dense model.
+            plan: which layers the pruned model has, and which are anchors.
+            params: the weights of the terms, and the temperature.
+        """
+        super().__init__(model)
+        self._teacher = (teacher.eval().requires_grad_(False),)  # no part of what is trained
+        held = anchors(plan) if params.distill_states else []
+        self._theirs = {layer: layer for layer in held}
+        self._ours = {layer: plan.keep.index(layer) for layer in held}
+        self._params = params
 
-def distilled(student: nn.Module, teacher: Any, plan: Plan, params: Finetune) -> Loss:
-    """A loss for the Trainer: `finetune.token_mean`, and what the teacher adds.
+    def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """See `AnswerLoss`."""
+        params, (teacher,) = self._params, self._teacher
+        with torch.no_grad(), outputs_of(teacher, self._theirs) as goals:
+            goal, _ = answer_states(normed_state(teacher, inputs), labels)
+        with outputs_of(self.model, self._ours) as found:
+            states, tokens = answer_states(normed_state(self.model, inputs), labels)
 
-    Args:
-        student: the pruned model; gets hooks for good.
-        teacher: the dense model, in eval mode.
-        plan: which layers the student has, and which are anchors.
-        params: the weights of the terms, and the temperature.
-    """
-    seen = Seen()
-    positions = {layer: plan.keep.index(layer) for layer in anchors(plan)}
-    if params.distill_states:
-        for layer, position in positions.items():
-            _keep_output(decoder_layers(teacher)[layer], seen.teacher, layer)
-            _keep_output(decoder_layers(student)[position], seen.student, layer)
+        def loss_of(part: Tensor, place: slice) -> Tensor:
+            logits = logits_of(self.model, part)  # [n, V]
+            loss = nn.functional.cross_entropy(logits, tokens[place], reduction="sum")
+            if params.distill_logits:
+                theirs = logits_of(teacher, goal[place])
+                far = divergence(logits, theirs, params.temperature)
+                loss = loss + params.distill_logits * far
+            return loss
 
-    def ask_teacher(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs = {k: v for k, v in kwargs.items() if k not in ("labels", "num_items_in_batch")}
-        with torch.no_grad():
-            seen.logits = teacher(*args, **inputs | {"use_cache": False}).logits
-        seen.valid = kwargs.get("attention_mask")
-
-    student.register_forward_pre_hook(ask_teacher, with_kwargs=True)
-
-    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-        total = token_mean(outputs, labels, num_items_in_batch=num_items_in_batch)
-        counts = (labels[:, 1:] != IGNORED).sum(1)  # [B]
-        everything = counts.sum() if num_items_in_batch is None else num_items_in_batch
-        if params.distill_logits:
-            assert seen.logits is not None  # the student's pass, and so the hook, came first
-            ours, theirs = (answer_logits(x, labels) for x in (outputs.logits, seen.logits))
-            far = divergence(ours, theirs, params.temperature)
-            total = total + params.distill_logits * far / everything
+        total = summed_loss(states, loss_of)
         if params.distill_states:
-            errors = state_errors(seen.student, seen.teacher, seen.valid)  # [B]
-            total = total + params.distill_states * (errors * counts).sum() / everything
+            errors = state_errors(found, goals) * token_weights(inputs, labels)  # [B, T]
+            total = total + params.distill_states * errors.sum()
         return total
 
-    return loss
+
+@contextmanager
+def outputs_of(model: nn.Module, positions: Mapping[int, int]) -> Iterator[dict[int, Tensor]]:
+    """Record the outputs of some decoder layers while the block runs.
+
+    Args:
+        model: its forward pass fills what is yielded.
+        positions: layers of the model, by what they are called.
+
+    Yields:
+        Outputs by what their layers are called, [B, T, d] each.
+    """
+    states: dict[int, Tensor] = {}
+
+    def keep(called: int) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            states[called] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    handles = [
+        decoder_layers(model)[position].register_forward_hook(keep(called))
+        for called, position in positions.items()
+    ]
+    try:
+        yield states
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def anchors(plan: Plan) -> list[int]:
     """Layers whose states are held to the dense model's.
 
     The anchors of the groups; where there are none, the kept layers that follow a tuned one; the
-    last layer where there are none either.
+    last layer where there are none either. None lies below the lowest tuned layer: nothing that is
+    tuned changes the states there.
     """
-    kept = plan.keep
-    named = {group.anchor for group in plan.groups} & set(kept)
+    kept = [layer for layer in plan.keep if layer >= min(plan.tune)]
+    named = {group.anchor for group in plan.groups if group.anchor is not None} & set(kept)
     follow = {after for layer, after in pairwise(kept) if layer in plan.tune}
-    return sorted(layer for layer in named or follow or {kept[-1]} if layer is not None)
-
-
-def answer_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logits that predict answer tokens: [B, T, V] and labels [B, T] -> [N, V]."""
-    return logits[:, :-1][labels[:, 1:] != IGNORED]
+    return sorted(named or follow or {kept[-1]})
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -108,32 +127,38 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
     return temperature**2 * (theirs.exp() * (theirs - ours)).sum()
 
 
-def state_errors(
-    student: Mapping[int, Tensor], teacher: Mapping[int, Tensor], valid: Tensor | None
-) -> Tensor:
-    """`||s - t||^2 / ||t||^2` in float32, mean over anchors and each row's valid tokens.
+def state_errors(student: Mapping[int, Tensor], teacher: Mapping[int, Tensor]) -> Tensor:
+    """`||s - t||^2 / ||t||^2` of each token in float32, mean over anchors, [B, T].
 
     Args:
         student: states by anchor, [B, T, d] each.
         teacher: the same of the dense model.
-        valid: [B, T], 0 for padding; none: every token counts.
-
-    Returns:
-        [B], so that rows can be weighed whatever passes they are split into.
     """
-    per_token = torch.stack(
-        [
-            (student[layer].float() - goal.float()).square().sum(-1)
-            / goal.float().square().sum(-1).clamp_min(torch.finfo().tiny)
-            for layer, goal in teacher.items()
-        ]
-    ).mean(0)  # [A, B, T] -> [B, T]
-    weights = torch.ones_like(per_token) if valid is None else valid.to(per_token.dtype)
-    return (per_token * weights).sum(1) / weights.sum(1)
+    errors = [
+        (student[layer].float() - goal.float()).square().sum(-1)
+        / goal.float().square().sum(-1).clamp_min(torch.finfo().tiny)
+        for layer, goal in teacher.items()
+    ]
+    return torch.stack(errors).mean(0)  # [A, B, T] -> [B, T]
 
 
-def _keep_output(layer: nn.Module, states: dict[int, Tensor], number: int) -> None:
-    def hook(_: nn.Module, __: Any, output: Any) -> None:
-        states[number] = output[0] if isinstance(output, tuple) else output
+def token_weights(inputs: Inputs, labels: Tensor) -> Tensor:
+    """A sample's answer tokens divided by all its tokens, at each of these; 0 in padding, [B, T].
 
-    layer.register_forward_hook(hook)
+    A sum with these weights over a batch is the sum over samples of their mean times their answer
+    tokens, whatever rows and passes they are split into.
+
+    Args:
+        inputs: of the model; `position_ids` restart at 0 with each sample of a packed row.
+        labels: [B, T], -100 where there is nothing to predict.
+    """
+    answers = (labels != IGNORED).float()
+    answers[:, 0] = 0  # nothing precedes
+    if (places := inputs.get("position_ids")) is not None:
+        text = places[0] if places.ndim == 3 else places  # with mrope the first kind is the text's
+        sample, valid = (text == 0).cumsum(1) - 1, torch.ones_like(answers)
+    else:
+        sample, valid = torch.zeros_like(labels), inputs["attention_mask"].float()
+    none = answers.new_zeros(len(labels), int(sample.max()) + 1)  # [B, samples]
+    share = none.scatter_add(1, sample, answers) / none.scatter_add(1, sample, valid).clamp_min(1)
+    return valid * share.gather(1, sample)

@@ -76,12 +76,11 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
             the parameters do not provide.
     """
     asked = params.select.asked() | {"rounds": 1}
-    named(params.method)
     _check_reference(params)
     by_budget = params.ratio == "auto"
     if by_budget:
         params.budget.target()
-    if by_budget and params.method in ("manual", "dense-ft"):
+    if by_budget and (params.method == "manual" or not named(params.method).removes):
         raise InputError(f"ratio = auto: {params.method} has nothing to decide; give a ratio")
     much = {"drops": 1} if by_budget else {"ratio": params.ratio}
     plan = check_feasible(n_layers, deepstack_layers, method=params.method, **much, **asked)

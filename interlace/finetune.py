@@ -1,34 +1,41 @@
 """Heal the pruned model: only the planned layers move, everything else stays to the byte.
 
-The recipe is INTERLACE's (arXiv 2511.19676, section 4). transformers' Trainer runs it, over
-DeepSpeed ZeRO on one process or many.
+The recipe is INTERLACE's (arXiv 2511.19676, section 4), over DeepSpeed ZeRO or without, on one
+process or many. Only what moves the planned layers is computed: no graph below the lowest of them,
+logits at answer tokens alone, rows without padding.
+
+Frozen weights need no check afterwards: they get no gradient, no optimizer holds them, and the
+tuned checkpoint takes them from the pruned one's files.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import math
-import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from interlace import chat, lora
-from interlace.checkpoint import layers_prefix, tensor_files, with_tensors
-from interlace.errors import ContractError, InputError
+from interlace import chat, deepspeed_settings, lora, packing, processes, training
+from interlace.answer_gradient import AnswerLoss
+from interlace.checkpoint import with_tensors
+from interlace.engines import Engine, Plain, Zero, tuned_parameters, whole_weights
+from interlace.errors import ContractError
 from interlace.families import decoder_layers, decoder_prefix
 from interlace.outputs import whole
 from interlace.params import Recipe
 from interlace.plan import Plan
+from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.training import Update
+from interlace.training_rows import Schedule, TrainingRows, collate, schedule
 
-Loss = Callable[..., Tensor]  # of outputs, labels and num_items_in_batch
-CURVE = ("step", "loss", "learning_rate", "grad_norm")
+Objective = Callable[[nn.Module], nn.Module]  # a model -> a module that gives its summed loss
+CURVE = ("step", "loss", "learning_rate", "grad_norm", "tokens")
 
 
 def finetune(
@@ -42,7 +49,7 @@ def finetune(
     seed: int,
     scratch: Path,
     trust_remote_code: bool = False,
-    objective: Callable[[nn.Module], Loss] | None = None,
+    objective: Objective = AnswerLoss,
 ) -> None:
     """Train the planned layers of a pruned checkpoint.
 
@@ -52,35 +59,29 @@ def finetune(
         pruned: the checkpoint that `export` wrote.
         train: folder of rows that `sample` wrote.
         out: folder for the tuned checkpoint; files without tuned layers are pruned's own.
-        curve: CSV file for loss, learning rate and gradient norm by step.
+        curve: CSV file for loss, learning rate, gradient norm and tokens seen by step.
         plan: which layers are tuned.
         params: the recipe.
         seed: of the order of rows.
         scratch: folder for resume points; must be another one whenever inputs or params change.
         trust_remote_code: let the model's own code run.
-        objective: makes the loss from the model; none: `token_mean`.
+        objective: makes the loss to train on, summed over answer tokens, from the model.
 
     Raises:
-        InputError: DeepSpeed is asked for and not installed, or a row cannot be used.
-        ContractError: a frozen parameter moved, or the loss is not finite.
+        InputError: DeepSpeed is asked for and not installed, a row cannot be used, or a resume
+            point cannot be written.
+        ContractError: the loss is not finite.
     """
-    if not plan.tune:  # nothing to train: the tuned checkpoint is the pruned one
-        if os.environ.get("RANK", "0") == "0":
-            write_curve(curve, [])
+    first = processes.rank() == 0
+    if not (
+        plan.tune and params.max_steps
+    ):  # nothing to train: the tuned checkpoint is the pruned one
+        if first:
+            write_curve(curve, [], params.log_steps)
             with_tensors(pruned, {}, out)
         return
-    import transformers
-
-    stored_prefix = layers_prefix(pruned, tensor_files(pruned), trust_remote_code)
-    arguments = _arguments(params, seed, scratch)  # before the model: ZeRO-3 splits it as it loads
-    model = transformers.AutoModelForImageTextToText.from_pretrained(
-        pruned, dtype=_dtype(params), use_safetensors=True, trust_remote_code=trust_remote_code
-    )
-    model.config.use_cache = False
-    freeze_all_but(model, plan.tuned_positions)
-    if params.lora_rank:
-        lora.adapt(model, plan.tuned_positions, params)
-    before = frozen_digests(model)
+    stored_prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
+    positions = _positions(pruned, params, trust_remote_code)
     processor = chat.open_processor(
         pruned,
         min_pixels=params.min_pixels,
@@ -88,56 +89,32 @@ def finetune(
         trust_remote_code=trust_remote_code,
     )
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
-    pad = processor.tokenizer.pad_token_id or 0
-    trainer = transformers.Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        data_collator=lambda examples: chat.collate(examples, pad_token_id=pad),
-        compute_loss_func=objective(model) if objective else token_mean,
-        callbacks=[stop_when_not_finite()],
+    shares = schedule(len(rows), seed, params, processes.world_size())
+    flash = positions is not None and _has_varlen_attention()
+    deepspeed_settings.join(params)
+    model, engine = _opened(pruned, plan, params, shares, flash, trust_remote_code, objective)
+    made = collate(
+        processor,
+        positions,
+        one_row=flash,
+        blank=params.zero_stage == 3 and shares.processes > 1,
     )
-    trainer.train(resume_from_checkpoint=_resume_point(scratch))
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    if moved := [name for name, digest in frozen_digests(model).items() if before[name] != digest]:
-        raise ContractError(f"{len(moved)} frozen parameters moved, {moved[0]} among them")
+    updates = training.train(
+        model,
+        engine,
+        rows,
+        shares,
+        made,
+        tuned=plan.tuned_positions,
+        params=params,
+        scratch=scratch,
+    )
     changed = _tuned_tensors(model, plan, stored_prefix)
-    if trainer.is_world_process_zero():
-        write_curve(curve, history)
+    if first:
+        write_curve(curve, updates, params.log_steps)
         with_tensors(pruned, changed, out)
-    trainer.accelerator.wait_for_everyone()
-
-
-def token_mean(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """Cross-entropy per answer token of the whole update.
-
-    The models' own loss averages each forward pass by itself, so that it would depend on how an
-    update is split into passes and processes.
-
-    Args:
-        outputs: of the model; logits are [B, T, V].
-        labels: [B, T], -100 where there is nothing to predict.
-        num_items_in_batch: answer tokens of the update, over all passes and processes.
-    """
-    from transformers.loss.loss_utils import ForCausalLMLoss
-
-    logits = outputs.logits
-    loss: Tensor = ForCausalLMLoss(
-        logits, labels, logits.shape[-1], num_items_in_batch=num_items_in_batch
-    )
-    return loss
-
-
-def stop_when_not_finite() -> Any:
-    """A Trainer callback that ends training at the first logged loss that is not finite."""
-    from transformers import TrainerCallback
-
-    class StopWhenNotFinite(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, *args: Any, logs: dict[str, Any], **kwargs: Any) -> None:
-            if not math.isfinite(logs.get("loss", 0.0)):
-                raise ContractError("the loss is not finite; lower finetune.learning_rate")
-
-    return StopWhenNotFinite()
+    if dist.is_initialized():
+        dist.barrier()
 
 
 def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
@@ -148,33 +125,64 @@ def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
             parameter.requires_grad_(True)
 
 
-def _gathered(parameter: nn.Parameter) -> Any:
-    """A block in which a parameter that ZeRO-3 has split is whole."""
-    if not hasattr(parameter, "ds_id"):
-        return nullcontext()
-    import deepspeed
+def _positions(pruned: Path, params: Recipe, trust_remote_code: bool) -> packing.Positions | None:
+    """How to place samples in shared rows; none where they do not share."""
+    from transformers import AutoConfig
 
-    return deepspeed.zero.GatheredParameters([parameter])
+    if not params.packing:
+        return None
+    config = AutoConfig.from_pretrained(pruned, trust_remote_code=trust_remote_code)
+    if packing.packs(config):
+        return packing.sample_positions(pruned, trust_remote_code)
+    if processes.rank() == 0:
+        tqdm.write(f"finetune: {config.model_type}: samples are padded, not packed")
+    return None
 
 
-def frozen_digests(model: nn.Module) -> dict[str, str]:
-    """Hashes of the bytes of every frozen parameter, by name."""
-    digests = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            with _gathered(parameter):
-                raw = parameter.detach().cpu().contiguous().view(torch.uint8)
-                digests[name] = hashlib.sha256(raw.numpy().data).hexdigest()
-    return digests
+def _has_varlen_attention() -> bool:
+    from transformers.utils import is_flash_attn_2_available
+
+    return bool(torch.cuda.is_available() and is_flash_attn_2_available())
+
+
+def _opened(
+    pruned: Path,
+    plan: Plan,
+    params: Recipe,
+    shares: Schedule,
+    flash: bool,
+    trust_remote_code: bool,
+    objective: Objective,
+) -> tuple[nn.Module, Engine]:
+    """The model with all but the planned layers frozen, and what updates these."""
+    from transformers import AutoModelForImageTextToText
+
+    config = deepspeed_settings.zero_config(params, _dtype(params), shares.passes)
+    extra = {"attn_implementation": "flash_attention_2"} if flash else {}
+    with deepspeed_settings.split_as_loaded(config) if params.zero_stage else nullcontext():
+        model = AutoModelForImageTextToText.from_pretrained(
+            pruned,
+            dtype=_dtype(params),
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            **extra,
+        )
+    freeze_all_but(model, plan.tuned_positions)
+    if params.lora_rank:
+        lora.adapt(model, plan.tuned_positions, params)
+    model.train()
+    if params.zero_stage:
+        return model, Zero(objective(model), params, config)
+    return model, Plain(objective(model.to(processes.device())), params)
 
 
 def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str, Tensor]:
     """Trained values by the names they are stored under."""
     prefix = decoder_prefix(model)
-    found = lora.merged(model, _gathered)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and ".lora_" not in name:
-            with _gathered(parameter):
+    found = lora.merged(model, whole_weights)
+    for name, parameter in tuned_parameters(model).items():
+        if not lora.is_adapter(name):
+            with whole_weights(parameter):
                 found[name] = parameter.detach().cpu().clone()
     tuned = {stored_prefix + name.removeprefix(prefix): value for name, value in found.items()}
     layers = {int(name.removeprefix(stored_prefix).split(".")[1]) for name in tuned}
@@ -183,134 +191,27 @@ def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str
     return tuned
 
 
-class TrainingRows(torch.utils.data.Dataset[chat.Inputs]):
-    """Rows of the training set, encoded when they are asked for; they stay on disk until then."""
+def write_curve(path: Path, updates: Sequence[Update], every: int) -> None:
+    """Write the first update, every so many and the last as CSV, the columns of `CURVE`.
 
-    def __init__(self, train: Path, processor: Any, max_length: int, cache: Path) -> None:
-        from datasets import load_dataset
-
-        files = [str(path) for path in sorted(train.glob("*.parquet"))]
-        self.rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(cache))
-        self.processor = processor
-        self.max_length = max_length
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> chat.Inputs:
-        row = self.rows[index]
-        try:
-            return chat.encode_training(self.processor, row, max_length=self.max_length)
-        except InputError as error:
-            raise InputError(f"sample {row['sample_id']} of {row['source']}: {error}") from None
-
-
-def write_curve(path: Path, history: list[Mapping[str, Any]]) -> None:
-    """Write the logged steps as CSV, the columns of `CURVE`."""
+    Args:
+        path: the file.
+        updates: all of them, in order.
+        every: updates between points; a point's loss is the mean since the point before.
+    """
     with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CURVE, extrasaction="ignore")
+        writer = csv.DictWriter(file, CURVE)
         writer.writeheader()
-        writer.writerows(history)
+        since: list[float] = []
+        for update in updates:
+            since.append(update.loss)
+            if update.step in (1, len(updates)) or update.step % every == 0:
+                row: dict[str, Any] = update._asdict() | {"loss": sum(since) / len(since)}
+                writer.writerow(row)
+                since = []
 
 
 def _dtype(params: Recipe) -> torch.dtype:
     auto = "bfloat16" if torch.cuda.is_available() else "float32"
     dtype: torch.dtype = getattr(torch, auto if params.dtype == "auto" else params.dtype)
     return dtype
-
-
-def _arguments(params: Recipe, seed: int, scratch: Path) -> Any:
-    from transformers import TrainingArguments
-
-    micro, accumulation = split_batch(params, int(os.environ.get("WORLD_SIZE", "1")))
-    if params.zero_stage:
-        _prepare_deepspeed()
-    return TrainingArguments(
-        output_dir=str(scratch),
-        num_train_epochs=params.epochs,
-        max_steps=params.max_steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=params.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=params.warmup_ratio,  # below 1: a share of all steps
-        weight_decay=params.weight_decay,
-        max_grad_norm=params.max_grad_norm,
-        bf16=_dtype(params) is torch.bfloat16,
-        gradient_checkpointing=params.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        deepspeed=_zero(params.zero_stage) if params.zero_stage else None,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_num_workers=params.workers,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        logging_first_step=True,
-        logging_steps=params.log_steps,
-        logging_nan_inf_filter=False,  # else a loss that is not finite is never seen
-        save_steps=params.save_steps,
-        save_total_limit=2,
-        seed=seed,
-        report_to="none",
-    )
-
-
-def split_batch(params: Recipe, processes: int) -> tuple[int, int]:
-    """Rows per forward pass and passes per update, so that an update sees `batch_size` rows.
-
-    Raises:
-        InputError: the batch does not divide evenly.
-    """
-    share, rest = divmod(params.batch_size, processes)
-    micro = min(params.micro_batch_size, max(share, 1))
-    if rest or share % micro:
-        raise InputError(
-            f"finetune.batch_size = {params.batch_size} does not divide into {processes} processes"
-            f" of {params.micro_batch_size} rows a pass; change batch_size or micro_batch_size"
-        )
-    return micro, share // micro
-
-
-def _zero(stage: int) -> dict[str, Any]:
-    """DeepSpeed's configuration; "auto" takes the Trainer's value."""
-    zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
-    return {
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "train_batch_size": "auto",
-    }
-
-
-def _prepare_deepspeed() -> None:
-    """Let DeepSpeed run without its launcher: one process, one address."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    try:
-        import deepspeed  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "finetune.zero_stage needs DeepSpeed, which is not installed; install it (Linux) or set"
-            " finetune.zero_stage to 0"
-        ) from None
-    if "RANK" not in os.environ:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        os.environ.update(alone | {"MASTER_PORT": str(port)})
-
-
-def _resume_point(scratch: Path) -> str | None:
-    """The newest whole resume point; the Trainer writes its state last."""
-    points = sorted(_points(scratch), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    return str(points[0]) if points else None
-
-
-def _points(scratch: Path) -> Iterator[Path]:
-    for path in scratch.glob("checkpoint-*"):
-        if (path / "trainer_state.json").is_file():
-            yield path

@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from interlace import finetune, local_healing
-from interlace.checkpoint import export, with_tensors
-from interlace.distillation import distilled
+from interlace import finetune, local_healing, processes
+from interlace.checkpoint import export
+from interlace.distillation import DistilledLoss
 from interlace.params import Finetune, Recipe
 from interlace.plan import Plan
-from interlace.processes import is_first, join_processes, wait_for_everyone
 from interlace.sources import open_model
 
 
@@ -47,7 +46,7 @@ def heal(
 
     Raises:
         InputError: what is asked does not fit the plan, or a row cannot be used.
-        ContractError: a frozen parameter moved, or a loss is not finite.
+        ContractError: a loss is not finite.
     """
     start, (local_curve, curve) = pruned, curves
     asked: dict[str, Any] = {
@@ -62,18 +61,17 @@ def heal(
             local_healing.heal_locally(
                 dense, pruned, train, start, local_curve, scratch=scratch / "local", **asked
             )
-    elif is_first():
+    elif processes.rank() == 0:
         local_healing.write_curve(local_curve, [])
-    if params.max_steps and plan.tune:
-        given: dict[str, Any] = {"scratch": scratch / "end-to-end"}
-        if params.distill_logits or params.distill_states:
+    given: dict[str, Any] = {"scratch": scratch / "end-to-end"}
+    if params.distill_logits or params.distill_states:
+
+        def objective(model: Any) -> DistilledLoss:
             teacher = open_model(dense, dtype=params.dtype, trust_remote_code=trust_remote_code)
-            given["objective"] = lambda model: distilled(model, teacher, plan, params)
-        finetune.finetune(start, train, out, curve, **given, **asked)
-        return
-    if is_first():
-        finetune.write_curve(curve, [])
-        with_tensors(start, {}, out)
+            return DistilledLoss(model, teacher, plan, params)
+
+        given["objective"] = objective
+    finetune.finetune(start, train, out, curve, **given, **asked)
 
 
 def train_reference(
@@ -99,11 +97,11 @@ def train_reference(
         scratch: folder for unfinished work.
         trust_remote_code: let the model's own code run.
     """
-    join_processes()
+    processes.meet()
     start, trust = scratch / "dense", trust_remote_code
-    if is_first() and not start.is_dir():
+    if processes.rank() == 0 and not start.is_dir():
         export(dense, plan, start, trust_remote_code=trust)  # tuned layers in files of their own
-    wait_for_everyone()
+    processes.barrier()
     curve = scratch / "loss.csv"
     given: dict[str, Any] = {"seed": seed, "scratch": scratch / "end-to-end"}
     finetune.finetune(

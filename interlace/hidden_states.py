@@ -1,230 +1,58 @@
-"""One pass over the calibration set and the probes: how every span of layers changes the states.
+"""`collect`: how every span of layers changes the states of the calibration set and the probes.
 
-Shapes: B samples, T padded tokens, d the decoder's width, L its layers. The true input `x_i` and
-output `y_i` of layer i are [B, T, d]. Only per-sample statistics leave the pass; token-level states
-are never stored.
+Only per-sample statistics are kept; token-level states never leave the pass. Rows are measured
+window by window. Any process can measure any window, to the same numbers; every batch is kept in a
+scratch folder once it is done, and the first process makes the dataset of them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 import interlace
-from interlace import chat, samples
+from interlace import chat
+from interlace.batch_similarity import NotFinite, measure_batch
 from interlace.errors import ContractError, InputError
-from interlace.families import decoder_layers, vision_token_ids
+from interlace.measured_windows import (
+    Arrays,
+    Plan,
+    batches_left,
+    is_measured,
+    read_measured,
+    read_plan,
+    write_batch,
+    write_plan,
+)
 from interlace.outputs import remove, whole
 from interlace.params import Collect
+from interlace.processes import barrier, process_group, rank, world_size
+from interlace.prompt_batches import encoded, token_batches
+from interlace.similarity_tables import LEFT_OUT, Parts, pooled_table, similarity_table
+from interlace.sources import identity, input_device
+from interlace.windows import Window, read, windows_of
 
-_ABOUT = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
-SIMILARITY = pa.schema(
-    [
-        *_ABOUT,
-        ("source", pa.string()),
-        ("n_tokens", pa.int32()),
-        ("n_vision_tokens", pa.int32()),
-        ("first", pa.int32()),
-        ("span", pa.int32()),
-        ("cosine", pa.float32()),
-        ("cosine_vision", pa.float32()),
-        ("cosine_text", pa.float32()),
-        ("cosine_last", pa.float32()),
-    ]
-)
-_KINDS = ("cosine", "cosine_vision", "cosine_text", "cosine_last")  # which tokens count
-WINDOW = 256  # samples per part: what a killed run may lose, and what is sorted by length
-_CHUNK = 2**25  # numbers normalised at once on either side, bounds memory
+Row = dict[str, Any]
 
 
-@contextmanager
-def true_states(model: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Record the true input and output of every decoder layer while the block runs.
+@dataclass(frozen=True)
+class Collected:
+    """How many samples were measured, and how many could not be read."""
 
-    In a model with DeepStack the output of layer i is not the input of layer i+1, since visual
-    features are added between them; hooks see both as they are.
-
-    Yields:
-        Inputs and outputs, lists of L tensors [B, T, d], filled anew by each forward pass.
-    """
-    layers = decoder_layers(model)
-    inputs: list[Tensor] = [torch.empty(0)] * len(layers)
-    outputs: list[Tensor] = [torch.empty(0)] * len(layers)
-
-    def before(i: int) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            inputs[i] = args[0] if args else kwargs["hidden_states"]
-
-        return hook
-
-    def after(i: int) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            outputs[i] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    handles = []
-    for i, layer in enumerate(layers):
-        handles.append(layer.register_forward_pre_hook(before(i), with_kwargs=True))
-        handles.append(layer.register_forward_hook(after(i)))
-    try:
-        yield inputs, outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def forward(model: nn.Module, batch: chat.Inputs) -> Any:
-    """Run the decoder on a batch without the head: similarity needs no logits."""
-    base: Any = model.base_model
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    return base(**inputs, use_cache=False)
-
-
-def residual_states(model: nn.Module, batch: chat.Inputs) -> tuple[list[Tensor], list[Tensor]]:
-    """True inputs and outputs of all L layers, [B, T, d] each."""
-    with true_states(model) as (inputs, outputs):
-        forward(model, batch)
-        return list(inputs), list(outputs)
-
-
-def reference_states(model: nn.Module, batch: chat.Inputs) -> tuple[list[Tensor], list[Tensor]]:
-    """What the published code takes for inputs and outputs: `output_hidden_states`.
-
-    State i+1 stands for the output of layer i (DeepStack features not yet added) and for the input
-    of layer i+1 alike. The last state lies behind the final norm and is left out, so the last layer
-    has no score.
-    """
-    base: Any = model.base_model
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    states = base(**inputs, use_cache=False, output_hidden_states=True).hidden_states
-    return list(states[:-2]), list(states[1:-1])
-
-
-STATES = {"residual": residual_states, "reference": reference_states}
-
-
-def span_cosines(
-    inputs: Sequence[Tensor], outputs: Sequence[Tensor], max_span: int | None
-) -> tuple[Any, Tensor]:
-    """`cos(x_i[t], y_{i+p-1}[t])` of every span of p <= max_span layers.
-
-    Every state is normalised once; the cosines of a token are one product of its inputs, [L, d],
-    and its outputs, [d, L].
-
-    Args:
-        inputs: `x_0 .. x_{L-1}`, each [B, T, d].
-        outputs: `y_0 .. y_{L-1}`, each [B, T, d].
-        max_span: the longest span, layers; none: all.
-
-    Returns:
-        Spans [S, 2] (first layer, span), shorter ones first, and cosines [S, B, T], float32
-        whatever the states' dtype.
-    """
-    n, (rows, tokens, width) = len(inputs), inputs[0].shape
-    longest = min(max_span or n, n)
-    spans = np.array([(i, p) for p in range(1, longest + 1) for i in range(n - p + 1)])
-    first, last = torch.from_numpy(np.stack([spans[:, 0], spans.sum(1) - 1])).to(inputs[0].device)
-    sides = [[state.flatten(0, 1) for state in states] for states in (inputs, outputs)]  # [B*T, d]
-    chunk = max(1, _CHUNK // (n * width))
-    found = []
-    for begin in range(0, rows * tokens, chunk):
-        x, y = (
-            nn.functional.normalize(
-                torch.stack([state[begin : begin + chunk] for state in side], 1).float(), dim=-1
-            )
-            for side in sides
-        )  # [n, L, d]
-        found.append((x @ y.mT)[:, first, last])  # [n, L, L] -> [n, S]
-    return spans, torch.cat(found).T.reshape(-1, rows, tokens)
-
-
-def masked_means(values: Tensor, masks: Tensor) -> Tensor:
-    """Means over the tokens of each mask.
-
-    Args:
-        values: [S, B, T].
-        masks: [M, B, T], 0 or 1.
-
-    Returns:
-        [S, B, M] float64; NaN where a mask holds no token.
-    """
-    sums = torch.einsum("sbt,mbt->sbm", values.double(), masks.double())
-    return sums / masks.double().sum(-1).T  # [S, B, M] / [B, M]
-
-
-def measure_batch(
-    model: nn.Module, batch: chat.Inputs, mode: str, max_span: int | None
-) -> dict[str, Any]:
-    """All statistics of one batch.
-
-    Returns:
-        `spans` [S, 2] (first, span), `cosines` [S, B, 4] (all, vision, text tokens, last token),
-        `n_tokens` and `n_vision_tokens` [B], and `pooled` [2, L, B, d] (mean-pooled inputs,
-        outputs), as arrays.
-    """
-    attended = batch["attention_mask"].bool()  # [B, T]
-    vision = torch.isin(
-        batch["input_ids"],
-        torch.tensor(vision_token_ids(model.config), device=attended.device),
-    )
-    masks = torch.stack([attended, attended & vision, attended & ~vision, last_tokens(attended)])
-    with torch.inference_mode():
-        inputs, outputs = STATES[mode](model, batch)
-        spans, cosines = span_cosines(inputs, outputs, max_span)
-        pooled = [
-            torch.stack(
-                [torch.einsum("btd,bt->bd", state.float(), attended.float()) for state in states]
-            )
-            / attended.float().sum(-1)[None, :, None]
-            for states in (inputs, outputs)
-        ]
-        means = masked_means(cosines, masks)
-    return {
-        "spans": spans,
-        "cosines": means.cpu().numpy(),
-        "n_tokens": masks[0].sum(-1).cpu().numpy(),
-        "n_vision_tokens": masks[1].sum(-1).cpu().numpy(),
-        "pooled": torch.stack(pooled).cpu().numpy(),
-    }
-
-
-def last_tokens(attended: Tensor) -> Tensor:
-    """A mask [B, T] of every row's last attended token, wherever the padding lies."""
-    places = torch.arange(1, attended.shape[1] + 1, device=attended.device) * attended  # [B, T]
-    return attended & (places == places.amax(-1, keepdim=True))
-
-
-def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Group rows of similar length so that no padded batch exceeds a number of tokens.
-
-    A row longer than that is a batch of its own.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    groups: list[list[int]] = []
-    for i in order:  # the first of a group is its longest
-        if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= tokens:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    return groups
+    measured: int
+    left_out: int
 
 
 def collect(
-    model: nn.Module,
+    model: Any,
     processor: Any,
     folders: Sequence[Path],
     out: Path,
@@ -232,151 +60,206 @@ def collect(
     params: Collect,
     scratch: Path,
     provenance: dict[str, str],
-) -> None:
-    """Measure every calibration sample and probe, and write `similarity/` and `pooled/`.
+) -> Collected | None:
+    """Measure every calibration sample and probe.
 
-    A run that was interrupted goes on behind the last part it finished.
+    Under a launcher the processes share the samples, and the first one writes `out`: the same bytes
+    as one process alone. A run that was interrupted, anywhere and by anything, goes on behind the
+    batches that were finished, with as many processes as there are now.
 
     Args:
         model: the dense model.
         processor: its processor.
         folders: of rows that `sample` wrote: the calibration set, the probes.
-        out: folder to write; `pooled/` is left out when no sample's states are kept.
+        out: folder to write: `similarity/`, `pooled/` unless no sample's states are kept, and
+            `left_out.parquet`.
         params: mode, spans, batch size.
-        scratch: folder for finished parts; must be another one whenever inputs or params change.
+        scratch: folder for finished batches, the same for all processes; must be another one
+            whenever inputs or params change.
         provenance: what the files' metadata shall say about the model.
 
+    Returns:
+        How many samples there are; nothing from any process but the first.
+
     Raises:
-        InputError: there are no rows, or a prompt is too long.
-        ContractError: a hidden state is not finite, or too large to be kept.
+        InputError: there are no rows, or too many of them cannot be read.
+        ContractError: a hidden state is not finite, or too large to be kept, or a process is gone.
     """
-    about = provenance | {
-        "mode": params.mode,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "code_version": interlace.__version__,
-    }
-    files = [path for folder in folders for path in folder.glob("*.parquet")]
-    count = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
-    if not count:
+    windows = windows_of(folders)
+    if not windows:
         places = ", ".join(map(str, folders))
         raise InputError(f"{places}: no rows to measure; run `dvc repro sample`")
-    rows = chain.from_iterable(samples.iterate(folder) for folder in folders)
-    with tqdm(total=count, unit="sample", desc="collect") as progress:
-        for number, window in enumerate(samples.in_groups(rows, WINDOW)):
-            part = scratch / f"part-{number:05d}"
-            if not part.is_dir():
-                with whole(part) as partial:
-                    partial.mkdir(parents=True)
-                    _write_part(model, processor, window, partial, params, about, progress)
-            else:
-                progress.update(len(window))
+    with process_group():
+        _measure(model, processor, windows, scratch, params)
+    if rank() > 0:
+        return None
+    about = provenance | {
+        "mode": params.mode,
+        "dtype": _name(model.dtype),
+        "attention": str(model.config._attn_implementation),
+        "code_version": interlace.__version__,
+    }
     with whole(out) as partial:
-        for path in sorted(scratch.glob("part-*/*.parquet")):  # part-00000/similarity.parquet
-            target = partial / path.stem / f"{path.parent.name}.parquet"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+        found = _write_dataset(windows, scratch, partial, about)
     remove(scratch)
+    return found
 
 
-def _write_part(
-    model: nn.Module,
-    processor: Any,
-    window: list[dict[str, Any]],
-    folder: Path,
-    params: Collect,
-    about: dict[str, str],
-    progress: Any,
+def _measure(
+    model: Any, processor: Any, windows: Sequence[Window], scratch: Path, params: Collect
 ) -> None:
-    examples = [_encoded(processor, row, params.max_length) for row in window]
-    lengths = [example["input_ids"].shape[0] for example in examples]
-    pad = processor.tokenizer.pad_token_id or 0
-    device = next(model.parameters()).device
-    similarity: dict[int, pa.Table] = {}
-    pooled: dict[int, Any] = {}
-    for group in batches(lengths, params.batch_tokens):
+    """Measure this process's share of what is left, and wait for the others."""
+    check_left_out(windows, scratch, params.max_bad)
+    left = [window for window in windows if not is_measured(scratch / window.name)]
+    barrier()  # nobody begins before all have seen what is left: they share out one list
+    mine = left[rank() :: world_size()]
+    total = sum(window.rows for window in mine)
+    with tqdm(total=total, unit="sample", desc="collect", disable=rank() > 0) as progress:
+        for window, rows in read(mine):
+            place = scratch / window.name
+            plan = _measure_window(model, processor, rows, place, params, progress)
+            if plan.left_out:
+                check_left_out(windows, scratch, params.max_bad)
+    barrier()
+
+
+def _measure_window(
+    model: Any, processor: Any, rows: list[Row], folder: Path, params: Collect, progress: Any
+) -> Plan:
+    """Measure the batches of a window that are not in its folder yet."""
+    plan, wanted = read_plan(folder), list(range(len(rows)))
+    if plan is not None:
+        wanted = [i for number in batches_left(folder, plan) for i in plan.batches[number]]
+    examples, left_out = encoded(processor, {i: rows[i] for i in wanted}, params.max_length)
+    if plan is None:
+        plan = Plan(token_batches(examples, params.batch_tokens), left_out)
+        write_plan(folder, plan)
+    progress.update(len(rows) - len(examples))
+    pad, device = processor.tokenizer.pad_token_id or 0, input_device(model)
+    for number in batches_left(folder, plan):
+        group = plan.batches[number]
         batch = chat.collate([examples[i] for i in group], pad_token_id=pad)
         batch = {name: value.to(device) for name, value in batch.items()}
-        measured = measure_batch(model, batch, params.mode, params.max_span)
-        _check_finite(measured, [window[i]["sample_id"] for i in group], about["dtype"])
-        for place, i in enumerate(group):
-            similarity[i] = _similarity(window[i], measured, place)
-            if keeps_pooled(window[i]["domain"], params.pooled):
-                pooled[i] = _halved(measured["pooled"][:, :, place], window[i]["sample_id"])
+        write_batch(folder, number, _measured(model, batch, group, rows, params))
         progress.update(len(group))
-    order = range(len(window))
-    table = pa.concat_tables([similarity[i] for i in order])
-    pq.write_table(table.replace_schema_metadata(about), folder / "similarity.parquet")
-    if pooled:
-        table = _pooled([window[i] for i in sorted(pooled)], [pooled[i] for i in sorted(pooled)])
-        pq.write_table(table.replace_schema_metadata(about), folder / "pooled.parquet")
+    return plan
 
 
-def keeps_pooled(domain: str, asked: str) -> bool:
-    """Whether a sample's mean-pooled states are kept, under `collect.pooled`."""
-    return asked == "all" or (asked == "probes" and domain != "native")
-
-
-def _halved(pooled: Any, sample_id: str) -> Any:
-    """Mean-pooled states [2, L, d] as float16."""
-    if np.abs(pooled).max() > np.finfo(np.float16).max:
+def _measured(
+    model: Any, batch: chat.Inputs, group: Sequence[int], rows: Sequence[Row], params: Collect
+) -> Arrays:
+    """A batch's measurements as they are kept, by the numbers of its rows."""
+    kept = [place for place, i in enumerate(group) if keeps_pooled(rows[i], params.pooled)]
+    try:
+        found = measure_batch(model, batch, params.mode, params.max_span, pooled=bool(kept))
+    except NotFinite as error:
         raise ContractError(
-            f"sample {sample_id}: a mean-pooled state is too large for float16; set collect.pooled"
-            " to none"
+            f"sample {rows[group[error.row]]['sample_id']}: the {error.side} of layer {error.layer}"
+            f" is not finite in {_name(model.dtype)}; set collect.dtype to float32 or bfloat16"
+        ) from None
+    measured: dict[str, NDArray[Any]] = {
+        name: found[name].astype(np.int32) for name in ("spans", "counts")
+    }
+    measured |= {"rows": np.array(group, np.int32), "cosines": found["cosines"].astype(np.float32)}
+    if kept:
+        measured["pooled_rows"] = measured["rows"][kept]
+        measured["pooled"] = halved(found["pooled"][kept], [rows[group[k]] for k in kept])
+    return measured
+
+
+def keeps_pooled(row: Row, asked: str) -> bool:
+    """Whether a sample's mean-pooled states are kept, under `collect.pooled`."""
+    return asked == "all" or (asked == "probes" and row["domain"] != "native")
+
+
+def halved(pooled: NDArray[Any], rows: Sequence[Row]) -> NDArray[np.float16]:
+    """Mean-pooled states [N, 2, L, d] of N rows as float16.
+
+    Raises:
+        ContractError: one is too large.
+    """
+    large = np.abs(pooled).max((1, 2, 3)) > np.finfo(np.float16).max
+    if large.any():
+        raise ContractError(
+            f"sample {rows[int(large.argmax())]['sample_id']}: a mean-pooled state is too large for"
+            " float16; set collect.pooled to none"
         )
     return pooled.astype(np.float16)
 
 
-def _encoded(processor: Any, row: dict[str, Any], max_length: int) -> chat.Inputs:
-    try:
-        return chat.encode_prompt(processor, row, max_length=max_length)
-    except InputError as error:
-        raise InputError(f"sample {row['sample_id']} of {row['source']}: {error}") from None
+def check_left_out(windows: Sequence[Window], scratch: Path, most: int) -> None:
+    """Count the rows that no process could read.
 
-
-def _check_finite(measured: dict[str, Any], ids: list[str], dtype: str) -> None:
-    bad = np.argwhere(~np.isfinite(measured["cosines"][:, :, 0]))  # all tokens: never empty
-    if len(bad):
-        first, _ = measured["spans"][bad[0][0]]
-        raise ContractError(
-            f"sample {ids[bad[0][1]]}: a hidden state of layer {first} or the next is not finite in"
-            f" {dtype}; set collect.dtype to float32 or bfloat16"
+    Raises:
+        InputError: there are more than `most`; names the first of them.
+    """
+    plans = ((window, read_plan(scratch / window.name)) for window in windows)
+    found = [(window, plan.left_out) for window, plan in plans if plan and plan.left_out]
+    count = sum(len(left_out) for _, left_out in found)
+    if count > most:
+        window, left_out = found[0]
+        row, reason = next(iter(left_out.items()))
+        about = next(read([window], ["sample_id", "source"]))[1][row]
+        raise InputError(
+            f"{count} samples cannot be read, more than collect.max_bad = {most}; the first is"
+            f" {about['sample_id']} of {about['source']}: {reason}; repair the data, or raise"
+            " collect.max_bad: what was measured is kept"
         )
 
 
-def _similarity(row: dict[str, Any], measured: dict[str, Any], place: int) -> pa.Table:
-    spans, cosines = measured["spans"], measured["cosines"][:, place].astype(np.float32)  # [S, 4]
-    counts = {name: int(measured[name][place]) for name in ("n_tokens", "n_vision_tokens")}
-    constant = {name: row[name] for name in ("sample_id", "domain", "task", "source")} | counts
-    columns: dict[str, Any] = {
-        name: pa.repeat(pa.scalar(value, SIMILARITY.field(name).type), len(spans))
-        for name, value in constant.items()
-    }
-    columns |= {"first": spans[:, 0].astype(np.int32), "span": spans[:, 1].astype(np.int32)}
-    for kind, name in enumerate(_KINDS):
-        columns[name] = pa.array(cosines[:, kind], from_pandas=True)  # NaN: no such tokens
-    return pa.table([columns[name] for name in SIMILARITY.names], schema=SIMILARITY)
+def _write_dataset(
+    windows: Sequence[Window], scratch: Path, folder: Path, about: dict[str, str]
+) -> Collected:
+    """Write the tables of all windows, one window in memory at a time."""
+    folder.mkdir()
+    measured, left_out = 0, []
+    columns = ["sample_id", "domain", "task", "source"]
+    with Parts(folder / "similarity", about) as similar, Parts(folder / "pooled", about) as pooled:
+        for window, rows in tqdm(
+            read(windows, columns), total=len(windows), unit="window", desc="write"
+        ):
+            place = scratch / window.name
+            plan = read_plan(place)
+            if plan is None or batches_left(place, plan):
+                raise ContractError(
+                    f"{place}: not measured whole, and no process is left to do it; all need"
+                    " one .scratch folder: put the repository on a shared disk"
+                )
+            for row, reason in plan.left_out.items():
+                left_out.append(rows[row] | {"reason": reason})
+            found = read_measured(place, plan)
+            if found:
+                order, (counts, cosines) = _in_order(found, "rows", ("counts", "cosines"))
+                chosen = [rows[i] for i in order]
+                similar.write(similarity_table(chosen, counts, found[0]["spans"], cosines))
+                measured += len(chosen)
+            if kept := [batch for batch in found if "pooled" in batch]:
+                order, (states,) = _in_order(kept, "pooled_rows", ("pooled",))
+                pooled.write(pooled_table([rows[i] for i in order], states))
+    if not measured:
+        raise InputError(f"none of {len(left_out)} samples can be read: {left_out[0]['reason']}")
+    table = pa.Table.from_pylist(left_out, schema=LEFT_OUT.with_metadata(about))
+    pq.write_table(table, folder / "left_out.parquet")
+    return Collected(measured, len(left_out))
 
 
-def _pooled(rows: list[dict[str, Any]], pooled: list[Any]) -> pa.Table:
-    layers, width = pooled[0].shape[1:]
-    states = np.stack(pooled)  # [N, 2, L, d]
-    columns: dict[str, Any] = {
-        name: pa.array([row[name] for row in rows for _ in range(layers)], pa.string())
-        for name, _ in _ABOUT
-    }
-    columns["layer"] = pa.array(list(range(layers)) * len(rows), pa.int32())
-    for place, name in enumerate(("input", "output")):
-        flat = pa.array(states[:, place].reshape(-1), pa.float16())  # [N * L * d]
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, width)
-    return pa.table(columns)
+def _in_order(
+    batches: Sequence[Arrays], key: str, names: Sequence[str]
+) -> tuple[list[int], list[NDArray[Any]]]:
+    """Rows of several batches in ascending order, and arrays in the same order."""
+    numbers = np.concatenate([batch[key] for batch in batches])
+    order = np.argsort(numbers)
+    arrays = [np.concatenate([batch[name] for batch in batches])[order] for name in names]
+    return numbers[order].tolist(), arrays
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def provenance_of(pinned: dict[str, Any]) -> dict[str, str]:
     """What measurements say about the model they were made on, from its pinned source."""
-    files = json.dumps(pinned.get("files"), sort_keys=True)
-    return {
-        "model": pinned["id"],
-        "revision": pinned.get("revision") or hashlib.sha256(files.encode()).hexdigest()[:16],
+    return identity(pinned) | {
         "n_layers": str(pinned["n_layers"]),
         "deepstack_layers": str(pinned["deepstack_layers"]),
     }

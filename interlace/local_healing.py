@@ -12,28 +12,27 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace import chat
-from interlace.checkpoint import layers_prefix, tensor_files, with_tensors
+from interlace import chat, processes
+from interlace.checkpoint import with_tensors
 from interlace.dense_targets import pair, recorded
 from interlace.errors import ContractError, InputError
-from interlace.finetune import TrainingRows, split_batch
-from interlace.hidden_states import forward
 from interlace.outputs import whole
 from interlace.params import Finetune
 from interlace.plan import Plan
-from interlace.processes import is_first, join_processes, summed, wait_for_everyone, world
 from interlace.segments import segments
 from interlace.sources import open_model
+from interlace.states import forward
+from interlace.stored_layers import checkpoint_tensors, layers_prefix
 from interlace.survivors import Survivor, open_survivors, resume, save, stored_weights
+from interlace.training_rows import Pass, Schedule, TrainingRows, collate, passes, schedule
 
 CURVE = ("step", "relative_error", "learning_rate")
 
@@ -77,7 +76,7 @@ def heal_locally(
             f"finetune.local_steps = {params.local_steps}: no tuned layer lies beside a dropped"
             " one; set it to 0, or select.tuned to planned or all"
         )
-    join_processes()
+    processes.meet()
     model = open_model(dense, dtype=params.dtype, trust_remote_code=trust_remote_code)
     processor = chat.open_processor(
         dense,
@@ -87,12 +86,13 @@ def heal_locally(
     )
     survivors = open_survivors(pruned, model, plan, params, trust_remote_code)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
-    history = train_survivors(model, survivors, rows, params, seed, scratch)
-    if is_first():
-        prefix = layers_prefix(pruned, tensor_files(pruned), trust_remote_code)
+    shares = schedule(len(rows), seed, params, processes.world_size())
+    history = train_survivors(model, survivors, rows, shares, params, scratch)
+    if processes.rank() == 0:
+        prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
         write_curve(curve, history)
         with_tensors(pruned, dict(stored_weights(survivors, prefix)), out)
-    wait_for_everyone()
+    processes.barrier()
 
 
 def squared_errors(found: Tensor, target: Tensor, given: Tensor, valid: Tensor) -> Tensor:
@@ -115,21 +115,25 @@ def squared_errors(found: Tensor, target: Tensor, given: Tensor, valid: Tensor) 
 def train_survivors(
     model: nn.Module,
     survivors: Sequence[Survivor],
-    rows: Any,
+    rows: TrainingRows,
+    shares: Schedule,
     params: Finetune,
-    seed: int,
     scratch: Path,
 ) -> list[dict[str, float]]:
     """Run all updates from the last resume point on; returns the curve's points."""
     done, history = resume(survivors, scratch)
-    steps = params.local_steps
-    passes = batches(rows, params, done, seed)
+    steps, first = params.local_steps, processes.rank() == 0
+    made = collate(rows.processor, None, one_row=False, blank=False)
+    ahead = passes(
+        rows, shares, made,
+        steps=range(done, steps), process=processes.rank(), workers=params.workers,
+    )  # fmt: skip
     with tqdm(
-        total=steps, initial=done, unit="step", desc="local healing", disable=not is_first()
+        total=steps, initial=done, unit="step", desc="local healing", disable=not first
     ) as progress:
-        for step in range(done, steps):
+        for step, loaded in enumerate(ahead, done):
             rate = params.local_learning_rate * share_of_peak(step, steps, params.warmup_ratio)
-            errors = update(model, survivors, passes, params, rate)
+            errors = update(model, survivors, loaded, params, rate)
             if bad := [layer for layer, error in errors.items() if not math.isfinite(error)]:
                 raise ContractError(
                     f"local healing: the error of layer {bad[0]} is not finite at step {step + 1};"
@@ -141,43 +145,25 @@ def train_survivors(
                 history.append(point | {f"layer_{i}": error for i, error in errors.items()})
             progress.set_postfix(error=f"{mean:.4f}")
             progress.update()
-            if (step + 1) % params.save_steps == 0 and is_first():
+            if (step + 1) % params.save_steps == 0 and first:
                 save(survivors, step + 1, history, scratch)
     return history
-
-
-def batches(rows: Any, params: Finetune, done: int, seed: int) -> Iterator[chat.Inputs]:
-    """This process's passes of all updates behind `done`, padded, in order."""
-    processes, rank = world()
-    micro, passes = split_batch(params, processes)
-    own = []
-    for step in range(done, params.local_steps):
-        chosen = batch_of(step, params.batch_size, len(rows), seed)[rank::processes]
-        own += [chosen[place * micro : (place + 1) * micro] for place in range(passes)]
-    pad = rows.processor.tokenizer.pad_token_id or 0
-    loader: Any = torch.utils.data.DataLoader(
-        rows,
-        batch_sampler=own,
-        num_workers=params.workers,
-        collate_fn=lambda examples: chat.collate(examples, pad_token_id=pad),
-    )
-    return iter(loader)
 
 
 def update(
     model: nn.Module,
     survivors: Sequence[Survivor],
-    passes: Iterator[chat.Inputs],
+    loaded: Sequence[Pass],
     params: Finetune,
     rate: float,
 ) -> dict[int, float]:
     """One update of every survivor; returns the relative error of each before it, by layer."""
     device = next(model.parameters()).device
     sums = torch.zeros(len(survivors), 2, device=device)
-    for _ in range(split_batch(params, world()[0])[1]):
-        batch = {name: value.to(device) for name, value in next(passes).items()}
+    for one in loaded:
+        batch = {name: value.to(device) for name, value in one.inputs.items()}
         sums += accumulate(model, survivors, batch)
-    summed([sums])
+    _sum_over_processes([sums])
     for survivor, (_, scale) in zip(survivors, sums, strict=True):
         _apply(survivor, 1 / max(float(scale), torch.finfo().tiny), rate, params)
     layers = (survivor.task.segment.survivor for survivor in survivors)
@@ -207,7 +193,7 @@ def _apply(survivor: Survivor, scale: float, rate: float, params: Finetune) -> N
     """Take one step of AdamW on the relative error; each layer's gradient is clipped by itself."""
     weights = [weight for weight in survivor.layer.parameters() if weight.grad is not None]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    summed(gradients)
+    _sum_over_processes(gradients)
     for gradient in gradients:
         gradient.mul_(scale)
     nn.utils.clip_grad_norm_(weights, params.max_grad_norm, foreach=False)
@@ -225,21 +211,11 @@ def share_of_peak(step: int, steps: int, warmup_ratio: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
-def batch_of(step: int, size: int, n_rows: int, seed: int) -> list[int]:
-    """The rows of an update: every epoch is a shuffle of its own, whatever the processes."""
-    found: list[int] = []
-    while len(found) < size:
-        epoch, begin = divmod(step * size + len(found), n_rows)
-        order = _shuffled(n_rows, seed, epoch)
-        found += order[begin : begin + size - len(found)]
-    return found
-
-
-@lru_cache(maxsize=2)
-def _shuffled(n_rows: int, seed: int, epoch: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order: list[int] = torch.randperm(n_rows, generator=generator).tolist()
-    return order
+def _sum_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Add tensors up over all processes, in place."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.all_reduce(tensor)
 
 
 def write_curve(path: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -57,6 +57,11 @@ def linears(model: nn.Module, positions: Sequence[int]) -> list[str]:
     ]
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of that name belongs to an adapter."""
+    return ".lora_" in name
+
+
 def merged(model: nn.Module, gathered: Gather) -> dict[str, Tensor]:
     """The weights `W + alpha / rank * B A` of adapted linears, in float32, by the model's names.
 

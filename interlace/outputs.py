@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,12 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from interlace.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; move it into place when the block ends well.
 
     The last version, file or folder, stays untouched until then, and for good if the block fails.
+
+    Raises:
+        InputError: the disk, a quota or a limit on the size of a file is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -27,6 +35,12 @@ def whole(path: Path) -> Iterator[Path]:
         if path.is_dir() and not path.is_symlink():
             os.replace(path, old)  # a folder cannot be replaced in one step
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise InputError(
+            f"{path}: could not be written: {error.strerror}; free disk space and run it again"
+        ) from None
     finally:
         remove(partial)
         remove(old)

@@ -18,6 +18,7 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from interlace.errors import InputError, validation_message
@@ -84,7 +85,13 @@ class Collect(Section):
         None, ge=3, description="longest span to score, layers; none: every span"
     )
     max_length: int = Field(
-        8192, ge=1, description="longest prompt, tokens; longer ones are an error"
+        8192, ge=1, description="longest prompt, tokens; samples with longer ones are left out"
+    )
+    max_bad: int = Field(
+        10,
+        ge=0,
+        description="samples that may be left out because they cannot be read, samples; one more"
+        " stops the run",
     )
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
@@ -96,15 +103,25 @@ class Collect(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
-
-
-class Sensitivity(Section):
-    """What sleb and taylor need: the loss on answers, as layers go or weights move."""
-
-    max_ratio: float = Field(
-        0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
+    device_map: Literal["none", "auto"] = Field(
+        "none",
+        description="none: the whole model on each process's device; auto: spread over all GPUs,"
+        " for a model that one cannot hold (one process only)",
     )
-    samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        "auto",
+        description="attention of transformers; auto: flash_attention_2 on a GPU where flash-attn"
+        " is installed and the dtype has 16 bits, else the model's own choice, sdpa if it has it",
+    )
+
+    def opening(self) -> dict[str, str]:
+        """How to open the model, as `sources.open_model` takes it."""
+        return self.model_dump(include={"dtype", "device_map", "attn_implementation"})
+
+
+class Answers(Section):
+    """How calibration rows with answers are read, and in which precision they are measured."""
+
     batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
     max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
     max_pixels: int | None = Field(
@@ -113,6 +130,15 @@ class Sensitivity(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
+
+
+class Sensitivity(Answers):
+    """What sleb and taylor need: the loss on answers, as layers go or weights move."""
+
+    max_ratio: float = Field(
+        0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
+    )
+    samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
 
 
 class Protection(Section):
@@ -204,10 +230,37 @@ class Budget(Section):
         return given[0]
 
 
-class Export(Section):
+class Compensation(Section):
+    """Making up for dropped layers without training."""
+
+    compensate: Literal["none", "lstsq"] = Field(
+        "none",
+        description="lstsq: fold a least-squares map into the layer before each run of dropped"
+        " ones, where held-out answers get likelier by it",
+    )
+    compensate_samples: int = Field(
+        512,
+        ge=4,
+        description="calibration rows for that, samples; a quarter of them is held out",
+    )
+
+
+class Export(Compensation):
     """How the pruned checkpoint is written."""
 
     max_shard_mb: int = Field(4096, ge=1, description="largest weight file, MiB")
+    dtype: Literal["keep", "bfloat16", "float16", "float32"] = Field(
+        "keep", description="what weights are stored as; keep: each as in the dense checkpoint"
+    )
+    parity_samples: int = Field(
+        4,
+        ge=0,
+        description="calibration rows on which the written model must be the dense one without the"
+        " layers, bit for bit, samples; 0: it is not checked",
+    )
+    sparsity_samples: int = Field(
+        128, ge=1, description="wanda-2:4: calibration rows to measure inputs on, samples"
+    )
 
 
 class Recipe(Section):
@@ -234,8 +287,18 @@ class Recipe(Section):
     max_pixels: int | None = Field(
         50176, ge=1, description="cap on an image's size, pixels; none: processor's"
     )
-    gradient_checkpointing: bool = Field(True, description="recompute activations, saves memory")
+    packing: bool = Field(
+        True, description="lay samples end to end in rows, where the family allows; false: pad"
+    )
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        True,
+        description="recompute activations from the lowest tuned layer up, saves memory; auto: in"
+        " passes whose activations would fill more than half of the memory that is free",
+    )
     zero_stage: Literal[0, 2, 3] = Field(3, description="DeepSpeed ZeRO stage; 0: no DeepSpeed")
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none", description="what ZeRO keeps in the CPU's memory; all: weights too, needs stage 3"
+    )
     save_steps: int = Field(500, ge=1, description="updates between resume points, steps")
     log_steps: int = Field(10, ge=1, description="updates between points of the curve, steps")
     workers: int = Field(4, ge=0, description="data loading processes")
@@ -254,6 +317,14 @@ class Recipe(Section):
     lora_dropout: float = Field(
         0.05, ge=0, lt=1, description="share of an adapter's inputs dropped (domain-aware: 0.05)"
     )
+
+    @model_validator(mode="after")
+    def _offload_has_a_stage(self) -> Recipe:
+        needed = {"none": (0, 2, 3), "optimizer": (2, 3), "all": (3,)}[self.offload]
+        if self.zero_stage not in needed:
+            stages = " or ".join(map(str, needed))
+            raise ValueError(f"offload = {self.offload} needs zero_stage = {stages}")
+        return self
 
 
 class Finetune(Recipe):
@@ -391,6 +462,8 @@ class RoundsParams(Section):
     seed: Seed
     select: Select = Select()
     collect: Collect = Collect()
+    sensitivity: Answers = Answers()
+    export: Compensation = Compensation()
     finetune: Finetune = Finetune()
 
 
@@ -406,6 +479,7 @@ class SelectParams(Section):
 class ExportParams(Section):
     """`export`: write the pruned checkpoint."""
 
+    sensitivity: Answers = Answers()
     export: Export = Export()
 
 
@@ -457,7 +531,9 @@ class PinParams(
 ):
     """`pin`: check everything that can be checked, and pin the model and the data."""
 
+    sensitivity: Sensitivity = Sensitivity()
     select: Select = Select()
+    export: Export = Export()
     model: Model
     launch: str = Field(
         "python -m", description="command prefix of collect, finetune, reference and evaluate"

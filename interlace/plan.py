@@ -21,7 +21,7 @@ from pydantic import (
 
 from interlace.errors import InputError, validation_message
 from interlace.methods import Group, Request, named
-from interlace.methods.choice import Base, Policy
+from interlace.methods.choice import Base, Policy, Sparsity
 from interlace.methods.rounds import Later, Table, choose_in_rounds
 from interlace.methods.survivors import Tuned, tuned_layers
 from interlace.scores import Scores, read_scores
@@ -97,6 +97,7 @@ class Plan(_Record):
         decision: how a budget became K; missing where the ratio was given.
         deepstack_layers: leading layers that visual features are added after, by position.
         settings: what else the method was told, e.g. alpha or seed.
+        sparsity: which weights are zeroed, where a method does that instead of dropping layers.
         stability: how sure the choice is; missing where it reads nothing that was resampled.
     """
 
@@ -108,6 +109,7 @@ class Plan(_Record):
     tuned: Tuned = "planned"
     decision: Decision | None = None
     settings: dict[str, float | int] = Field(default_factory=dict)
+    sparsity: Sparsity | None = None
     n_layers: int = Field(gt=0)
     drop: list[int]
     tune: list[int]
@@ -257,6 +259,8 @@ def select(
         raise InputError(f"drops = {drops}: must lie in [0, {n - 1}]; one layer at least stays")
     if method == "manual":
         drops = len(drop)
+    if rule.sparsity:
+        drops = 0  # whatever the ratio
     if drops is None and ratio != "auto":
         wanted, share = layers_to_drop(ratio, base_layers), ratio
     else:
@@ -283,6 +287,7 @@ def select(
         tuned=tuned,
         decision=decision if ratio == "auto" else None,
         settings=_settings(method, alpha, seed),
+        sparsity=rule.sparsity,
         n_layers=n,
         drop=sorted(choice.drop),
         tune=sorted(to_tune),

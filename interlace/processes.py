@@ -1,42 +1,92 @@
-"""The processes that a launcher started side by side, and sums over them."""
+"""The processes that one launch starts: which one this is, how many there are, waiting for all.
+
+torchrun and its like say so in the environment. Without them there is one process, and nothing here
+does anything. torch is imported only where there are several.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, distributed
+from interlace.errors import ContractError
+
+if TYPE_CHECKING:
+    import torch
+
+TIMEOUT = timedelta(hours=3)  # how far one process may be behind another, however long the run
 
 
-def join_processes() -> None:
-    """Meet the processes that a launcher started beside this one, if any."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        distributed.init_process_group()
+def rank() -> int:
+    """This process's number, from 0."""
+    return int(os.environ.get("RANK", "0"))
 
 
-def world() -> tuple[int, int]:
-    """How many processes there are, and which this is."""
+def world_size() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def device() -> torch.device:
+    """Where this process computes: its own GPU, or the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def meet() -> None:
+    """Meet the other processes of the launch, where there are any and they have not met.
+
+    They talk over nccl where there are GPUs, over gloo where there are none.
+    """
+    if world_size() == 1:
+        return
+    import torch
+    from torch import distributed
+
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(device())
     if not distributed.is_initialized():
-        return 1, 0
-    return distributed.get_world_size(), distributed.get_rank()
+        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
 
 
-def is_first() -> bool:
-    """Whether this process writes."""
-    return os.environ.get("RANK", "0") == "0"
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Let the processes of a launch wait for each other while the block runs.
+
+    A process that fails leaves without a word: its launcher ends the others.
+    """
+    if world_size() == 1:
+        yield
+        return
+    from torch import distributed
+
+    meet()
+    yield
+    distributed.destroy_process_group()
 
 
-def summed(tensors: Iterable[Tensor]) -> None:
-    """Add tensors up over all processes, in place."""
-    if distributed.is_initialized():
-        for tensor in tensors:
-            distributed.all_reduce(tensor)
+def barrier() -> None:
+    """Wait until every process has come here.
 
+    Raises:
+        ContractError: one is gone, or did not come in time.
+    """
+    if world_size() == 1:
+        return
+    from torch import distributed
 
-def wait_for_everyone() -> None:
-    """Return when every process has come here."""
-    if distributed.is_initialized():
+    try:
         distributed.barrier()
+    except RuntimeError as error:  # what every backend raises
+        reason = " ".join(str(error).split())[:200]
+        raise ContractError(
+            f"process {rank()} of {world_size()}: another one is gone or more than {TIMEOUT} behind"
+            f" ({reason}); see what it said, then run the stage again: finished work is kept"
+        ) from None

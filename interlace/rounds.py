@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +25,10 @@ from interlace.checkpoint import export
 from interlace.errors import InputError
 from interlace.families import bypass
 from interlace.hidden_states import collect, provenance_of
+from interlace.layer_weights import StoredLayers
 from interlace.local_healing import heal_locally
 from interlace.methods.choice import Choice
+from interlace.new_weights import Dense, compensated
 from interlace.outputs import link_or_copy, remove, whole
 from interlace.params import Collect, RoundsParams
 from interlace.plan import Plan, Shortfall, read_decision, select
@@ -50,10 +53,10 @@ def measure_rounds(
     Args:
         pinned: the dense model's source.
         table: scores of the dense model.
-        samples: folders of rows to measure on.
+        samples: folders of rows to measure on, the calibration set first.
         train: folder of rows to heal on, where `select.heal_steps` asks for it.
         out: folder for `scores-002.parquet` and so on, one table per further round.
-        params: the method, the ratio, the rounds, and how to measure.
+        params: the method, the ratio, the rounds, how to measure, and whether to compensate.
         decision: file with what a budget decided.
         cache: folder that remembers tables by their key.
 
@@ -65,11 +68,13 @@ def measure_rounds(
         key = _key(pinned, samples, train, params, made)
         known, dropped = cache / f"{key}.parquet", sorted(made.drop)
         if not known.is_file():
+            work = cache / key
+            replaced = _new_weights(pinned, samples[0], dropped, params, work)
             healed = None
             if params.select.heal_steps:
-                healed = heal_so_far(pinned, made, train, params, cache / key)
-            collect = params.collect
-            scores = measure_without(pinned, samples, dropped, collect, cache / key, healed)
+                healed = heal_so_far(pinned, made, train, params, work, replaced)
+            asked = (pinned, samples, dropped, params.collect, work, replaced, healed)
+            scores = measure_without(*asked)
             with whole(known) as partial:
                 pq.write_table(scores, partial)
         number = len(list(out.glob("*.parquet"))) + 2
@@ -88,7 +93,12 @@ def measure_rounds(
 
 
 def heal_so_far(
-    pinned: Pinned, made: Choice, train: Path, params: RoundsParams, scratch: Path
+    pinned: Pinned,
+    made: Choice,
+    train: Path,
+    params: RoundsParams,
+    scratch: Path,
+    replaced: Mapping[str, Path] = MappingProxyType({}),
 ) -> Path:
     """Heal the survivors that the rounds so far tune, one by one, against the dense model.
 
@@ -100,6 +110,7 @@ def heal_so_far(
         train: folder of rows to heal on.
         params: `select.heal_steps` updates by the recipe of `finetune`.
         scratch: folder for unfinished work.
+        replaced: stored names of weights that healing starts from -> the files that hold these.
 
     Returns:
         The folder of the healed checkpoint, in `scratch`.
@@ -113,7 +124,7 @@ def heal_so_far(
         )
     folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
     if not healed.is_dir():
-        export(folder, plan, pruned, trust_remote_code=trust)
+        export(folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
         heal_locally(
             folder,
             pruned,
@@ -147,12 +158,24 @@ def _plan_so_far(pinned: Pinned, made: Choice) -> Plan:
     )
 
 
+def _new_weights(
+    pinned: Pinned, calibration: Path, dropped: list[int], params: RoundsParams, scratch: Path
+) -> Mapping[str, Path]:
+    """What the layers that are left get to make up for the dropped ones, if that is asked for."""
+    if params.export.compensate == "none":
+        return {}
+    trust = bool(pinned["trust_remote_code"])
+    dense = Dense(model_folder(pinned), calibration, params.sensitivity, trust)
+    return compensated(dense, dropped, params.export.compensate_samples, scratch / "weights")[0]
+
+
 def measure_without(
     pinned: Pinned,
     samples: Sequence[Path],
     dropped: list[int],
     params: Collect,
     scratch: Path,
+    replaced: Mapping[str, Path] = MappingProxyType({}),
     healed: Path | None = None,
 ) -> pa.Table:
     """Scores of the model with some layers bypassed, by position in the layers that are left.
@@ -163,14 +186,16 @@ def measure_without(
         dropped: layers of the dense decoder that are gone.
         params: how to measure.
         scratch: folder for unfinished work; removed when done.
+        replaced: stored names of weights that get new values -> the files that hold these.
         healed: a checkpoint without these layers, to measure in place of the dense one.
 
     Returns:
         A table as `scores.score` makes it; its metadata's `kept` names the dense layers.
     """
     folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
-    model = open_model(healed or folder, dtype=params.dtype, trust_remote_code=trust)
+    model = open_model(healed or folder, trust_remote_code=trust, **params.opening())
     if healed is None:
+        _replace(model, StoredLayers.of(folder, trust), replaced)
         bypass(model, dropped)
     kept = [i for i in range(pinned["n_layers"]) if i not in dropped]
     about = {"n_layers": str(len(kept)), "kept": " ".join(map(str, kept))}
@@ -190,12 +215,20 @@ def measure_without(
     return scores
 
 
+def _replace(model: Any, stored: StoredLayers, replaced: Mapping[str, Path]) -> None:
+    for file in sorted(set(replaced.values())):
+        for weight, value in stored.weights(model, file).items():
+            weight.data = value
+
+
 def _key(
     pinned: Pinned, samples: Sequence[Path], train: Path, params: RoundsParams, made: Choice
 ) -> str:
     """A hash of all that a round's table depends on."""
     folders = [*samples]
     facts: list[Any] = [pinned, sorted(made.drop), params.collect.model_dump()]
+    if params.export.compensate != "none":
+        facts += [params.export.model_dump(), params.sensitivity.model_dump()]
     if steps := params.select.heal_steps:
         folders.append(train)
         facts += [steps, params.seed, sorted(made.tune), params.finetune.model_dump()]

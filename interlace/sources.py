@@ -7,8 +7,8 @@ sizes and hashes of local files, that changes exactly when the contents do.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from typing import IO, Any
 from interlace.errors import InputError
 from interlace.families import architecture
 from interlace.outputs import write_json
+from interlace.safetensors_files import missing_weights, stored_tensors
 
 Pinned = dict[str, Any]
 
@@ -52,7 +53,7 @@ def pin_model(
     only_config = ["config.json"]
     folder = Path(source) if local else _hub_snapshot(source, revision, "model", only_config)
     config = folder / "config.json"
-    arch = architecture(_read_config(config), str(config))
+    arch = architecture(read_config(config), str(config))
     if local:
         pinned["files"] = _hashed(_model_files(folder), folder, hashes)
     else:
@@ -67,64 +68,23 @@ def pin_model(
 def _model_files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if not any(path.suffix == ".safetensors" for path in files):
-        pickled = next(
-            (path.name for path in files if path.suffix in (".bin", ".pt", ".pth")), None
-        )
-        way = (
-            f"{pickled} is pickled and is not read; load it where you trust it and"
-            " save_pretrained(safe_serialization=True)"
-            if pickled
-            else "copy the checkpoint's .safetensors files there"
-        )
-        raise InputError(f"{folder}: no .safetensors weights: {way}")
+        raise missing_weights(folder)
     if not {path.name for path in files} & {"processor_config.json", "preprocessor_config.json"}:
         raise InputError(
             f"{folder}: no processor_config.json; copy the processor's files there too"
         )
     for path in files:
         if path.suffix == ".safetensors":
-            tensor_offsets(path)
+            stored_tensors(path)
     return files
 
 
-def tensor_offsets(path: Path) -> dict[str, tuple[int, int]]:
-    """Where each tensor lies in a safetensors file: begin and end, bytes, by name.
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a model's config.json.
 
     Raises:
-        InputError: the file is damaged or cut short.
+        InputError: it is missing or not readable.
     """
-    return {name: tuple(entry["data_offsets"]) for name, entry in _header(path).items()}
-
-
-def tensor_shapes(path: Path) -> dict[str, list[int]]:
-    """Shapes of the tensors in a safetensors file, by name; no weight is read.
-
-    Raises:
-        InputError: the file is damaged or cut short.
-    """
-    return {name: entry["shape"] for name, entry in _header(path).items()}
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """What a safetensors file says about its tensors, checked against its size."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError("the header is longer than the file")
-            header = json.loads(file.read(length))
-        found = {k: v for k, v in header.items() if k != "__metadata__"}
-        last = max((entry["data_offsets"][1] for entry in found.values()), default=0)
-        if last + 8 + length != path.stat().st_size:
-            raise ValueError("the file is cut short")
-        for entry in found.values():
-            math.prod(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
-    return found
-
-
-def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent}: no config.json; is this a model folder?")
     try:
@@ -134,6 +94,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{path}: not a configuration: expected keys and values")
     return config
+
+
+def identity(pinned: Pinned) -> dict[str, str]:
+    """Which model it is: its id, and its revision or, of a local folder, a hash of its files'."""
+    files = json.dumps(pinned.get("files"), sort_keys=True)
+    revision = pinned.get("revision") or hashlib.sha256(files.encode()).hexdigest()[:16]
+    return {"model": pinned["id"], "revision": revision}
 
 
 def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> Pinned:
@@ -185,27 +152,98 @@ def parquet_files(pinned: Pinned) -> list[tuple[str, Any]]:
     return [(name, hub.open(name, "rb")) for name in names]
 
 
-def open_model(folder: Path | str, *, dtype: str = "auto", trust_remote_code: bool = False) -> Any:
+def open_model(
+    folder: Path | str,
+    *,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    device_map: str = "none",
+    attn_implementation: str | None = None,
+) -> Any:
     """Open a checkpoint for inference, on this process's GPU or, where there is none, the CPU.
 
     Args:
         folder: a stock Hugging Face checkpoint.
         dtype: float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU.
         trust_remote_code: let the model's own code run.
+        device_map: none: on one device; auto: over all GPUs, for a model that one cannot hold.
+        attn_implementation: as transformers names it; auto: see `attention`; none: the model's own.
+
+    Raises:
+        InputError: the checkpoint lacks weights, which transformers would draw at random; several
+            processes would each spread the model; or attention is asked for that this machine does
+            not have.
     """
     import torch
     from transformers import AutoModelForImageTextToText
 
     on_gpu = torch.cuda.is_available()
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu"
-    auto = "bfloat16" if on_gpu else "float32"
-    model = AutoModelForImageTextToText.from_pretrained(
+    if dtype == "auto":
+        dtype = "bfloat16" if on_gpu else "float32"
+    check_device_map(device_map)
+    model, loading = AutoModelForImageTextToText.from_pretrained(
         str(folder),
-        dtype=getattr(torch, auto if dtype == "auto" else dtype),
+        dtype=getattr(torch, dtype),
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
+        device_map=None if device_map == "none" else device_map,
+        attn_implementation=attention(attn_implementation, dtype, on_gpu=on_gpu),
+        output_loading_info=True,
     )
-    return model.to(device).eval()
+    if missing := sorted(loading["missing_keys"]):
+        raise InputError(
+            f"{folder}: the weights lack {missing[0]}, {len(missing)} in all; copy them again"
+        )
+    if device_map == "none":
+        model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu")
+    return model.eval()
+
+
+def check_device_map(device_map: str) -> None:
+    """Refuse to spread a model over all GPUs more than once, or without accelerate.
+
+    Raises:
+        InputError: names the parameters to change.
+    """
+    if device_map == "none":
+        return
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise InputError(
+            f"device_map = {device_map}: each of {processes} processes would take all GPUs; set"
+            " launch to python -m, or device_map to none"
+        )
+    if importlib.util.find_spec("accelerate") is None:
+        raise InputError(f"device_map = {device_map}: needs the package accelerate; install it")
+
+
+def attention(asked: str | None, dtype: str, *, on_gpu: bool) -> str | None:
+    """Which attention to open a model with.
+
+    Args:
+        asked: as transformers names it; auto: flash_attention_2 where it can be had, else the
+            model's own choice, which is sdpa wherever the family has it.
+        dtype: of the weights.
+        on_gpu: whether they lie on a GPU.
+
+    Raises:
+        InputError: flash_attention_2 is asked for and cannot be had.
+    """
+    installed = importlib.util.find_spec("flash_attn") is not None
+    usable = on_gpu and installed and dtype in ("bfloat16", "float16")
+    if asked == "flash_attention_2" and not usable:
+        raise InputError(
+            f"attn_implementation = flash_attention_2 with dtype = {dtype}: needs a GPU,"
+            " the package flash-attn, and bfloat16 or float16; set attn_implementation to auto"
+        )
+    if asked == "auto":
+        return "flash_attention_2" if usable else None
+    return asked
+
+
+def input_device(model: Any) -> Any:
+    """Where a model takes its inputs: the device of its first weights."""
+    return next(device for p in model.parameters() if (device := p.device).type != "meta")
 
 
 def _hub_snapshot(source: str, revision: str | None, field: str, patterns: Any) -> Path:

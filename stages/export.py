@@ -2,24 +2,37 @@
 
 from pathlib import Path
 
-from interlace.checkpoint import export
+from interlace.checkpoint import check_made_for
+from interlace.new_weights import Dense, new_weights
+from interlace.outputs import remove, write_json
 from interlace.params import ExportParams
+from interlace.parity import checked_export
 from interlace.plan import read_plan
 from interlace.sources import model_folder
-from stages.command import command, pinned
+from stages.command import command, pinned, scratch_folder
 
 
 @command(ExportParams)
 def main(params: ExportParams) -> None:
-    """Write the checkpoint that the plan leaves, before any tuning."""
-    model = pinned("model")
-    export(
-        model_folder(model),
-        read_plan(Path("artifacts/plan.json")),
+    """Write the checkpoint that the plan leaves, before any tuning; check it on a few samples."""
+    model, chosen, rows = pinned("model"), Path("artifacts/plan.json"), Path("data/calibration")
+    plan, trust = read_plan(chosen), model["trust_remote_code"]
+    check_made_for(plan, model)
+    dense = Dense(model_folder(model), rows, params.sensitivity, trust)
+    scratch = scratch_folder("export", params, [Path("artifacts/sources.json"), chosen, rows])
+    replaced, report = new_weights(dense, plan, params.export, scratch)
+    parity = checked_export(
+        dense.folder,
+        plan,
         Path("artifacts/pruned"),
-        max_shard_mb=params.export.max_shard_mb,
-        trust_remote_code=model["trust_remote_code"],
+        rows,
+        params=params.export,
+        max_pixels=params.sensitivity.max_pixels,
+        replaced=replaced,
+        trust_remote_code=trust,
     )
+    write_json(Path("artifacts/export.json"), {"parity": parity} | report)
+    remove(scratch)
 
 
 if __name__ == "__main__":

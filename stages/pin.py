@@ -30,7 +30,8 @@ def main(params: PinParams) -> None:
     sources = {"pinned_model": pinned_model, "pinned_data": pinned_data}
     held = heldout and pin_data(heldout, None, field="evaluate.heldout", hashes=hashes)
     write_json(Path("artifacts/sources.json"), sources | {"pinned_heldout": held})
-    click.echo(f"pin: {model.id}: {drops or 'by the budget, some'} of {layers} layers are to go")
+    many = "by the budget, some" if drops is None else drops
+    click.echo(f"pin: {model.id}: {many} of {layers} layers are to go")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`report`: gather the numbers, draw the figures, write the model card."""
+"""`report`: gather the numbers, draw the figures, write the model cards."""
 
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from stages.command import command, pinned
 
 @command(ReportParams)
 def main(params: ReportParams) -> None:
-    """Gather the numbers of the run, draw its figures and write the model card."""
+    """Gather the numbers of the run, draw its figures and write the model cards."""
     dense = model_folder(pinned("model"))
-    table = write_report(Path("artifacts"), Path("metrics"), dense_dir=dense, params=params)
+    table = write_report(
+        Path("artifacts"), Path("metrics"), Path("data"), dense_dir=dense, params=params
+    )
     Console(highlight=False).print(table)
 
 

@@ -398,9 +398,13 @@ TINY: dict[str, Callable[[], Tiny]] = {
 
 def save(name: str, folder: Path) -> Path:
     """Save the tiny model of a name; every weight matters to what it computes."""
+    return save_config(TINY[name]().config, folder)
+
+
+def save_config(json_config: dict[str, Any], folder: Path) -> Path:
+    """Save a model of random weights of a configuration."""
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
-    json_config = TINY[name]().config
     config = CONFIG_MAPPING[json_config["model_type"]].from_dict(copy.deepcopy(json_config))
     model = AutoModelForImageTextToText.from_config(config)
     random = torch.Generator().manual_seed(0)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,15 @@ from safetensors.torch import load_file, save_file
 import interlace
 from interlace import checkpoint
 from interlace.chat import collate, encode_prompt
-from interlace.checkpoint import INDEX, tensor_files, with_tensors
+from interlace.checkpoint import check_made_for, with_tensors
 from interlace.errors import ContractError, InputError
 from interlace.families import bypass
 from interlace.plan import Plan, Shortfall
-from interlace.sources import open_model
+from interlace.safetensors_files import write_tensors
+from interlace.sources import identity, open_model
+from interlace.stored_layers import INDEX, checkpoint_tensors, layers_prefix, tensor_files
 
+ROOT = Path(__file__).parents[1]
 LAYERS = 6
 PREFIX = "model.language_model.layers"
 PLANS = {
@@ -267,17 +274,33 @@ def test_a_missing_weight_file_is_named(dense_dir: Path, tmp_path: Path) -> None
         interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
 
 
-def test_weights_of_another_shape_are_refused(dense_dir: Path, tmp_path: Path) -> None:
+def test_a_layer_that_lacks_a_weight_is_refused(dense_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(dense_dir, tmp_path / "dense")
     tensors = load_file(tmp_path / "dense/model.safetensors")
     del tensors[f"{PREFIX}.2.mlp.down_proj.weight"]
     save_file(tensors, tmp_path / "dense/model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="hold 0 stacks of layers"):
+    with pytest.raises(
+        InputError, match=r"the weights lack .*layers\.2\.mlp\.down_proj\.weight, and hold"
+    ):
         interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
 
 
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOSPC, InputError, "pruned: could not be written: No space left on device; free"),
+        (errno.EDQUOT, InputError, "pruned: could not be written: Disk quota exceeded; free"),
+        (errno.EIO, OSError, "Input/output error"),
+    ],
+)
 def test_a_failed_export_leaves_the_last_one(
-    dense_dir: Path, pruned_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dense_dir: Path,
+    pruned_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[Exception],
+    said: str,
 ) -> None:
     shutil.copytree(pruned_dir, tmp_path / "pruned")
     calls = []
@@ -285,14 +308,285 @@ def test_a_failed_export_leaves_the_last_one(
     def failing(*args: Any, **kwargs: Any) -> None:
         calls.append(args)
         if len(calls) == 2:
-            raise OSError("no space left on device")
-        save_file(*args, **kwargs)
+            raise OSError(number, os.strerror(number))
+        write_tensors(*args, **kwargs)
 
-    monkeypatch.setattr(checkpoint, "save_file", failing)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(checkpoint, "write_tensors", failing)
+    with pytest.raises(kind, match=said):
         interlace.export(dense_dir, make_plan([0], [1]), tmp_path / "pruned", max_shard_mb=0.05)
     assert digests(tmp_path / "pruned") == digests(pruned_dir)
     assert [path.name for path in tmp_path.iterdir()] == ["pruned"]
+
+
+def test_a_limit_on_the_size_of_files_ends_in_one_line(dense_dir: Path, tmp_path: Path) -> None:
+    code = f"""
+import resource
+import interlace
+from interlace.errors import InputError
+from interlace.plan import read_plan
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    interlace.export({str(dense_dir)!r}, read_plan(Path("plan.json")), "pruned")
+except InputError as error:
+    print(error)
+"""
+    (tmp_path / "plan.json").write_text(PLAN.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "pruned: could not be written: File too large; free disk space and run it again"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    dense_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**10))
+    monkeypatch.setattr(checkpoint, "write_tensors", None)
+    with pytest.raises(InputError, match=r"deep/pruned: takes \d+ MiB, and 0 MiB of the disk"):
+        interlace.export(dense_dir, PLAN, tmp_path / "deep/pruned")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_imports_neither_torch_nor_transformers(dense_dir: Path, tmp_path: Path) -> None:
+    """Either alone takes half a gigabyte of memory."""
+    code = f"""
+import sys
+from pathlib import Path
+import interlace
+from interlace.plan import read_plan
+plan = read_plan(Path("plan.json"))
+interlace.export({str(dense_dir)!r}, plan, "kept")
+interlace.export({str(dense_dir)!r}, plan, "halved", dtype="bfloat16")
+print({{"torch", "transformers"}} & set(sys.modules))
+"""
+    (tmp_path / "plan.json").write_text(PLAN.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_a_folder_that_the_check_refuses_is_not_put_in_place(
+    dense_dir: Path, pruned_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pruned_dir, tmp_path / "pruned")
+    seen = []
+
+    def refuse(written: Path) -> dict[str, Any]:
+        seen.append(digests(written).keys())
+        raise ContractError("it differs")
+
+    with pytest.raises(ContractError, match="it differs"):
+        interlace.export(dense_dir, make_plan([0], [1]), tmp_path / "pruned", check=refuse)
+    assert {"config.json", INDEX, "tokenizer.json"} <= seen[0]
+    assert digests(tmp_path / "pruned") == digests(pruned_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["pruned"]
+
+
+def test_export_returns_what_the_check_found(dense_dir: Path, tmp_path: Path) -> None:
+    assert interlace.export(dense_dir, PLAN, tmp_path / "a") == {}
+    found = interlace.export(dense_dir, PLAN, tmp_path / "b", check=lambda _: {"samples": 3})
+    assert found == {"samples": 3}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_weights_are_stored_in_the_type_asked_for(
+    dense_dir: Path, tmp_path: Path, dtype: str
+) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    interlace.export(dense_dir, PLAN, tmp_path / "pruned", dtype=dtype, max_shard_mb=0.05)
+    wanted = getattr(torch, dtype)
+    kept = {
+        name: value
+        for path in dense_dir.glob("*.safetensors")
+        for name, value in load_file(path).items()
+    }
+    for path in set(tensor_files(tmp_path / "pruned").values()):
+        stored = load_file(path)
+        assert path.stat().st_size < 0.05 * 2**20 + 20_000 or len(stored) == 1
+        for name, value in stored.items():
+            layer = name.removeprefix(f"{PREFIX}.").split(".")[0]
+            old = name
+            if name.startswith(PREFIX):
+                old = name.replace(f"{PREFIX}.{layer}.", f"{PREFIX}.{PLAN.keep[int(layer)]}.")
+            assert torch.equal(value, kept[old].to(wanted))
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "pruned", dtype="auto")
+    assert {weight.dtype for weight in model.parameters()} == {wanted}
+    assert model.config.dtype == wanted
+
+
+def test_replaced_values_are_stored_under_the_new_name(dense_dir: Path, tmp_path: Path) -> None:
+    old, new = (f"{PREFIX}.{layer}.mlp.down_proj.weight" for layer in (4, 3))
+    value = torch.randn(load_file(dense_dir / "model.safetensors")[old].shape)
+    save_file({old: value, "other": torch.zeros(2)}, tmp_path / "new.safetensors")
+    interlace.export(
+        dense_dir, PLAN, tmp_path / "pruned", replaced={old: tmp_path / "new.safetensors"}
+    )
+    assert torch.equal(load_file(tensor_files(tmp_path / "pruned")[new])[new], value)
+    interlace.export(dense_dir, PLAN, tmp_path / "plain")
+    one, other = (
+        {n: v for p in folder.glob("*.safetensors") for n, v in load_file(p).items()}
+        for folder in (tmp_path / "pruned", tmp_path / "plain")
+    )
+    assert [name for name in one if not torch.equal(one[name], other[name])] == [new]
+    assert "other" not in one
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        (f"{PREFIX}.4.mlp.down_proj.weight", (2, 2), r"down_proj\.weight is F32 \[2, 2\], and the"),
+        (f"{PREFIX}.3.mlp.down_proj.weight", (32, 48), "to be replaced, and its layer is dropped"),
+        ("surprise", (1,), "the model holds no tensor surprise, which is to be replaced"),
+    ],
+)
+def test_replaced_values_that_do_not_fit_are_refused(
+    dense_dir: Path, tmp_path: Path, name: str, shape: tuple[int, ...], said: str
+) -> None:
+    save_file({name: torch.zeros(shape)}, tmp_path / "new.safetensors")
+    with pytest.raises(ContractError, match=said):
+        interlace.export(
+            dense_dir, PLAN, tmp_path / "pruned", replaced={name: tmp_path / "new.safetensors"}
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["new.safetensors"]
+
+
+def test_a_vision_tower_as_deep_and_wide_as_the_decoder_is_told_apart(tmp_path: Path) -> None:
+    folder = models.tiny_qwen3_vl(tmp_path / "dense", layers=3, vision_hidden=32)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["vision_config"]["depth"] == 3
+    tensors = checkpoint_tensors(folder)
+    for order in (tensors, dict(reversed(tensors.items()))):
+        assert layers_prefix(folder, order) == PREFIX
+
+
+SOURCES = {"model": "org/name", "revision": "abc", "mode": "residual"}
+PINNED = {"id": "org/name", "revision": "abc", "n_layers": LAYERS}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"id": "org/other"}, "for model org/name, but the model is org/other with org/other; run"),
+        ({"revision": "def"}, "for revision or files abc, but the model is org/name with def; run"),
+        ({"n_layers": 8}, "for number of layers 6, but the model is org/name with 8; run"),
+    ],
+)
+def test_a_plan_for_another_model_is_refused(change: dict[str, Any], said: str) -> None:
+    plan = PLAN.model_copy(update={"sources": SOURCES})
+    check_made_for(plan, PINNED)
+    check_made_for(PLAN, PINNED)  # a plan that does not say
+    with pytest.raises(InputError, match=said) as caught:
+        check_made_for(plan, PINNED | change)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_for_other_files_of_a_local_model_is_refused() -> None:
+    local = {"id": "model", "files": {"a": {"size": 1, "sha256": "x"}}, "n_layers": LAYERS}
+    other = local | {"files": {"a": {"size": 1, "sha256": "y"}}}
+    plan = PLAN.model_copy(update={"sources": identity(local)})
+    check_made_for(plan, local)
+    with pytest.raises(InputError, match="made for revision or files"):
+        check_made_for(plan, other)
+
+
+def test_an_index_that_names_absent_tensors_is_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    names = [*tensor_files(dense_dir), "model.ghost.weight"]
+    index = {"weight_map": dict.fromkeys(names, "model.safetensors")}
+    (tmp_path / "dense" / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names 1 tensors that .* model\.ghost\.weight is not in"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"weight_map": 3}', "[]"])
+def test_a_broken_index_is_refused(dense_dir: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    (tmp_path / "dense" / INDEX).write_text(text)
+    with pytest.raises(InputError, match=r"index\.json: not a readable index"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_a_weight_file_that_is_cut_short_is_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    file = tmp_path / "dense/model.safetensors"
+    os.truncate(file, file.stat().st_size - 1)
+    with pytest.raises(InputError, match=r"model\.safetensors: not a whole .* cut short"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_pickled_weights_are_refused_with_the_way_to_convert_them(
+    dense_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    (tmp_path / "dense/model.safetensors").rename(tmp_path / "dense/pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin is pickled.*save_pretrained writes"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_quantised_weights_are_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    config = json.loads((tmp_path / "dense/config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8"}
+    (tmp_path / "dense/config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="quantised weights are not supported"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+FLAGS = [(outer, inner) for outer in (True, False, None) for inner in (True, False, None)]
+HEADS = ["no head", "the embeddings again", "a head of its own"]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("outer", "inner"), FLAGS)
+def test_heads_are_tied_as_in_the_dense_model(
+    dense_dir: Path,
+    processor: Any,
+    tmp_path: Path,
+    outer: bool | None,
+    inner: bool | None,
+    head: str,
+) -> None:
+    """Whatever the two flags say; none: the flag is not there."""
+    source = tmp_path / "dense"
+    shutil.copytree(dense_dir, source)
+    config = json.loads((source / "config.json").read_text())
+    for part, flag in ((config, outer), (config["text_config"], inner)):
+        part.pop("tie_word_embeddings", None)
+        part |= {} if flag is None else {"tie_word_embeddings": flag}
+    (source / "config.json").write_text(json.dumps(config))
+    tensors = load_file(source / "model.safetensors")
+    if head != "no head":
+        embeddings = tensors["model.language_model.embed_tokens.weight"]
+        own = torch.randn(embeddings.shape)
+        tensors["lm_head.weight"] = own if head == "a head of its own" else embeddings.clone()
+        save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    try:
+        bypassed = open_model(source)
+    except InputError as error:  # an untied model without a head
+        assert head == "no head" and "the weights lack lm_head.weight" in str(error)
+        return
+    bypass(bypassed, PLAN.drop)
+    interlace.export(source, PLAN, tmp_path / "pruned")
+    written = json.loads((tmp_path / "pruned/config.json").read_text())
+    assert written["tie_word_embeddings"] is written["text_config"]["tie_word_embeddings"]
+    reloaded = open_model(tmp_path / "pruned")
+    assert torch.equal(logits(reloaded, processor), logits(bypassed, processor))
 
 
 NAME = f"{PREFIX}.2.mlp.down_proj.weight"

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import answered_samples
 import family_models
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import interlace
-from interlace.checkpoint import tensor_files
+from interlace import compensation, sparsity
+from interlace.answered_rows import AnsweredRows
+from interlace.chat import PER_TOKEN
 from interlace.errors import InputError
 from interlace.families import (
     DECODERS,
@@ -23,9 +26,12 @@ from interlace.families import (
     decoder_layers,
     vision_token_ids,
 )
-from interlace.hidden_states import residual_states
+from interlace.layer_weights import StoredLayers
+from interlace.parity import Prompt, parting, round_weights, run_states
 from interlace.plan import Plan, Shortfall
 from interlace.sources import open_model
+from interlace.states import residual_states
+from interlace.stored_layers import tensor_files
 
 DROPS = {"the first": (0,), "two in the middle": (1, 3), "the last": (-1,)}
 GENERATED = 5  # tokens
@@ -91,6 +97,22 @@ def generated(model: Any, inputs: dict[str, torch.Tensor], cache: bool) -> torch
         max_new_tokens=GENERATED,
         suppress_tokens=SPECIAL,
     )[:, inputs["input_ids"].shape[1] :]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gate_finds_no_difference(dense: Dense, dtype: Any, tmp_path: Path) -> None:
+    drop = list(DROPS["two in the middle"])
+    plan = plan_of(drop, dense.n_layers)
+    interlace.export(dense.folder, plan, tmp_path / "out", dtype=dtype)
+    whole = open_model(dense.folder, dtype=dtype)
+    round_weights(whole, getattr(torch, dtype))
+    prompts = [Prompt("one", dense.inputs)]
+    reloaded = open_model(tmp_path / "out", dtype=dtype)
+    found = next(run_states(reloaded, prompts, "written"))
+    with bypassed(whole, drop):
+        assert list(parting(next(run_states(whole, prompts, "dense")), found)) == []
+    assert len(found) == dense.n_layers - 2 + 1
+    assert list(parting(next(run_states(whole, prompts, "dense"))[2:], found))
 
 
 @pytest.mark.parametrize("where", DROPS)
@@ -183,6 +205,60 @@ def test_layers_behind_the_decoder_s_last_are_left_out(tmp_path: Path) -> None:
     assert not any(".layers.5." in name for name in tensor_files(pruned))
     text = json.loads((pruned / "config.json").read_text())["text_config"]
     assert (text["num_hidden_layers"], text["num_nextn_predict_layers"]) == (5, 0)
+
+
+def same_rows(dense: Dense, folder: Path) -> AnsweredRows:
+    """Four times the row that the model is run on, with answers, of which one judges."""
+    labels = dense.inputs["input_ids"].roll(1)
+    per_token = {name: value[0] for name, value in dense.inputs.items() if name in PER_TOKEN}
+    return answered_samples.saved([dense.inputs | per_token | {"labels": labels[0]}] * 4, folder)
+
+
+WITH_EXPERTS = {name for name in family_models.TINY if "moe" in name or "kimi" in name}
+WITH_EXPERTS |= {"internvl, gpt_oss"}
+AT_OTHER_LAYERS = {"qwen3_vl_moe, every second layer sparse"}  # than those before dropped ones
+NORMALISING = {"paligemma, gemma2", "gemma3", "glm4v", "glm46v"}
+
+
+def test_dropped_layers_are_made_up_for_or_refused(
+    dense: Dense, request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter(range(10, 0, -1))  # every map is taken
+    monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
+    stored, drop = StoredLayers.of(dense.folder), [1, 3]
+    name = request.node.callspec.params["dense"]
+    asked = (dense.model, stored, drop, same_rows(dense, tmp_path / "rows"), tmp_path)
+    if name in NORMALISING | WITH_EXPERTS - AT_OTHER_LAYERS:
+        why = "normalises" if name in NORMALISING else "has an MLP that does not end in one linear"
+        layer = r"^export\.compensate = lstsq: layer [02], a \w+"
+        with pytest.raises(InputError, match=f"{layer}, {why}"):
+            compensation.compensate(*asked)
+        return
+    replaced, reports = compensation.compensate(*asked)
+    assert [report["kept"] for report in reports] == [True, True]
+    out = tmp_path / "out"
+    interlace.export(dense.folder, plan_of(drop, dense.n_layers), out, replaced=replaced)
+    found = logits(open_model(out, dtype="float32"), dense.inputs)
+    new = {k: v for f in replaced.values() for k, v in stored.weights(dense.model, f).items()}
+    with compensation.pruned(dense.model, drop, new):
+        assert torch.equal(found, logits(dense.model, dense.inputs))
+    with bypassed(dense.model, drop):
+        assert not torch.equal(found, logits(dense.model, dense.inputs))
+
+
+def test_weights_become_sparse_or_are_refused(dense: Dense, request: Any, tmp_path: Path) -> None:
+    stored, rows = StoredLayers.of(dense.folder), same_rows(dense, tmp_path / "rows")
+    model = open_model(dense.folder, dtype="float32")
+    if request.node.callspec.params["dense"] in WITH_EXPERTS:
+        with pytest.raises(InputError, match=r"keeps matrices in \S+, a \w+, which is no linear"):
+            sparsity.sparsify(model, stored, rows, tmp_path)
+        return
+    replaced = sparsity.sparsify(model, stored, rows, tmp_path)
+    out = tmp_path / "out"
+    interlace.export(dense.folder, plan_of([], dense.n_layers), out, replaced=replaced)
+    found = logits(open_model(out, dtype="float32"), dense.inputs)
+    assert torch.equal(found, logits(model, dense.inputs))
+    assert not torch.equal(found, logits(dense.model, dense.inputs))
 
 
 def test_every_family_and_decoder_has_a_tiny_model() -> None:

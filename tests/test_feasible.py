@@ -49,7 +49,7 @@ def test_what_is_accepted_or_refused_beforehand_is_so_with_any_scores(method: st
         plan = select(asked.scores, method=method, **asked.asked())
         assert len(plan.drop) == len(foreseen.drop)
         met.add("accepted")
-    assert met == ({"accepted"} if method == "dense-ft" else {"accepted", "refused"})
+    assert met == ({"accepted", "refused"} if METHODS[method].removes else {"accepted"})
 
 
 @pytest.mark.parametrize("method", sorted(GREEDY))
@@ -104,6 +104,11 @@ def test_a_ratio_that_drops_no_layer_is_refused() -> None:
     assert refusal(ratio=0.01).startswith("ratio = 0.01: drops none of 28 layers")
 
 
+@pytest.mark.parametrize("method", ["wanda-2:4", "magnitude-2:4"])
+def test_sparse_methods_take_any_ratio(method: str) -> None:
+    assert check_asked(params(method=method, ratio=0.001), 28, 3) == 0
+
+
 def test_an_unknown_method_is_answered_with_the_nearest() -> None:
     assert "did you mean interlace-optimal" in refusal(method="interlace-optimum")
 
@@ -115,7 +120,7 @@ def test_a_choice_by_hand_is_held_against_the_model() -> None:
     assert "layer 4 is protected" in refusal(28, 5, **by_hand)
 
 
-@pytest.mark.parametrize("method", ["manual", "dense-ft"])
+@pytest.mark.parametrize("method", ["manual", "dense-ft", "wanda-2:4", "magnitude-2:4"])
 def test_a_budget_has_nothing_to_decide_for_some(method: str) -> None:
     said = refusal(method=method, ratio="auto", budget={"params": 0.8}, select={"drop": [3]})
     assert said == f"ratio = auto: {method} has nothing to decide; give a ratio"

@@ -1,4 +1,4 @@
-"""One pass over the calibration set, against the same numbers worked out slowly."""
+"""`collect`: what it writes, how it goes on, what stops it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from interlace import hidden_states
+from interlace import hidden_states, similarity_tables, windows
+from interlace.batch_similarity import measure_batch
 from interlace.chat import Inputs, collate, encode_prompt
 from interlace.errors import ContractError, InputError
 from interlace.families import decoder_layers
-from interlace.hidden_states import (
-    batches,
-    collect,
-    last_tokens,
-    measure_batch,
-    residual_states,
-    span_cosines,
-    true_states,
-)
-from interlace.outputs import whole
+from interlace.hidden_states import collect
+from interlace.outputs import remove, whole
 from interlace.params import Collect, Data
 from interlace.probes import Task, probe
 from interlace.samples import iterate, sample, write_rows
@@ -40,207 +30,6 @@ ABOUT = {"model": "org/name", "revision": "abc", "n_layers": "6", "deepstack_lay
 
 def batch_of(processor: Any, *rows: dict[str, Any]) -> Inputs:
     return collate([encode_prompt(processor, row) for row in rows], pad_token_id=0)
-
-
-@pytest.fixture(scope="module")
-def with_image(processor: Any) -> Inputs:
-    return batch_of(processor, models.row(1, images=2))
-
-
-@torch.inference_mode()
-def states_by_hand(model: Any, batch: Inputs) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Walk through the decoder, adding the visual features after its first layers."""
-    base, decoder = model.model, model.model.language_model
-    vision = base.get_image_features(batch["pixel_values"], batch["image_grid_thw"])
-    is_image = batch["input_ids"] == model.config.image_token_id
-    state = base.get_input_embeddings()(batch["input_ids"]).clone()
-    state[is_image] = torch.cat(vision.pooler_output)
-    positions = base.compute_3d_position_ids(
-        input_ids=batch["input_ids"],
-        inputs_embeds=state,
-        image_grid_thw=batch["image_grid_thw"],
-        attention_mask=batch["attention_mask"],
-        mm_token_type_ids=batch["mm_token_type_ids"],
-    )
-    rotation = decoder.rotary_emb(state, positions)
-    inputs, outputs = [], []
-    for i, layer in enumerate(decoder.layers):
-        inputs.append(state.clone())
-        state = layer(state, attention_mask=None, position_embeddings=rotation)
-        outputs.append(state.clone())
-        if i < len(vision.deepstack_features):
-            state = state.clone()
-            state[is_image] += torch.cat(vision.deepstack_features[i])
-    return inputs, outputs
-
-
-@pytest.mark.parametrize("side", [0, 1], ids=["inputs", "outputs"])
-def test_hooks_see_the_true_states(dense: Any, with_image: Inputs, side: int) -> None:
-    with torch.inference_mode():
-        found = residual_states(dense, with_image)[side]
-    expected = states_by_hand(dense, with_image)[side]
-    for i in range(LAYERS):
-        torch.testing.assert_close(found[i], expected[i], rtol=1e-5, atol=1e-5)
-
-
-def test_visual_features_lie_between_the_first_three_layers(dense: Any, with_image: Inputs) -> None:
-    with torch.inference_mode():
-        inputs, outputs = residual_states(dense, with_image)
-    same = [torch.equal(inputs[i + 1], outputs[i]) for i in range(LAYERS - 1)]
-    assert same == [False, False, False, True, True]
-
-
-def test_no_hook_is_left_behind(dense: Any, with_image: Inputs) -> None:
-    with pytest.raises(RuntimeError), true_states(dense):
-        raise RuntimeError
-    assert not any(
-        layer._forward_hooks or layer._forward_pre_hooks for layer in decoder_layers(dense)
-    )
-
-
-def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    dot = sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
-    lengths = [math.sqrt(sum(x * x for x in v.tolist())) for v in (a, b)]
-    return dot / (lengths[0] * lengths[1])
-
-
-def slow_span_cosine(
-    inputs: list[torch.Tensor], outputs: list[torch.Tensor], first: int, span: int, where: Any
-) -> float:
-    """`mean over tokens t of cos(x_i[t], y_{i+p-1}[t])` of one sample, token by token."""
-    tokens = [t for t, counted in enumerate(where.tolist()) if counted]
-    x, y = inputs[first][0], outputs[first + span - 1][0]
-    return sum(cosine(x[t], y[t]) for t in tokens) / len(tokens)
-
-
-@pytest.mark.parametrize("kind", ["all", "vision", "text"])
-def test_span_cosines_are_means_over_tokens(dense: Any, with_image: Inputs, kind: str) -> None:
-    is_image = with_image["input_ids"][0] == dense.config.image_token_id
-    where = {"all": is_image | ~is_image, "vision": is_image, "text": ~is_image}[kind]
-    inputs, outputs = states_by_hand(dense, with_image)
-    measured = measure_batch(dense, with_image, "residual", max_span=3)
-    place = ["all", "vision", "text"].index(kind)
-    for number, (first, span) in enumerate(measured["spans"].tolist()):
-        expected = slow_span_cosine(inputs, outputs, first, span, where)
-        assert measured["cosines"][number, 0, place] == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.parametrize("max_span", [3, 4, LAYERS, LAYERS + 3, None])
-def test_every_span_is_measured_once(dense: Any, with_image: Inputs, max_span: int | None) -> None:
-    spans = measure_batch(dense, with_image, "residual", max_span)["spans"].tolist()
-    longest = min(max_span or LAYERS, LAYERS)
-    expected = [[i, p] for p in range(1, longest + 1) for i in range(LAYERS - p + 1)]
-    assert sorted(spans) == sorted(expected)
-
-
-@pytest.mark.parametrize("max_span", [2, None])
-@pytest.mark.parametrize("chunk", [1, 4 * 8 * 7, 2**25], ids=["token", "seven tokens", "all"])
-def test_cosines_do_not_depend_on_how_many_tokens_are_taken_at_once(
-    monkeypatch: pytest.MonkeyPatch, chunk: int, max_span: int | None
-) -> None:
-    monkeypatch.setattr(hidden_states, "_CHUNK", chunk)
-    states = torch.randn(2, 4, 3, 5, 8, generator=torch.Generator().manual_seed(0))
-    inputs, outputs = (list(side) for side in states)  # 4 layers, [3, 5, 8] each
-    spans, cosines = span_cosines(inputs, outputs, max_span)
-    assert len(spans) == (4 + 3 if max_span else 4 + 3 + 2 + 1)
-    for number, (first, span) in enumerate(spans.tolist()):
-        expected = torch.cosine_similarity(inputs[first], outputs[first + span - 1], dim=-1)
-        torch.testing.assert_close(cosines[number], expected, rtol=0, atol=1e-6)
-
-
-def test_cosines_of_half_precision_states_are_worked_out_in_float32() -> None:
-    state = torch.randn(1, 3, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
-    _, cosines = span_cosines([state], [state], None)
-    assert cosines.dtype == torch.float32
-    torch.testing.assert_close(cosines, torch.ones(1, 1, 3), rtol=0, atol=1e-6)
-
-
-def test_the_last_cosine_is_that_of_the_last_token(dense: Any, with_image: Inputs) -> None:
-    inputs, outputs = states_by_hand(dense, with_image)
-    measured = measure_batch(dense, with_image, "residual", None)
-    for number, (first, span) in enumerate(measured["spans"].tolist()):
-        expected = cosine(inputs[first][0, -1], outputs[first + span - 1][0, -1])
-        assert measured["cosines"][number, 0, 3] == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_last_token_is_found_wherever_the_padding_lies() -> None:
-    attended = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 0]]).bool()
-    assert last_tokens(attended).int().tolist() == [
-        [0, 1, 0, 0],
-        [0, 0, 0, 1],
-        [0, 0, 0, 1],
-        [0, 1, 0, 0],
-    ]
-
-
-@pytest.mark.parametrize("mode", ["residual", "reference"])
-def test_a_padded_batch_measures_as_rows_one_by_one(dense: Any, processor: Any, mode: str) -> None:
-    rows = models.rows(6)
-    together = measure_batch(dense, batch_of(processor, *rows), mode, 3)
-    for i, row in enumerate(rows):
-        alone = measure_batch(dense, batch_of(processor, row), mode, 3)
-        np.testing.assert_allclose(
-            together["cosines"][:, i], alone["cosines"][:, 0], rtol=0, atol=1e-5
-        )
-        np.testing.assert_allclose(
-            together["pooled"][:, :, i], alone["pooled"][:, :, 0], rtol=1e-4, atol=1e-4
-        )
-        assert together["n_tokens"][i] == alone["n_tokens"][0]
-        assert together["n_vision_tokens"][i] == alone["n_vision_tokens"][0] == 16 * (i % 3)
-
-
-def test_vision_and_text_tokens_make_up_all(dense: Any, with_image: Inputs) -> None:
-    measured = measure_batch(dense, with_image, "residual", 3)
-    n, n_vision = measured["n_tokens"][0], measured["n_vision_tokens"][0]
-    every, vision, text, _ = measured["cosines"][:, 0].T
-    np.testing.assert_allclose(n * every, n_vision * vision + (n - n_vision) * text, rtol=1e-6)
-
-
-def test_pooled_states_are_means_over_tokens(dense: Any, with_image: Inputs) -> None:
-    expected = states_by_hand(dense, with_image)
-    pooled = measure_batch(dense, with_image, "residual", 3)["pooled"]
-    for side in (0, 1):
-        for i in range(LAYERS):
-            np.testing.assert_allclose(
-                pooled[side, i, 0], expected[side][i][0].mean(0).numpy(), rtol=1e-4, atol=1e-4
-            )
-
-
-def test_reference_scores_are_those_of_output_hidden_states(dense: Any, with_image: Inputs) -> None:
-    measured = measure_batch(dense, with_image, "reference", 3)
-    with torch.inference_mode():
-        states = dense.model(**with_image, output_hidden_states=True).hidden_states
-    expected = {
-        (i, p): torch.cosine_similarity(states[i][0], states[i + p][0], dim=-1).mean().item()
-        for p in (1, 2, 3)
-        for i in range(LAYERS - p)
-    }
-    spans = map(tuple, measured["spans"].tolist())
-    found = dict(zip(spans, measured["cosines"][:, 0, 0], strict=True))
-    assert found.keys() == expected.keys()
-    assert all(found[span] == pytest.approx(expected[span], abs=1e-5) for span in expected)
-
-
-def test_reference_scores_leave_out_the_last_layer(dense: Any, with_image: Inputs) -> None:
-    spans = measure_batch(dense, with_image, "reference", 3)["spans"].tolist()
-    assert max(first + span - 1 for first, span in spans) == LAYERS - 2
-
-
-def test_reference_scores_differ_on_deepstack_layers(dense: Any, with_image: Inputs) -> None:
-    true = measure_batch(dense, with_image, "residual", 3)
-    published = measure_batch(dense, with_image, "reference", 3)
-    assert abs(true["cosines"][1, 0, 0] - published["cosines"][1, 0, 0]) > 1e-4
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 200))
-def test_batches_stay_within_the_budget_and_cover_every_row(
-    lengths: list[int], tokens: int
-) -> None:
-    groups = batches(lengths, tokens)
-    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    for group in groups:
-        padded = max(lengths[i] for i in group) * len(group)
-        assert padded <= tokens or len(group) == 1
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +149,7 @@ def test_similarity_holds_what_was_measured(
     mine = table[table["sample_id"] == row["sample_id"]]
     assert mine[["first", "span"]].to_numpy().tolist() == measured["spans"].tolist()
     found = mine[["cosine", "cosine_vision", "cosine_text", "cosine_last"]].to_numpy()
-    np.testing.assert_allclose(found, measured["cosines"][:, 0], atol=1e-5)
+    np.testing.assert_allclose(found, measured["cosines"][0], atol=1e-5)
 
 
 def test_a_row_without_images_has_no_vision_cosine(collected: Path) -> None:
@@ -402,7 +191,7 @@ def test_kept_states_are_those_of_their_sample(
 ) -> None:
     run_collect(dense, processor, [calibration, probes], tmp_path, pooled="probes")
     row = list(iterate(probes))[5]
-    expected = measure_batch(dense, batch_of(processor, row), "residual", 3)["pooled"][:, :, 0]
+    expected = measure_batch(dense, batch_of(processor, row), "residual", 3)["pooled"][0]
     table = pq.read_table(tmp_path / "out/pooled").to_pandas()
     mine = table[table["sample_id"] == row["sample_id"]]
     assert mine["layer"].tolist() == list(range(LAYERS))
@@ -411,8 +200,10 @@ def test_kept_states_are_those_of_their_sample(
 
 
 def test_a_pooled_state_that_float16_cannot_hold_names_the_sample() -> None:
+    states = np.zeros((2, 2, 1, 3))
+    states[1, 0, 0, 2] = -7e4
     with pytest.raises(ContractError, match=r"sample abc: .* set collect\.pooled to none"):
-        hidden_states._halved(np.full((2, 1, 3), 7e4), "abc")
+        hidden_states.halved(states, [{"sample_id": "fine"}, {"sample_id": "abc"}])
 
 
 @pytest.mark.parametrize("kind", ["similarity", "pooled"])
@@ -434,30 +225,104 @@ def test_batch_size_does_not_matter_to_the_measurements(
     np.testing.assert_allclose(one, many, atol=1e-5)
 
 
-def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(
+def test_the_order_of_samples_does_not_matter_to_the_measurements(
+    dense: Any, processor: Any, calibration: Path, collected: Path, tmp_path: Path
+) -> None:
+    write_rows(iter(list(iterate(calibration))[::-1]), tmp_path / "rows")
+    run_collect(dense, processor, tmp_path / "rows", tmp_path)
+    keys = ["sample_id", "span", "first"]
+    one, other = (
+        pq.read_table(place / "similarity").to_pandas().sort_values(keys)
+        for place in (tmp_path / "out", collected)
+    )
+    assert one["sample_id"].tolist() == other["sample_id"].tolist()
+    np.testing.assert_allclose(one["cosine"], other["cosine"], atol=1e-5)
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten rows in three windows, of two or more batches each at 70 tokens a batch."""
+    monkeypatch.setattr(windows, "ROWS", 4)
+
+
+class Interrupts:
+    """Counts the batches that are measured, and interrupts before one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.measured, self.stop_at, self._measure = 0, math.inf, measure_batch
+        monkeypatch.setattr(hidden_states, "measure_batch", self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.measured == self.stop_at:
+            raise KeyboardInterrupt
+        self.measured += 1
+        return self._measure(*args, **kwargs)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_an_interrupted_run_loses_at_most_a_batch_and_writes_the_same_bytes(
     dense: Any, processor: Any, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hidden_states, "WINDOW", 4)
+    batches = Interrupts(monkeypatch)
+    expected = run_collect(dense, processor, calibration, tmp_path / "whole", batch_tokens=70)
+    total = batches.measured
+    assert total > 6
+    for stop_at in range(total):
+        batches.measured, batches.stop_at = 0, stop_at
+        with pytest.raises(KeyboardInterrupt):
+            run_collect(dense, processor, calibration, tmp_path / "broken", batch_tokens=70)
+        assert not (tmp_path / "broken/out").exists()
+        batches.stop_at = math.inf
+        found = run_collect(dense, processor, calibration, tmp_path / "broken", batch_tokens=70)
+        assert found == expected
+        assert batches.measured == total  # none twice
+        remove(tmp_path / "broken")
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_half_written_batch_is_measured_again(
+    dense: Any, processor: Any, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = run_collect(dense, processor, calibration, tmp_path / "whole")
-    assert len([name for name in expected if name.startswith("similarity")]) == 3
-
-    measured: list[str] = []
-    encode = hidden_states._encoded
-
-    def encoded(processor: Any, row: dict[str, Any], max_length: int) -> Inputs:
-        measured.append(row["sample_id"])
-        if len(measured) == 7:  # in the second window
-            raise KeyboardInterrupt
-        return encode(processor, row, max_length)
-
-    monkeypatch.setattr(hidden_states, "_encoded", encoded)
+    batches = Interrupts(monkeypatch)
+    batches.stop_at = 1
     with pytest.raises(KeyboardInterrupt):
-        run_collect(dense, processor, calibration, tmp_path / "broken")
-    assert not (tmp_path / "broken/out").exists()
-    finished, measured[:] = measured[:4], ["resumed"] * 7
-    assert run_collect(dense, processor, calibration, tmp_path / "broken") == expected
-    assert not set(finished) & set(measured)
-    assert len(measured) == 7 + 6
+        run_collect(dense, processor, calibration, tmp_path)
+    done = next((tmp_path / "scratch").glob("*/batch-*"))
+    done.rename(done.with_name(f".{done.name}.partial"))
+    batches.stop_at = math.inf
+    assert run_collect(dense, processor, calibration, tmp_path) == expected
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_window_that_another_process_kept_elsewhere_is_missed(
+    dense: Any, processor: Any, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hidden_states, "world_size", lambda: 2)  # and no second one is here
+    with pytest.raises(ContractError, match=r"window-000001: not measured whole.* shared disk"):
+        run_collect(dense, processor, calibration, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_parts_hold_the_same_rows_however_large_they_are(
+    dense: Any,
+    processor: Any,
+    calibration: Path,
+    collected: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(similarity_tables, "PART_BYTES", 1)
+    names = run_collect(dense, processor, calibration, tmp_path)
+    assert [name for name in names if name.startswith("similarity")] == [
+        f"similarity/part-{number:05d}.parquet" for number in range(3)
+    ]
+    for kind in ("similarity", "pooled"):
+        many, one = (
+            pq.read_table(place / kind).to_pandas() for place in (tmp_path / "out", collected)
+        )
+        assert many["sample_id"].tolist() == one["sample_id"].tolist()
 
 
 def test_a_finished_run_leaves_no_scratch(
@@ -465,6 +330,11 @@ def test_a_finished_run_leaves_no_scratch(
 ) -> None:
     run_collect(dense, processor, calibration, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "similarity",
+        "pooled",
+        "left_out.parquet",
+    }
 
 
 def test_an_earlier_output_is_replaced_not_mixed(
@@ -477,7 +347,19 @@ def test_an_earlier_output_is_replaced_not_mixed(
     assert "similarity/part-00009.parquet" not in written
 
 
-def test_a_state_that_is_not_finite_names_the_sample(
+def test_a_state_that_is_not_finite_stops_the_run_and_is_named(
+    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    model = open_model(dense_dir, dtype="float32")
+    decoder_layers(model)[4].mlp.down_proj.weight.data[3] = math.nan
+    ids = "|".join(pq.read_table(calibration)["sample_id"].to_pylist())
+    said = rf"sample ({ids}): the output of layer 4 is not finite in float32; set collect\.dtype"
+    with pytest.raises(ContractError, match=said):
+        run_collect(model, processor, calibration, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_sample_whose_state_is_not_finite_is_named(
     dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
     model = open_model(dense_dir, dtype="float32")
@@ -485,13 +367,103 @@ def test_a_state_that_is_not_finite_names_the_sample(
     model.get_input_embeddings().weight.data[seven] = math.inf
     rows = pq.read_table(calibration).to_pylist()
     bad = next(row["sample_id"] for row in rows if "7" in row["texts"][0]["user"])
-    with pytest.raises(ContractError, match=f"sample {bad}: .* not finite in float32"):
+    with pytest.raises(ContractError, match=f"sample {bad}: the input of layer 0 is not finite"):
         run_collect(model, processor, calibration, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def damaged(calibration: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The calibration rows, the images of two of them broken."""
+    folder = tmp_path_factory.mktemp("damaged") / "rows"
+    rows = list(iterate(calibration))
+    for row in [row for row in rows if row["images"]][:2]:
+        row["images"] = [{"bytes": b"no image", "path": None}]
+    write_rows(iter(rows), folder)
+    return folder
+
+
+def bad_ids(damaged: Path) -> list[str]:
+    return [
+        row["sample_id"]
+        for row in iterate(damaged)
+        if row["images"] and row["images"][0]["bytes"] == b"no image"
+    ]
+
+
+def test_samples_that_cannot_be_read_are_left_out_and_listed(
+    dense: Any, processor: Any, damaged: Path, collected: Path, tmp_path: Path
+) -> None:
+    run_collect(dense, processor, damaged, tmp_path)
+    table = pq.read_table(tmp_path / "out/left_out.parquet")
+    assert table.schema.remove_metadata() == similarity_tables.LEFT_OUT
+    assert table["sample_id"].to_pylist() == bad_ids(damaged)
+    assert set(table["source"].to_pylist()) == {"made_up"}
+    reason = "UnidentifiedImageError: cannot identify image file <_io.BytesIO object>"
+    assert set(table["reason"].to_pylist()) == {reason}
+    found = pq.read_table(tmp_path / "out/similarity").to_pandas()
+    others = pq.read_table(collected / "similarity").to_pandas()
+    others = others[~others["sample_id"].isin(bad_ids(damaged))]
+    assert found["sample_id"].tolist() == others["sample_id"].tolist()
+    np.testing.assert_allclose(found["cosine"], others["cosine"], atol=1e-5)
+
+
+def test_what_was_counted_is_returned(
+    dense: Any, processor: Any, damaged: Path, tmp_path: Path
+) -> None:
+    found = collect(
+        dense,
+        processor,
+        [damaged],
+        tmp_path / "out",
+        params=Collect(),
+        scratch=tmp_path / "scratch",
+        provenance=ABOUT,
+    )
+    assert found == hidden_states.Collected(measured=8, left_out=2)
+
+
+def test_nothing_left_out_is_an_empty_table(collected: Path) -> None:
+    table = pq.read_table(collected / "left_out.parquet")
+    assert table.num_rows == 0
+    assert table.schema.remove_metadata() == similarity_tables.LEFT_OUT
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_one_bad_sample_too_many_stops_the_run_in_one_line(
+    dense: Any, processor: Any, damaged: Path, tmp_path: Path
+) -> None:
+    first = bad_ids(damaged)[0]
+    said = rf"^2 samples cannot be read, more than collect\.max_bad = 1; the first is {first} of"
+    with pytest.raises(InputError, match=said) as caught:
+        run_collect(dense, processor, damaged, tmp_path, max_bad=1)
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_prompt_that_is_too_long_names_the_sample_and_its_source(
+@pytest.mark.usefixtures("small_windows")
+def test_after_a_higher_bound_the_run_goes_on(
+    dense: Any, processor: Any, damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run_collect(dense, processor, damaged, tmp_path / "whole")
+    with pytest.raises(InputError):
+        run_collect(dense, processor, damaged, tmp_path, max_bad=0)
+    batches = Interrupts(monkeypatch)
+    with pytest.raises(InputError):  # at once
+        run_collect(dense, processor, damaged, tmp_path, max_bad=0)
+    assert batches.measured == 0
+    assert run_collect(dense, processor, damaged, tmp_path, max_bad=2) == expected
+
+
+def test_a_prompt_that_is_too_long_is_left_out(
     dense: Any, processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"sample [0-9a-f]{16} of made_up: .* max_length = 8"):
+    with pytest.raises(InputError, match=r"10 samples .* of made_up: .* max_length = 8;"):
+        run_collect(dense, processor, calibration, tmp_path, max_length=8, max_bad=9)
+
+
+def test_a_set_that_cannot_be_read_at_all_is_refused(
+    dense: Any, processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"none of 10 samples can be read: .* max_length = 8"):
         run_collect(dense, processor, calibration, tmp_path, max_length=8)
+    assert not (tmp_path / "out").exists()

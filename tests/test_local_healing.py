@@ -25,11 +25,11 @@ from interlace.dense_targets import pair, recorded, tasks
 from interlace.errors import ContractError, InputError
 from interlace.families import bypassed, decoder_layers
 from interlace.healing import heal
-from interlace.hidden_states import forward, true_states
-from interlace.local_healing import batch_of, share_of_peak, squared_errors
+from interlace.local_healing import share_of_peak, squared_errors
 from interlace.params import Finetune
 from interlace.plan import Plan
 from interlace.segments import segments
+from interlace.states import forward, true_states
 
 __all__ = ["project"]  # a fixture
 ROOT = Path(__file__).parents[1]
@@ -279,14 +279,6 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
     assert rates[:3] == [0.25, 0.5, 0.75] and rates[3] == 1
     assert all(a > b for a, b in pairwise(rates[3:]))
     assert 0 < rates[-1] < 1e-3
-
-
-def test_an_epoch_reads_every_row_once_in_another_order() -> None:
-    rows = [row for step in range(10) for row in batch_of(step, 3, 10, 0)]
-    epochs = [rows[begin : begin + 10] for begin in (0, 10, 20)]
-    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-    assert epochs[0] != epochs[1] != list(range(10))
-    assert batch_of(0, 3, 10, 1) != batch_of(0, 3, 10, 0)
 
 
 def test_moments_and_weights_are_kept_without_pickle(uninterrupted: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from test_checkpoint import PLAN, PREFIX
 from test_finetune import curve, project, tune, weights
 
-from interlace import chat, finetune, lora
+from interlace import chat, lora, training
 from interlace.params import Finetune
 from interlace.sources import open_model
 
@@ -87,15 +87,15 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 ) -> None:
     asked = {"lora_rank": 4, "learning_rate": 1e-2}
     expected, _ = tune(project, tmp_path / "whole", **asked)
-    collate, calls = finetune.chat.collate, []
+    update, calls = training.update, []
 
-    def interrupting(*args: Any, **kwargs: Any) -> Any:
+    def interrupting(*args: Any) -> Any:
         calls.append(1)
-        if len(calls) == 10:
+        if len(calls) == 4:  # behind the resume point at 2
             raise KeyboardInterrupt
-        return collate(*args, **kwargs)
+        return update(*args)
 
-    monkeypatch.setattr(finetune.chat, "collate", interrupting)
+    monkeypatch.setattr(training, "update", interrupting)
     with pytest.raises(KeyboardInterrupt):
         tune(project, tmp_path / "broken", **asked)
     found, _ = tune(project, tmp_path / "broken", **asked)

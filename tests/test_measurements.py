@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from similarity_rows import SIMILARITY, rows, stored
 
+from interlace import similarity_tables
 from interlace.scores import SCHEMA
+from interlace.similarity_tables import LEFT_OUT
 from interlace.stability import REPLICATES, SIZES
 
 TEXT = (Path(__file__).parents[1] / "docs/measurements.md").read_text(encoding="utf-8")
@@ -117,6 +119,7 @@ def described(heading: str) -> list[str]:
     ("heading", "schema"),
     [
         ("artifacts/hidden_states/similarity/", SIMILARITY),
+        ("artifacts/hidden_states/left_out.parquet", LEFT_OUT),
         ("artifacts/scores.parquet", SCHEMA),
         ("artifacts/replicates.parquet", REPLICATES),
     ],
@@ -130,6 +133,4 @@ def test_every_column_of_the_sizes_is_described() -> None:
 
 
 def test_what_collect_writes_is_laid_out_as_described() -> None:
-    from interlace import hidden_states
-
-    assert hidden_states.SIMILARITY.equals(SIMILARITY)
+    assert similarity_tables.SIMILARITY.equals(SIMILARITY)

@@ -148,7 +148,7 @@ def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
         (SampleParams, {"seed", "data", "probes"}),
         (CollectParams, {"collect"}),
         (SelectParams, {"ratio", "method", "seed", "select"}),
-        (ExportParams, {"export"}),
+        (ExportParams, {"export", "sensitivity"}),
         (FinetuneParams, {"seed", "finetune"}),
     ],
 )
@@ -233,3 +233,11 @@ def test_a_ratio_of_auto_needs_exactly_one_budget(
     params = read_params(written(tmp_path, ratio="auto", budget=budget))
     with pytest.raises(InputError, match=said):
         check_asked(params, 24, 3)
+
+
+@pytest.mark.parametrize(("offload", "stage"), [("optimizer", 0), ("all", 2), ("all", 0)])
+def test_what_zero_cannot_keep_on_the_cpu_is_refused(
+    tmp_path: Path, offload: str, stage: int
+) -> None:
+    message = refusal(tmp_path, finetune={"offload": offload, "zero_stage": stage})
+    assert f"finetune: offload = {offload} needs zero_stage = " in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from report.report_cases import TTFT, evaluations, small_plan
+from report.report_cases import TTFT, card_run, evaluations, small_plan
 from rich.console import Console
 from test_finetune import RECIPE, project, weights
 
@@ -133,9 +134,14 @@ def test_the_table_and_the_card_name_the_reference(results: Any) -> None:
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "dense-ft" in shown and f"{summary['retention_tuned_of_dense_ft']:.1f}%" in shown
     assert "…" not in shown
-    card = model_card(name="n", base_model="m", summary=summary, plan=plan, params={})
-    assert "| tuned of dense-ft |" in card
-    assert "dense-ft is the dense model with as many of its last layers" in card
+    run = dataclasses.replace(card_run(plan), summary=summary, evaluations=results)
+    card = model_card(run, "tuned")
+    assert "| dense | pruned | tuned | Dense-FT | of dense | of Dense-FT |" in card
+    assert "Dense-FT is the dense model with as many of its last layers as were dropped" in card
+    assert "not among them" not in card
+    share = summary["retention_tuned_of_dense_ft"]
+    assert f"| of Dense-FT's |  | {share:.1f}% |" in card
+    assert "Dense-FT is the dense model" in model_card(run, "pruned")
 
 
 def test_without_a_reference_nothing_is_said_of_one() -> None:

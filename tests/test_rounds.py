@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from interlace import rounds
+from interlace import compensation, rounds
 from interlace.checkpoint import export
 from interlace.errors import InputError
 from interlace.methods.choice import Choice
+from interlace.new_weights import Dense, compensated
 from interlace.outputs import write_json
-from interlace.params import Collect, Finetune, RoundsParams, Select
+from interlace.params import Answers, Collect, Compensation, Finetune, RoundsParams, Select
 from interlace.plan import Plan, select
 from interlace.rounds import measure_rounds, measure_without
 from interlace.samples import write_rows
@@ -56,7 +57,7 @@ def run(
     dense_dir: Path, samples: list[Path], table: Path, folder: Path, **choice: Any
 ) -> tuple[Plan, Path]:
     write_json(folder / "budget.json", None)
-    ratio = choice.pop("ratio", 0.34)
+    ratio, compensate = choice.pop("ratio", 0.34), choice.pop("compensate", "none")
     asked = {"rounds": 2, "protect_first": 0} | choice
     params = RoundsParams(
         ratio=ratio,
@@ -65,6 +66,8 @@ def run(
         select=Select(**asked),
         collect=COLLECT,
         finetune=RECIPE,
+        sensitivity=Answers(dtype="float32"),
+        export=Compensation(compensate=compensate),
     )
     out = folder / "rounds"
     out.mkdir(exist_ok=True)
@@ -135,6 +138,29 @@ def test_each_round_is_decided_on_the_model_that_the_last_one_left(
     layer = dict(zip(later.kept, later.of_span(1).values(), strict=True))
     free = {i: value for i, value in layer.items() if i not in tuned}
     assert set(plan.drop) - set(first) == {max(free, key=free.__getitem__)}
+
+
+def test_with_compensation_a_round_measures_the_compensated_model(
+    dense_dir: Path,
+    samples: list[Path],
+    dense_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = iter(range(10, 0, -1))  # every map is taken
+    monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
+    answers = Answers(dtype="float32")
+    plan = select(dense_table, method="shortgpt", drops=1, protect_first=0)
+    source = Dense(dense_dir, samples[0], answers)
+    replaced, _ = compensated(source, plan.drop, 512, tmp_path / "weights")
+    export(dense_dir, plan, tmp_path / "pruned", replaced=replaced)
+    reloaded = pinned(tmp_path / "pruned") | {"n_layers": LAYERS - 1}
+    expected = measure_without(reloaded, samples, [], COLLECT, tmp_path / "reloaded")
+    _, out = run(dense_dir, samples, dense_table, tmp_path, compensate="lstsq")
+    assert replaced
+    assert values(pq.read_table(next(out.glob("*.parquet")))) == values(expected)
+    _, out = run(dense_dir, samples, dense_table, tmp_path)
+    assert values(pq.read_table(next(out.glob("*.parquet")))) != values(expected)
 
 
 def test_a_round_that_was_measured_is_not_measured_again(

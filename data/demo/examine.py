@@ -22,10 +22,11 @@ from questions import MATH_SOURCES, PRACTICE, SOURCES
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from interlace import hidden_states
+from interlace.batch_similarity import measure_batch
 from interlace.chat import collate, encode_prompt
 from interlace.families import bypass
 from interlace.plan import select
+from interlace.prompt_batches import batches
 
 SPANS = (1, 2, 3)
 BEGIN, END = "<!-- examination: begin -->\n", "<!-- examination: end -->\n"
@@ -34,13 +35,13 @@ BEGIN, END = "<!-- examination: begin -->\n", "<!-- examination: end -->\n"
 def similarity(model: Any, processor: Any, rows: Dataset) -> dict[tuple[int, int], float]:
     """`S_span(first)` over the rows, from true inputs and outputs of all layers."""
     encoded = [encode_prompt(processor, row) for row in tqdm(rows, desc="encode", unit="row")]
-    groups = hidden_states.batches([len(row["input_ids"]) for row in encoded], 4096)
+    groups = batches([len(row["input_ids"]) for row in encoded], 4096)
     found = []
     for group in tqdm(groups, desc="similarity", unit="batch"):
         batch = collate([encoded[i] for i in group], pad_token_id=processor.tokenizer.pad_token_id)
-        measured = hidden_states.measure_batch(model, batch, "residual", max(SPANS))
-        found.append(measured["cosines"][:, :, 0])  # [S, B], mean over all tokens
-    means = np.concatenate(found, axis=1).mean(axis=1)  # [S]
+        measured = measure_batch(model, batch, "residual", max(SPANS), pooled=False)
+        found.append(measured["cosines"][:, :, 0])  # [B, S], mean over all tokens
+    means = np.concatenate(found).mean(axis=0)  # [S]
     spans = [(int(first), int(span)) for first, span in measured["spans"]]
     return dict(zip(spans, means.tolist(), strict=True))
 

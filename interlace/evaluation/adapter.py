@@ -15,7 +15,14 @@ from lmms_eval.api.model import lmms
 from PIL import Image
 from tqdm import tqdm
 
-from interlace.chat import PER_TOKEN, Inputs, collate, encode_messages, open_processor, opened
+from interlace.chat import (
+    Inputs,
+    collate,
+    encode_messages,
+    encode_whole,
+    open_processor,
+    opened,
+)
 from interlace.errors import InputError
 from interlace.sources import open_model
 
@@ -108,7 +115,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         if messages[0]["role"] == "user" and not later:
             inputs = encode_messages(self.processor, messages)
         else:
-            inputs = _encoded_whole(self.processor, messages)
+            inputs = encode_whole(self.processor, messages)
         return {name: value for name, value in inputs.items() if name != "labels"}
 
     @torch.inference_mode()
@@ -192,13 +199,3 @@ def _hf_part(part: Mapping[str, Any], task: str) -> dict[str, Any]:
         "type": "image",
         "image": opened(Image.open(image) if isinstance(image, str) else image),
     }
-
-
-def _encoded_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
-    """Tokenise a conversation in one piece: a system turn first, or images in later turns."""
-    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    images = [
-        part["image"] for turn in messages for part in turn["content"] if part["type"] == "image"
-    ]
-    made = processor(text=[text], images=images or None, return_tensors="pt")
-    return {name: value[0] if name in PER_TOKEN else value for name, value in made.items()}

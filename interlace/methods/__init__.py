@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from interlace.errors import InputError
-from interlace.methods import baselines, domain, loss
+from interlace.methods import baselines, domain, loss, sparse
 from interlace.methods.choice import Choice, Group, Method, Request
 from interlace.methods.interlace import interlace, interlace_oa, interlace_tn
 from interlace.methods.manual import manual
@@ -30,6 +30,10 @@ METHODS: dict[str, Method] = {
     "sleb": Method(loss.sleb, (SLEB,), 1, 1),
     "taylor": Method(loss.taylor, (TAYLOR,)),
     "manual": Method(manual, needs=()),
+    "wanda-2:4": Method(sparse.wanda_2_4, needs=(), removes=False, sparsity="wanda-2:4"),
+    "magnitude-2:4": Method(
+        sparse.magnitude_2_4, needs=(), removes=False, sparsity="magnitude-2:4"
+    ),
 }
 
 __all__ = ["METHODS", "Choice", "Group", "Method", "Request", "named"]

@@ -13,6 +13,7 @@ from interlace.scores import NATIVE, Scores
 
 Policy = Literal["pairs", "fewer", "error"]
 Base = Literal["all", "prunable"]
+Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
 
 
 class Group(BaseModel):
@@ -137,6 +138,7 @@ class Method:
         protect_last: trailing layers that its paper never drops.
         base: what its paper's ratio is a share of: all layers, or those not protected.
         removes: whether it drops layers at all.
+        sparsity: which weights it zeroes, of a method that drops and tunes nothing.
     """
 
     choose: Callable[[Scores, Request], Choice]
@@ -145,6 +147,7 @@ class Method:
     protect_last: int = 0
     base: Base = "all"
     removes: bool = True
+    sparsity: Sparsity | None = None
 
 
 def attainable(request: Request) -> int:

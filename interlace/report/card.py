@@ -1,141 +1,130 @@
-"""The README of a tuned checkpoint: metadata the hub understands, the scores, the decision."""
+"""The model card of a checkpoint: metadata that the hub reads, and a page that people read."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+import interlace
+from interlace.evaluation.result import Evaluation
 from interlace.plan import Plan
-from interlace.report.summary import Metrics, benchmarks_of, references_in
-from interlace.report.wording import asked, notes
+from interlace.publish import Which
+from interlace.report import recipe, sections
+from interlace.report.summary import Metrics
 
 TASK = "image-text-to-text"
-
-BODY = """
-# {name}
-
-[{base_model}]({link}) {what}; every other weight is the
-dense model's, bit for bit. Made with Interlace.
-
-## Use it
-
-A stock checkpoint: nothing but transformers is needed. Put this folder's path or its hub id in
-place of `MODEL`.
-
-```python
-from transformers import AutoModelForImageTextToText, AutoProcessor
-
-model = AutoModelForImageTextToText.from_pretrained("MODEL")
-processor = AutoProcessor.from_pretrained("MODEL")
-```
-
-## Layers
-
-{asked}. Positions in the dense decoder, from 0.
-
-| | layers |
-|---|---|
-| dropped | {drop} |
-| tuned | {tune} |
-| frozen | {freeze} |
-{notes}
-## Scores
-
-0 to 100. "Of dense" is relative to the dense model, {base_model}, measured in the same run; its
-mean is a mean of ratios.{reference}
-
-{scores}
-{left_out}
-## Size and speed
-
-{facts}
-
-## How it was made
-
-<details><summary>Parameters</summary>
-
-```yaml
-{params}```
-
-</details>
-
-<details><summary>Plan</summary>
-
-```json
-{plan}
-```
-
-</details>
-"""
+INHERITED = ("license", "license_name", "license_link", "language")
 
 
-def model_card(
-    *,
-    name: str,
-    base_model: str,
-    summary: Metrics,
-    plan: Plan,
-    params: Mapping[str, Any],
-    left_out: Mapping[str, str] | None = None,
-) -> str:
-    """Write the model card of a tuned checkpoint.
+@dataclass(frozen=True)
+class Run:
+    """What a card is made from.
 
-    Args:
-        name: of the tuned model.
-        base_model: hub id or path of the dense model, as the user gave it.
-        summary: what `summarise` returned.
+    Attributes:
         plan: which layers were dropped, tuned and frozen.
-        params: plain values of the parameter file, embedded as they are.
-        left_out: benchmarks without a result, and why.
+        params: plain values of the parameter file.
+        sources: what `pin` wrote: the model and the data by revision, or by their files' hashes.
+        summary: what `summarise` returned.
+        evaluations: of the dense, pruned and tuned model.
+        ttft: what `latency.measure` returned.
+        rows: of the training set (`train`) and of the calibration set (`calibration`).
+        left_out: benchmarks that count in no mean, and why.
+        exported: what `export` wrote about its work; each of its keys may be missing.
+        inherited: metadata of the base model's own card that holds for what is made of it.
+    """
+
+    plan: Plan
+    params: Mapping[str, Any]
+    sources: Mapping[str, Any]
+    summary: Metrics
+    evaluations: Mapping[str, Evaluation]
+    ttft: Metrics
+    rows: Mapping[str, int]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    exported: Mapping[str, Any] = field(default_factory=dict)
+    inherited: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def base(self) -> Mapping[str, Any]:
+        """The dense model, as pinned."""
+        found: Mapping[str, Any] = self.sources["pinned_model"]
+        return found
+
+
+def model_card(run: Run, which: Which) -> str:
+    """Write the model card of the pruned or the tuned checkpoint.
 
     Returns:
-        The text of README.md; the same inputs give the same text.
+        The text of README.md; the same run gives the same text. What the card loads the model from
+        is left open as `"MODEL"`. Absolute paths are cut to their last part.
+
+    Raises:
+        ValueError: what a run says cannot be written as a card.
     """
     data = ModelCardData(
-        base_model=base_model,
+        base_model=run.base["id"] if is_hub_id(run.base["id"]) else None,
+        datasets=_datasets(run, which),
         library_name="transformers",
         pipeline_tag=TASK,
         tags=["interlace", "layer-pruning"],
-        model_name=name,
-        eval_results=_results(summary) or None,
+        model_name=name_of(run, which),
+        eval_results=_results(run.evaluations[which]) or None,
+        **run.inherited,
     )
-    hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", base_model)
-    body = BODY.format(
-        name=name,
-        base_model=base_model,
-        link=f"https://huggingface.co/{base_model}" if hub_id else base_model,
-        what=_what(plan),
-        asked=asked(plan),
-        notes="".join(f"\n- {note}" for note in notes(plan)) + "\n",
-        drop=_listed(plan.drop),
-        tune=_listed(plan.tune),
-        freeze=_listed(plan.freeze),
-        reference=_reference(summary),
-        scores=_scores(summary),
-        left_out=_left_out(left_out or {}),
-        facts="\n".join(f"- {fact}" for fact in _facts(summary)),
-        params=yaml.safe_dump(dict(params), sort_keys=False, allow_unicode=True),
-        plan=plan.model_dump_json(indent=2),
-    )
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{body}"))
+    parts = [
+        f"# {name_of(run, which)}",
+        *sections.introduction(run, which),
+        *sections.usage(bool(run.base.get("trust_remote_code"))),
+        *sections.layers(run.plan, which),
+        *sections.scores(run, which),
+        *sections.speed(run, which),
+        *recipe.making(run, which),
+        *recipe.reproduction(
+            _shareable(_pinned(run)), _shareable(run.plan.model_dump(mode="json")), _versions(run)
+        ),
+    ]
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
 
 
-def _what(plan: Plan) -> str:
-    """What became of the dense model's layers."""
-    tuned = len(plan.tune) or "none"
-    if not plan.drop:
-        return f"with all of its {plan.n_layers} decoder layers, {tuned} of them fine-tuned"
-    return (
-        f"without {len(plan.drop)} of its {plan.n_layers} decoder layers. Of the {len(plan.keep)}"
-        f" left, {tuned} were fine-tuned"
-    )
+def name_of(run: Run, which: Which) -> str:
+    """What the checkpoint is called: base model, method, percent, and whether tuning is to come."""
+    plan = run.plan
+    name = f"{Path(str(run.base['id'])).name}-{plan.method}"
+    if plan.drop or plan.tune:
+        name += f"-{100 * plan.ratio:.3g}"
+    if which == "pruned" and plan.tune:
+        name += "-untuned"
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
-def _results(summary: Metrics) -> list[EvalResult]:
+def is_hub_id(source: str) -> bool:
+    """Whether a source, as pinned, may be a repository on the hub."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None
+
+
+def inherited_metadata(base_dir: Path) -> dict[str, Any]:
+    """The licence and the languages that the base model's own card names, if it has one."""
+    try:
+        data = ModelCard.load(base_dir / "README.md").data.to_dict()
+    except (OSError, ValueError, TypeError, yaml.YAMLError):  # no card, or none that can be read
+        return {}
+    return {name: data[name] for name in INHERITED if data.get(name)}
+
+
+def _datasets(run: Run, which: Which) -> list[str] | None:
+    """The data set that weights were trained on, where it is on the hub."""
+    source = run.sources["pinned_data"]
+    trained = which == "tuned" and run.plan.tune and "revision" in source
+    return [source["id"]] if trained else None
+
+
+def _results(evaluation: Evaluation) -> list[EvalResult]:
     return [
         EvalResult(
             task_type=TASK,
@@ -143,71 +132,36 @@ def _results(summary: Metrics) -> list[EvalResult]:
             dataset_name=name,
             metric_type="score",
             metric_name="score (0 to 100)",
-            metric_value=round(float(summary[f"tuned/{name}"]), 2),
+            metric_value=round(score["score"], 2),
+            metric_args={"samples": score["n"]}
+            | (
+                {}
+                if score["standard_error"] is None
+                else {"standard_error": round(score["standard_error"], 2)}
+            ),
         )
-        for name in benchmarks_of(summary)
-        if f"tuned/{name}" in summary
+        for name, score in evaluation["scores"].items()
     ]
 
 
-def _listed(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers)) or "none"
+def _versions(run: Run) -> dict[str, str]:
+    return {"Interlace": interlace.__version__} | dict(run.evaluations["dense"]["versions"])
 
 
-def _scores(summary: Metrics) -> str:
-    models = ["dense", "pruned", "tuned"]
-    kept = {"retention_pruned": "pruned of dense", "retention_tuned": "tuned of dense"}
-    for name in references_in(summary):
-        models.append(name)
-        for model in ("pruned", "tuned"):
-            kept[f"retention_{model}_of_{name}"] = f"{model} of {_spelled(name)}"
-    headings = [_spelled(name) for name in models] + [*kept.values()]
-    lines = [f"| benchmark | {' | '.join(headings)} |", f"|---|{'--:|' * len(headings)}"]
-    for name in benchmarks_of(summary):
-        keys = [f"{key}/{name}" for key in (*models, *kept)]
-        lines.append(f"| {name} | {_cells(summary, keys)} |")
-    means = [*(f"score_{name}" for name in models), *kept]
-    lines.append(f"| **mean** | {_cells(summary, means)} |")
-    return "\n".join(lines)
+def _pinned(run: Run) -> dict[str, Any]:
+    """The parameters, with the revisions that were used."""
+    params = dict(run.params)
+    for name in ("model", "data"):
+        revision = run.sources[f"pinned_{name}"].get("revision")
+        if revision and name in params:
+            params[name] = dict(params[name]) | {"revision": revision}
+    return params
 
 
-def _spelled(model: str) -> str:
-    return model.replace("_", "-")
-
-
-def _reference(summary: Metrics) -> str:
-    """What the reference is, where there is one."""
-    layers = {"dense_ft": "as many of its last layers as were dropped", "dense_sft": "all layers"}
-    return "".join(
-        f" {_spelled(name)} is the dense model with {layers[name]} tuned by the same recipe."
-        for name in references_in(summary)
-    )
-
-
-def _cells(summary: Metrics, keys: Sequence[str]) -> str:
-    return " | ".join(
-        "\u2013" if key not in summary else f"{summary[key]:.1f}{'%' * key.startswith('retention')}"
-        for key in keys
-    )
-
-
-def _left_out(reasons: Mapping[str, str]) -> str:
-    if not reasons:
-        return ""
-    named = "".join(f"\n- {name}: {why}" for name, why in reasons.items())
-    return f"\nLeft out of the means:\n{named}\n"
-
-
-def _facts(summary: Metrics) -> list[str]:
-    before, after = summary["parameters_before"], summary["parameters_after"]
-    facts = [
-        f"decoder layers: {summary['layers_before']} before, {summary['layers_after']} after",
-        f"parameters: {before:,} before, {after:,} after ({100 * (after / before - 1):+.1f}%)",
-    ]
-    if "ttft_speedup" in summary:
-        facts.append(
-            f"time to first token: {summary['ttft_speedup']:.2f} times as fast as the dense model"
-            f" (interval {summary['ttft_speedup_low']:.2f} to {summary['ttft_speedup_high']:.2f};"
-            f" {summary['ttft_ideal']:.2f} by FLOPs)"
-        )
-    return facts
+def _shareable(value: Any) -> Any:
+    """The same values, absolute paths cut to their last part: they say nothing elsewhere."""
+    if isinstance(value, Mapping):
+        return {key: _shareable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shareable(item) for item in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value

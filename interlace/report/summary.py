@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from interlace.evaluation.retention import (
     relative_performance,
 )
 from interlace.plan import Plan
+from interlace.safetensors_files import stored_tensors
 
 Metrics = Mapping[str, float | int]
 
@@ -31,7 +29,6 @@ FROM_TTFT = (
     "prefill_speedup",
     "prefill_ideal",
 )
-MAX_HEADER = 100_000_000  # bytes, the safetensors format's own limit
 
 
 def count_parameters(folder: Path) -> int:
@@ -42,26 +39,12 @@ def count_parameters(folder: Path) -> int:
             once.
 
     Raises:
-        InputError: there is no such file, or one is not in the safetensors format.
+        InputError: there is no such file, or one is damaged or cut short.
     """
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         raise InputError(f"{folder}: no *.safetensors file; a checkpoint folder is expected")
-    return sum(_elements(shard) for shard in shards)
-
-
-def _elements(shard: Path) -> int:
-    try:
-        with shard.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(file.read(length))
-        return sum(
-            math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"
-        )
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{shard}: not a safetensors file ({error})") from None
+    return sum(tensor.count for shard in shards for tensor in stored_tensors(shard).values())
 
 
 def summarise(

@@ -82,7 +82,7 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
             f"{summary['layers_before']} → {summary['layers_after']}"
             f"   ({summary['layers_tuned']} tuned)",
         ),
-        ("parameters", f"{_size(before)} → {_size(after)}   ({100 * (after / before - 1):+.1f}%)"),
+        ("parameters", f"{size(before)} → {size(after)}   ({100 * (after / before - 1):+.1f}%)"),
     ]
     if "selection_same" in summary:
         share = _number(summary["selection_same"], percent=True)
@@ -104,7 +104,8 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
     return lines
 
 
-def _size(parameters: float) -> str:
+def size(parameters: float) -> str:
+    """A number of parameters to three digits: 8.77B, 3.82M."""
     for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if parameters >= scale:
             return f"{parameters / scale:.2f}{unit}"

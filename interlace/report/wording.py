@@ -34,6 +34,8 @@ LEAST = 2  # layers named as the least certain
 
 def asked(plan: Plan) -> str:
     """The method and everything it was told: `mixed: 25% of 22 prunable layers, alpha 0.7`."""
+    if plan.sparsity:
+        return f"{plan.method}: no layer of {plan.n_layers}, whatever the ratio"
     layers = plan.base_layers or plan.n_layers
     kind = "layers" if plan.base == "all" else "prunable layers"
     parts = [f"{plan.method}: {percent(plan.ratio)} of {layers} {kind}"]
@@ -58,13 +60,20 @@ def outcome(plan: Plan) -> str:
 
 def notes(plan: Plan) -> list[str]:
     """What else a reader must know: protection, how a budget was met, what fell short, how sure."""
-    every = (protection(plan), budget(plan), shortfall_note(plan), certainty(plan))
+    every = (sparsity(plan), protection(plan), budget(plan), shortfall_note(plan), certainty(plan))
     return [note for note in every if note]
+
+
+def sparsity(plan: Plan) -> str:
+    """What is zeroed instead of dropped; empty where nothing is."""
+    if not plan.sparsity:
+        return ""
+    return "zero: 2 of every 4 weights of the decoder's linear layers"
 
 
 def protection(plan: Plan) -> str:
     """How many layers are protected, which and why; empty where none is."""
-    if not plan.protected:
+    if not plan.protected or plan.sparsity:
         return ""
     first = [layer for place, layer in enumerate(plan.protected) if place == layer]
     last = plan.protected[len(first) :]

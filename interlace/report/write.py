@@ -1,11 +1,12 @@
-"""Everything a run measured -> its summary, figures and model card."""
+"""Everything a run measured -> its summary, figures and model cards."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import pyarrow.parquet as pq
 from rich.console import RenderableType
 
 from interlace.errors import InputError
@@ -13,8 +14,9 @@ from interlace.evaluation.result import Evaluation
 from interlace.outputs import whole, write_json
 from interlace.params import Params
 from interlace.plan import read_plan
+from interlace.publish import Which
 from interlace.reference import read_reference
-from interlace.report.card import model_card
+from interlace.report.card import Run, inherited_metadata, model_card
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
 from interlace.report.summary import MODELS, Metrics, count_parameters, left_out, summarise
@@ -44,17 +46,24 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
     return found
 
 
+def rows_of(folder: Path) -> int:
+    """How many rows the Parquet files of a folder hold; none is read."""
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+
+
 def write_report(
-    artifacts: Path, metrics: Path, *, dense_dir: Path, params: Params
+    artifacts: Path, metrics: Path, data: Path, *, dense_dir: Path, params: Params
 ) -> RenderableType:
-    """Write `metrics/summary.json` and the report's folder.
+    """Write `metrics/summary.json` and the report's folder: figures, and a card per checkpoint.
 
     Args:
-        artifacts: holds scores.parquet, plan.json, reference_plan.json, pruned/ and evaluation/;
-            gets report/.
+        artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/, and
+            export.json and reference_plan.json where these stages had something to say; gets
+            report/.
         metrics: holds ttft.json and loss.csv; gets summary.json.
+        data: holds train/ and calibration/.
         dense_dir: the dense checkpoint.
-        params: of the run; the card embeds them.
+        params: of the run; the cards embed them.
 
     Returns:
         The summary as a table for the terminal.
@@ -62,27 +71,33 @@ def write_report(
     plan = read_plan(artifacts / "plan.json")
     scores = read_scores(artifacts / "scores.parquet")
     evaluations = read_evaluations(artifacts / "evaluation")
-    summary: Metrics = summarise(
+    ttft: Metrics = read_json(metrics / "ttft.json")
+    summary = summarise(
         evaluations,
-        read_json(metrics / "ttft.json"),
+        ttft,
         plan,
         parameters_before=count_parameters(dense_dir),
         parameters_after=count_parameters(artifacts / "pruned"),
     )
-    missing = left_out(evaluations)
-    card = model_card(
-        name=f"{Path(params.model.id).name}-{params.method}-{100 * plan.ratio:.3g}",
-        base_model=params.model.id,
-        summary=summary,
+    exported = artifacts / "export.json"
+    run = Run(
         plan=plan,
         params=params.model_dump(mode="json"),
-        left_out=missing,
+        sources=read_json(artifacts / "sources.json"),
+        summary=summary,
+        evaluations=evaluations,
+        ttft=ttft,
+        rows={name: rows_of(data / name) for name in ("train", "calibration")},
+        left_out=left_out(evaluations),
+        exported=read_json(exported) if exported.exists() else {},
+        inherited=inherited_metadata(dense_dir),
     )
     with whole(artifacts / "report") as folder:
         folder.mkdir()
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        for which in get_args(Which):
+            (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
         retention_figure({name: evaluations[name] for name in MODELS}, folder / "retention.png")
         loss_figure(metrics / "loss.csv", folder / "loss.png")
         pipeline_figure(folder / "what-happens.svg", scores, plan)
     write_json(metrics / "summary.json", summary)
-    return summary_table(summary, missing)
+    return summary_table(summary, run.left_out)

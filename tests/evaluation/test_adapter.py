@@ -137,12 +137,11 @@ def test_images_in_later_turns_and_a_system_turn_are_seen(model_dir: Path) -> No
 
 
 def test_whole_encoding_equals_turn_by_turn_encoding(model_dir: Path) -> None:
-    from interlace.chat import encode_messages, open_processor
-    from interlace.evaluation.adapter import _encoded_whole
+    from interlace.chat import encode_messages, encode_whole, open_processor
 
     processor = open_processor(model_dir)
     for turns in CONVERSATIONS:
-        by_turn, whole = encode_messages(processor, turns), _encoded_whole(processor, turns)
+        by_turn, whole = encode_messages(processor, turns), encode_whole(processor, turns)
         for name, value in whole.items():
             assert torch.equal(value, by_turn[name]), name
 

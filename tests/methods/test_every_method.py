@@ -12,7 +12,8 @@ from interlace.methods import METHODS, Request
 from interlace.plan import select
 
 CASES = 1500
-OWN_TESTS = {"random", "manual"}  # by chance and by hand: there is nothing to recompute
+# by chance, by hand, and weights instead of layers: there is nothing to recompute
+OWN_TESTS = {"random", "manual", "wanda-2:4", "magnitude-2:4"}
 
 
 def test_every_method_has_a_slow_version_or_tests_of_its_own() -> None:

@@ -19,7 +19,7 @@ from interlace.plan import Plan, select
 from interlace.scores import Scores
 
 CHOOSING = sorted(METHODS.keys() - {"manual"})
-DROPPING = sorted(METHODS.keys() - {"manual", "dense-ft"})
+DROPPING = sorted(name for name in CHOOSING if METHODS[name].removes)
 LAYER_BY_LAYER = ["cka", "math-aware", "mixed", "nonmath-aware", "shortgpt", "sleb", "taylor"]
 BY_RANK = sorted({*DROPPING} - {"random", "mixed", "interlace-optimal", "interlace-pooled"})
 IN_GROUPS = ["interlace", "interlace-oa", "interlace-optimal", "interlace-pooled", "interlace-tn"]

@@ -25,6 +25,7 @@ STAGE_AND_PARAMETER = {
 PUBLISHED = ["interlace", "interlace-oa", "interlace-tn", "random", "consecutive", "dense-ft"]
 DOMAIN_AWARE = ["math-aware", "nonmath-aware", "mixed", "cka", "interlace-pooled"]
 OTHERS = ["interlace-optimal", "shortgpt", "angular-block", "sleb", "taylor", "manual"]
+SPARSE = ["wanda-2:4", "magnitude-2:4"]
 
 
 def needs() -> list[tuple[str, str]]:
@@ -32,7 +33,15 @@ def needs() -> list[tuple[str, str]]:
 
 
 def test_the_methods_of_both_papers_and_the_baselines_are_there() -> None:
-    assert {*PUBLISHED, *DOMAIN_AWARE, *OTHERS} == METHODS.keys()
+    assert {*PUBLISHED, *DOMAIN_AWARE, *OTHERS, *SPARSE} == METHODS.keys()
+
+
+@pytest.mark.parametrize("method", SPARSE)
+def test_a_sparse_method_drops_and_tunes_nothing_and_says_what_it_does(method: str) -> None:
+    plan = select(made_up.everything(np.random.default_rng(0), 12), method=method, ratio=0.001)
+    assert (plan.drop, plan.tune, plan.freeze) == ([], [], list(range(12)))
+    assert plan.sparsity == method
+    assert {name for name, rule in METHODS.items() if rule.sparsity} == {*SPARSE}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,282 @@
+"""How fast `export` writes, and in how much memory, beside `cp` and beside the obvious way.
+
+    make bench-export
+
+Needs about 30 GB of disk under /tmp, or under BENCH_DIR, and gives them back.
+
+The checkpoints have the shapes of real Qwen3-VL models, cut to fewer layers, and random weights.
+A quarter of the layers goes. Every way runs in a process of its own, in turn; its time is that of
+the work alone, without starting Python and importing libraries, and its memory the peak resident
+size of the process. Before each run its source is dropped from the page cache and everything else
+is on disk.
+
+`cp` copies a folder of the bytes that are kept. The obvious way is `from_pretrained`, deleting the
+layers, `save_pretrained`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import click
+from tqdm import tqdm
+
+from interlace.checkpoint import export
+from interlace.families import text_config
+from interlace.plan import Plan, Shortfall
+from interlace.safetensors_files import Stored, stored_tensors, write_tensors
+from interlace.stored_layers import INDEX
+
+DEMO = Path("data/demo/model")  # its processor and the frame of its configuration
+VOCABULARY, SHARD = 151_936, 2**30
+SHAPES = {
+    "small": {"hidden_size": 1024, "intermediate_size": 3072, "heads": 8, "vision": (3, 256, 512)},
+    "2B": {"hidden_size": 2048, "intermediate_size": 6144, "heads": 16, "vision": (24, 1024, 4096)},
+    "8B": {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "heads": 32,
+        "vision": (27, 1152, 4304),
+    },
+}
+HEAD = """# How fast `export` writes
+
+`make bench-export` writes this page. Checkpoints have the shapes of Qwen3-VL models, cut to fewer
+layers, random bfloat16 weights and files of 1 GiB; a quarter of the layers goes. `cp` copies a
+folder of the bytes that are kept. The obvious way is `from_pretrained`, deleting the layers,
+`save_pretrained`. Every way runs in a process of its own, in turn; times are medians, of the work
+alone, without starting Python and importing libraries. Before each run its source is dropped from
+the page cache. Memory is the peak resident size of a process, less that of a bare Python.
+"""
+WAYS = ("cp", "export", "obvious")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process took.
+
+    Attributes:
+        seconds: of the work alone.
+        peak: resident size, MB over a bare Python.
+    """
+
+    seconds: float
+    peak: float
+
+
+def configuration(shape: str, layers: int) -> dict[str, object]:
+    """A Qwen3-VL's config.json: the demo's frame, the shapes of a real model, fewer layers."""
+    config = json.loads((DEMO / "config.json").read_text(encoding="utf-8"))
+    sizes = SHAPES[shape]
+    depth, width, inner = sizes["vision"]
+    tied = shape != "8B"
+    text = {
+        "hidden_size": sizes["hidden_size"],
+        "intermediate_size": sizes["intermediate_size"],
+        "num_attention_heads": sizes["heads"],
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "num_hidden_layers": layers,
+        "vocab_size": VOCABULARY,
+        "tie_word_embeddings": tied,
+    }
+    config["text_config"] |= text
+    config["text_config"]["rope_parameters"]["mrope_section"] = [24, 20, 20]
+    config["vision_config"] |= {
+        "depth": depth,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_heads": 16,
+        "out_hidden_size": sizes["hidden_size"],
+    }
+    return config | {"tie_word_embeddings": tied, "dtype": "bfloat16"}
+
+
+def random_checkpoint(folder: Path, shape: str, layers: int) -> None:
+    """Write a checkpoint of random bfloat16 weights in files of at most 1 GiB, or one tensor."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    folder.mkdir()
+    for path in DEMO.iterdir():
+        if path.suffix in (".json", ".jinja") and path.name != "config.json":
+            shutil.copyfile(path, folder / path.name)
+    (folder / "config.json").write_text(json.dumps(configuration(shape, layers)))
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    shapes = {n: tuple(w.shape) for n, w in model.named_parameters() if n not in tied}
+    largest = max(2 * torch.Size(s).numel() for s in shapes.values())
+    torch.manual_seed(0)
+    noise = folder.with_name("noise.safetensors")
+    save_file({"noise": torch.randn(largest // 2, dtype=torch.bfloat16) * 0.02}, noise)
+    begin = stored_tensors(noise)["noise"].begin
+    shards: list[dict[str, Stored]] = [{}]
+    for name, size in shapes.items():
+        tensor = Stored(noise, "BF16", size, begin, 2 * torch.Size(size).numel())
+        if sum(other.size for other in shards[-1].values()) + tensor.size > SHARD and shards[-1]:
+            shards.append({})
+        shards[-1][name] = tensor
+    weight_map = {}
+    for number, shard in enumerate(tqdm(shards, unit="file", desc=f"{shape}, {layers} layers")):
+        write_tensors(folder / f"{number}.safetensors", shard)
+        weight_map |= dict.fromkeys(shard, f"{number}.safetensors")
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    noise.unlink()
+
+
+def quarter(n_layers: int) -> Plan:
+    """A plan that drops every fourth layer and tunes the one before it."""
+    drop = list(range(3, n_layers, 4))
+    tune = [layer - 1 for layer in drop]
+    return Plan(
+        method="manual",
+        ratio=0.25,
+        n_layers=n_layers,
+        drop=drop,
+        tune=tune,
+        freeze=[layer for layer in range(n_layers) if layer not in drop + tune],
+        groups=[],
+        protected=[],
+        shortfall=Shortfall(policy="pairs", wanted=len(drop), triplets=0, pairs=0, missing=0),
+        sources={},
+    )
+
+
+def run_export(dense: Path, out: Path) -> float:
+    """Seconds of our way."""
+    config = json.loads((dense / "config.json").read_text(encoding="utf-8"))
+    plan = quarter(text_config(config)["num_hidden_layers"])
+    begin = time.perf_counter()
+    export(dense, plan, out, max_shard_mb=SHARD >> 20)
+    return time.perf_counter() - begin
+
+
+def run_obvious(dense: Path, out: Path) -> float:
+    """Seconds of the obvious way."""
+    from torch import nn
+    from transformers import AutoModelForImageTextToText
+
+    begin = time.perf_counter()
+    model = AutoModelForImageTextToText.from_pretrained(dense, dtype="auto")
+    decoder, text = model.model.language_model, model.config.text_config
+    keep = quarter(text.num_hidden_layers).keep
+    decoder.layers = nn.ModuleList([decoder.layers[layer] for layer in keep])
+    text.num_hidden_layers = len(keep)
+    model.save_pretrained(out, max_shard_size="1GB")
+    return time.perf_counter() - begin
+
+
+def run_cp(kept: Path, out: Path) -> float:
+    """Seconds of copying the kept bytes."""
+    begin = time.perf_counter()
+    subprocess.run(["cp", "-r", str(kept), str(out)], check=True)
+    return time.perf_counter() - begin
+
+
+def peak_now() -> float:
+    """The peak resident size of this process so far, MB."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+
+
+def in_process(way: str, source: Path, out: Path) -> Run:
+    """Run one way in a process of its own, from files that are not in the page cache."""
+    shutil.rmtree(out, ignore_errors=True)
+    os.sync()
+    for path in source.iterdir():
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    code = (
+        f"from pathlib import Path; from benchmarks.export import peak_now, run_{way};"
+        f"print(run_{way}(Path({str(source)!r}), Path({str(out)!r})), peak_now())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=None, check=True
+    )
+    seconds, peak = map(float, done.stdout.split()[-2:])
+    return Run(seconds, peak - bare_python())
+
+
+def bare_python() -> float:
+    """The peak resident size of a Python that does nothing, MB."""
+    code = "print(open('/proc/self/status').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def measured(folder: Path, shape: str, layers: int, pairs: int) -> list[str]:
+    """One row of the table."""
+    dense, kept = folder / "dense", folder / "kept"
+    random_checkpoint(dense, shape, layers)
+    in_process("export", dense, kept)  # what cp copies; a warm-up of Python too
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
+    for number in tqdm(range(pairs), unit="round", desc=f"{shape}, {layers} layers"):
+        for way in WAYS if number % 2 else WAYS[::-1]:
+            source = kept if way == "cp" else dense
+            runs[way].append(in_process(way, source, folder / "out"))
+    took = {way: median(run.seconds for run in runs[way]) for way in WAYS}
+    peak = {way: max(run.peak for run in runs[way]) for way in WAYS}
+    sizes = [sum(p.stat().st_size for p in place.iterdir()) / 1e9 for place in (dense, kept)]
+    return [
+        f"{shape}, {layers} layers",
+        f"{sizes[0]:.1f} → {sizes[1]:.1f}",
+        *(f"{took[way]:.2f}" for way in WAYS),
+        f"{took['export'] / took['cp']:.2f}",
+        f"{took['obvious'] / took['export']:.1f}",
+        *(f"{peak[way]:,.0f}" for way in WAYS[1:]),
+        f"{peak['obvious'] / peak['export']:.0f}",
+    ]
+
+
+def table(cases: tuple[str, ...], pairs: int) -> Iterator[str]:
+    """The lines of the table."""
+    yield (
+        "| shapes | GB | cp, s | export, s | obvious, s | export / cp | obvious / export"
+        " | export, MB | obvious, MB | obvious / export |"
+    )
+    yield "|---|---|" + "---:|" * 8
+    yield "| target | | | | | at most 1.5 | at least 3 | at most 500 | | at least 10 |"
+    for case in cases:
+        shape, _, layers = case.partition(":")
+        with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
+            yield f"| {' | '.join(measured(Path(name), shape, int(layers), pairs))} |"
+
+
+@click.command()
+@click.option(
+    "--case",
+    "cases",
+    multiple=True,
+    default=("2B:8", "2B:28", "8B:12"),
+    show_default=True,
+    help="SHAPES:LAYERS, with shapes small, 2B or 8B; several times for several.",
+)
+@click.option("--pairs", default=5, show_default=True, help="Rounds of all three ways.")
+def main(cases: tuple[str, ...], pairs: int) -> None:
+    """Measure, print and write docs/bench-export.md."""
+    import torch
+    import transformers
+
+    lines = list(table(cases, pairs))
+    about = f"torch {torch.__version__}, transformers {transformers.__version__}, {pairs} rounds"
+    text = f"{HEAD}\n{about}, {os.cpu_count()} cores.\n\n" + "\n".join(lines) + "\n"
+    Path("docs/bench-export.md").write_text(text, encoding="utf-8")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()

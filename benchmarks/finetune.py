@@ -1,0 +1,284 @@
+"""How fast `finetune` makes an update, and in how much memory, beside the plain way.
+
+    make bench-finetune
+
+The plain way is what code does that nobody thought about: every parameter requires a gradient, rows
+are padded to the longest, every position has logits. Both ways run the same rows to the same loss,
+and the same AdamW updates the planned layers. Times are medians of the ratios of pairs that were
+run in turn in one process; memory is the peak of a process of its own, over what the model took.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from benchmarks.random_model import long_rows, random_qwen3_vl
+from interlace import chat, samples
+from interlace.answer_gradient import AnswerLoss
+from interlace.chat import IGNORED
+from interlace.engines import Plain, adamw, tuned_parameters
+from interlace.families import bypass
+from interlace.finetune import freeze_all_but
+from interlace.packing import mrope_positions, pack
+from interlace.params import Finetune
+from interlace.recompute import graph_layers, recompute
+from interlace.sources import open_model
+
+DEMO, TRAIN, PAGE = Path("data/demo/model"), Path("/tmp/E_train"), Path("docs/bench-finetune.md")
+PAIRS = 5
+PARAMS = Finetune(zero_stage=0)
+HEAD = """# How fast `finetune` makes an update
+
+`make bench-finetune` writes this page. The plain way gives every parameter a gradient, pads rows to
+the longest and makes logits at every position; `finetune` gives the tuned layers gradients, packs
+rows and makes logits at answer tokens. Both have the same loss on the same rows. Models have a
+quarter of their layers removed and as many tuned. Ratios are medians over five pairs that were run
+in turn in one process; memory is the peak of a process of its own over what the loaded model took.
+
+"fast" keeps activations (`gradient_checkpointing: false`), "small" recomputes them and makes passes
+of two rows.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pruned model and the rows of an update.
+
+    Attributes:
+        name: for the table.
+        model: opened.
+        examples: encoded rows.
+        tuned: positions of the tuned layers.
+    """
+
+    name: str
+    model: Any
+    examples: Sequence[chat.Inputs]
+    tuned: list[int]
+
+
+Way = Callable[[Case], float]  # makes an update, returns its loss
+
+
+def interlaced(model: Any) -> list[int]:
+    """Remove the middle of triplets until a quarter is gone; returns the positions to tune."""
+    layers = len(model.get_decoder().layers)
+    drop = [3 * number + 4 for number in range(layers // 4)]
+    bypass(model, drop)
+    keep = [layer for layer in range(layers) if layer not in drop]
+    return [keep.index(layer - 1) for layer in drop]
+
+
+def demo_case(rows: int) -> Case:
+    """The demo's model and training rows."""
+    processor = chat.open_processor(DEMO)
+    encoded = [chat.encode_training(processor, r) for r in islice(samples.iterate(TRAIN), rows)]
+    model = open_model(DEMO, dtype="float32").train()
+    return Case(f"demo, 24 x 128, {rows} rows", model, encoded, interlaced(model))
+
+
+def random_case(rows: int, layers: int = 28, width: int = 512) -> Case:
+    """Random weights, Qwen's vocabulary, 200 to 800 tokens a row, a quarter of them answers."""
+    with tempfile.TemporaryDirectory() as name:
+        processor = random_qwen3_vl(Path(name), layers, width)
+        model = open_model(Path(name), dtype="float32").train()
+    encoded = [chat.encode_training(processor, answered(row)) for row in long_rows(rows)]
+    return Case(f"random, {layers} x {width}, {rows} rows", model, encoded, interlaced(model))
+
+
+def answered(row: dict[str, Any]) -> dict[str, Any]:
+    """Make the last quarter of a row's words its answer."""
+    words = row["texts"][0]["user"].split(" ")
+    cut = 3 * len(words) // 4
+    text = {"user": " ".join(words[:cut]), "assistant": " ".join(words[cut:])}
+    return row | {"texts": [text]}
+
+
+def eight_billion_case(rows: int) -> Case:
+    """Random bfloat16 weights in the shape of Qwen3-VL-8B, on the GPU."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(DEMO)
+    config.text_config.update(
+        {
+            "num_hidden_layers": 36, "hidden_size": 4096, "intermediate_size": 12288,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "vocab_size": 151_936, "tie_word_embeddings": False,
+        }
+    )  # fmt: skip
+    config.text_config.rope_parameters["mrope_section"] = [24, 20, 20]
+    config.vision_config.out_hidden_size = 4096
+    config.tie_word_embeddings = False
+    with torch.device("cuda"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).train()
+    processor = chat.open_processor(DEMO)
+    encoded = [chat.encode_training(processor, answered(row)) for row in long_rows(rows)]
+    return Case(f"Qwen3-VL-8B's shape, {rows} rows", model, encoded, interlaced(model))
+
+
+def plain(case: Case) -> float:
+    """Gradients of everything, logits everywhere, padded rows."""
+    model = case.model
+    recompute(graph_layers(model, case.tuned), False)
+    freeze_all_but(model, case.tuned)
+    optimizer = adamw(tuned_parameters(model), PARAMS)
+    model.requires_grad_(True)
+    batch = on_device(case, chat.collate(case.examples, pad_token_id=0))
+    labels = batch.pop("labels")[:, 1:]
+    logits = model(**batch, use_cache=False).logits[:, :-1]
+    loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+    (loss / (labels != IGNORED).sum()).backward()
+    optimizer.step()
+    model.zero_grad()
+    return loss.item() / int((labels != IGNORED).sum())
+
+
+def ours(case: Case, *, micro: int, small: bool) -> float:
+    """What `finetune` does, in passes of some rows."""
+    freeze_all_but(case.model, case.tuned)
+    recompute(graph_layers(case.model, case.tuned), small)
+    engine = Plain(AnswerLoss(case.model), PARAMS)
+    answers = sum(int((e["labels"][1:] != IGNORED).sum()) for e in case.examples)
+    total = 0.0
+    for begin in range(0, len(case.examples), micro):
+        rows = case.examples[begin : begin + micro]
+        batch = on_device(
+            case, pack(rows, lambda e: mrope_positions(case.model.base_model, e), pad_token_id=0)
+        )
+        loss = engine.loss(batch, batch.pop("labels"))
+        engine.backward(loss / answers, last=begin + micro >= len(case.examples))
+        total += loss.item()
+    engine.step(PARAMS.learning_rate)
+    return total / answers
+
+
+def fast(case: Case) -> float:
+    """All rows in one pass, activations kept."""
+    return ours(case, micro=len(case.examples), small=False)
+
+
+def small(case: Case) -> float:
+    """Two rows a pass, activations recomputed."""
+    return ours(case, micro=2, small=True)
+
+
+WAYS: dict[str, Way] = {"plain": plain, "fast": fast, "small": small}
+CASES = {"demo": demo_case, "random": random_case, "8B": eight_billion_case}
+
+
+def on_device(case: Case, batch: chat.Inputs) -> chat.Inputs:
+    """Put a batch beside the model's weights."""
+    device = next(case.model.parameters()).device
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def seconds(way: Way, case: Case) -> tuple[float, float]:
+    """How long an update takes, and its loss."""
+    before = [p.detach().clone() for p in case.model.parameters()]
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    loss = way(case)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    taken = time.perf_counter() - begin
+    with torch.no_grad():
+        for parameter, value in zip(case.model.parameters(), before, strict=True):
+            parameter.copy_(value)
+    return taken, loss
+
+
+def timed(case: Case, pairs: int) -> Iterator[tuple[str, float, float]]:
+    """Median seconds of each way, and the median of its ratios to the plain way.
+
+    Raises:
+        AssertionError: the ways do not have the same loss.
+    """
+    losses = {name: seconds(way, case)[1] for name, way in WAYS.items()}  # and warm up
+    exact = next(case.model.parameters()).dtype == torch.float32
+    if any(abs(loss / losses["plain"] - 1) > (1e-4 if exact else 2e-2) for loss in losses.values()):
+        raise AssertionError(f"{case.name}: the losses differ: {losses}")
+    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in tqdm(range(pairs), desc=case.name, unit="round"):
+        for name, way in WAYS.items():
+            taken[name].append(seconds(way, case)[0])
+    for name, own in taken.items():
+        ratios = [mine / theirs for mine, theirs in zip(own, taken["plain"], strict=True)]
+        yield name, median(own), median(ratios)
+
+
+def peak(case: str, way: str, rows: int) -> float:
+    """Peak MiB of an update in a process of its own, over what the model took."""
+    code = f"from benchmarks.finetune import say_peak; say_peak({case!r}, {way!r}, {rows})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def say_peak(case: str, way: str, rows: int) -> None:
+    """Make an update and say how much memory it took at its peak, in MiB."""
+    made = CASES[case](rows)
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        WAYS[way](made)
+        click.echo((torch.cuda.max_memory_allocated() - before) / 2**20)
+        return
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    WAYS[way](made)
+    click.echo((_status("VmHWM") - before) / 1024)
+
+
+def _status(name: str) -> int:
+    """A size of this process, KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def table(kinds: dict[str, int], pairs: int) -> Iterator[str]:
+    """Rows of the page: what each way took on each model."""
+    yield "| model | way | seconds | of plain | tokens/s | peak MiB | of plain |"
+    yield "|---|---|---|---|---|---|---|"
+    for kind, rows in kinds.items():
+        memory = {way: peak(kind, way, rows) for way in WAYS}
+        case = CASES[kind](rows)
+        tokens = sum(len(example["input_ids"]) for example in case.examples)
+        for way, taken, ratio in timed(case, pairs):
+            yield (
+                f"| {case.name} | {way} | {taken:.2f} | {ratio:.2f} | {tokens / taken:,.0f}"
+                f" | {memory[way]:,.0f} | {memory[way] / memory['plain']:.2f} |"
+            )
+
+
+@click.command()
+@click.option("--pairs", default=PAIRS, help="Rounds of all ways.")
+@click.option("--rows", default=8, help="Rows of an update of the random models.")
+@click.option("--demo-rows", default=32, help="Rows of an update of the demo.")
+@click.option("--out", default=PAGE, type=click.Path(path_type=Path), help="The page to write.")
+def main(pairs: int, rows: int, demo_rows: int, out: Path) -> None:
+    """Measure, and write docs/bench-finetune.md."""
+    kinds = {"demo": demo_rows, "random": rows}
+    if torch.cuda.is_available():
+        kinds = {"8B": rows}
+    lines = list(table(kinds, pairs))
+    out.write_text(HEAD + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    click.echo("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The gate behind `export`: what was written is the dense model without some layers, to the bit.
+
+Both run on the same samples, in the same number type, on the same device, one after the other: the
+dense one with its dropped layers bypassed in memory and new weights put in, the written one as
+transformers loads it. States are [1, T, d]: one sample of T tokens, d the decoder's width.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from interlace import chat
+from interlace.checkpoint import export
+from interlace.errors import ContractError, InputError
+from interlace.families import bypass, decoder_prefix
+from interlace.params import Export
+from interlace.plan import Plan
+from interlace.samples import iterate
+from interlace.sources import open_model
+from interlace.states import forward, true_states
+from interlace.stored_layers import checkpoint_tensors, layers_prefix
+
+LAST_TOKENS = 16  # of a sample, whose logits are compared: all of them take T x vocabulary
+LOOKED_AT = 256  # calibration rows that the shortest and the longest prompt are found among
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A sample to run both models on.
+
+    Attributes:
+        sample_id: of the calibration row.
+        inputs: a batch of one.
+    """
+
+    sample_id: str
+    inputs: chat.Inputs
+
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return int(self.inputs["input_ids"].shape[1])
+
+
+def checked_export(
+    dense_dir: Path,
+    plan: Plan,
+    out: Path,
+    calibration: Path,
+    *,
+    params: Export,
+    max_pixels: int | None = None,
+    replaced: Mapping[str, Path] = {},
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Write the checkpoint that a plan leaves; it takes its place only if `check_parity` passes.
+
+    Args:
+        dense_dir: the dense checkpoint.
+        plan: which layers go.
+        out: folder to write.
+        calibration: folder of rows that `sample` wrote.
+        params: how to write and to check.
+        max_pixels: cap on an image's size, pixels.
+        replaced: safetensors files with new values, as `export` takes them.
+        trust_remote_code: let the model's own code run.
+
+    Returns:
+        What `check_parity` found.
+
+    Raises:
+        InputError: as `export` and `check_parity` do.
+        ContractError: the written checkpoint is not the dense model without the layers.
+    """
+
+    def check(written: Path) -> dict[str, Any]:
+        return check_parity(
+            dense_dir,
+            plan,
+            written,
+            calibration,
+            params=params,
+            max_pixels=max_pixels,
+            replaced=replaced,
+            trust_remote_code=trust_remote_code,
+        )
+
+    return export(
+        dense_dir,
+        plan,
+        out,
+        max_shard_mb=params.max_shard_mb,
+        dtype=params.dtype,
+        replaced=replaced,
+        check=check,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def check_parity(
+    dense_dir: Path,
+    plan: Plan,
+    written: Path,
+    calibration: Path,
+    *,
+    params: Export,
+    max_pixels: int | None = None,
+    replaced: Mapping[str, Path] = {},
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Compare a written checkpoint with the dense model without the dropped layers.
+
+    The output of every kept layer and the logits of the last tokens must be the same bits.
+
+    Args:
+        dense_dir: the dense checkpoint.
+        plan: which layers are gone.
+        written: the folder that `export` wrote.
+        calibration: folder of rows that `sample` wrote.
+        params: the type that weights were stored as, and how many rows to compare on: the shortest
+            and the longest prompt are among them.
+        max_pixels: cap on an image's size, pixels.
+        replaced: new values that `export` put in, as it was given them.
+        trust_remote_code: let the model's own code run.
+
+    Returns:
+        `samples`, `tokens` (of all samples), `layers` (kept), `dtype` (both ran in) and
+        `greatest_difference`, which is 0; `samples` alone where there are none.
+
+    Raises:
+        InputError: there are no calibration rows.
+        ContractError: the two differ; says from which layer on, by how much and on which sample.
+    """
+    if not params.parity_samples:
+        return {"samples": 0}
+    processor = chat.open_processor(
+        written, max_pixels=max_pixels, trust_remote_code=trust_remote_code
+    )
+    prompts = drawn_prompts(processor, calibration, params.parity_samples)
+    dtype = "auto" if params.dtype == "keep" else params.dtype
+    model = open_model(dense_dir, dtype=dtype, trust_remote_code=trust_remote_code)
+    if replaced:
+        tensors = checkpoint_tensors(dense_dir)
+        put_in(model, replaced, layers_prefix(dense_dir, tensors, trust_remote_code))
+    if params.dtype != "keep":
+        round_weights(model, getattr(torch, params.dtype))
+    bypass(model, plan.drop)
+    expected = list(run_states(model, prompts, "dense model"))
+    del model  # one at a time
+    gc.collect()
+    torch.cuda.empty_cache()
+    model = open_model(written, dtype=dtype, trust_remote_code=trust_remote_code)
+    _refuse_parting(plan, prompts, expected, run_states(model, prompts, "written model"))
+    return {
+        "samples": len(prompts),
+        "tokens": sum(prompt.tokens for prompt in prompts),
+        "layers": len(plan.keep),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "greatest_difference": 0.0,
+    }
+
+
+def drawn_prompts(processor: Any, calibration: Path, samples: int) -> list[Prompt]:
+    """Prompts of evenly spread lengths, the shortest and the longest among them.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    rows = list(islice(iterate(calibration), LOOKED_AT))
+    if not rows:
+        raise InputError(
+            f"{calibration}: no rows to check the export on; run `dvc repro sample`, or set"
+            " export.parity_samples to 0"
+        )
+    lengths = [len(chat.encode_prompt(processor, row)["input_ids"]) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))
+    step = (len(rows) - 1) / max(1, samples - 1)
+    chosen = {order[round(place * step)] for place in range(samples)}
+    prompts = []
+    for i in sorted(chosen):
+        batch = chat.collate([chat.encode_prompt(processor, rows[i])], pad_token_id=0)
+        del batch["labels"]
+        prompts.append(Prompt(rows[i]["sample_id"], batch))
+    return prompts
+
+
+def put_in(model: nn.Module, replaced: Mapping[str, Path], stored_prefix: str) -> None:
+    """Put new values of weights into a model.
+
+    Args:
+        model: with all of its layers.
+        replaced: safetensors files by the stored name of the tensor in each.
+        stored_prefix: what the decoder's layers are called in the checkpoint.
+
+    Raises:
+        ContractError: the model has no such parameter.
+    """
+    for name, path in replaced.items():
+        own = name
+        if name.startswith(f"{stored_prefix}."):
+            own = decoder_prefix(model) + name.removeprefix(stored_prefix)
+        try:
+            parameter = model.get_parameter(own)
+        except AttributeError:
+            raise ContractError(
+                f"{name} is replaced, and the opened model has no parameter {own} to check it by"
+            ) from None
+        with safe_open(path, framework="pt") as file, torch.no_grad():
+            parameter.copy_(file.get_tensor(name))
+
+
+def round_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Round the weights that a model keeps in a wider type than a checkpoint stores them in."""
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.to(dtype))
+
+
+def run_states(model: Any, prompts: Sequence[Prompt], what: str) -> Iterator[list[Tensor]]:
+    """Of each prompt: every layer's output [1, T, d], then the last tokens' logits [1, t, V]."""
+    device = next(model.parameters()).device
+    for prompt in tqdm(prompts, desc=f"parity: {what}", unit="sample"):
+        inputs = {
+            name: value.to(device, model.dtype if value.is_floating_point() else None)
+            for name, value in prompt.inputs.items()
+        }
+        with torch.inference_mode(), true_states(model) as (_, outputs):
+            last = forward(model, inputs).last_hidden_state[:, -LAST_TOKENS:]
+            logits = model.get_output_embeddings()(last)
+            yield [state.cpu() for state in (*outputs, logits)]
+
+
+def parting(one: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[tuple[int, float]]:
+    """The first place at which two lists of states are not the same bits, if there is one.
+
+    Yields:
+        Its position, and the greatest difference there; infinite where a number is not finite.
+
+    Raises:
+        ContractError: the lists are not as long.
+    """
+    if len(one) != len(other):
+        raise ContractError(f"the written model has {len(other) - 1} layers, not {len(one) - 1}")
+    for position, (a, b) in enumerate(zip(one, other, strict=True)):
+        if not torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)):
+            difference = (a.double() - b.double()).abs().nan_to_num(nan=torch.inf)
+            yield position, difference.max().item()
+            return
+
+
+def _refuse_parting(
+    plan: Plan,
+    prompts: Sequence[Prompt],
+    expected: Iterable[list[Tensor]],
+    found: Iterable[list[Tensor]],
+) -> None:
+    partings = [
+        (position, -difference, prompt.sample_id)
+        for prompt, one, other in zip(prompts, expected, found, strict=True)
+        for position, difference in parting(one, other)
+    ]
+    if not partings:
+        return
+    position, negative, sample_id = min(partings)  # the first place, the greatest difference there
+    places = [f"layer {p} (dense layer {layer})" for p, layer in enumerate(plan.keep)]
+    gone = f" without layers {', '.join(map(str, plan.drop))}" if plan.drop else ""
+    raise ContractError(
+        f"the written checkpoint differs from the dense model{gone}: first at"
+        f" {[*places, 'the logits'][position]}, by up to {-negative:.3g} on sample {sample_id};"
+        " it was not put in place"
+    )

@@ -1,0 +1,234 @@
+"""Safetensors files: what they hold, and writing one from the tensors of others.
+
+The safetensors library writes from memory. Here bytes go from file to file instead, in the kernel
+where the system can, so that memory does not depend on the size of a model, and a file has the
+same bytes as the library would give it. PyTorch is not imported: that alone takes half a gigabyte.
+
+A file is the length of its header (8 bytes, little-endian), a header in JSON, padded with spaces to
+a multiple of 8 bytes, and the tensors one behind the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from interlace.errors import InputError
+from interlace.float_types import FLOATS, converted
+
+BITS = {
+    **{"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8},
+    **{"F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16},
+    **{"F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64},
+    "U64": 64,
+}  # of one number; the library writes the tensors of a later type first
+_RANKS = {dtype: rank for rank, dtype in enumerate(BITS)}
+_CHUNK = 2**22  # bytes read at once where the system cannot copy by itself, bounds memory
+_NO_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
+_WORTH_KERNEL = 2**16  # bytes; below, reading and writing costs no more
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a safetensors file.
+
+    Attributes:
+        path: the file.
+        dtype: as the format names it, e.g. BF16.
+        shape: numbers along each axis.
+        begin: where its bytes begin in the file, bytes.
+        size: bytes.
+    """
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    size: int
+
+    @property
+    def count(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    def size_as(self, dtype: str | None) -> int:
+        """Bytes when floating-point numbers are written as `dtype`; none: as they are."""
+        return self.count * BITS[self.dtype_as(dtype)] // 8
+
+    def dtype_as(self, dtype: str | None) -> str:
+        """The type it is written in: `dtype` for floating-point numbers, its own for others."""
+        return dtype if dtype and self.dtype in FLOATS else self.dtype
+
+
+def stored_tensors(path: Path) -> dict[str, Stored]:
+    """The tensors in a safetensors file, by name; no weight is read.
+
+    Raises:
+        InputError: the file is damaged or cut short.
+    """
+    try:
+        whole_size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > whole_size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        found = {name: _entry(path, 8 + length, entry) for name, entry in header.items()}
+        end = max((tensor.begin + tensor.size for tensor in found.values()), default=8 + length)
+        if end != whole_size:
+            raise ValueError(f"the file is cut short: {whole_size} bytes, not {end}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
+    return found
+
+
+def _entry(path: Path, data: int, entry: dict[str, Any]) -> Stored:
+    begin, end = entry["data_offsets"]
+    tensor = Stored(path, entry["dtype"], tuple(entry["shape"]), data + begin, end - begin)
+    if begin < 0 or tensor.size_as(None) != tensor.size:
+        raise ValueError(f"{tensor.shape} of {tensor.dtype} do not take {tensor.size} bytes")
+    return tensor
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Stored],
+    *,
+    dtype: str | None = None,
+    copied: Callable[[int], object] = lambda size: None,
+) -> None:
+    """Write a safetensors file from tensors that lie in others.
+
+    Args:
+        path: the file to write.
+        tensors: what it shall hold, by the name it shall have.
+        dtype: the type to write floating-point numbers as, e.g. BF16; none: as they are.
+        copied: told of every piece that is written, bytes.
+
+    Raises:
+        InputError: a number is too large for `dtype`; names the tensor.
+    """
+    order = sorted(tensors, key=lambda name: (-_RANKS[tensors[name].dtype_as(dtype)], name))
+    sources: dict[Path, IO[bytes]] = {}
+    try:
+        with path.open("wb", buffering=0) as out:
+            _write_all(out, _header({name: tensors[name] for name in order}, dtype))
+            for name in order:
+                tensor = tensors[name]
+                if tensor.path not in sources:
+                    sources[tensor.path] = tensor.path.open("rb", buffering=0)
+                source, wanted = sources[tensor.path], tensor.dtype_as(dtype)
+                if tensor.dtype == wanted:
+                    _copy(source, out, tensor, copied)
+                else:
+                    _convert(source, out, tensor, wanted, f"{tensor.path}: {name}", copied)
+    finally:
+        for source in sources.values():
+            source.close()
+
+
+def _header(tensors: Mapping[str, Stored], dtype: str | None) -> bytes:
+    """The length and the header of a file that holds these tensors, in this order."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    begin = 0
+    for name, tensor in tensors.items():
+        end = begin + tensor.size_as(dtype)
+        about = {"dtype": tensor.dtype_as(dtype), "shape": list(tensor.shape)}
+        header[name] = about | {"data_offsets": [begin, end]}
+        begin = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _copy(
+    source: IO[bytes], out: IO[bytes], tensor: Stored, copied: Callable[[int], object]
+) -> None:
+    """Append a tensor's bytes as they are."""
+    done = 0
+    while done < tensor.size and tensor.size > _WORTH_KERNEL and hasattr(os, "copy_file_range"):
+        try:
+            size = os.copy_file_range(
+                source.fileno(), out.fileno(), tensor.size - done, tensor.begin + done
+            )
+        except OSError as error:
+            if error.errno not in _NO_COPY:
+                raise
+            break
+        if not size:
+            break
+        done += size
+        copied(size)
+    left = replace(tensor, begin=tensor.begin + done, size=tensor.size - done)
+    for piece in _pieces(source, left):
+        _write_all(out, piece)
+        copied(len(piece))
+
+
+def _convert(
+    source: IO[bytes],
+    out: IO[bytes],
+    tensor: Stored,
+    dtype: str,
+    name: str,
+    copied: Callable[[int], object],
+) -> None:
+    """Append a tensor's numbers in another floating-point type."""
+    for piece in _pieces(source, tensor):
+        try:
+            numbers = converted(piece, tensor.dtype, dtype)
+        except OverflowError as error:
+            raise InputError(f"{name}: {error}; set export.dtype to bfloat16 or keep") from None
+        _write_all(out, numbers)
+        copied(len(numbers))
+
+
+def _pieces(source: IO[bytes], tensor: Stored) -> Iterator[memoryview]:
+    """A tensor's bytes a chunk at a time; each is overwritten by the next.
+
+    Raises:
+        InputError: the file ends before the tensor does.
+    """
+    buffer = memoryview(bytearray(min(_CHUNK, tensor.size)))
+    source.seek(tensor.begin)
+    left = tensor.size
+    while left:
+        size = _read(source, buffer[: min(_CHUNK, left)])
+        if size < min(_CHUNK, left):
+            raise InputError(f"{tensor.path}: not a whole safetensors file; copy it again")
+        yield buffer[:size]
+        left -= size
+
+
+def _read(source: IO[bytes], buffer: memoryview) -> int:
+    """Fill a buffer as far as the file goes; an unbuffered read may stop short of it."""
+    done = 0
+    while done < len(buffer) and (size := source.readinto(buffer[done:])):  # type: ignore[attr-defined]
+        done += size
+    return done
+
+
+def _write_all(out: IO[bytes], data: bytes | memoryview) -> None:
+    """Write everything; an unbuffered write may stop short of it."""
+    view = memoryview(data)
+    while view:
+        view = view[out.write(view) :]
+
+
+def missing_weights(folder: Path) -> InputError:
+    """What to say of a folder without safetensors weights."""
+    pickled = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth"))
+    way = (
+        f"{pickled[0]} is pickled and is not read; load it where you trust it, and"
+        " save_pretrained writes .safetensors"
+        if pickled
+        else "copy the checkpoint's .safetensors files there"
+    )
+    return InputError(f"{folder}: no .safetensors weights: {way}")

@@ -1,0 +1,100 @@
+"""How much spans of layers change the states, as arithmetic on tensors: no model, no files.
+
+Shapes: B rows, T padded tokens, d the decoder's width, L its layers, M masks, D distinct states.
+The input `x_i` and output `y_i` of layer i are [B, T, d]. In most of a decoder `y_i` and `x_{i+1}`
+are one tensor, which is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_CHUNK = {"cpu": 2**20, "cuda": 2**25}  # numbers of states taken at once: a cache, or enough work
+_EPSILON = 1e-12  # a state of zeros has cosine 0 with everything
+
+
+def spans_up_to(longest: int | None, n_layers: int) -> NDArray[np.int64]:
+    """Every span of p <= longest layers, shorter ones first: [S, 2] (first layer, span).
+
+    Args:
+        longest: layers; none: all spans.
+        n_layers: L.
+    """
+    most = min(longest or n_layers, n_layers)
+    return np.array([(i, p) for p in range(1, most + 1) for i in range(n_layers - p + 1)])
+
+
+def token_sums(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], masks: Tensor, *, pooled: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Sum `cos(x_i[t], y_j[t])` of all layers i and j, and the states themselves, over tokens.
+
+    Every state is normalised once; the cosines of a token are one product of its states, [D, d],
+    with themselves. Dot products and norms are float32 whatever the states' dtype; a few hundred
+    tokens are added in float32, and their sums in float64. States may lie on several devices; the
+    sums are made on that of the first.
+
+    Args:
+        inputs: `x_0 .. x_{L-1}`, each [B, T, d].
+        outputs: `y_0 .. y_{L-1}`, each [B, T, d].
+        masks: [M, B, T] bool; what lies in none of them is not looked at.
+        pooled: whether to sum the states as well.
+
+    Returns:
+        Cosines [B, M, L, L] float64 over the tokens of each mask and, if pooled, states
+        [B, 2, L, d] float64 (inputs, outputs) over the tokens of any. NaN where a state is not
+        finite, or so large that its square is not.
+    """
+    states, x, y = _distinct(inputs, outputs)
+    (rows, tokens, width), n = states[0].shape, len(states)
+    device = states[0].device
+    masks = masks.to(device)
+    weights, any_mask = masks.transpose(0, 1).float(), masks.any(0)  # [B, M, T], [B, T]
+    cosines = torch.zeros(rows, len(masks), n * n, dtype=torch.float64, device=device)
+    sums = torch.zeros(rows, n * width if pooled else 0, dtype=torch.float64, device=device)
+    for r, t in _chunks(rows, tokens, _CHUNK.get(device.type, 2**25) // (n * width)):
+        u = torch.stack([state[r, t].to(device) for state in states], 2).float()  # [b, t, D, d]
+        u.masked_fill_(~any_mask[r, t, None, None], 0)  # what padding holds may not be finite
+        if pooled:
+            sums[r] += u.flatten(2).sum(1)  # [b, D*d]
+        norms = torch.linalg.vector_norm(u, dim=-1, keepdim=True)  # [b, t, D, 1]
+        u /= norms.masked_fill_(norms.isinf(), torch.nan).clamp_(min=_EPSILON)
+        cosines[r] += weights[r, :, t] @ (u @ u.mT).flatten(2)  # [b, M, t] [b, t, D*D]
+    both = cosines.reshape(rows, -1, n, n)[:, :, x][..., y]  # [B, M, L, L]
+    if not pooled:
+        return both, None
+    return both, sums.reshape(rows, n, width)[:, [x, y]]  # [B, 2, L, d]
+
+
+def _distinct(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[list[Tensor], list[int], list[int]]:
+    """Each tensor once, and where every input and every output is among them."""
+    states: dict[int, Tensor] = {}
+    places: dict[int, int] = {}
+    for pair in zip(inputs, outputs, strict=True):
+        for state in pair:
+            states[id(state)] = state
+            places.setdefault(id(state), len(places))
+    x, y = ([places[id(state)] for state in side] for side in (inputs, outputs))
+    return list(states.values()), x, y
+
+
+def _chunks(rows: int, tokens: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Pieces of a [rows, tokens] grid that hold at most so many tokens, or one."""
+    t = max(1, min(tokens, most))
+    b = max(1, most // t)
+    for row in range(0, rows, b):
+        for token in range(0, tokens, t):
+            yield slice(row, row + b), slice(token, token + t)
+
+
+def last_tokens(attended: Tensor) -> Tensor:
+    """A mask [B, T] of every row's last attended token, wherever the padding lies."""
+    places = torch.arange(1, attended.shape[1] + 1, device=attended.device) * attended  # [B, T]
+    return attended & (places == places.amax(-1, keepdim=True))

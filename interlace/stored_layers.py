@@ -1,0 +1,141 @@
+"""What a checkpoint's files hold, and what the decoder's layers are called in them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from interlace.errors import InputError
+from interlace.families import architecture, decoder_layers, decoder_prefix, text_config
+from interlace.safetensors_files import Stored, missing_weights, stored_tensors
+from interlace.sources import read_config
+
+INDEX = "model.safetensors.index.json"
+Shapes = dict[str, tuple[int, ...]]  # of a layer's tensors, by their name within it
+Stacks = dict[str, dict[int, Shapes]]  # modules in numbered order, by name and number
+
+
+def checkpoint_tensors(folder: Path) -> dict[str, Stored]:
+    """The tensors of a checkpoint by name; no weight is read.
+
+    Raises:
+        InputError: no safetensors weights, a damaged file, or an index that names files or tensors
+            that are not there.
+    """
+    single, index = folder / "model.safetensors", folder / INDEX
+    if not index.is_file():
+        if not single.is_file():
+            raise missing_weights(folder)
+        return stored_tensors(single)
+    try:
+        named: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{index}: not a readable index ({error}); copy it again") from None
+    held: dict[str, dict[str, Stored]] = {}
+    for file in sorted(set(named.values())):
+        if not (folder / file).is_file():
+            raise InputError(f"{index}: names {file}, which is not there; copy it again")
+        held[file] = stored_tensors(folder / file)
+    if absent := sorted(name for name, file in named.items() if name not in held[file]):
+        raise InputError(
+            f"{index}: names {len(absent)} tensors that are not where it says: {absent[0]} is not"
+            f" in {named[absent[0]]}; copy both again"
+        )
+    return {name: held[file][name] for name, file in named.items()}
+
+
+def tensor_files(folder: Path) -> dict[str, Path]:
+    """Where each tensor of a checkpoint is stored.
+
+    Raises:
+        InputError: as `checkpoint_tensors` does.
+    """
+    return {name: tensor.path for name, tensor in checkpoint_tensors(folder).items()}
+
+
+def layers_prefix(
+    folder: Path, tensors: Mapping[str, Stored], trust_remote_code: bool = False
+) -> str:
+    """What the decoder's layers are called in a checkpoint.
+
+    It is the only stack of at least as many layers as the decoder has, each with a vector of the
+    decoder's width. Where the files leave that open, it is the stack whose layers hold as many
+    numbers each as those of the model that transformers builds, without its weights: files may
+    name, split and join tensors otherwise than the model does. Layers numbered behind the decoder's
+    last (multi-token prediction) are not the decoder's.
+
+    Args:
+        folder: the checkpoint.
+        tensors: as `checkpoint_tensors` found them there.
+        trust_remote_code: let the model's own code define its architecture.
+
+    Raises:
+        InputError: none, or more than one, fits; or a layer lacks a tensor.
+    """
+    config = read_config(folder / "config.json")
+    n_layers = architecture(config, str(folder / "config.json")).n_layers
+    stacks = _stacks(tensors, n_layers)
+    width = (text_config(config).get("hidden_size"),)
+    wide = [
+        prefix
+        for prefix, layers in stacks.items()
+        if all(width in shapes.values() for shapes in layers.values())
+    ]
+    if len(wide) != 1:
+        return _as_built(folder, stacks, trust_remote_code)
+    _refuse_incomplete(folder, wide[0], stacks[wide[0]])
+    return wide[0]
+
+
+def _stacks(tensors: Mapping[str, Stored], n_layers: int) -> Stacks:
+    """The stacks of at least so many layers, without those numbered behind."""
+    found: Stacks = {}
+    for name, tensor in tensors.items():
+        match = re.fullmatch(r"(.+?)\.(\d+)\.(.+)", name)
+        if match and int(match[2]) < n_layers:
+            found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = tensor.shape
+    return {prefix: layers for prefix, layers in found.items() if len(layers) == n_layers}
+
+
+def _refuse_incomplete(folder: Path, prefix: str, layers: dict[int, Shapes]) -> None:
+    """Refuse a layer whose tensors are only some of another's; layers of two kinds have others."""
+    kinds = {frozenset(shapes): number for number, shapes in layers.items()}
+    for some, number in kinds.items():
+        for all_, other in kinds.items():
+            if some < all_:
+                lacking = min(all_ - some)
+                raise InputError(
+                    f"{folder}: the weights lack {prefix}.{number}.{lacking}, and hold"
+                    f" {prefix}.{other}.{lacking}; copy the checkpoint again"
+                )
+
+
+def _as_built(folder: Path, stacks: Stacks, trust_remote_code: bool) -> str:
+    """The stack that is as large, layer by layer, as the decoder that transformers builds."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model: Any = AutoModelForImageTextToText.from_config(
+            config, trust_remote_code=trust_remote_code
+        )
+    wanted = {
+        number: sum(weight.numel() for weight in layer.state_dict().values())
+        for number, layer in enumerate(decoder_layers(model))
+    }
+    fitting = [
+        prefix
+        for prefix, layers in stacks.items()
+        if {n: sum(map(math.prod, shapes.values())) for n, shapes in layers.items()} == wanted
+    ]
+    if len(fitting) != 1:
+        raise InputError(
+            f"{folder}: the weights hold {len(fitting)} stacks of layers like"
+            f" {decoder_prefix(model)}, not one; load it with transformers and save_pretrained it"
+        )
+    return fitting[0]

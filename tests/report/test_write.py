@@ -1,0 +1,88 @@
+"""`report`: what lies in the workspace becomes a summary, figures and a card per checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import models
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import ModelCard
+from report.report_cases import SOURCES, TTFT, evaluations, full_scores, plan
+
+from interlace.errors import InputError
+from interlace.outputs import write_json
+from interlace.params import Params
+from interlace.report.write import read_json, write_report
+from interlace.scores import SCHEMA
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    artifacts, metrics = tmp_path / "artifacts", tmp_path / "metrics"
+    rows = [
+        {"criterion": criterion, "first": first, "span": span, "value": value}
+        for (criterion, first, span), value in full_scores(24, 3).values.items()
+        if span <= 3 and criterion == "cosine"
+    ]
+    about = {"n_layers": "24", "deepstack_layers": "3", "model": "made-up"}
+    for folder in ("artifacts/pruned", "dense", "data/train", "data/calibration"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("artifacts/pruned", "dense"):
+        (tmp_path / folder / "model.safetensors").write_bytes(models.weights_file())
+    (tmp_path / "dense/README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    for name, parts in (("train", (3, 4)), ("calibration", (2,))):
+        for number, size in enumerate(parts):
+            rows_file = tmp_path / "data" / name / f"part-{number}.parquet"
+            pq.write_table(pa.table({"source": ["a"] * size}), rows_file)
+    schema = SCHEMA.with_metadata(about)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), artifacts / "scores.parquet")
+    write_json(artifacts / "plan.json", plan().model_dump(mode="json"))
+    write_json(artifacts / "sources.json", SOURCES)
+    for name, result in evaluations().items():
+        write_json(artifacts / f"evaluation/{name}.json", result)
+    write_json(metrics / "ttft.json", TTFT)
+    (metrics / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n1,2,0.1,1\n2,1,0.1,1\n")
+    return tmp_path
+
+
+def report(root: Path) -> Path:
+    params = Params.model_validate({"model": {"id": "a/b"}, "data": {"id": "c/d"}})
+    places = (root / "artifacts", root / "metrics", root / "data")
+    write_report(*places, dense_dir=root / "dense", params=params)
+    return root / "artifacts/report"
+
+
+def test_each_checkpoint_gets_a_card_of_its_own(workspace: Path) -> None:
+    written = report(workspace)
+    cards = {path.stem: ModelCard.load(path) for path in written.glob("*.md")}
+    assert set(cards) == {"pruned", "tuned"}
+    assert {card.data.license for card in cards.values()} == {"apache-2.0"}
+    for card in cards.values():
+        assert "revision `c1a2b3d`: 7 rows |" in card.text
+        assert "| calibration | 2 rows" in card.text
+        assert "bit for bit, on" not in card.text
+
+
+def test_what_export_wrote_comes_into_the_cards(workspace: Path) -> None:
+    parity = {"samples": 4, "tokens": 99, "greatest_difference": 0.0}
+    write_json(workspace / "artifacts/export.json", {"parity": parity})
+    assert "bit for bit, on 4 samples of 99 tokens" in (report(workspace) / "tuned.md").read_text()
+
+
+def test_the_same_workspace_gives_the_same_cards(workspace: Path) -> None:
+    first = {path.name: path.read_bytes() for path in report(workspace).glob("*.md")}
+    assert first == {path.name: path.read_bytes() for path in report(workspace).glob("*.md")}
+
+
+def test_the_summary_is_written_beside_the_other_metrics(workspace: Path) -> None:
+    report(workspace)
+    assert read_json(workspace / "metrics/summary.json")["layers_after"] == 18
+
+
+def test_a_missing_measurement_is_named_and_nothing_is_written(workspace: Path) -> None:
+    (workspace / "artifacts/sources.json").unlink()
+    with pytest.raises(InputError, match=r"sources\.json: no such file; run `dvc repro`"):
+        report(workspace)
+    assert not (workspace / "artifacts/report").exists()
