@@ -169,6 +169,7 @@ def _opened(
         )
     freeze_all_but(model, plan.tuned_positions)
     if params.lora_rank:
+        torch.manual_seed(shares.seed)  # adapters start alike in every process
         lora.adapt(model, plan.tuned_positions, params)
     model.train()
     if params.zero_stage:
