@@ -3,23 +3,24 @@
     dvc repro score && python -m benchmarks.recovery
 
 Every run is a row of `.scratch/recovery/runs.csv`; rows that are there are not run again. Learning
-rates are chosen on rows of the training set that no run trains on. Then the page is written anew.
+rates are chosen at 25% on rows of the training set that no run trains on. Then the page is written
+anew. `--full` adds the ratio 10%, other methods and larger parts of the training set: hours.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import click
-import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from tqdm import tqdm
 
 import interlace
@@ -28,20 +29,22 @@ from benchmarks.recovery_page import FIRST, write_page
 from interlace.chat import open_processor
 from interlace.errors import InputError
 from interlace.healing import heal
+from interlace.new_weights import Dense, new_weights
 from interlace.params import Export, Finetune, Sensitivity
 from interlace.plan import Plan
 from interlace.sources import open_model
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
 SCRATCH = Path(".scratch/recovery")
-RATIOS = (0.1, 0.25, 0.4)
-METHODS = (FIRST, "consecutive", "random")
+RATIOS, MORE_RATIOS = (0.25, 0.4), (0.1,)
+SEARCHED = 0.25  # the ratio that learning rates are chosen at
+METHODS, MORE_METHODS = (FIRST,), ("consecutive", "random")
 SEEDS = (0, 1, 2)
-STEPS, BATCH = 150, 32  # updates of a run, rows of an update
-SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training set, read once
-CHOOSE_EVERY = 20  # every so-manieth training row is kept to choose learning rates on
-LOCAL_RATES = (1e-3, 3e-3, 1e-2)
-END_TO_END_RATES = (2.5e-4, 5e-4, 1e-3)
+STEPS, BATCH = 64, 32  # updates of a run, rows of an update
+FEWER_STEPS, MORE_STEPS = (16, 32), (128, 256, 711)  # the last: the whole training set once
+CHOOSE_EVERY = 60  # every so-manieth training row is kept to choose learning rates on
+LOCAL_RATES = (2e-3, 6e-3)
+END_TO_END_RATES = (3e-4, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -124,21 +127,12 @@ class Results:
 
 
 class Bench:
-    """The demo's model, its training rows without those to choose on, and both sets to score."""
+    """The demo's training rows without those to choose on, and both sets to score."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.processor = open_processor(DENSE)
-        rows = pq.read_table("data/train")
-        places = pa.array(range(len(rows)))
-        choosing = [place for place in range(len(rows)) if place % CHOOSE_EVERY == 0]
-        SCRATCH.mkdir(parents=True, exist_ok=True)
-        self.train, chosen = SCRATCH / "train", SCRATCH / "choosing.parquet"
-        self.train.mkdir(exist_ok=True)
-        left = [place for place in places.to_pylist() if place % CHOOSE_EVERY]
-        pq.write_table(rows.take(left), self.train / "part-00000.parquet")
-        pq.write_table(rows.take(choosing), chosen)
-        self.n_rows = len(left)
-        self.choosing = questions(chosen, self.processor, limit)
+        self.train = SCRATCH / "train"
+        self.choosing = questions(SCRATCH / "choosing.parquet", self.processor, limit)
         self.heldout = questions(Path("data/demo/test.parquet"), self.processor, limit)
 
     def scores(self, folder: Path) -> Found:
@@ -151,38 +145,57 @@ class Bench:
         return Found(of(self.heldout), of(self.choosing))
 
     def measure(self, run: Run) -> Found:
-        """Prune, heal and score."""
+        """Heal and score what `prune` wrote."""
+        if run.variant == "pruned":
+            return self.scores(pruned_folder(run))
         work = SCRATCH / f"work-{os.getpid()}"
         shutil.rmtree(work, ignore_errors=True)
-        plan = plan_of(run)
-        self._prune(plan, VARIANTS.get(run.variant, Variant()).compensated, work)
-        if run.variant == "pruned":
-            found = self.scores(work / "pruned")
-        else:
-            heal(
-                DENSE,
-                work / "pruned",
-                self.train,
-                work / "tuned",
-                (work / "local.csv", work / "loss.csv"),
-                plan=plan,
-                params=recipe(run),
-                seed=run.seed,
-                scratch=work / "scratch",
-            )
-            found = self.scores(work / "tuned")
+        heal(
+            DENSE,
+            pruned_folder(run),
+            self.train,
+            work / "tuned",
+            (work / "local.csv", work / "loss.csv"),
+            plan=plan_of(run),
+            params=recipe(run),
+            seed=run.seed,
+            scratch=work / "scratch",
+        )
+        found = self.scores(work / "tuned")
         shutil.rmtree(work)
         return found
 
-    def _prune(self, plan: Plan, compensated: bool, work: Path) -> None:
-        more: dict[str, Any] = {}
-        if compensated:
-            from interlace.new_weights import Dense, new_weights
 
-            dense = Dense(DENSE, Path("data/calibration"), Sensitivity(), False)
-            export = Export(compensate="lstsq")
-            more["replaced"], _ = new_weights(dense, plan, export, work / "compensation")
-        interlace.export(DENSE, plan, work / "pruned", **more)
+def split_rows() -> int:
+    """Write the training rows in two parts, to train on and to choose on; returns the first's."""
+    rows = pq.read_table("data/train")
+    choosing = [place for place in range(len(rows)) if place % CHOOSE_EVERY == 0]
+    left = [place for place in range(len(rows)) if place % CHOOSE_EVERY]
+    (SCRATCH / "train").mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows.take(left), SCRATCH / "train/part-00000.parquet")
+    pq.write_table(rows.take(choosing), SCRATCH / "choosing.parquet")
+    return len(left)
+
+
+def pruned_folder(run: Run) -> Path:
+    """Where the pruned checkpoint of a run lies; runs that start from the same one share it."""
+    compensated = VARIANTS.get(run.variant, Variant()).compensated
+    plan = plan_of(run)
+    names = ["-".join(map(str, layers)) for layers in (plan.drop, plan.tune)]
+    return SCRATCH / "pruned" / "_".join([*names, "lstsq" if compensated else "plain"])
+
+
+def prune(run: Run) -> None:
+    """Write the pruned checkpoint that a run starts from, if it is not there."""
+    folder, plan, replaced = pruned_folder(run), plan_of(run), {}
+    if folder.is_dir():
+        return
+    if VARIANTS.get(run.variant, Variant()).compensated:
+        dense = Dense(DENSE, Path("data/calibration"), Sensitivity())
+        weights = SCRATCH / "compensation" / folder.name
+        replaced, _ = new_weights(dense, plan, Export(compensate="lstsq"), weights)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    interlace.export(DENSE, plan, folder, replaced=replaced)
 
 
 def plan_of(run: Run) -> Plan:
@@ -222,20 +235,20 @@ def feasible(run: Run) -> bool:
         return False
 
 
-def searched(results: Results, variant: str, ratio: float) -> Iterator[Run]:
+def searched(results: Results, variant: str) -> Iterator[Run]:
     """The runs of a search: the first method, seed 0, every learning rate of the variant."""
-    local = best(results, "local", ratio)
+    local = _local(variant, best(results, "local"))
     for rate in VARIANTS[variant].rates:
-        yield Run(FIRST, ratio, 0, variant, rate=rate, local_rate=_local(variant, local))
+        yield Run(FIRST, SEARCHED, 0, variant, rate=rate, local_rate=local)
 
 
-def best(results: Results, variant: str, ratio: float) -> float:
+def best(results: Results, variant: str) -> float:
     """The learning rate that did best on the rows to choose on; 0 where none was tried."""
     tried = {
         run: found.choosing
         for run, found in results.found.items()
         if (run.method, run.seed, run.variant, run.ratio, run.steps)
-        == (FIRST, 0, variant, ratio, STEPS)
+        == (FIRST, 0, variant, SEARCHED, STEPS)
     }
     return max(tried, key=lambda run: (tried[run], -run.rate)).rate if tried else 0.0
 
@@ -244,55 +257,67 @@ def _local(variant: str, rate: float) -> float:
     return rate if 0 < VARIANTS[variant].local < 1 else 0.0
 
 
-def compared(results: Results, variants: Sequence[str]) -> Iterator[Run]:
-    """Every method, ratio, seed and variant at its chosen learning rate; then smaller sets."""
-    for ratio in RATIOS:
-        for method in METHODS:
+def compared(results: Results, variants: Sequence[str], full: bool) -> Iterator[Run]:
+    """Every method, ratio, seed and variant at its chosen learning rate."""
+    for ratio in (*RATIOS, *(MORE_RATIOS if full else ())):
+        for method in (*METHODS, *(MORE_METHODS if full else ())):
             for seed in SEEDS:
-                yield Run(method, ratio, seed, "pruned", steps=0)
+                yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
                 for variant in variants:
                     yield at_best(results, Run(method, ratio, seed, variant))
 
 
-def by_samples(results: Results, variants: Sequence[str], n_rows: int) -> Iterator[Run]:
-    """INTERLACE at a quarter of the layers after parts of the training set, read once."""
-    for share in SHARES:
+def by_samples(results: Results, variants: Sequence[str], full: bool) -> Iterator[Run]:
+    """INTERLACE at a quarter of the layers after fewer updates, and after more."""
+    for steps in (*FEWER_STEPS, *(MORE_STEPS if full else ())):
         for variant in variants:
-            steps = max(1, round(share * n_rows / BATCH))
-            yield at_best(results, Run(FIRST, 0.25, 0, variant, steps=steps))
+            yield at_best(results, Run(FIRST, SEARCHED, 0, variant, steps=steps))
 
 
 def at_best(results: Results, run: Run) -> Run:
-    """A run with the learning rates that were chosen for its variant and ratio."""
-    local = _local(run.variant, best(results, "local", run.ratio))
-    return replace(run, rate=best(results, run.variant, run.ratio), local_rate=local)
+    """A run with the learning rates that were chosen for its variant."""
+    local = _local(run.variant, best(results, "local"))
+    return replace(run, rate=best(results, run.variant), local_rate=local)
 
 
-def carry_out(bench: Bench, results: Results, runs: Sequence[Run], what: str) -> None:
-    """Measure what is not measured yet."""
+def carry_out(pool: ProcessPoolExecutor, results: Results, runs: Sequence[Run], what: str) -> None:
+    """Measure what is not measured yet; the results' file grows by a row as each run ends."""
     missing = [run for run in dict.fromkeys(runs) if run not in results.found and feasible(run)]
-    for run in tqdm(missing, desc=what, unit="run"):
-        results.add(run, bench.measure(run))
+    for run in missing:
+        prune(run)
+    begun = {pool.submit(_measured, run): run for run in missing}
+    for ended in tqdm(as_completed(begun), total=len(begun), desc=what, unit="run"):
+        results.add(begun[ended], ended.result())
+
+
+def _open_bench(limit: int | None) -> None:
+    global _bench
+    torch.set_num_threads(1)
+    _bench = Bench(limit)
+
+
+def _measured(run: Run) -> Found:
+    return _bench.measure(run)
 
 
 @click.command()
 @click.option("--variant", "only", multiple=True, type=click.Choice([*VARIANTS]))
 @click.option("--limit", type=int, help="Questions per source, to try it.")
-@click.option("--one", is_flag=True, help="Stop after the search at 25%, to try it.")
-def main(only: tuple[str, ...], limit: int | None, one: bool) -> None:
+@click.option("--full", is_flag=True, help="More ratios, methods and updates: hours.")
+@click.option("--workers", default=2, help="Processes, of one thread each.")
+def main(only: tuple[str, ...], limit: int | None, full: bool, workers: int) -> None:
     """Run what is missing, then write docs/study-healing.{md,csv,png}."""
-    there = importlib.util.find_spec("interlace.new_weights") is not None
-    variants = [v for v in only or VARIANTS if there or not VARIANTS[v].compensated]
-    results, bench = Results(SCRATCH / "runs.csv"), Bench(limit)
-    for ratio in (0.25,) if one else RATIOS:
-        for variant in variants:
-            carry_out(bench, results, [*searched(results, variant, ratio)], f"search {variant}")
-    if one:
-        return
-    carry_out(bench, results, [*compared(results, variants)], "compare")
-    carry_out(bench, results, [*by_samples(results, variants, bench.n_rows)], "samples")
-    dense = bench.scores(DENSE).heldout
-    write_page(results, variants, dense, bench.n_rows, Path("docs"))
+    variants, results = list(only or VARIANTS), Results(SCRATCH / "runs.csv")
+    n_rows = split_rows()
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open_bench, (limit,)) as pool:
+        for group in (["local"], [name for name in VARIANTS if name != "local"]):
+            runs = [run for v in group if v in variants for run in searched(results, v)]
+            carry_out(pool, results, runs, "search")
+        carry_out(pool, results, [*compared(results, variants, full)], "compare")
+        carry_out(pool, results, [*by_samples(results, variants, full)], "samples")
+    dense = Bench(limit).scores(DENSE).heldout
+    write_page(results, variants, dense, n_rows, Path("docs"))
     click.echo("written: docs/study-healing.md, docs/study-healing.csv, docs/study-healing.png")
 
 
