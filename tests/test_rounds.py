@@ -9,6 +9,8 @@ import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from interlace import compensation, rounds
 from interlace.checkpoint import export
@@ -21,6 +23,7 @@ from interlace.plan import Plan, select
 from interlace.rounds import measure_rounds, measure_without
 from interlace.samples import write_rows
 from interlace.scores import read_scores
+from interlace.stored_layers import tensor_files
 
 LAYERS = 6
 COLLECT = Collect(dtype="float32")
@@ -233,6 +236,31 @@ def test_healing_in_rounds_is_done_once(
     monkeypatch.setattr(rounds, "measure_without", real)
     monkeypatch.setattr(rounds, "heal_locally", lambda *_, **__: pytest.fail("healed again"))
     run(dense_dir, samples, dense_table, tmp_path, heal_steps=2)
+
+
+def test_healing_in_rounds_starts_from_the_new_weights(
+    dense_dir: Path, samples: list[Path], tmp_path: Path
+) -> None:
+    stored = {name: file for name, file in tensor_files(dense_dir).items() if "layers.1." in name}
+    name = next(
+        name for name in stored if name.endswith("language_model.layers.1.mlp.down_proj.weight")
+    )
+    new = 2 * load_file(stored[name])[name]
+    save_file({name: new}, tmp_path / "new.safetensors")
+    params = RoundsParams(
+        ratio=0.3,
+        method="shortgpt",
+        seed=0,
+        select=Select(heal_steps=1),
+        finetune=RECIPE.model_copy(update={"local_learning_rate": 1e-12}),
+    )
+    made = Choice(groups=(), drop=frozenset({2}), tune=frozenset({1}))
+    replaced = {name: tmp_path / "new.safetensors"}
+    healed = rounds.heal_so_far(
+        pinned(dense_dir), made, samples[0], params, tmp_path / "work", replaced
+    )
+    found = load_file(tensor_files(healed)[name])[name]
+    torch.testing.assert_close(found, new, rtol=0, atol=1e-9)
 
 
 def test_a_method_without_tuned_neighbours_cannot_be_healed_in_rounds(
