@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods bench-collect bench-evaluate bench-sample bench-export bench-compensation bench-finetune environment clean
+.PHONY: demo test lint unit e2e study-methods study-healing bench-collect bench-evaluate bench-sample bench-export bench-compensation bench-finetune environment clean
 
 demo: environment
 	dvc repro
@@ -28,6 +28,11 @@ e2e: environment
 # Every method on the demo at three ratios, as experiments; writes docs/study-methods.*
 study-methods: environment
 	python -m benchmarks.study_methods
+
+# Ways to heal, on the demo at three ratios; goes on where it was stopped; writes docs/study-healing.*
+study-healing: environment
+	dvc repro score
+	python -m benchmarks.recovery
 
 # `collect` beside the obvious way, the bare decoder and two processes; writes docs/bench-collect.md
 bench-collect: environment

@@ -7,6 +7,7 @@ Shapes: N answer tokens, d the decoder's width, V the vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,32 +42,51 @@ class AnswerLoss(nn.Module):
             inputs: of the model, without labels.
             labels: [B, T], -100 where there is nothing to predict.
         """
-        base: Any = self.model.base_model
-        state = base(**inputs, use_cache=False)[0]  # [B, T, d], behind the final norm
-        states, tokens = answer_states(state, labels)
-        total: Tensor = _SummedCrossEntropy.apply(states, tokens, self.model)
-        return total
+        states, tokens = answer_states(normed_state(self.model, inputs), labels)
+
+        def loss_of(part: Tensor, place: slice) -> Tensor:
+            logits = logits_of(self.model, part)  # [n, V]
+            return nn.functional.cross_entropy(logits, tokens[place], reduction="sum")
+
+        return summed_loss(states, loss_of)
 
 
-class _SummedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy behind a frozen head, summed; its gradient is found on the way forward."""
+def normed_state(model: nn.Module, inputs: chat.Inputs) -> Tensor:
+    """What the decoder hands to the head, behind the final norm, [B, T, d]."""
+    base: Any = model.base_model
+    state: Tensor = base(**inputs, use_cache=False)[0]
+    return state
+
+
+def summed_loss(states: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    """A loss behind a frozen head, added up over parts of the answer tokens.
+
+    Args:
+        states: behind the final norm, [N, d].
+        loss_of: the sum over a part's tokens, from its states [n, d] and its place among the N.
+    """
+    total: Tensor = _SummedLoss.apply(states, loss_of)
+    return total
+
+
+class _SummedLoss(torch.autograd.Function):
+    """A sum over parts; its gradient is found on the way forward."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, tokens: Tensor, model: nn.Module) -> Tensor:
+    def forward(ctx: Any, states: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
         total = torch.zeros((), device=states.device)
         gradient = torch.zeros_like(states)  # [N, d]
-        for begin in range(0, len(tokens), CHUNK):
+        for begin in range(0, len(states), CHUNK):
             part = slice(begin, begin + CHUNK)
             with torch.enable_grad():
                 leaf = states[part].detach().requires_grad_()
-                logits = logits_of(model, leaf)  # [n, V]
-                loss = nn.functional.cross_entropy(logits, tokens[part], reduction="sum")
+                loss = loss_of(leaf, part)
             (gradient[part],) = torch.autograd.grad(loss, leaf)
             total += loss.detach()
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream, None, None
+        return gradient * upstream, None

@@ -44,7 +44,7 @@ def decided(pinned: Pinned, table: Path, calibration: Path, params: BudgetParams
     """
     budget, target = params.budget.target()
     folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
-    scores, choice = read_scores(table), params.select.model_dump(exclude={"rounds"})
+    scores, choice = read_scores(table), params.select.asked() | {"rounds": 1}
 
     def plans(drops: int) -> Plan:
         return select(scores, method=params.method, drops=drops, seed=params.seed, **choice)

@@ -9,31 +9,28 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from interlace.errors import InputError
-from interlace.params import Finetune
-from interlace.processes import device, world_size
+from interlace.params import Recipe
+from interlace.processes import device, meet, world_size
 
 
-def join(params: Finetune) -> None:
+def join(params: Recipe) -> None:
     """Meet the other processes; DeepSpeed wants a group of processes also where there is one.
 
     Raises:
         InputError: DeepSpeed is asked for and not installed.
     """
-    if torch.cuda.is_available():
-        torch.cuda.set_device(device())
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    meet()
     if params.zero_stage:
         _check_deepspeed()
         import deepspeed
 
         _address()
-        if not dist.is_initialized():
-            deepspeed.init_distributed(backend, verbose=False)
-    elif world_size() > 1 and not dist.is_initialized():
-        dist.init_process_group(backend)
+        if torch.cuda.is_available():
+            torch.cuda.set_device(device())
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(backend, verbose=False)
 
 
 def _check_deepspeed() -> None:
@@ -59,7 +56,7 @@ def _address() -> None:
     os.environ.update(alone | {"MASTER_PORT": str(port)})
 
 
-def zero_config(params: Finetune, dtype: torch.dtype, passes: int) -> dict[str, Any]:
+def zero_config(params: Recipe, dtype: torch.dtype, passes: int) -> dict[str, Any]:
     """DeepSpeed's configuration: the published recipe's, and where weights and moments lie.
 
     Args:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from interlace.params import Finetune
+from interlace.params import Recipe
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight beside its step
 
@@ -75,7 +75,7 @@ def tuned_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
-def adamw(weights: Mapping[str, Tensor], params: Finetune) -> torch.optim.AdamW:
+def adamw(weights: Mapping[str, Tensor], params: Recipe) -> torch.optim.AdamW:
     """The published recipe's optimizer; as there, decay is for matrices only.
 
     Args:
@@ -95,7 +95,7 @@ def adamw(weights: Mapping[str, Tensor], params: Finetune) -> torch.optim.AdamW:
 class Plain:
     """No DeepSpeed: every process holds everything, gradients are summed."""
 
-    def __init__(self, module: nn.Module, params: Finetune) -> None:
+    def __init__(self, module: nn.Module, params: Recipe) -> None:
         self.module = module
         self.tuned = tuned_parameters(module)
         self.clip = params.max_grad_norm
@@ -164,7 +164,7 @@ class Plain:
 class Zero:
     """DeepSpeed ZeRO: optimizer, gradients and (stage 3) weights split over the processes."""
 
-    def __init__(self, module: nn.Module, params: Finetune, config: dict[str, Any]) -> None:
+    def __init__(self, module: nn.Module, params: Recipe, config: dict[str, Any]) -> None:
         import deepspeed
 
         self.tuned = tuned_parameters(module)

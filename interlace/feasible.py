@@ -75,7 +75,8 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
         InputError: more drops than are feasible, a budget that is not one, or a measurement that
             the parameters do not provide.
     """
-    asked = params.select.model_dump(exclude={"rounds"})
+    asked = params.select.asked() | {"rounds": 1}
+    _check_reference(params)
     by_budget = params.ratio == "auto"
     if by_budget:
         params.budget.target()
@@ -85,6 +86,19 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
     plan = check_feasible(n_layers, deepstack_layers, method=params.method, **much, **asked)
     check_measured(params, n_layers, len(plan.drop))
     return None if by_budget else len(plan.drop)
+
+
+def _check_reference(params: Params) -> None:
+    """Check that a reference can be trained.
+
+    Raises:
+        InputError: the recipe has no end-to-end training, so that there is none.
+    """
+    if params.reference != "none" and params.finetune.max_steps == 0:
+        raise InputError(
+            f"reference = {params.reference} is trained end to end, and finetune.max_steps = 0;"
+            " set reference to none, or max_steps to -1"
+        )
 
 
 def check_measured(params: Params, n_layers: int, drops: int) -> None:

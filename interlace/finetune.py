@@ -11,7 +11,7 @@ tuned checkpoint takes them from the pruned one's files.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace import chat, deepspeed_settings, packing, processes, training
+from interlace import chat, deepspeed_settings, lora, packing, processes, training
 from interlace.answer_gradient import AnswerLoss
 from interlace.checkpoint import with_tensors
 from interlace.engines import Engine, Plain, Zero, tuned_parameters, whole_weights
 from interlace.errors import ContractError
 from interlace.families import decoder_layers, decoder_prefix
 from interlace.outputs import whole
-from interlace.params import Finetune
+from interlace.params import Recipe
 from interlace.plan import Plan
 from interlace.stored_layers import checkpoint_tensors, layers_prefix
 from interlace.training import Update
 from interlace.training_rows import Schedule, TrainingRows, collate, schedule
 
+Objective = Callable[[nn.Module], nn.Module]  # a model -> a module that gives its summed loss
 CURVE = ("step", "loss", "learning_rate", "grad_norm", "tokens")
 
 
@@ -44,10 +45,11 @@ def finetune(
     curve: Path,
     *,
     plan: Plan,
-    params: Finetune,
+    params: Recipe,
     seed: int,
     scratch: Path,
     trust_remote_code: bool = False,
+    objective: Objective = AnswerLoss,
 ) -> None:
     """Train the planned layers of a pruned checkpoint.
 
@@ -63,6 +65,7 @@ def finetune(
         seed: of the order of rows.
         scratch: folder for resume points; must be another one whenever inputs or params change.
         trust_remote_code: let the model's own code run.
+        objective: makes the loss to train on, summed over answer tokens, from the model.
 
     Raises:
         InputError: DeepSpeed is asked for and not installed, a row cannot be used, or a resume
@@ -70,7 +73,9 @@ def finetune(
         ContractError: the loss is not finite.
     """
     first = processes.rank() == 0
-    if not plan.tune:  # nothing to train: the tuned checkpoint is the pruned one
+    if not (
+        plan.tune and params.max_steps
+    ):  # nothing to train: the tuned checkpoint is the pruned one
         if first:
             write_curve(curve, [], params.log_steps)
             with_tensors(pruned, {}, out)
@@ -87,7 +92,7 @@ def finetune(
     shares = schedule(len(rows), seed, params, processes.world_size())
     flash = positions is not None and _has_varlen_attention()
     deepspeed_settings.join(params)
-    model, engine = _opened(pruned, plan, params, shares, flash, trust_remote_code)
+    model, engine = _opened(pruned, plan, params, shares, flash, trust_remote_code, objective)
     made = collate(
         processor,
         positions,
@@ -120,7 +125,7 @@ def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
             parameter.requires_grad_(True)
 
 
-def _positions(pruned: Path, params: Finetune, trust_remote_code: bool) -> packing.Positions | None:
+def _positions(pruned: Path, params: Recipe, trust_remote_code: bool) -> packing.Positions | None:
     """How to place samples in shared rows; none where they do not share."""
     from transformers import AutoConfig
 
@@ -143,10 +148,11 @@ def _has_varlen_attention() -> bool:
 def _opened(
     pruned: Path,
     plan: Plan,
-    params: Finetune,
+    params: Recipe,
     shares: Schedule,
     flash: bool,
     trust_remote_code: bool,
+    objective: Objective,
 ) -> tuple[nn.Module, Engine]:
     """The model with all but the planned layers frozen, and what updates these."""
     from transformers import AutoModelForImageTextToText
@@ -162,20 +168,24 @@ def _opened(
             **extra,
         )
     freeze_all_but(model, plan.tuned_positions)
+    if params.lora_rank:
+        torch.manual_seed(shares.seed)  # adapters start alike in every process
+        lora.adapt(model, plan.tuned_positions, params)
     model.train()
     if params.zero_stage:
-        return model, Zero(AnswerLoss(model), params, config)
-    return model, Plain(AnswerLoss(model.to(processes.device())), params)
+        return model, Zero(objective(model), params, config)
+    return model, Plain(objective(model.to(processes.device())), params)
 
 
 def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str, Tensor]:
     """Trained values by the names they are stored under."""
     prefix = decoder_prefix(model)
-    tuned = {}
+    found = lora.merged(model, whole_weights)
     for name, parameter in tuned_parameters(model).items():
-        with whole_weights(parameter):
-            stored = stored_prefix + name.removeprefix(prefix)
-            tuned[stored] = parameter.detach().cpu().clone()
+        if not lora.is_adapter(name):
+            with whole_weights(parameter):
+                found[name] = parameter.detach().cpu().clone()
+    tuned = {stored_prefix + name.removeprefix(prefix): value for name, value in found.items()}
     layers = {int(name.removeprefix(stored_prefix).split(".")[1]) for name in tuned}
     if layers != set(plan.tuned_positions):
         raise ContractError(f"layers {sorted(layers)} were tuned, not {plan.tuned_positions}")
@@ -202,7 +212,7 @@ def write_curve(path: Path, updates: Sequence[Update], every: int) -> None:
                 since = []
 
 
-def _dtype(params: Finetune) -> torch.dtype:
+def _dtype(params: Recipe) -> torch.dtype:
     auto = "bfloat16" if torch.cuda.is_available() else "float32"
     dtype: torch.dtype = getattr(torch, auto if params.dtype == "auto" else params.dtype)
     return dtype

@@ -221,6 +221,21 @@ class Select(Protection):
     )
     drop: tuple[int, ...] = Field((), description="manual: the layers to drop, 0-based")
     tune: tuple[int, ...] = Field((), description="manual: the layers to tune, 0-based")
+    tuned: Literal["planned", "spaced", "anchors", "all", "none"] = Field(
+        "planned",
+        description="survivors that are tuned; planned: as the method says; spaced: as many, evenly"
+        " over the survivors",
+    )
+    heal_steps: int = Field(
+        0,
+        ge=0,
+        description="updates of local healing before each further round's measurement, steps;"
+        " 0: none",
+    )
+
+    def asked(self) -> dict[str, Any]:
+        """What `plan.select` takes of it, by name; the rest is about measuring."""
+        return self.model_dump(exclude={"heal_steps"})
 
 
 class Budget(Section):
@@ -288,11 +303,15 @@ class Export(Compensation):
     )
 
 
-class Finetune(Section):
-    """Healing; the defaults are the published recipe (INTERLACE, section 4)."""
+class Recipe(Section):
+    """End-to-end training; the defaults are the published recipe (INTERLACE, section 4)."""
 
     epochs: float = Field(1.0, gt=0, description="passes over the training set, epochs")
-    max_steps: int = Field(-1, ge=-1, description="stop after this many updates, steps; -1: epochs")
+    max_steps: int = Field(
+        -1,
+        ge=-1,
+        description="stop after this many updates, steps; -1: epochs; 0: none at all",
+    )
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW, 1/step")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
@@ -326,14 +345,48 @@ class Finetune(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        description="rank of adapters on the linears of tuned layers, merged when written;"
+        " 0: whole layers (domain-aware paper: 32)",
+    )
+    lora_alpha: float = Field(
+        64.0, gt=0, description="adapters are scaled by lora_alpha / lora_rank (domain-aware: 64)"
+    )
+    lora_dropout: float = Field(
+        0.05, ge=0, lt=1, description="share of an adapter's inputs dropped (domain-aware: 0.05)"
+    )
 
     @model_validator(mode="after")
-    def _offload_has_a_stage(self) -> Finetune:
+    def _offload_has_a_stage(self) -> Recipe:
         needed = {"none": (0, 2, 3), "optimizer": (2, 3), "all": (3,)}[self.offload]
         if self.zero_stage not in needed:
             stages = " or ".join(map(str, needed))
             raise ValueError(f"offload = {self.offload} needs zero_stage = {stages}")
         return self
+
+
+class Finetune(Recipe):
+    """Healing: by layer, end to end, or one after the other."""
+
+    local_steps: int = Field(
+        0, ge=0, description="updates of local healing before end-to-end training, steps; 0: none"
+    )
+    local_learning_rate: float = Field(
+        1e-3, gt=0, description="peak learning rate of AdamW in local healing, 1/step"
+    )
+    distill_logits: float = Field(
+        0.0, ge=0, description="weight of the divergence from the dense model's answers; 0: off"
+    )
+    distill_states: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the anchors' relative squared error to the dense model; 0: off",
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="distill_logits: both models' logits are divided by this"
+    )
 
 
 class Judge(Section):
@@ -415,6 +468,14 @@ Ratio = Annotated[
         description="share of decoder layers to drop, K = floor(ratio * L); auto: by the budget",
     ),
 ]
+Reference = Annotated[
+    Literal["none", "dense-ft", "dense-sft"],
+    Field(
+        "none",
+        description="the dense model tuned by the same recipe, to be compared with; dense-ft: as"
+        " many of its last layers as go; dense-sft: all its layers",
+    ),
+]
 Method = Annotated[
     str, Field("interlace", description="how layers are chosen; `interlace methods` lists them")
 ]
@@ -468,6 +529,7 @@ class RoundsParams(Section):
     collect: Collect = Collect()
     sensitivity: Answers = Answers()
     export: Compensation = Compensation()
+    finetune: Finetune = Finetune()
 
 
 class SelectParams(Section):
@@ -493,6 +555,20 @@ class FinetuneParams(Section):
     finetune: Finetune = Finetune()
 
 
+class ReferencePlanParams(Section):
+    """`reference_plan`: say which layers of the dense model the reference run tunes."""
+
+    ratio: Ratio
+    reference: Reference
+
+
+class ReferenceParams(Section):
+    """`reference`: tune the dense model by the same recipe."""
+
+    seed: Seed
+    finetune: Recipe = Recipe()
+
+
 class EvaluateParams(Section):
     """`evaluate`: score one model on the benchmarks."""
 
@@ -514,6 +590,7 @@ class PinParams(
     SelectParams,
     ExportParams,
     FinetuneParams,
+    ReferencePlanParams,
     EvaluateParams,
     TtftParams,
 ):
@@ -523,7 +600,9 @@ class PinParams(
     select: Select = Select()
     export: Export = Export()
     model: Model
-    launch: str = Field("python -m", description="command prefix of collect, finetune and evaluate")
+    launch: str = Field(
+        "python -m", description="command prefix of collect, finetune, reference and evaluate"
+    )
 
 
 class ReportParams(PinParams):

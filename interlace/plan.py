@@ -23,6 +23,7 @@ from interlace.errors import InputError, validation_message
 from interlace.methods import Group, Request, named
 from interlace.methods.choice import Base, Policy, Sparsity
 from interlace.methods.rounds import Later, Table, choose_in_rounds
+from interlace.methods.survivors import Tuned, tuned_layers
 from interlace.scores import Scores, read_scores
 
 Auto = Literal["auto"]
@@ -92,6 +93,7 @@ class Plan(_Record):
         base: the layers that the ratio is a share of.
         base_layers: how many these are.
         rounds: how many times the model was measured.
+        tuned: which survivors are tuned: those that the method names, or others.
         decision: how a budget became K; missing where the ratio was given.
         deepstack_layers: leading layers that visual features are added after, by position.
         settings: what else the method was told, e.g. alpha or seed.
@@ -104,6 +106,7 @@ class Plan(_Record):
     base: Base = "all"
     base_layers: int = Field(0, ge=0)
     rounds: int = 1
+    tuned: Tuned = "planned"
     decision: Decision | None = None
     settings: dict[str, float | int] = Field(default_factory=dict)
     sparsity: Sparsity | None = None
@@ -202,6 +205,7 @@ def select(
     seed: int = 0,
     drop: Sequence[int] = (),
     tune: Sequence[int] = (),
+    tuned: Tuned = "planned",
     rounds: int = 1,
     later: Later = (),
     decision: Decision | None = None,
@@ -225,9 +229,11 @@ def select(
         seed: of methods that draw.
         drop: of `manual`: the layers that go.
         tune: of `manual`: the layers that are tuned.
+        tuned: which survivors are tuned: `planned`, as the method says; `spaced`, as many, evenly
+            over the survivors; `anchors`; `all`; `none`.
         rounds: in how many steps to drop them.
         later: tables measured on the pruned model before each further round, `rounds - 1` of them;
-            or a function that measures, given the layers dropped so far.
+            or a function that measures, given the choice so far.
         decision: how a budget became K; goes with `ratio = auto`.
 
     Raises:
@@ -236,7 +242,7 @@ def select(
     """
     rule = named(method)
     table = scores if isinstance(scores, Scores) else read_scores(scores)
-    _check(table, ratio, shortfall, alpha)
+    _check(table, ratio, shortfall, tuned, alpha)
     if ratio == "auto":
         if decision is None:
             raise InputError("ratio = auto: no budget was decided on; run `dvc repro budget`")
@@ -270,6 +276,7 @@ def select(
         given_tune=tuple(tune),
     )
     choice = choose_in_rounds(rule, request, table, rounds, later)
+    to_tune = tuned_layers(tuned, choice, n)
     to_go = wanted if rule.removes else 0
     return Plan(
         method=method,
@@ -277,14 +284,15 @@ def select(
         base=base,
         base_layers=base_layers,
         rounds=rounds,
+        tuned=tuned,
         decision=decision if ratio == "auto" else None,
         settings=_settings(method, alpha, seed),
         sparsity=rule.sparsity,
         n_layers=n,
         drop=sorted(choice.drop),
-        tune=sorted(choice.tune),
-        freeze=sorted(frozenset(everyone) - choice.drop - choice.tune),
-        groups=list(choice.groups),
+        tune=sorted(to_tune),
+        freeze=sorted(frozenset(everyone) - choice.drop - to_tune),
+        groups=[_as_tuned(group, to_tune) for group in choice.groups],
         protected=protected,
         deepstack_layers=table.deepstack_layers,
         shortfall=Shortfall(
@@ -298,12 +306,18 @@ def select(
     )
 
 
-def _check(table: Scores, ratio: float | Auto, shortfall: str, alpha: float) -> None:
+def _as_tuned(group: Group, tuned: frozenset[int]) -> Group:
+    """A group with those of its layers that are really tuned."""
+    return group.model_copy(update={"tune": tuple(i for i in group.tune if i in tuned)})
+
+
+def _check(table: Scores, ratio: float | Auto, shortfall: str, tuned: str, alpha: float) -> None:
     """Refuse values that no choice can be made with."""
-    if shortfall not in get_args(Policy):
-        raise InputError(
-            f"select.shortfall = {shortfall!r}: must be one of {', '.join(get_args(Policy))}"
-        )
+    for name, value, allowed in (("shortfall", shortfall, Policy), ("tuned", tuned, Tuned)):
+        if value not in get_args(allowed):
+            raise InputError(
+                f"select.{name} = {value!r}: must be one of {', '.join(get_args(allowed))}"
+            )
     if table.kept not in ((), tuple(range(table.n_layers))):
         raise InputError(
             "scores were measured on a pruned model; run `dvc repro score` on the dense one"

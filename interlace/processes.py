@@ -39,12 +39,31 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def meet(timeout: timedelta = TIMEOUT) -> None:
+    """Meet the other processes of the launch, where there are any and they have not met.
+
+    They talk over nccl where there are GPUs, over gloo where there are none.
+
+    Args:
+        timeout: how long one may wait for another.
+    """
+    if world_size() == 1:
+        return
+    import torch
+    from torch import distributed
+
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(device())
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
+
+
 @contextmanager
 def process_group(timeout: timedelta = TIMEOUT) -> Iterator[None]:
     """Let the processes of a launch wait for each other while the block runs.
 
-    They talk over nccl where there are GPUs, over gloo where there are none. A process that fails
-    leaves without a word: its launcher ends the others.
+    A process that fails leaves without a word: its launcher ends the others.
 
     Args:
         timeout: how long one may wait for another.
@@ -52,13 +71,9 @@ def process_group(timeout: timedelta = TIMEOUT) -> Iterator[None]:
     if world_size() == 1:
         yield
         return
-    import torch
     from torch import distributed
 
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timeout)
+    meet(timeout)
     yield
     distributed.destroy_process_group()
 

@@ -1,5 +1,8 @@
 """Progressive pruning: drop some layers, measure the smaller model again, and go on.
 
+With `select.heal_steps` the survivors tuned so far are healed before each measurement, so that
+pruning and tuning alternate.
+
 Each round's table is kept under a key of all it depends on, so that an interrupted chain, or a
 longer one with the same beginning, goes on where it was.
 """
@@ -11,20 +14,26 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import interlace
 from interlace.chat import open_processor
+from interlace.checkpoint import export
+from interlace.errors import InputError
 from interlace.families import bypass
 from interlace.hidden_states import collect, provenance_of
 from interlace.layer_weights import StoredLayers
+from interlace.local_healing import heal_locally
+from interlace.methods.choice import Choice
 from interlace.new_weights import Dense, compensated
 from interlace.outputs import link_or_copy, remove, whole
-from interlace.params import Collect, RoundsParams, Section
-from interlace.plan import Plan, read_decision, select
+from interlace.params import Collect, RoundsParams
+from interlace.plan import Plan, Shortfall, read_decision, select
 from interlace.scores import score
+from interlace.segments import segments
 from interlace.sources import Pinned, model_folder, open_model
 
 
@@ -32,6 +41,7 @@ def measure_rounds(
     pinned: Pinned,
     table: Path,
     samples: Sequence[Path],
+    train: Path,
     out: Path,
     *,
     params: RoundsParams,
@@ -44,6 +54,7 @@ def measure_rounds(
         pinned: the dense model's source.
         table: scores of the dense model.
         samples: folders of rows to measure on, the calibration set first.
+        train: folder of rows to heal on, where `select.heal_steps` asks for it.
         out: folder for `scores-002.parquet` and so on, one table per further round.
         params: the method, the ratio, the rounds, how to measure, and whether to compensate.
         decision: file with what a budget decided.
@@ -53,12 +64,16 @@ def measure_rounds(
         The plan that the rounds add up to.
     """
 
-    def measured(dropped: list[int]) -> pa.Table:
-        key = _key(pinned, samples, params, dropped)
-        known = cache / f"{key}.parquet"
+    def measured(made: Choice) -> pa.Table:
+        key = _key(pinned, samples, train, params, made)
+        known, dropped = cache / f"{key}.parquet", sorted(made.drop)
         if not known.is_file():
-            replaced = _new_weights(pinned, samples[0], dropped, params, cache / key)
-            asked = (pinned, samples, dropped, params.collect, cache / key, replaced)
+            work = cache / key
+            replaced = _new_weights(pinned, samples[0], dropped, params, work)
+            healed = None
+            if params.select.heal_steps:
+                healed = heal_so_far(pinned, made, train, params, work, replaced)
+            asked = (pinned, samples, dropped, params.collect, work, replaced, healed)
             scores = measure_without(*asked)
             with whole(known) as partial:
                 pq.write_table(scores, partial)
@@ -73,7 +88,73 @@ def measure_rounds(
         seed=params.seed,
         decision=read_decision(decision),
         later=measured,
-        **params.select.model_dump(),
+        **params.select.asked(),
+    )
+
+
+def heal_so_far(
+    pinned: Pinned,
+    made: Choice,
+    train: Path,
+    params: RoundsParams,
+    scratch: Path,
+    replaced: Mapping[str, Path] = MappingProxyType({}),
+) -> Path:
+    """Heal the survivors that the rounds so far tune, one by one, against the dense model.
+
+    An interrupted run goes on where it was.
+
+    Args:
+        pinned: the dense model's source.
+        made: what the rounds so far chose.
+        train: folder of rows to heal on.
+        params: `select.heal_steps` updates by the recipe of `finetune`.
+        scratch: folder for unfinished work.
+        replaced: stored names of weights that healing starts from -> the files that hold these.
+
+    Returns:
+        The folder of the healed checkpoint, in `scratch`.
+    """
+    healed, pruned = scratch / "healed", scratch / "pruned"
+    plan = _plan_so_far(pinned, made)
+    if not segments(plan):
+        raise InputError(
+            "select.heal_steps: no tuned layer lies beside a dropped one; set it to 0, or choose a"
+            " method that tunes neighbours"
+        )
+    folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
+    if not healed.is_dir():
+        export(folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
+        heal_locally(
+            folder,
+            pruned,
+            train,
+            healed,
+            scratch / "local.csv",
+            plan=plan,
+            params=params.finetune.model_copy(update={"local_steps": params.select.heal_steps}),
+            seed=params.seed,
+            scratch=scratch / "local",
+            trust_remote_code=trust,
+        )
+    return healed
+
+
+def _plan_so_far(pinned: Pinned, made: Choice) -> Plan:
+    n_layers: int = pinned["n_layers"]
+    drops = len(made.drop)
+    return Plan(
+        method="in rounds",
+        ratio=drops / n_layers,
+        n_layers=n_layers,
+        drop=sorted(made.drop),
+        tune=sorted(made.tune),
+        freeze=[i for i in range(n_layers) if i not in made.drop | made.tune],
+        groups=list(made.groups),
+        protected=[],
+        deepstack_layers=pinned["deepstack_layers"],
+        shortfall=Shortfall(policy="fewer", wanted=drops, triplets=0, pairs=0, missing=0),
+        sources={},
     )
 
 
@@ -95,6 +176,7 @@ def measure_without(
     params: Collect,
     scratch: Path,
     replaced: Mapping[str, Path] = MappingProxyType({}),
+    healed: Path | None = None,
 ) -> pa.Table:
     """Scores of the model with some layers bypassed, by position in the layers that are left.
 
@@ -105,18 +187,16 @@ def measure_without(
         params: how to measure.
         scratch: folder for unfinished work; removed when done.
         replaced: stored names of weights that get new values -> the files that hold these.
+        healed: a checkpoint without these layers, to measure in place of the dense one.
 
     Returns:
         A table as `scores.score` makes it; its metadata's `kept` names the dense layers.
     """
     folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
-    model = open_model(folder, trust_remote_code=trust, **params.opening())
-    if replaced:
-        stored = StoredLayers.of(folder, trust)
-        for file in sorted(set(replaced.values())):
-            for weight, value in stored.weights(model, file).items():
-                weight.data = value
-    bypass(model, dropped)
+    model = open_model(healed or folder, trust_remote_code=trust, **params.opening())
+    if healed is None:
+        _replace(model, StoredLayers.of(folder, trust), replaced)
+        bypass(model, dropped)
     kept = [i for i in range(pinned["n_layers"]) if i not in dropped]
     about = {"n_layers": str(len(kept)), "kept": " ".join(map(str, kept))}
     states = scratch / "hidden_states"
@@ -135,14 +215,26 @@ def measure_without(
     return scores
 
 
-def _key(pinned: Pinned, samples: Sequence[Path], params: RoundsParams, dropped: list[int]) -> str:
+def _replace(model: Any, stored: StoredLayers, replaced: Mapping[str, Path]) -> None:
+    for file in sorted(set(replaced.values())):
+        for weight, value in stored.weights(model, file).items():
+            weight.data = value
+
+
+def _key(
+    pinned: Pinned, samples: Sequence[Path], train: Path, params: RoundsParams, made: Choice
+) -> str:
     """A hash of all that a round's table depends on."""
-    told: list[Section] = [params.collect]
-    told += [params.export, params.sensitivity] if params.export.compensate != "none" else []
-    digest = hashlib.sha256("".join(each.model_dump_json() for each in told).encode())
-    digest.update(json.dumps([pinned, dropped], sort_keys=True).encode())
+    folders = [*samples]
+    facts: list[Any] = [pinned, sorted(made.drop), params.collect.model_dump()]
+    if params.export.compensate != "none":
+        facts += [params.export.model_dump(), params.sensitivity.model_dump()]
+    if steps := params.select.heal_steps:
+        folders.append(train)
+        facts += [steps, params.seed, sorted(made.tune), params.finetune.model_dump()]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     code = sorted(Path(interlace.__file__).parent.rglob("*.py"))
-    for path in (*code, *(path for folder in samples for path in sorted(folder.glob("*.parquet")))):
+    for path in (*code, *(path for folder in folders for path in sorted(folder.glob("*.parquet")))):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

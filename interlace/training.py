@@ -22,7 +22,7 @@ from interlace.engines import Engine, gathered, tuned_parameters
 from interlace.errors import ContractError
 from interlace.families import decoder_layers
 from interlace.outputs import write_json
-from interlace.params import Finetune
+from interlace.params import Recipe
 from interlace.recompute import affordable_tokens, free_bytes, graph_layers, recompute
 from interlace.resume_points import Point, newest_point, write_point
 from interlace.training_rows import Collate, Pass, Schedule, TrainingRows, passes, updates
@@ -35,7 +35,7 @@ class Update(NamedTuple):
 
     Attributes:
         step: its number, from 1.
-        loss: mean cross-entropy of its answer tokens, nats.
+        loss: mean over its answer tokens, nats; with distillation, its terms included.
         learning_rate: it was made with.
         grad_norm: of the gradient before clipping.
         tokens: seen so far, padding left out.
@@ -56,7 +56,7 @@ class NotFiniteError(Exception):
         self.places = places
 
 
-def learning_rate(params: Finetune, step: int, steps: int) -> float:
+def learning_rate(params: Recipe, step: int, steps: int) -> float:
     """Linear warm-up from 0, then half a cosine down to 0.
 
     Args:
@@ -79,7 +79,7 @@ def train(
     made: Collate,
     *,
     tuned: Sequence[int],
-    params: Finetune,
+    params: Recipe,
     scratch: Path,
 ) -> list[Update]:
     """Make all updates, those of an interrupted run included.
@@ -124,7 +124,7 @@ def train(
 class Recomputation:
     """Whether a pass recomputes its activations on the way back, and on which layers."""
 
-    def __init__(self, model: nn.Module, tuned: Sequence[int], params: Finetune) -> None:
+    def __init__(self, model: nn.Module, tuned: Sequence[int], params: Recipe) -> None:
         self.layers = graph_layers(model, tuned)
         self.wanted = params.gradient_checkpointing
         mine = torch.tensor(affordable_tokens(model, self.layers, free_bytes()))

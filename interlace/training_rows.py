@@ -18,7 +18,7 @@ from torch import Tensor
 
 from interlace import chat, packing
 from interlace.errors import InputError
-from interlace.params import Finetune
+from interlace.params import Recipe
 
 
 class Pass(NamedTuple):
@@ -112,7 +112,7 @@ def shuffled(rows: int, seed: int) -> Sequence[int]:
     return tuple(torch.randperm(rows, generator=generator).tolist())
 
 
-def schedule(rows: int, seed: int, params: Finetune, processes: int) -> Schedule:
+def schedule(rows: int, seed: int, params: Recipe, processes: int) -> Schedule:
     """Divide every update among the processes.
 
     Raises:
@@ -128,7 +128,7 @@ def schedule(rows: int, seed: int, params: Finetune, processes: int) -> Schedule
     return Schedule(rows, seed, params.batch_size, micro, processes)
 
 
-def updates(params: Finetune, rows: int) -> int:
+def updates(params: Recipe, rows: int) -> int:
     """How many updates there are; the last one may begin another epoch to be full."""
     if params.max_steps > 0:
         return params.max_steps

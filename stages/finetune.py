@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from interlace.finetune import finetune
+from interlace.healing import heal
 from interlace.outputs import remove
 from interlace.params import FinetuneParams
 from interlace.plan import read_plan
+from interlace.sources import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 
@@ -13,17 +14,19 @@ from stages.command import command, is_first_process, pinned, scratch_folder
 def main(params: FinetuneParams) -> None:
     """Train the planned layers of the pruned model; all others stay as they are."""
     pruned, train, plan = Path("artifacts/pruned"), Path("data/train"), Path("artifacts/plan.json")
+    model = pinned("model")
     scratch = scratch_folder("finetune", params, [pruned, train, plan])
-    finetune(
+    heal(
+        model_folder(model),
         pruned,
         train,
         Path("artifacts/tuned"),
-        Path("metrics/loss.csv"),
+        (Path("metrics/local_loss.csv"), Path("metrics/loss.csv")),
         plan=read_plan(plan),
         params=params.finetune,
         seed=params.seed,
         scratch=scratch,
-        trust_remote_code=pinned("model")["trust_remote_code"],
+        trust_remote_code=model["trust_remote_code"],
     )
     if is_first_process():
         remove(scratch)

@@ -21,6 +21,7 @@ def main(params: RoundsParams) -> None:
             pinned("model"),
             Path("artifacts/scores.parquet"),
             [Path("data/calibration"), Path("data/probes")],
+            Path("data/train"),
             folder,
             params=params,
             decision=Path("artifacts/budget.json"),

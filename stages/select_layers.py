@@ -18,7 +18,7 @@ from stages.command import command
 @command(SelectParams)
 def main(params: SelectParams) -> None:
     """Decide which layers are dropped, tuned and frozen, and say why and how surely."""
-    artifacts, choice = Path("artifacts"), params.select.model_dump()
+    artifacts, choice = Path("artifacts"), params.select.asked()
     scores = read_scores(artifacts / "scores.parquet")
     asked = {"method": params.method, "ratio": params.ratio, "seed": params.seed, **choice}
     asked["later"] = sorted((artifacts / "rounds").glob("*.parquet"))

@@ -434,7 +434,7 @@ def with_zero(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     runs = [start(folders["one"], 1), start(folders["killed"], 1, die)]
     finished(runs[0])
     finished(runs[1], -signal.SIGKILL)
-    assert list((folders["killed"] / ".scratch/finetune").glob("*/point-4"))
+    assert list((folders["killed"] / ".scratch/finetune").glob("*/end-to-end/point-4"))
     assert not (folders["killed"] / "artifacts/tuned").exists()
     finished(start(folders["killed"], 1, DIE_IN_UPDATE.format(3)))
     finished(start(folders["two"], 2))

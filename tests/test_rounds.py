@@ -9,16 +9,21 @@ import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from interlace import compensation, rounds
 from interlace.checkpoint import export
+from interlace.errors import InputError
+from interlace.methods.choice import Choice
 from interlace.new_weights import Dense, compensated
 from interlace.outputs import write_json
-from interlace.params import Answers, Collect, Compensation, RoundsParams, Select
+from interlace.params import Answers, Collect, Compensation, Finetune, RoundsParams, Select
 from interlace.plan import Plan, select
 from interlace.rounds import measure_rounds, measure_without
 from interlace.samples import write_rows
 from interlace.scores import read_scores
+from interlace.stored_layers import tensor_files
 
 LAYERS = 6
 COLLECT = Collect(dtype="float32")
@@ -63,6 +68,7 @@ def run(
         seed=0,
         select=Select(**asked),
         collect=COLLECT,
+        finetune=RECIPE,
         sensitivity=Answers(dtype="float32"),
         export=Compensation(compensate=compensate),
     )
@@ -74,12 +80,18 @@ def run(
         pinned(dense_dir),
         table,
         samples,
+        samples[0],
         out,
         params=params,
         decision=folder / "budget.json",
         cache=folder / "cache",
     )
     return plan, out
+
+
+RECIPE = Finetune(
+    batch_size=4, micro_batch_size=4, max_length=512, min_pixels=None, max_pixels=None, workers=0
+)
 
 
 def values(table: pa.Table) -> dict[tuple[str, int, int], float]:
@@ -190,3 +202,71 @@ def test_an_interrupted_chain_goes_on_at_its_last_round(
         run(dense_dir, samples, dense_table, tmp_path, rounds=3, ratio=0.5)
     run(dense_dir, samples, dense_table, tmp_path, rounds=3, ratio=0.5)
     assert [len(dropped) for dropped in measured] == [1, 2, 2]
+
+
+def test_survivors_are_healed_before_the_next_measurement(
+    dense_dir: Path, samples: list[Path], dense_table: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").mkdir()
+    _, plain = run(dense_dir, samples, dense_table, tmp_path / "plain")
+    before = values(pq.read_table(next(plain.glob("*.parquet"))))
+    (tmp_path / "healed").mkdir()
+    plan, out = run(dense_dir, samples, dense_table, tmp_path / "healed", heal_steps=3)
+    after = values(pq.read_table(next(out.glob("*.parquet"))))
+    assert after.keys() == before.keys() and after != before
+    assert len(plan.drop) == 2
+    assert not list((tmp_path / "healed/cache").glob("*/"))  # no checkpoint stays behind
+
+
+def test_healing_in_rounds_is_done_once(
+    dense_dir: Path,
+    samples: list[Path],
+    dense_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = rounds.measure_without
+
+    def interrupted(*_: Any) -> pa.Table:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "measure_without", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(dense_dir, samples, dense_table, tmp_path, heal_steps=2)
+    monkeypatch.setattr(rounds, "measure_without", real)
+    monkeypatch.setattr(rounds, "heal_locally", lambda *_, **__: pytest.fail("healed again"))
+    run(dense_dir, samples, dense_table, tmp_path, heal_steps=2)
+
+
+def test_healing_in_rounds_starts_from_the_new_weights(
+    dense_dir: Path, samples: list[Path], tmp_path: Path
+) -> None:
+    stored = {name: file for name, file in tensor_files(dense_dir).items() if "layers.1." in name}
+    name = next(
+        name for name in stored if name.endswith("language_model.layers.1.mlp.down_proj.weight")
+    )
+    new = 2 * load_file(stored[name])[name]
+    save_file({name: new}, tmp_path / "new.safetensors")
+    params = RoundsParams(
+        ratio=0.3,
+        method="shortgpt",
+        seed=0,
+        select=Select(heal_steps=1),
+        finetune=RECIPE.model_copy(update={"local_learning_rate": 1e-12}),
+    )
+    made = Choice(groups=(), drop=frozenset({2}), tune=frozenset({1}))
+    replaced = {name: tmp_path / "new.safetensors"}
+    healed = rounds.heal_so_far(
+        pinned(dense_dir), made, samples[0], params, tmp_path / "work", replaced
+    )
+    found = load_file(tensor_files(healed)[name])[name]
+    torch.testing.assert_close(found, new, rtol=0, atol=1e-9)
+
+
+def test_a_method_without_tuned_neighbours_cannot_be_healed_in_rounds(
+    dense_dir: Path, tmp_path: Path
+) -> None:
+    made = Choice(groups=(), drop=frozenset({2}), tune=frozenset())
+    params = RoundsParams(ratio=0.3, method="shortgpt", seed=0, select=Select(heal_steps=1))
+    with pytest.raises(InputError, match=r"select.heal_steps: no tuned layer lies beside"):
+        rounds.heal_so_far(pinned(dense_dir), made, tmp_path, params, tmp_path)

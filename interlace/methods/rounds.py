@@ -14,7 +14,7 @@ from interlace.methods.choice import Choice, Method, Request
 from interlace.scores import Scores, read_scores
 
 Table: TypeAlias = Path | str | pa.Table
-Later: TypeAlias = "Sequence[Table | Scores] | Callable[[list[int]], Table | Scores]"
+Later: TypeAlias = "Sequence[Table | Scores] | Callable[[Choice], Table | Scores]"
 
 
 def choose_in_rounds(
@@ -30,7 +30,7 @@ def choose_in_rounds(
         table: scores of the dense model.
         rounds: how many steps.
         later: scores of the pruned model before the second step, the third, ...; or a function
-            that measures them, given the layers dropped so far.
+            that measures them, given the choice so far.
 
     Raises:
         InputError: fewer or other tables than the rounds need.
@@ -49,7 +49,7 @@ def choose_in_rounds(
     for number in range(1, rounds + 1):
         source: Table | Scores = table
         if number > 1:
-            source = later(sorted(made.drop)) if callable(later) else later[number - 2]
+            source = later(made) if callable(later) else later[number - 2]
         current = source if isinstance(source, Scores) else read_scores(source)
         left = tuple(i for i in range(table.n_layers) if i not in made.drop)
         if (current.kept or tuple(range(current.n_layers))) != left:

@@ -69,14 +69,19 @@ def _bars(axes: Axes, result: Evaluation, names: list[str], model: str, offset: 
 def loss_figure(curve: Path | str, path: Path) -> None:
     """Draw the loss of fine-tuning, with the learning rate and the gradient's norm below it.
 
+    Where there was no end-to-end training the figure says so.
+
     Args:
         curve: CSV with columns step, loss, learning_rate, grad_norm; empty cells are skipped.
         path: where to write, .png, .svg or .pdf.
 
     Raises:
-        InputError: the file has no such columns or no rows.
+        InputError: the file has no such columns.
     """
     columns = _curve(Path(curve))
+    if not columns:
+        _say_untrained(path)
+        return
     with drawn(path, 8.0, 4.8) as figure:
         top, left, right = figure.subplot_mosaic(
             [["loss", "loss"], ["rate", "norm"]], height_ratios=[2.4, 1]
@@ -98,12 +103,22 @@ def loss_figure(curve: Path | str, path: Path) -> None:
             axes.set_ylim(bottom=0)
 
 
+def _say_untrained(path: Path) -> None:
+    with drawn(path, 8.0, 1.2) as figure:
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no end-to-end training", ha="center", va="center", color=MUTED)
+
+
 def _curve(path: Path) -> dict[str, NDArray[np.float64]]:
     names = ("step", "loss", "learning_rate", "grad_norm")
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or any(name not in rows[0] for name in names):
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if not set(names) <= set(reader.fieldnames or ()):
         raise InputError(f"{path}: expected rows with the columns {', '.join(names)}")
+    if not rows:
+        return {}
     return {
         name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
         for name in names

@@ -49,12 +49,31 @@ def _share(data: Data) -> str:
 
 def _training(given: Mapping[str, Any]) -> str:
     """The recipe in one line."""
-    steps = given.get("max_steps", -1)
-    epochs = given.get("epochs", 1)
+    told = ["only the layers named above"]
+    if steps := given.get("local_steps", 0):
+        rate = given.get("local_learning_rate")
+        told.append(
+            f"{steps:,} steps of {given.get('batch_size')} rows layer by layer against the dense"
+            f" model, learning rate {rate:g}"
+        )
+    if given.get("max_steps", -1):
+        told.append(_end_to_end(given))
+    return f"{told[0]}: {'; then '.join(told[1:]) or 'no update'}"
+
+
+def _end_to_end(given: Mapping[str, Any]) -> str:
+    steps, epochs, rank = (given.get(name, 0) for name in ("max_steps", "epochs", "lora_rank"))
     length = f"{steps:,} steps" if steps > 0 else f"{epochs:g} epoch{'s' * (epochs != 1)}"
+    adapters = f", adapters of rank {rank}, merged" if rank else ""
+    teacher = [
+        what
+        for name, what in (("distill_logits", "answers"), ("distill_states", "anchors' states"))
+        if given.get(name)
+    ]
+    taught = f" and on the distance to the dense model's {' and '.join(teacher)}" if teacher else ""
     return (
-        f"only the layers named above: {length} of {given.get('batch_size')} rows, AdamW,"
-        f" learning rate {given.get('learning_rate'):g}, loss on the answers"
+        f"{length} of {given.get('batch_size')} rows, AdamW,"
+        f" learning rate {given.get('learning_rate'):g}{adapters}, loss on the answers{taught}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from interlace.evaluation.result import Score
 from interlace.plan import Plan
 from interlace.publish import PLACEHOLDER, Which
-from interlace.report.summary import benchmarks_of
+from interlace.report.summary import benchmarks_of, references_in
 from interlace.report.table import size
 from interlace.report.wording import asked, notes, percent
 
@@ -56,6 +56,9 @@ def introduction(run: Run, which: Which) -> list[str]:
         rows.append([names, f"{summary['score_dense']:.1f}", f"{summary[f'score_{which}']:.1f}"])
     if f"retention_{which}" in summary:  # none where the dense model scores 0 throughout
         rows.append(["of the dense model's", "", f"{summary[f'retention_{which}']:.1f}%"])
+        for name in references_in(summary):
+            kept = summary[f"retention_{which}_of_{name}"]
+            rows.append([f"of {spelled(name)}'s", "", f"{kept:.1f}%"])
     if "ttft_speedup" in summary:
         first, later = f"{summary['ttft_dense_ms']:.1f} ms", f"{summary['ttft_tuned_ms']:.1f} ms"
         rows.append(["time to first token", first, f"{later} ({summary['ttft_speedup']:.2f}x)"])
@@ -135,22 +138,30 @@ def scores(run: Run, which: Which) -> list[str]:
     named = ["Left out of the means:", left] if left else []
     if not any(result["scores"] for result in run.evaluations.values()):
         return ["## Scores", "Not measured.", *named]
-    columns = _columns(run, which)
-    models = [*columns[:-1], which]
+    columns, references = _columns(run, which), references_in(run.summary)
+    models = [*columns[:-1], which, *references]
+    kept = [f"retention_{which}", *(f"retention_{which}_of_{name}" for name in references)]
     rows = []
     for name in benchmarks_of(run.summary):
         found = [run.evaluations[model]["scores"].get(name) for model in models]
-        kept = _share(run.summary.get(f"retention_{which}/{name}"))
-        rows.append([name, _samples(found), *map(_score, found), kept])
+        shares = [_share(run.summary.get(f"{key}/{name}")) for key in kept]
+        rows.append([name, _samples(found), *map(_score, found), *shares])
     means = [_mean(run.summary.get(f"score_{model}")) for model in models]
-    overall = _mean(run.summary.get(f"retention_{which}"), "%")
-    rows.append(["**mean**", "", *means, overall])
+    rows.append(["**mean**", "", *means, *(_mean(run.summary.get(key), "%") for key in kept)])
+    named_columns = [*columns, *map(spelled, references), "of dense"]
+    named_columns += [f"of {spelled(name)}" for name in references]
     return [
         "## Scores",
         _reference(run, which),
-        table(["benchmark", "samples", *columns, "of dense"], rows),
+        table(["benchmark", "samples", *named_columns], rows),
         *named,
     ]
+
+
+def spelled(reference: str) -> str:
+    """A reference's name for people: Dense-FT."""
+    kind = reference.rsplit("_", 1)[-1]
+    return f"Dense-{kind.upper()}"
 
 
 def _reference(run: Run, which: Which) -> str:
@@ -162,7 +173,11 @@ def _reference(run: Run, which: Which) -> str:
     )
     if run.plan.method == "dense-ft" and which == "tuned":
         return f"{text} This model is Dense-FT, the fine-tuned reference itself."
-    if which == "tuned" and run.plan.tune:
+    references = references_in(run.summary)
+    tuned = {"dense_ft": "as many of its last layers as were dropped", "dense_sft": "all layers"}
+    for name in references:
+        text += f" {spelled(name)} is the dense model with {tuned[name]} fine-tuned alike."
+    if which == "tuned" and run.plan.tune and not references:
         text += (
             " Dense-FT, the dense model fine-tuned alike, is not among them: part of what tuning"
             " adds here it might add there."

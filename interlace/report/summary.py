@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from interlace.errors import InputError
@@ -21,6 +21,7 @@ from interlace.safetensors_files import stored_tensors
 Metrics = Mapping[str, float | int]
 
 MODELS = ("dense", "pruned", "tuned")
+REFERENCES = ("dense_ft", "dense_sft")  # the dense model tuned as well; one of them, or none
 FROM_TTFT = (
     "ttft_speedup",
     "ttft_speedup_low",
@@ -59,32 +60,39 @@ def summarise(
 ) -> dict[str, float | int]:
     """Gather one run's numbers, flat, with stable keys.
 
-    Scores and retention are means over the benchmarks that all three models have a score on;
-    retention is against the dense model. What was not measured is missing, never zero.
+    Scores and retention are means over the benchmarks that all models have a score on. Retention
+    is against the dense model, and against the reference where there is one, which the key then
+    names: `retention_tuned`, `retention_tuned_of_dense_ft`. What was not measured is missing,
+    never zero.
 
     Args:
-        evaluations: by `dense`, `pruned` and `tuned`.
+        evaluations: by `dense`, `pruned` and `tuned`, and by a name of `REFERENCES` or none.
         ttft: what `latency.measure` returned.
         plan: which layers were dropped and tuned.
         parameters_before: of the dense checkpoint.
         parameters_after: of the pruned one.
     """
     summary: dict[str, float | int] = {}
-    scores = {model: evaluations[model]["scores"] for model in MODELS}
+    models = (*MODELS, *references_in(evaluations))
+    scores = {model: evaluations[model]["scores"] for model in models}
     common = common_benchmarks(*scores.values())
     if common:
-        for model in MODELS:
+        for model in models:
             mean = overall_score(scores[model], common)
             if mean is not None:
                 summary[f"score_{model}"] = mean
             if (error := overall_error(scores[model], common)) is not None:
                 summary[f"score_{model}_error"] = error
         summary["samples"] = sum(scores["dense"][name]["n"] for name in common)
-    shared = {model: {name: scores[model][name] for name in common} for model in MODELS}
-    kept = {model: relative_performance(shared[model], shared["dense"]) for model in MODELS[1:]}
-    for model, relative in kept.items():
+    shared = {model: {name: scores[model][name] for name in common} for model in models}
+    kept = {f"retention_{m}": relative_performance(shared[m], shared["dense"]) for m in models[1:]}
+    for reference in models[len(MODELS) :]:
+        for model in MODELS[1:]:
+            relative = relative_performance(shared[model], shared[reference])
+            kept[f"retention_{model}_of_{reference}"] = relative
+    for key, relative in kept.items():
         if relative.percent is not None:
-            summary[f"retention_{model}"] = relative.percent
+            summary[key] = relative.percent
     summary["benchmarks"] = len(common)
     summary |= {name: ttft[name] for name in FROM_TTFT if name in ttft}
     summary |= {
@@ -98,9 +106,14 @@ def summarise(
         summary["selection_same"] = 100 * plan.stability.same
     summary |= _by_category(shared)
     summary |= _by_benchmark(scores)
-    for model, relative in kept.items():
-        summary |= {f"retention_{model}/{name}": value for name, value in relative.ratios.items()}
+    for key, relative in kept.items():
+        summary |= {f"{key}/{name}": value for name, value in relative.ratios.items()}
     return summary
+
+
+def references_in(named: Iterable[str]) -> list[str]:
+    """Which reference is among some models or keys `score_...`; none or one."""
+    return [name for name in REFERENCES if {name, f"score_{name}"} & set(named)]
 
 
 def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:
@@ -108,11 +121,11 @@ def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:
     found: dict[str, float | int] = {
         f"samples/{name}": score["n"] for name, score in scores["dense"].items()
     }
-    for model in MODELS:
-        found |= {f"{model}/{name}": score["score"] for name, score in scores[model].items()}
+    for model, own in scores.items():
+        found |= {f"{model}/{name}": score["score"] for name, score in own.items()}
         found |= {
             f"error_{model}/{name}": score["standard_error"]
-            for name, score in scores[model].items()
+            for name, score in own.items()
             if score["standard_error"] is not None
         }
     return found
@@ -124,14 +137,17 @@ def _by_category(scores: Mapping[str, Scores]) -> dict[str, float | int]:
     members = categories(scores["dense"], scores["dense"])
     for category, names in members.items() if len(members) > 1 else ():
         found[f"category_samples/{category}"] = sum(scores["dense"][name]["n"] for name in names)
-        for model in MODELS:
+        for model in scores:
             own = {name: scores[model][name] for name in names}
-            relative = relative_performance(own, scores["dense"]).percent
+            for reference in ("dense", *references_in(scores)):
+                relative = relative_performance(own, scores[reference]).percent
+                if relative is None or model in ("dense", reference):
+                    continue
+                of = "" if reference == "dense" else f"_of_{reference}"
+                found[f"category_retention_{model}{of}/{category}"] = relative
             found[f"category_{model}/{category}"] = overall_score(own) or 0.0
             if (error := overall_error(own)) is not None:
                 found[f"category_error_{model}/{category}"] = error
-            if model != "dense" and relative is not None:
-                found[f"category_retention_{model}/{category}"] = relative
     return found
 
 
@@ -139,7 +155,7 @@ def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
     """Benchmarks that count in no mean, and why; to be named wherever means are shown."""
     reasons: dict[str, str] = {}
     dense = evaluations["dense"]["scores"]
-    for model in MODELS:
+    for model in (*MODELS, *references_in(evaluations)):
         reasons |= evaluations[model]["skipped"]
         relative = relative_performance(evaluations[model]["scores"], dense)
         for name, why in relative.left_out.items():
@@ -149,5 +165,5 @@ def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
 
 def benchmarks_of(summary: Metrics) -> list[str]:
     """The benchmarks a summary has any score for, in its order."""
-    prefixes = tuple(f"{model}/" for model in MODELS)
+    prefixes = tuple(f"{model}/" for model in (*MODELS, *REFERENCES))
     return list(dict.fromkeys(key.split("/", 1)[1] for key in summary if key.startswith(prefixes)))

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlace.report.roles import Role
-from interlace.report.summary import MODELS, Metrics, benchmarks_of
+from interlace.report.summary import MODELS, Metrics, benchmarks_of, references_in
 
 MISSING = "\u2013"
 
@@ -32,14 +32,19 @@ def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -
 def _scores_table(summary: Metrics) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, show_footer=True, pad_edge=False)
     table.add_column("benchmark", footer="mean", overflow="fold")
-    headings = (
+    headings = [
         ("dense", "score_dense", Role.ANCHOR.colour),
         ("pruned", "score_pruned", Role.DROP.colour),
         ("tuned", "score_tuned", Role.TUNE.colour),
         ("pruned\nof dense", "retention_pruned", Role.DROP.colour),
         ("tuned\nof dense", "retention_tuned", Role.TUNE.colour),
-    )
-    keys = ("dense", "pruned", "tuned", "retention_pruned", "retention_tuned")
+    ]
+    keys = ["dense", "pruned", "tuned", "retention_pruned", "retention_tuned"]
+    for name in references_in(summary):
+        shown, key = name.replace("_", "-"), f"retention_tuned_of_{name}"
+        headings.append((shown, f"score_{name}", Role.ANCHOR.colour))
+        headings.append((f"tuned of\n{shown}", key, Role.TUNE.colour))
+        keys += [name, key]
     for (heading, mean, colour), key in zip(headings, keys, strict=True):
         footer = _number(summary.get(mean), percent=key.startswith("retention"))
         table.add_column(

@@ -22,6 +22,12 @@ SCORE_NAMES = {
     "sleb": "step",
     "taylor": "importance",
 }
+TUNED_WORDS = {
+    "spaced": "tuning evenly spaced layers",
+    "anchors": "tuning the anchors",
+    "all": "tuning all that stay",
+    "none": "tuning none",
+}
 PAIRS_FIRST = frozenset({"interlace-tn"})  # methods whose own groups are pairs
 LEAST = 2  # layers named as the least certain
 
@@ -36,6 +42,8 @@ def asked(plan: Plan) -> str:
     parts += [f"{name} {value:g}" for name, value in plan.settings.items()]
     if plan.rounds > 1:
         parts.append(f"{plan.rounds} rounds")
+    if plan.tuned != "planned":
+        parts.append(TUNED_WORDS[plan.tuned])
     return ", ".join(parts)
 
 

@@ -18,6 +18,7 @@ from interlace.outputs import whole, write_json
 from interlace.params import Params
 from interlace.plan import read_plan
 from interlace.publish import Which
+from interlace.reference import read_reference
 from interlace.report.card import Run, inherited_metadata, model_card
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
@@ -52,8 +53,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_evaluations(folder: Path) -> dict[str, Evaluation]:
-    """The evaluations of the dense, pruned and tuned model."""
-    return {name: read_json(folder / f"{name}.json") for name in MODELS}
+    """The evaluations of the dense, pruned and tuned model, and of the reference by its name."""
+    found = {name: read_json(folder / f"{name}.json") for name in MODELS}
+    file = folder.parent / "reference_plan.json"
+    plan = read_reference(file) if file.is_file() else None
+    if plan:
+        found[plan.method.replace("-", "_")] = read_json(folder / "reference.json")
+    return found
 
 
 def retention_intervals(folder: Path, summary: Metrics) -> dict[str, float]:
@@ -119,7 +125,8 @@ def write_report(
 
     Args:
         artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/ (with
-            answers/), and export.json where `export` had something to say; gets report/.
+            answers/), and export.json and reference_plan.json where these stages had something to
+            say; gets report/.
         metrics: holds ttft.json and loss.csv; gets summary.json.
         data: holds train/, calibration/ and published.csv.
         dense_dir: the dense checkpoint.
@@ -137,7 +144,7 @@ def write_report(
         folder.mkdir()
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
-        retention_figure(run.evaluations, folder / "retention.png")
+        retention_figure({n: run.evaluations[n] for n in MODELS}, folder / "retention.png")
         write_json(folder / "published.json", [asdict(one) for one in beside])
         loss_figure(metrics / "loss.csv", folder / "loss.png")
         pipeline_figure(folder / "what-happens.svg", table_of_scores, run.plan)

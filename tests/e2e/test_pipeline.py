@@ -17,6 +17,7 @@ AFTER_SCORE = [
     "select",
     "export",
     "finetune",
+    "reference_plan",
     "evaluate@pruned",
     "evaluate@tuned",
     "ttft",
@@ -140,6 +141,25 @@ def test_a_budget_decides_on_the_number_of_layers(project: Project) -> None:
 def test_rounds_measure_the_pruned_model(project: Project) -> None:
     plan = plan_of(project, "method=interlace", "ratio=0.2", "select.rounds=2")
     assert [group["round"] for group in plan["groups"]] == [1, 2]
+
+
+def test_a_reference_is_trained_once_and_serves_other_methods(project: Project) -> None:
+    settings = ["-S", "method=interlace", "-S", "ratio=0.2", "-S", "reference=dense-ft"]
+    ran = project.ran(project.run("dvc", "exp", "run", *settings, "-S", "select.rounds=1"))
+    assert {"reference", "evaluate@reference"} <= set(ran)
+    summary = json.loads((project.folder / "metrics/summary.json").read_text())
+    assert {"score_dense_ft", "retention_tuned_of_dense_ft"} <= summary.keys()
+    ran = project.ran(project.run("dvc", "exp", "run", "-S", "method=shortgpt"))
+    assert "finetune" in ran and not {"reference", "evaluate@reference"} & set(ran)
+
+
+def test_local_healing_alone_tunes_the_model(project: Project) -> None:
+    settings = ["-S", "finetune.local_steps=2", "-S", "finetune.max_steps=0"]
+    project.run("dvc", "exp", "run", *settings, "-S", "reference=none")
+    curve = (project.folder / "metrics/local_loss.csv").read_text().splitlines()
+    assert curve[0].startswith("step,relative_error,learning_rate,layer_")
+    summary = json.loads((project.folder / "metrics/summary.json").read_text())
+    assert "score_tuned" in summary and "score_dense_ft" not in summary
 
 
 def test_a_mistake_in_params_ends_in_one_line(project: Project) -> None:

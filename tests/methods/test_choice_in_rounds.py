@@ -13,6 +13,7 @@ from methods.slow_answers import ANSWERS, Asked
 
 from interlace.errors import InputError
 from interlace.methods import METHODS
+from interlace.methods.choice import Choice
 from interlace.plan import Plan, select
 from interlace.scores import Scores, read_scores
 
@@ -33,6 +34,11 @@ def measure(method: str, seed: int, n_layers: int) -> Callable[[list[int]], Scor
     return measured
 
 
+def after(method: str, seed: int, n_layers: int) -> Callable[[Choice], Scores]:
+    """The same, asked by a choice in rounds."""
+    return lambda made: measure(method, seed, n_layers)(sorted(made.drop))
+
+
 def dense(method: str, seed: int, n_layers: int) -> Scores:
     return replace(measure(method, seed, n_layers)([]), kept=())
 
@@ -42,7 +48,7 @@ def in_rounds(method: str, seed: int, n_layers: int, rounds: int, **asked: Any) 
         dense(method, seed, n_layers),
         method=method,
         rounds=rounds,
-        later=measure(method, seed, n_layers),
+        later=after(method, seed, n_layers),
         protect_first=1,
         protect_last=1,
         **asked,
@@ -115,7 +121,7 @@ def test_one_round_is_no_rounds(method: str) -> None:
     asked: Any = {"method": method, "ratio": 0.2, "shortfall": "fewer"}
     for seed in range(10):
         scores = dense(method, seed, 28)
-        once = select(scores, rounds=1, later=measure(method, seed, 28), **asked)
+        once = select(scores, rounds=1, later=after(method, seed, 28), **asked)
         assert once == select(scores, **asked)
 
 
@@ -161,7 +167,7 @@ def test_tables_are_read_from_files_with_the_layers_that_are_kept() -> None:
     tables = [made_up.arrow_table(table) for table in (replace(first, kept=()), second)]
     plan = select(tables[0], drops=2, rounds=2, later=tables[1:])
     assert plan == select(
-        replace(first, kept=()), drops=2, rounds=2, later=measure("interlace", seed, n_layers)
+        replace(first, kept=()), drops=2, rounds=2, later=after("interlace", seed, n_layers)
     )
 
 

@@ -132,3 +132,9 @@ def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
 def test_nines_count_the_nines_and_end() -> None:
     values = nines(np.array([0.0, 0.9, 0.99, 1.0, 1.0000001]))
     assert values == pytest.approx([0, 1, 2, 6, 6])
+
+
+def test_a_run_without_end_to_end_training_has_a_figure_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n")
+    figures.loss_figure(tmp_path / "loss.csv", tmp_path / "loss.svg")
+    assert (tmp_path / "loss.svg").stat().st_size > 500

@@ -1,0 +1,325 @@
+"""How much of what pruning costs comes back, by each way to heal, on the demo.
+
+    dvc repro score && python -m benchmarks.recovery
+
+Every run is a row of `.scratch/recovery/runs.csv`; rows that are there are not run again. Learning
+rates are chosen at 25% on rows of the training set that no run trains on. Then the page is written
+anew. `--full` adds the ratio 10%, other methods and larger parts of the training set: hours.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+
+import interlace
+from benchmarks.heldout_score import Question, heldout_score, questions
+from benchmarks.recovery_page import FIRST, write_page
+from interlace.chat import open_processor
+from interlace.errors import InputError
+from interlace.healing import heal
+from interlace.new_weights import Dense, new_weights
+from interlace.params import Export, Finetune, Sensitivity
+from interlace.plan import Plan
+from interlace.sources import open_model
+
+DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
+SCRATCH = Path(".scratch/recovery")
+RATIOS, MORE_RATIOS = (0.25, 0.4), (0.1,)
+SEARCHED = 0.25  # the ratio that learning rates are chosen at
+METHODS, MORE_METHODS = (FIRST,), ("consecutive", "random")
+SEEDS = (0, 1, 2)
+STEPS, BATCH = 64, 32  # updates of a run, rows of an update
+FEWER_STEPS, MORE_STEPS = (16, 32), (128, 256, 711)  # the last: the whole training set once
+CHOOSE_EVERY = 60  # every so-manieth training row is kept to choose learning rates on
+LOCAL_RATES = (1e-3, 4e-3)
+END_TO_END_RATES = (1e-4, 5e-4)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to heal: the share of updates made layer by layer, and what else is on."""
+
+    local: float = 0.0
+    compensated: bool = False
+    distilled: bool = False
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates to choose from: of local healing where there is nothing else."""
+        return LOCAL_RATES if self.local == 1 else END_TO_END_RATES
+
+
+VARIANTS = {  # local first: others start from its learning rate
+    "local": Variant(local=1.0),
+    "recipe": Variant(),
+    "local, then recipe": Variant(local=0.5),
+    "compensated, then recipe": Variant(compensated=True),
+    "distilled": Variant(distilled=True),
+    "all": Variant(local=0.5, compensated=True, distilled=True),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One healed model, or with variant `pruned` one that is not.
+
+    Attributes:
+        steps: updates of `BATCH` rows, local and end-to-end together.
+        rate: peak learning rate; of local healing where there is nothing else.
+        local_rate: that of local healing where both are done.
+    """
+
+    method: str
+    ratio: float
+    seed: int
+    variant: str
+    steps: int = STEPS
+    rate: float = 0.0
+    local_rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run scored, percent: on the held-out file, and on the rows to choose on."""
+
+    heldout: float
+    choosing: float
+
+
+class Results:
+    """The rows of a CSV file: one per finished run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[Run, Found] = {}
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    kinds = {
+                        f.name: type(getattr(Run("", 0.0, 0, ""), f.name)) for f in fields(Run)
+                    }
+                    run = Run(**{name: kind(row[name]) for name, kind in kinds.items()})
+                    self.found[run] = Found(float(row["heldout"]), float(row["choosing"]))
+
+    def add(self, run: Run, found: Found) -> None:
+        """Append a row; what is there stays."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        row = asdict(run) | asdict(found)
+        fresh = not self.path.is_file()
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+        self.found[run] = found
+
+
+class Bench:
+    """The demo's training rows without those to choose on, and both sets to score."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.processor = open_processor(DENSE)
+        self.train = SCRATCH / "train"
+        self.choosing = questions(SCRATCH / "choosing.parquet", self.processor, limit)
+        self.heldout = questions(Path("data/demo/test.parquet"), self.processor, limit)
+
+    def scores(self, folder: Path) -> Found:
+        """Score a checkpoint on both sets."""
+        model = open_model(folder)
+
+        def of(asked: list[Question]) -> float:
+            return heldout_score(model, self.processor, asked, batch_size=64, max_new_tokens=12)
+
+        return Found(of(self.heldout), of(self.choosing))
+
+    def measure(self, run: Run) -> Found:
+        """Heal and score what `prune` wrote."""
+        if run.variant == "pruned":
+            return self.scores(pruned_folder(run))
+        work = SCRATCH / f"work-{os.getpid()}"
+        shutil.rmtree(work, ignore_errors=True)
+        heal(
+            DENSE,
+            pruned_folder(run),
+            self.train,
+            work / "tuned",
+            (work / "local.csv", work / "loss.csv"),
+            plan=plan_of(run),
+            params=recipe(run),
+            seed=run.seed,
+            scratch=work / "scratch",
+        )
+        found = self.scores(work / "tuned")
+        shutil.rmtree(work)
+        return found
+
+
+def split_rows() -> int:
+    """Write the training rows in two parts, to train on and to choose on; returns the first's."""
+    rows = pq.read_table("data/train")
+    choosing = [place for place in range(len(rows)) if place % CHOOSE_EVERY == 0]
+    left = [place for place in range(len(rows)) if place % CHOOSE_EVERY]
+    (SCRATCH / "train").mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows.take(left), SCRATCH / "train/part-00000.parquet")
+    pq.write_table(rows.take(choosing), SCRATCH / "choosing.parquet")
+    return len(left)
+
+
+def pruned_folder(run: Run) -> Path:
+    """Where the pruned checkpoint of a run lies; runs that start from the same one share it."""
+    compensated = VARIANTS.get(run.variant, Variant()).compensated
+    plan = plan_of(run)
+    names = ["-".join(map(str, layers)) for layers in (plan.drop, plan.tune)]
+    return SCRATCH / "pruned" / "_".join([*names, "lstsq" if compensated else "plain"])
+
+
+def prune(run: Run) -> None:
+    """Write the pruned checkpoint that a run starts from, if it is not there."""
+    folder, plan, replaced = pruned_folder(run), plan_of(run), {}
+    if folder.is_dir():
+        return
+    if VARIANTS.get(run.variant, Variant()).compensated:
+        dense = Dense(DENSE, Path("data/calibration"), Sensitivity())
+        weights = SCRATCH / "compensation" / folder.name
+        replaced, _ = new_weights(dense, plan, Export(compensate="lstsq"), weights)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    interlace.export(DENSE, plan, folder, replaced=replaced)
+
+
+def plan_of(run: Run) -> Plan:
+    """The layers of a run; those of `random` depend on its seed."""
+    return interlace.select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed)
+
+
+def recipe(run: Run) -> Finetune:
+    """The demo's recipe, changed as the run's variant asks."""
+    variant = VARIANTS[run.variant]
+    local = round(variant.local * run.steps)
+    return Finetune(
+        max_steps=run.steps - local,
+        learning_rate=run.rate,
+        local_steps=local,
+        local_learning_rate=run.rate if variant.local == 1 else run.local_rate or 1e-3,
+        distill_logits=float(variant.distilled),
+        distill_states=float(variant.distilled),
+        batch_size=BATCH,
+        micro_batch_size=BATCH,
+        max_length=2048,
+        min_pixels=None,
+        max_pixels=None,
+        gradient_checkpointing=False,
+        zero_stage=0,
+        workers=0,
+        save_steps=10_000,
+        log_steps=10,
+    )
+
+
+def feasible(run: Run) -> bool:
+    """Whether the method can choose at all."""
+    try:
+        return bool(plan_of(run).drop)
+    except InputError:
+        return False
+
+
+def searched(results: Results, variant: str) -> Iterator[Run]:
+    """The runs of a search: the first method, seed 0, every learning rate of the variant."""
+    local = _local(variant, best(results, "local"))
+    for rate in VARIANTS[variant].rates:
+        yield Run(FIRST, SEARCHED, 0, variant, rate=rate, local_rate=local)
+
+
+def best(results: Results, variant: str) -> float:
+    """The learning rate that did best on the rows to choose on; 0 where none was tried."""
+    tried = {
+        run: found.choosing
+        for run, found in results.found.items()
+        if (run.method, run.seed, run.variant, run.ratio, run.steps)
+        == (FIRST, 0, variant, SEARCHED, STEPS)
+    }
+    return max(tried, key=lambda run: (tried[run], -run.rate)).rate if tried else 0.0
+
+
+def _local(variant: str, rate: float) -> float:
+    return rate if 0 < VARIANTS[variant].local < 1 else 0.0
+
+
+def compared(results: Results, variants: Sequence[str], full: bool) -> Iterator[Run]:
+    """Every method, ratio, seed and variant at its chosen learning rate."""
+    for ratio in (*RATIOS, *(MORE_RATIOS if full else ())):
+        for method in (*METHODS, *(MORE_METHODS if full else ())):
+            for seed in SEEDS:
+                yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
+                for variant in variants:
+                    yield at_best(results, Run(method, ratio, seed, variant))
+
+
+def by_samples(results: Results, variants: Sequence[str], full: bool) -> Iterator[Run]:
+    """INTERLACE at a quarter of the layers after fewer updates, and after more."""
+    for steps in (*FEWER_STEPS, *(MORE_STEPS if full else ())):
+        for variant in variants:
+            yield at_best(results, Run(FIRST, SEARCHED, 0, variant, steps=steps))
+
+
+def at_best(results: Results, run: Run) -> Run:
+    """A run with the learning rates that were chosen for its variant."""
+    local = _local(run.variant, best(results, "local"))
+    return replace(run, rate=best(results, run.variant), local_rate=local)
+
+
+def carry_out(pool: ProcessPoolExecutor, results: Results, runs: Sequence[Run], what: str) -> None:
+    """Measure what is not measured yet; the results' file grows by a row as each run ends."""
+    missing = [run for run in dict.fromkeys(runs) if run not in results.found and feasible(run)]
+    for run in missing:
+        prune(run)
+    begun = {pool.submit(_measured, run): run for run in missing}
+    for ended in tqdm(as_completed(begun), total=len(begun), desc=what, unit="run"):
+        results.add(begun[ended], ended.result())
+
+
+def _open_bench(limit: int | None) -> None:
+    global _bench
+    torch.set_num_threads(1)
+    _bench = Bench(limit)
+
+
+def _measured(run: Run) -> Found:
+    return _bench.measure(run)
+
+
+@click.command()
+@click.option("--variant", "only", multiple=True, type=click.Choice([*VARIANTS]))
+@click.option("--limit", type=int, help="Questions per source, to try it.")
+@click.option("--full", is_flag=True, help="More ratios, methods and updates: hours.")
+@click.option("--workers", default=2, help="Processes, of one thread each.")
+def main(only: tuple[str, ...], limit: int | None, full: bool, workers: int) -> None:
+    """Run what is missing, then write docs/study-healing.{md,csv,png}."""
+    variants, results = list(only or VARIANTS), Results(SCRATCH / "runs.csv")
+    n_rows = split_rows()
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open_bench, (limit,)) as pool:
+        for group in (["local"], [name for name in VARIANTS if name != "local"]):
+            runs = [run for v in group if v in variants for run in searched(results, v)]
+            carry_out(pool, results, runs, "search")
+        carry_out(pool, results, [*compared(results, variants, full)], "compare")
+        carry_out(pool, results, [*by_samples(results, variants, full)], "samples")
+    dense = Bench(limit).scores(DENSE).heldout
+    write_page(results, variants, dense, n_rows, Path("docs"))
+    click.echo("written: docs/study-healing.md, docs/study-healing.csv, docs/study-healing.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The page about the study of healing: tables, a figure, and whether the target is met."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from interlace.report.palette import MUTED
+from interlace.report.style import drawn
+
+if TYPE_CHECKING:
+    from benchmarks.recovery import Found, Results, Run
+
+FIRST = "interlace-optimal"
+RECIPE, TARGET = "recipe", 30.0  # percent of what the recipe leaves lost
+COLOURS = ("#1B998B", "#46648C", "#E4572E", "#93A1B5", "#C49A2A", "#7A5195")
+Rows = dict["Run", "Found"]
+
+
+def write_page(
+    results: Results, variants: Sequence[str], dense: float, n_rows: int, folder: Path
+) -> None:
+    """Write study-healing.md, .csv and .png.
+
+    Args:
+        results: every run.
+        variants: ways to heal, in order.
+        dense: the dense model's score, percent.
+        n_rows: of the training set.
+        folder: where to write.
+    """
+    rows = results.found
+    sections = [_head(dense), *_comparison(rows, variants, dense), *_target(rows, variants, dense)]
+    sections += [*_samples(rows, variants, n_rows), *_rates(rows, variants)]
+    (folder / "study-healing.md").write_text("\n".join(sections) + "\n", encoding="utf-8")
+    with (folder / "study-healing.csv").open("w", newline="", encoding="utf-8") as file:
+        table = [asdict(run) | asdict(found) for run, found in rows.items()]
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    figure(rows, variants, n_rows, dense, folder / "study-healing.png")
+
+
+def _head(dense: float) -> str:
+    return f"""# What healing returns on the demo, and how
+
+Layers of the demo's 24 are dropped, the rest is healed in several ways on the same number of
+samples, and the held-out benchmarks are answered again. Scores are percent of exact answers, the
+mean over benchmarks; the dense model gets {dense:.1f}. Each way uses the learning rate, of two,
+that did best for `{FIRST}` at 25% on training rows which no run trains on. Seeds change the
+order of samples, and for `random` the layers. `{FIRST}` stands for INTERLACE: at 10 and 25% it
+drops the same layers, and at 40% INTERLACE itself runs out of triplets. A difference below about
+half a point says nothing.
+
+- `recipe`: the planned layers end to end on answers, as published;
+- `local`: each tuned layer by itself, against the dense model, no gradient through the decoder;
+- `local, then recipe`: half of the updates each;
+- `compensated, then recipe`: from least-squares compensated weights;
+- `distilled`: the recipe with the dense model's logits and its states behind the anchors;
+- `all`: compensated, half local, then distilled.
+
+    make study-healing                        # about half an hour on two idle cores
+    python -m benchmarks.recovery --full      # more ratios, methods and samples: hours
+
+goes on where it was stopped; [study-healing.csv](study-healing.csv) holds every run.
+
+![Scores by samples seen](study-healing.png)
+"""
+
+
+def cell(
+    rows: Rows, variant: str, method: str, ratio: float, steps: int, rate: float | None = None
+) -> dict[int, float]:
+    """Scores by seed of one cell; of several learning rates the one that did best in the search."""
+    found: dict[int, dict[float, float]] = {}
+    for run, score in rows.items():
+        key = (run.variant, run.method, run.ratio, run.steps)
+        if key == (variant, method, ratio, steps) and rate in (None, run.rate):
+            found.setdefault(run.seed, {})[run.rate] = score.heldout
+    if rate is None:
+        rate = chosen(rows, variant)
+    return {seed: by[rate] for seed, by in sorted(found.items()) if rate in by}
+
+
+def chosen(rows: Rows, variant: str) -> float:
+    """The learning rate that the search at 25% chose for a variant."""
+    first = _steps(rows)
+    tried = {
+        run.rate: score.choosing
+        for run, score in rows.items()
+        if (run.variant, run.method, run.ratio, run.seed, run.steps)
+        == (variant, FIRST, 0.25, 0, first)
+    }
+    return max(tried, key=lambda rate: (tried[rate], -rate)) if tried else 0.0
+
+
+def _steps(rows: Rows) -> int:
+    """Updates of the compared runs: those of the first search."""
+    return next((run.steps for run in rows if run.steps), 0)
+
+
+def _shown(scores: Sequence[float]) -> str:
+    if not scores:
+        return "-"
+    return f"{fmean(scores):.1f}" + (f" ± {stdev(scores):.1f}" if len(scores) > 1 else "")
+
+
+def _cells(rows: Rows) -> list[tuple[str, float]]:
+    return list(dict.fromkeys((run.method, run.ratio) for run in rows))
+
+
+def _comparison(rows: Rows, variants: Sequence[str], dense: float) -> Iterator[str]:
+    steps = _steps(rows)
+    yield f"## After {steps} updates\n"
+    yield f"| method | ratio | pruned | {' | '.join(variants)} |"
+    yield "|---|---:|" + "---:|" * (len(variants) + 1)
+    for method, ratio in _cells(rows):
+        scores = [_shown([*cell(rows, "pruned", method, ratio, 0, 0.0).values()])]
+        scores += [_shown([*cell(rows, v, method, ratio, steps).values()]) for v in variants]
+        yield f"| `{method}` | {100 * ratio:g}% | {' | '.join(scores)} |"
+    yield f"\nThe dense model: {dense:.1f}. Mean over seeds ± their standard deviation.\n"
+
+
+def _target(rows: Rows, variants: Sequence[str], dense: float) -> Iterator[str]:
+    """How much of what the recipe leaves lost comes back."""
+    steps, others = _steps(rows), [v for v in variants if v != RECIPE]
+    yield "## What the recipe leaves lost\n"
+    yield "Percent of it that comes back: (score - recipe) / (dense - recipe), of the means.\n"
+    yield f"| method | ratio | lost after the recipe | {' | '.join(others)} |"
+    yield "|---|---:|---:|" + "---:|" * len(others)
+    met: dict[str, bool] = {}
+    for method, ratio in _cells(rows):
+        base = cell(rows, RECIPE, method, ratio, steps)
+        lost = dense - fmean(base.values()) if base else 0.0
+        if lost <= 0:
+            continue
+        back = {}
+        for variant in others:
+            found = cell(rows, variant, method, ratio, steps)
+            if found:
+                back[variant] = 100 * (fmean(found.values()) - dense + lost) / lost
+        shown = [f"{back[v]:.0f}%" if v in back else "-" for v in others]
+        yield f"| `{method}` | {100 * ratio:g}% | {lost:.1f} | {' | '.join(shown)} |"
+        if ratio >= 0.25 and method == FIRST:
+            for variant, value in back.items():
+                met[variant] = met.get(variant, True) and value >= TARGET
+    reached = ", ".join(f"`{name}`" for name, good in met.items() if good) or "no way to heal"
+    yield f"\nAt least {TARGET:.0f}% for `{FIRST}` at 25% and 40%: {reached}.\n"
+
+
+def _samples(rows: Rows, variants: Sequence[str], n_rows: int) -> Iterator[str]:
+    found = by_steps(rows, variants)
+    if not found:
+        return
+    yield "## Samples needed\n"
+    yield f"`{FIRST}` at 25%, seed 0, a part of the training set read once.\n"
+    every = sorted({steps for points in found.values() for steps in points})
+    heads = [f"{100 * steps * 32 / n_rows:.0f}%" for steps in every]
+    yield f"| | {' | '.join(heads)} |"
+    yield "|---|" + "---:|" * len(every)
+    for variant, points in found.items():
+        cells = [f"{points[steps]:.1f}" if steps in points else "-" for steps in every]
+        yield f"| `{variant}` | {' | '.join(cells)} |"
+    yield ""
+
+
+def by_steps(rows: Rows, variants: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Scores of INTERLACE at 25%, seed 0, by variant and updates, at the chosen rates."""
+    found: dict[str, dict[int, float]] = {}
+    for variant in variants:
+        for run, score in rows.items():
+            key = (run.variant, run.method, run.ratio, run.seed)
+            if key == (variant, FIRST, 0.25, 0) and run.rate == chosen(rows, variant):
+                found.setdefault(variant, {})[run.steps] = score.heldout
+    return found
+
+
+def _rates(rows: Rows, variants: Sequence[str]) -> Iterator[str]:
+    yield "## Learning rates\n"
+    yield "| | chosen at 25% |\n|---|---:|"
+    for variant in variants:
+        yield f"| `{variant}` | {chosen(rows, variant):g} |"
+
+
+def figure(rows: Rows, variants: Sequence[str], n_rows: int, dense: float, path: Path) -> None:
+    """Draw the score by the share of the training set that was seen."""
+    with drawn(path, 8.0, 4.2) as canvas:
+        axes = canvas.add_subplot()
+        axes.axhline(dense, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="dense")
+        for colour, (variant, points) in zip(
+            COLOURS, by_steps(rows, variants).items(), strict=False
+        ):
+            shares = [100 * steps * 32 / n_rows for steps in sorted(points)]
+            scores = [points[steps] for steps in sorted(points)]
+            axes.plot(shares, scores, marker="o", color=colour, label=variant)
+        axes.set_xlabel("training samples seen (percent of the set)")
+        axes.set_ylabel("exact match (percent)")
+        axes.set_title("INTERLACE at 25% of the layers, healed")
+        axes.legend()

@@ -1,0 +1,227 @@
+"""Heal each tuned layer by itself, against the dense model, without a gradient through the decoder.
+
+A survivor learns what its segment of the dense decoder does (`segments.segments`):
+
+    min  sum_t || f(x_lo[t]) - y_hi[t] ||^2  /  sum_t || y_hi[t] - x_lo[t] ||^2
+
+over the valid tokens t of an update, with the dense model's own masks and position embeddings. One
+dense forward pass feeds all survivors; a graph is never larger than one layer's.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from interlace import chat, processes
+from interlace.checkpoint import with_tensors
+from interlace.dense_targets import pair, recorded
+from interlace.errors import ContractError, InputError
+from interlace.outputs import whole
+from interlace.params import Finetune
+from interlace.plan import Plan
+from interlace.segments import segments
+from interlace.sources import open_model
+from interlace.states import forward
+from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.survivors import Survivor, open_survivors, resume, save, stored_weights
+from interlace.training_rows import Pass, Schedule, TrainingRows, collate, passes, schedule
+
+CURVE = ("step", "relative_error", "learning_rate")
+
+
+def heal_locally(
+    dense: Path,
+    pruned: Path,
+    train: Path,
+    out: Path,
+    curve: Path,
+    *,
+    plan: Plan,
+    params: Finetune,
+    seed: int,
+    scratch: Path,
+    trust_remote_code: bool = False,
+) -> None:
+    """Write the pruned checkpoint with locally healed survivors.
+
+    A run that was interrupted goes on from its last resume point. With several processes each
+    takes its share of every batch, and gradients are summed.
+
+    Args:
+        dense: the dense checkpoint.
+        pruned: the checkpoint to start from, plain or compensated.
+        train: folder of rows that `sample` wrote.
+        out: folder for the healed checkpoint.
+        curve: CSV file for the relative error by step, mean and by layer.
+        plan: which layers were dropped and are tuned.
+        params: of `finetune`; `local_steps` updates of `batch_size` rows.
+        seed: of the order of rows.
+        scratch: folder for resume points; must be another one whenever inputs or params change.
+        trust_remote_code: let the models' own code run.
+
+    Raises:
+        InputError: no tuned layer lies beside a dropped one, or a row cannot be used.
+        ContractError: an error is not finite.
+    """
+    if not segments(plan):
+        raise InputError(
+            f"finetune.local_steps = {params.local_steps}: no tuned layer lies beside a dropped"
+            " one; set it to 0, or select.tuned to planned or all"
+        )
+    processes.meet()
+    model = open_model(dense, dtype=params.dtype, trust_remote_code=trust_remote_code)
+    processor = chat.open_processor(
+        dense,
+        min_pixels=params.min_pixels,
+        max_pixels=params.max_pixels,
+        trust_remote_code=trust_remote_code,
+    )
+    survivors = open_survivors(pruned, model, plan, params, trust_remote_code)
+    rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
+    shares = schedule(len(rows), seed, params, processes.world_size())
+    history = train_survivors(model, survivors, rows, shares, params, scratch)
+    if processes.rank() == 0:
+        prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
+        write_curve(curve, history)
+        with_tensors(pruned, dict(stored_weights(survivors, prefix)), out)
+    processes.barrier()
+
+
+def squared_errors(found: Tensor, target: Tensor, given: Tensor, valid: Tensor) -> Tensor:
+    """Squared error, and what it is relative to, summed over valid tokens.
+
+    Args:
+        found: `f(x_lo)`, [B, T, d].
+        target: `y_hi`, [B, T, d].
+        given: `x_lo`, [B, T, d].
+        valid: [B, T], false for padding.
+
+    Returns:
+        [2] float32: `sum ||f(x_lo) - y_hi||^2` and `sum ||y_hi - x_lo||^2`.
+    """
+    wanted = target.float()[valid]  # [N, d]
+    error = (found.float()[valid] - wanted).square().sum()
+    return torch.stack([error, (wanted - given.float()[valid]).square().sum()])
+
+
+def train_survivors(
+    model: nn.Module,
+    survivors: Sequence[Survivor],
+    rows: TrainingRows,
+    shares: Schedule,
+    params: Finetune,
+    scratch: Path,
+) -> list[dict[str, float]]:
+    """Run all updates from the last resume point on; returns the curve's points."""
+    done, history = resume(survivors, scratch)
+    steps, first = params.local_steps, processes.rank() == 0
+    made = collate(rows.processor, None, one_row=False, blank=False)
+    ahead = passes(
+        rows, shares, made,
+        steps=range(done, steps), process=processes.rank(), workers=params.workers,
+    )  # fmt: skip
+    with tqdm(
+        total=steps, initial=done, unit="step", desc="local healing", disable=not first
+    ) as progress:
+        for step, loaded in enumerate(ahead, done):
+            rate = params.local_learning_rate * share_of_peak(step, steps, params.warmup_ratio)
+            errors = update(model, survivors, loaded, params, rate)
+            if bad := [layer for layer, error in errors.items() if not math.isfinite(error)]:
+                raise ContractError(
+                    f"local healing: the error of layer {bad[0]} is not finite at step {step + 1};"
+                    " lower finetune.local_learning_rate"
+                )
+            mean = math.fsum(errors.values()) / len(errors)
+            if step == 0 or (step + 1) % params.log_steps == 0 or step + 1 == steps:
+                point = {"step": step + 1, "relative_error": mean, "learning_rate": rate}
+                history.append(point | {f"layer_{i}": error for i, error in errors.items()})
+            progress.set_postfix(error=f"{mean:.4f}")
+            progress.update()
+            if (step + 1) % params.save_steps == 0 and first:
+                save(survivors, step + 1, history, scratch)
+    return history
+
+
+def update(
+    model: nn.Module,
+    survivors: Sequence[Survivor],
+    loaded: Sequence[Pass],
+    params: Finetune,
+    rate: float,
+) -> dict[int, float]:
+    """One update of every survivor; returns the relative error of each before it, by layer."""
+    device = next(model.parameters()).device
+    sums = torch.zeros(len(survivors), 2, device=device)
+    for one in loaded:
+        batch = {name: value.to(device) for name, value in one.inputs.items()}
+        sums += accumulate(model, survivors, batch)
+    _sum_over_processes([sums])
+    for survivor, (_, scale) in zip(survivors, sums, strict=True):
+        _apply(survivor, 1 / max(float(scale), torch.finfo().tiny), rate, params)
+    layers = (survivor.task.segment.survivor for survivor in survivors)
+    return {i: float(error / scale) for i, (error, scale) in zip(layers, sums, strict=True)}
+
+
+def accumulate(model: nn.Module, survivors: Sequence[Survivor], batch: chat.Inputs) -> Tensor:
+    """Add one batch's gradients of the squared errors; returns their sums, [S, 2]."""
+    valid = batch["attention_mask"].bool()  # [B, T]
+    with torch.no_grad(), recorded(model, [s.task for s in survivors]) as states:
+        forward(model, batch)
+    device, dtype = valid.device.type, next(model.parameters()).dtype
+    sums = []
+    for survivor in survivors:
+        given, target = pair(survivor.task, states)
+        args, kwargs = states.calls[survivor.task.segment.survivor]
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            found = survivor.layer(given, *args, **kwargs)
+        found = found[0] if isinstance(found, tuple) else found
+        errors = squared_errors(found, target, given, valid)
+        errors[0].backward()  # type: ignore[no-untyped-call]
+        sums.append(errors.detach())
+    return torch.stack(sums)
+
+
+def _apply(survivor: Survivor, scale: float, rate: float, params: Finetune) -> None:
+    """Take one step of AdamW on the relative error; each layer's gradient is clipped by itself."""
+    weights = [weight for weight in survivor.layer.parameters() if weight.grad is not None]
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    _sum_over_processes(gradients)
+    for gradient in gradients:
+        gradient.mul_(scale)
+    nn.utils.clip_grad_norm_(weights, params.max_grad_norm, foreach=False)
+    for group in survivor.optimizer.param_groups:
+        group["lr"] = rate
+    survivor.optimizer.step()
+    survivor.optimizer.zero_grad(set_to_none=True)
+
+
+def share_of_peak(step: int, steps: int, warmup_ratio: float) -> float:
+    """The learning rate of a step, counted from 0: linear warm-up, then half a cosine to 0."""
+    warmup = math.ceil(warmup_ratio * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def _sum_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Add tensors up over all processes, in place."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def write_curve(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write the points as CSV: the columns of `CURVE`, then one for each healed layer."""
+    columns = dict.fromkeys((*CURVE, *(name for point in history for name in point)))
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        writer.writerows(history)

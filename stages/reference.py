@@ -1,0 +1,40 @@
+"""`reference`: tune the dense model by the same recipe, to compare with."""
+
+from pathlib import Path
+
+from interlace.healing import train_reference
+from interlace.outputs import remove, write_json
+from interlace.params import ReferenceParams
+from interlace.reference import read_reference
+from interlace.sources import model_folder
+from stages.command import command, is_first_process, pinned, scratch_folder
+
+OUT = Path("artifacts/reference")
+
+
+@command(ReferenceParams)
+def main(params: ReferenceParams) -> None:
+    """Tune the dense model by the recipe; write no checkpoint without a reference."""
+    file, train = Path("artifacts/reference_plan.json"), Path("data/train")
+    plan, model = read_reference(file), pinned("model")
+    if plan is None:
+        if is_first_process():
+            write_json(OUT / "none.json", None)
+        return
+    scratch = scratch_folder("reference", params, [Path("artifacts/sources.json"), train, file])
+    train_reference(
+        model_folder(model),
+        train,
+        OUT,
+        plan=plan,
+        params=params.finetune,
+        seed=params.seed,
+        scratch=scratch,
+        trust_remote_code=model["trust_remote_code"],
+    )
+    if is_first_process():
+        remove(scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Local healing, distillation and adapters work together, in any number of processes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_finetune import curve, finished, project, start
+from test_local_healing import healed
+
+__all__ = ["project"]
+ALL: dict[str, Any] = {
+    "distill_logits": 1.0,
+    "distill_states": 1.0,
+    "lora_rank": 4,
+    "lora_dropout": 0.0,
+    "local_steps": 4,
+    "local_learning_rate": 3e-3,
+}
+
+
+def laid_out(project: Path, folder: Path) -> Path:
+    """A folder in which the stage can run, with the inputs of another."""
+    for entry in ("artifacts", "data"):
+        (folder / entry).mkdir()
+        for path in (project / entry).iterdir():
+            (folder / entry / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed runs on Linux only")
+def test_two_processes_over_deepspeed_heal_as_one_without_it(
+    project: Path, dense_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    finished(start(laid_out(project, folder), 2, **ALL))
+    plain = {"max_steps": 6, "learning_rate": 1e-2} | ALL
+    healed(project, dense_dir, tmp_path / "plain", **plain)
+    for found, expected in (("loss.csv", "loss.csv"), ("local_loss.csv", "local.csv")):
+        points = curve(folder / "metrics" / found)
+        column = "relative_error" if "local" in found else "loss"
+        values = [point[column] for point in curve(tmp_path / "plain" / expected)]
+        assert values
+        assert [point[column] for point in points] == pytest.approx(values, rel=1e-3)
