@@ -11,37 +11,28 @@ from interlace.params import EvaluateParams
 from interlace.sources import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder, scratch_root
 
-MODELS = ("dense", "pruned", "tuned", "reference")
+OUT, MODELS = Path("artifacts/evaluation"), ("dense", "pruned", "tuned", "reference")
 
 
 @command(EvaluateParams)
 @click.option("--model", "name", type=click.Choice(MODELS), required=True)
 def main(params: EvaluateParams, name: str) -> None:
     """Score the dense, the pruned, the tuned or the reference model on the benchmarks."""
-    model = pinned("model")
+    model, answers = pinned("model"), OUT / f"answers/{name}.parquet"
     folder = model_folder(model) if name == "dense" else Path("artifacts") / name
-    answers = Path(f"artifacts/evaluation/answers/{name}.parquet")
-    if not (folder / "config.json").is_file():  # no reference is asked for
-        if is_first_process():
-            write_answers([], answers)
-            write_json(Path(f"artifacts/evaluation/{name}.json"), None)
-        return
     sources = Path("artifacts/sources.json")  # holds the hashes of the dense model and the data
-    inputs = [sources] if name == "dense" else [sources, folder]
-    scratch = scratch_folder("evaluate", params, inputs)
-    result = evaluate(
-        folder,
-        params=params.evaluate,
-        model_name=name,
-        trust_remote_code=model["trust_remote_code"],
-        answers_file=answers,
-        scratch=scratch,
-        judgements=scratch_root() / "judgements",
-    )
+    scratch = scratch_folder("evaluate", params, [sources] + [folder] * (name != "dense"))
+    given, trust = params.evaluate, model["trust_remote_code"]
+    places = {"answers_file": answers, "scratch": scratch, "judgements": scratch_root() / "judged"}
+    result = None
+    if (folder / "config.json").is_file():  # not where no reference is asked for
+        result = evaluate(folder, params=given, model_name=name, trust_remote_code=trust, **places)
+    elif is_first_process():
+        write_answers([], answers)
     if is_first_process():
-        write_json(Path(f"artifacts/evaluation/{name}.json"), result)
+        write_json(OUT / f"{name}.json", result)
         remove(scratch)
-        for line in spoken(result):
+        for line in spoken(result) if result else ():
             click.echo(f"evaluate: {line}")
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from interlace.evaluation.answers import read_answers
 from stages import evaluate
 
 RESULT = {"model": "pruned", "scores": {}, "skipped": {}}
@@ -30,6 +31,7 @@ def scratches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(evaluate, "evaluate", fake)
     Path("params.yaml").write_text(yaml.safe_dump(params))
+    write("artifacts/pruned/config.json", "{}")
     write("artifacts/pruned/model.safetensors", "weights")
     pin("rows")
     return given
@@ -47,8 +49,8 @@ def pin(data: str) -> None:
     write("artifacts/sources.json", json.dumps(sources))
 
 
-def run() -> None:
-    done = CliRunner().invoke(evaluate.main, ["--model", "pruned"], catch_exceptions=False)
+def run(model: str = "pruned") -> None:
+    done = CliRunner().invoke(evaluate.main, ["--model", model], catch_exceptions=False)
     assert done.exit_code == 0, done.output
 
 
@@ -83,3 +85,11 @@ def test_a_finished_evaluation_leaves_no_unfinished_answers(
     run()
     assert not scratches[0].exists()
     assert json.loads(Path("artifacts/evaluation/pruned.json").read_text()) == RESULT
+
+
+def test_a_reference_that_nobody_asked_for_is_written_as_nothing(scratches: list[Path]) -> None:
+    Path("artifacts/reference").mkdir()
+    run("reference")
+    assert not scratches
+    assert json.loads(Path("artifacts/evaluation/reference.json").read_text()) is None
+    assert read_answers(Path("artifacts/evaluation/answers/reference.parquet")) == []
