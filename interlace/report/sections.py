@@ -55,9 +55,10 @@ def introduction(run: Run, which: Which) -> list[str]:
         names = f"mean score, {summary['benchmarks']} benchmarks"
         rows.append([names, f"{summary['score_dense']:.1f}", f"{summary[f'score_{which}']:.1f}"])
         rows.append(["of the dense model's", "", f"{summary[f'retention_{which}']:.1f}%"])
-    if "ttft_speedup" in summary:
+    if "ttft_dense_ms" in summary:
         first, later = f"{summary['ttft_dense_ms']:.1f} ms", f"{summary['ttft_tuned_ms']:.1f} ms"
-        rows.append(["time to first token", first, f"{later} ({summary['ttft_speedup']:.2f}x)"])
+        ratio = f" ({summary['ttft_speedup']:.2f}x)" if "ttft_speedup" in summary else ""
+        rows.append(["time to first token", first, later + ratio])
     return [f"{_what(run, which)} {_weights(run, which)}", table(["", "dense", now[-1]], rows)]
 
 
@@ -200,6 +201,10 @@ def speed(run: Run, which: Which) -> list[str]:
     took = run.ttft
     if "ttft_speedup" not in took:
         return ["## Speed", "Not measured."]
+    if took["ttft_speedup"] is None:
+        times = f"{took['ttft_dense_ms']:.1f} ms dense, {took['ttft_tuned_ms']:.1f} ms pruned"
+        why = f"No speedup is given: {took['ttft_speedup_refused']}."
+        return ["## Speed", f"Time to first token: {times}. {why}"]
     level = (run.params.get("ttft") or {}).get("confidence")
     sure = f"{percent(level)} interval" if level else "interval"
     threads = f" with {took['threads']} threads" if "threads" in took else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from interlace.errors import InputError
 from interlace.evaluation.result import Evaluation
@@ -15,7 +16,7 @@ from interlace.evaluation.retention import (
 from interlace.plan import Plan
 from interlace.safetensors_files import stored_tensors
 
-Metrics = Mapping[str, float | int]
+Metrics = Mapping[str, Any]  # numbers, flat; those of `latency.measure` also say why one is not
 
 MODELS = ("dense", "pruned", "tuned")
 FROM_TTFT = (
@@ -80,7 +81,7 @@ def summarise(
         if relative.percent is not None:
             summary[f"retention_{model}"] = relative.percent
     summary["benchmarks"] = len(common)
-    summary |= {name: ttft[name] for name in FROM_TTFT if name in ttft}
+    summary |= {name: ttft[name] for name in FROM_TTFT if ttft.get(name) is not None}
     summary |= {
         "layers_before": plan.n_layers,
         "layers_after": len(plan.keep),
