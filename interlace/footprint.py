@@ -76,9 +76,8 @@ def request_peak(run: Callable[[], Any], device: torch.device) -> int:
         kept = run()
         torch.cuda.synchronize(device)
         del kept
-        peak: int = torch.cuda.max_memory_allocated(device) - before
-        return peak
+        return int(torch.cuda.max_memory_allocated(device)) - before
     with _Alive() as followed:
         kept = run()
         del kept
-    return followed.peak
+    return int(followed.peak)

@@ -180,31 +180,41 @@ def compare(
     seed: int,
 ) -> dict[str, Any]:
     """Time two models in memory side by side; see `measure` for what comes back."""
-    device, dtype = models[DENSE].device, models[DENSE].dtype
     requests = _requests(processor, rows, params, seed)
-    metrics: dict[str, Any] = {}
-    batches: dict[str, Any] = {}
-    for size in dict.fromkeys((1, *params.batch_sizes)):
-        inputs = [_on(request.batch(size), device, dtype) for request in requests]
-        with torch.inference_mode():
-            pairs = time_pairs(models, inputs, params, seed)
-            works = [_works(models, each, params.new_tokens) for each in inputs]
-            found = summary(pairs, works, params, seed) | _memory(models, inputs)
-        if size == 1:
-            metrics = found
-            metrics["benchmarks"] = _by_benchmark(requests, pairs, works, params, seed)
-        else:
-            batches[str(size)] = found
-    if batches:
-        metrics["batches"] = batches
+    metrics, pairs, works = _one_size(models, requests, 1, params, seed)
+    metrics["benchmarks"] = _by_benchmark(requests, pairs, works, params, seed)
+    sizes = [size for size in dict.fromkeys(params.batch_sizes) if size > 1]
+    if sizes:
+        one = [_of_median_length(requests)]
+        metrics["batches"] = {
+            str(size): _one_size(models, one, size, params, seed)[0] for size in sizes
+        }
     return metrics | {
         "pairs": len(requests) * params.repeats,
         "requests": len(requests),
         "tokens": _median_tokens(requests),
         "new_tokens": params.new_tokens,
-        "on_gpu": int(device.type != "cpu"),
+        "on_gpu": int(models[DENSE].device.type != "cpu"),
         "threads": torch.get_num_threads(),
     }
+
+
+def _of_median_length(requests: Sequence[Request]) -> Request:
+    return sorted(requests, key=lambda request: len(request.encoded["input_ids"]))[
+        len(requests) // 2
+    ]
+
+
+def _one_size(
+    models: tuple[Any, Any], requests: Sequence[Request], size: int, params: Ttft, seed: int
+) -> tuple[dict[str, Any], Pairs, list[tuple[Work, Work]]]:
+    """All that is measured with batches of one size: numbers, and what they are made from."""
+    device, dtype = models[DENSE].device, models[DENSE].dtype
+    inputs = [_on(request.batch(size), device, dtype) for request in requests]
+    with torch.inference_mode():
+        pairs = time_pairs(models, inputs, params, seed)
+        works = [_works(models, each, params.new_tokens) for each in inputs]
+        return summary(pairs, works, params, seed) | _memory(models, inputs), pairs, works
 
 
 def _works(models: tuple[Any, Any], inputs: Inputs, new_tokens: int) -> tuple[Work, Work]:
@@ -241,7 +251,8 @@ def measure(
         and ran. `weights_*`, `cache_*` (of the longest prompt) and `peak_*` (weights, and the most
         that its first token adds) in bytes. `tokens` is the median prompt, `on_gpu` is 1 or 0,
         `threads` are torch's on the CPU. `benchmarks` has the same per benchmark or source,
-        `batches` per further batch size.
+        `batches` per further batch size, for
+        the prompt of median length.
 
     Raises:
         InputError: there are no rows.

@@ -343,7 +343,7 @@ class Ttft(Section):
         8, ge=1, description="calibration rows to send, spread over their sources, requests"
     )
     batch_sizes: tuple[PositiveInt, ...] = Field(
-        (), description="batches to time beside single prompts, prompts"
+        (), description="batches of one prompt, repeated, to time beside single ones, prompts"
     )
     new_tokens: int = Field(
         8, ge=1, description="length of every answer, for decode and end to end, tokens"

@@ -87,8 +87,7 @@ def test_each_source_of_rows_is_reported_apart(metrics: dict[str, Any]) -> None:
 
 def test_each_batch_size_is_reported_apart(metrics: dict[str, Any]) -> None:
     batch = metrics["batches"]["2"]
-    assert batch["flops_dense"] == 2 * metrics["flops_dense"]
-    assert batch["cache_dense_bytes"] == 2 * metrics["cache_dense_bytes"]
+    assert batch["flops_dense"] == 2 * metrics["flops_dense"]  # of the median request
     assert batch["weights_dense_bytes"] == metrics["weights_dense_bytes"]
 
 

@@ -141,7 +141,7 @@ def scores(run: Run, which: Which) -> list[str]:
     for name in benchmarks_of(run.summary):
         found = [run.evaluations[model]["scores"].get(name) for model in models]
         kept = _share(run.summary.get(f"retention_{which}/{name}"))
-        rows.append([name, _samples(found), *map(_score, found), kept])
+        rows.append([name, sample_counts(found), *map(_score, found), kept])
     means = [_mean(run.summary.get(f"score_{model}")) for model in models]
     overall = _mean(run.summary.get(f"retention_{which}"), "%")
     rows.append(["**mean**", "", *means, overall])
@@ -158,7 +158,7 @@ def _reference(run: Run, which: Which) -> str:
     text = (
         f"0 to 100, \u00b1 one standard error. The reference is Dense, {linked(run.base)} as it"
         " is, measured in the same run; the mean of \u201cof dense\u201d is a mean of ratios."
-        f" Measured on {_device(measured['device'])} in {measured['dtype']}."
+        f" Measured on {device_name(measured['device'])} in {measured['dtype']}."
     )
     if run.plan.method == "dense-ft" and which == "tuned":
         return f"{text} This model is Dense-FT, the fine-tuned reference itself."
@@ -170,11 +170,13 @@ def _reference(run: Run, which: Which) -> str:
     return text
 
 
-def _device(name: str) -> str:
+def device_name(name: str) -> str:
+    """Where something was measured, in words."""
     return "a CPU" if name == "cpu" else name
 
 
-def _samples(found: Sequence[Score | None]) -> str:
+def sample_counts(found: Sequence[Score | None]) -> str:
+    """How many rows the models answered: one number, or from the least to the most."""
     counts = sorted({score["n"] for score in found if score})
     if not counts:
         return NONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from interlace.publish import Which
 from interlace.report.card import Run, inherited_metadata, model_card
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
+from interlace.report.run_page import Drawing, run_page
 from interlace.report.summary import MODELS, Metrics, count_parameters, left_out, summarise
 from interlace.report.table import summary_table
 from interlace.scores import read_scores
@@ -45,14 +47,27 @@ def rows_of(folder: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
 
 
+def _drawings(report: Path, artifacts: Path) -> list[Drawing]:
+    """What the page shows, in its order."""
+    return [
+        Drawing(report / "what-happens.svg", "What happens to each layer, by its score"),
+        Drawing(report / "retention.png", "Scores of the dense, pruned and tuned model"),
+        Drawing(report / "loss.png", "Loss of fine-tuning, its learning rate and gradient"),
+        Drawing(artifacts / "profile.png", "Similarity of layers and triplets over depth"),
+        Drawing(artifacts / "probes.png", "Similarity of each layer on each probe task"),
+        Drawing(artifacts / "calibration_size.png", "Agreement by size of the calibration set"),
+        Drawing(artifacts / "removals.png", "What each method would remove"),
+    ]
+
+
 def write_report(
     artifacts: Path, metrics: Path, data: Path, *, dense_dir: Path, params: Params
 ) -> RenderableType:
-    """Write `metrics/summary.json` and the report's folder: figures, and a card per checkpoint.
+    """Write `metrics/summary.json` and the report's folder: figures, a card per checkpoint, a page.
 
     Args:
-        artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/, and
-            export.json where `export` had something to say; gets report/.
+        artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/, figures,
+            and export.json where `export` had something to say; gets report/.
         metrics: holds ttft.json and loss.csv; gets summary.json.
         data: holds train/ and calibration/.
         dense_dir: the dense checkpoint.
@@ -92,5 +107,8 @@ def write_report(
         retention_figure(evaluations, folder / "retention.png")
         loss_figure(metrics / "loss.csv", folder / "loss.png")
         pipeline_figure(folder / "what-happens.svg", scores, plan)
+        digest = hashlib.sha256((artifacts / "plan.json").read_bytes()).hexdigest()
+        told = run_page(run, _drawings(folder, artifacts), plan_digest=digest)
+        (folder / "report.html").write_text(told, encoding="utf-8")
     write_json(metrics / "summary.json", summary)
     return summary_table(summary, run.left_out)
