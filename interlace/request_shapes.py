@@ -92,10 +92,12 @@ def typical_requests(processor: Any, names: Sequence[str]) -> list[Request]:
     """
     if unknown := [name for name in names if name not in SHAPES]:
         raise InputError(f"ttft.shapes: {unknown[0]!r} is not one of {', '.join(SHAPES)}")
-    return [
-        Request(name, encode_prompt(processor, made_up_row(processor, SHAPES[name])))
-        for name in names
-    ]
+    return [request_of(processor, name, SHAPES[name]) for name in names]
+
+
+def request_of(processor: Any, name: str, shape: Shape) -> Request:
+    """A request of a shape, under a name."""
+    return Request(name, encode_prompt(processor, made_up_row(processor, shape)))
 
 
 def drawn_requests(processor: Any, rows: Sequence[Row], count: int, seed: int) -> list[Request]:

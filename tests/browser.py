@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -57,6 +58,8 @@ class Page:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            if not select.select([self._read], [], [], SECONDS)[0]:
+                raise AssertionError(f"the browser said nothing for {SECONDS} seconds")
             part = os.read(self._read, 1 << 16)
             if not part:
                 raise AssertionError("the browser ended")

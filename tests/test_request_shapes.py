@@ -27,12 +27,7 @@ def test_shapes_are_of_benchmarks_and_can_all_be_asked_for() -> None:
 
 def test_a_typical_request_has_the_shapes_image_and_text(processor: object) -> None:
     made = {
-        tokens: request_shapes.Request(
-            "a",
-            request_shapes.encode_prompt(
-                processor, request_shapes.made_up_row(processor, Shape(64, 32, tokens))
-            ),
-        ).encoded
+        tokens: request_shapes.request_of(processor, "a", Shape(64, 32, tokens)).encoded
         for tokens in (10, 40)
     }
     assert len(made[40]["input_ids"]) - len(made[10]["input_ids"]) == 30

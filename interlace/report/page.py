@@ -26,10 +26,10 @@ h1 {{ font-size: 1.6rem; line-height: 1.2; }}
 h2 {{ font-size: 1.25rem; margin: 2.2rem 0 .6rem; }}
 h3 {{ font-size: 1rem; margin: 1.4rem 0 .4rem; }}
 .note, small, caption, figcaption {{ color: var(--muted); }}
-.wide {{ overflow-x: auto; }}
+.wide {{ overflow-x: auto; margin-bottom: 1.2rem; }} figure .wide {{ margin: 0 0 .6rem; }}
 .wide:focus-visible {{ outline: 2px solid; outline-offset: 2px; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }}
-caption {{ text-align: left; padding-bottom: .3rem; }}
+caption {{ text-align: left; padding-bottom: .3rem; max-width: calc(100vw - 2rem); }}
 th, td {{ padding: .3rem 1rem .3rem 0; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }}
 th:first-child, td:first-child {{ text-align: left; }}
@@ -55,6 +55,9 @@ details pre {{ font: .8rem/1.4 ui-monospace, monospace; }}
 dl {{ display: grid; grid-template-columns: fit-content(40%) 1fr; gap: .2rem .8rem; margin: 0; }}
 dt {{ color: var(--muted); }} dd {{ margin: 0; white-space: pre-wrap; }}
 .mark {{ font-weight: bold; }}
+@media (max-width: 40rem) {{
+  table {{ font-size: .8rem; }} th, td {{ padding-right: .6rem; }}
+}}
 """
 LONGEST_SIDE = 480  # pixels of an image on a page
 

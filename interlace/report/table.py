@@ -97,7 +97,7 @@ def _first_token(summary: Metrics) -> str:
     times = f"({summary['ttft_dense_ms']:.1f} → {summary['ttft_tuned_ms']:.1f} ms)"
     ideal = f"ideal {summary['ttft_ideal']:.2f}x"
     if "ttft_speedup" not in summary:
-        return f"too unsure for a ratio: {low:.2f} to {high:.2f}, {ideal}   {times}"
+        return f"no ratio, too unsure: {low:.2f} to {high:.2f}, {ideal}   {times}"
     return f"{summary['ttft_speedup']:.2f}x as fast [{low:.2f}, {high:.2f}], {ideal}   {times}"
 
 
