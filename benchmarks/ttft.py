@@ -48,7 +48,8 @@ by torch's counter: what dropping the layers would give if time were FLOPs and a
 Prefill is the decoder on the prompt; the first token adds vision tower and head, which stay; decode
 is each further token. Each speedup is the median over {rounds} rounds in which the dense model and
 all pruned ones answer the same request in turn, in one process, on shared weights; in brackets its
-95% bootstrap interval; then measured over ideal. Intervals wider than a tenth give no speedup. The target for prefill is {target:.2f}.
+95% bootstrap interval; then measured over ideal. Intervals wider than a tenth give no
+speedup. The target for prefill is {target:.2f}.
 """
 Times = dict[float, list[Timing]]  # by ratio, 0 for dense; one per round
 
