@@ -112,7 +112,7 @@ def next_token(model: nn.Module, tokens: torch.Tensor, cache: Any) -> torch.Tens
 
 def _synchronise(device: torch.device) -> None:
     if device.type != "cpu":
-        torch.get_device_module(device).synchronize(device)
+        torch.accelerator.synchronize(device)
 
 
 def _meter(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from models import row, tiny_qwen3_vl
 
 from interlace import latency
@@ -173,3 +174,9 @@ def test_one_line_says_the_ratio_or_why_there_is_none() -> None:
     assert latency.said(known) == "1.20x (1.10 to 1.30), ideal 1.25x"
     refused = known | {"ttft_speedup": None, "ttft_speedup_refused": "too wide"}
     assert latency.said(refused) == "no ratio: too wide (ideal 1.25x)"
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_used_and_its_allocator_asked(metrics: dict[str, Any]) -> None:
+    assert torch.cuda.is_available() and metrics["on_gpu"] == 1
+    assert metrics["peak_dense_bytes"] > metrics["weights_dense_bytes"]

@@ -166,7 +166,8 @@ def _speeds(run: Run) -> str:
     took = run.ttft
     if "ttft_dense_ms" not in took:
         return "<h2>Speed</h2>\n<p>Not measured.</p>\n"
-    threads = f" with {took['threads']} threads" if "threads" in took else ""
+    n = took.get("threads", 0)
+    threads = f" with {n} thread{'s' * (n != 1)}" if n else ""
     where = "a GPU" if took.get("on_gpu") else f"a CPU{threads}"
     headings = ["", "dense, ms", "pruned, ms", "as fast", "interval", "ideal"]
     known = [name for name in PARTS if f"{name}_dense_ms" in took]
