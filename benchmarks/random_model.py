@@ -81,6 +81,69 @@ def random_text_model(device: str, **sizes: int) -> Any:
     return model.eval()
 
 
+TEXT = {  # Qwen3-VL-Instruct: hidden, intermediate, layers, heads, tied embeddings
+    "2B": (2048, 6144, 28, 16, True),
+    "4B": (2560, 9728, 36, 32, True),
+    "8B": (4096, 12_288, 36, 32, False),
+}
+VISION = {  # hidden, intermediate, depth, taps of DeepStack
+    "2B": (1024, 4096, 24, [5, 11, 17]),
+    "4B": (1024, 4096, 24, [5, 11, 17]),
+    "8B": (1152, 4304, 27, [8, 16, 24]),
+}
+AREA = (65_536, 16_777_216)  # pixels of an image in Qwen3-VL's processor
+
+
+def random_qwen3_vl_of(size: str, device: str, dtype: torch.dtype, **sizes: int) -> tuple[Any, Any]:
+    """Qwen3-VL of a published size with random weights, made on a device, and a processor for it.
+
+    The processor makes as many image tokens as Qwen's: patches of 16 pixels, merged 2 by 2. Its
+    tokenizer is the demo's, so text is only as long as it is asked to be.
+
+    Args:
+        size: 2B, 4B or 8B.
+        device: cuda or cpu.
+        dtype: of the weights.
+        sizes: of the decoder, in place of the published ones.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    width, inner, layers, heads, tied = TEXT[size]
+    vision_width, vision_inner, depth, taps = VISION[size]
+    config = AutoConfig.from_pretrained(DEMO)
+    text = {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": tied,
+    }
+    config.text_config.update(text | sizes)
+    config.text_config.rope_parameters["mrope_section"] = [24, 20, 20]
+    config.tie_word_embeddings = tied
+    vision = {
+        "hidden_size": vision_width,
+        "intermediate_size": vision_inner,
+        "depth": depth,
+        "num_heads": 16,
+        "patch_size": 16,
+        "out_hidden_size": width,
+        "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": taps,
+    }
+    config.vision_config.update(vision)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+    processor = open_processor(DEMO, min_pixels=AREA[0], max_pixels=AREA[1])
+    processor.image_processor.patch_size = 16
+    return model.eval(), processor
+
+
 def long_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Rows with one image and a question; together 200 to 800 tokens each.
 

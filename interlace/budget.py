@@ -163,9 +163,11 @@ def speedups(
     if not feasible:
         raise InputError("ratio = auto: no layer can be dropped; protect fewer layers")
     timed = min(max(1, n_layers // 2), max(feasible))
-    measured = compare(
-        (model, without(model, feasible[timed].drop)), processor, rows, params=params, seed=seed
-    )
+    first_only = params.model_copy(update={"batch_sizes": (), "new_tokens": 1})
+    models = (model, without(model, feasible[timed].drop))
+    measured = compare(models, processor, rows, params=first_only, seed=seed)
+    if measured["ttft_speedup"] is None:
+        raise InputError(f"budget.ttft_speedup: {measured['ttft_speedup_refused']}")
     saved = (1 - 1 / float(measured["ttft_speedup"])) / timed  # share of the time, per layer
     values = {0: 1.0} | {k: 1 / (1 - k * saved) for k in feasible}
     return values, f"timed with {timed} of {n_layers} layers gone, by a line for the others"

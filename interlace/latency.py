@@ -1,18 +1,13 @@
-"""Time to first token of two checkpoints, side by side, and the speedup their FLOPs promise.
+"""Time to first token and end to end of two models, side by side, and what their FLOPs promise.
 
-One request is one prompt, batch 1, its inputs already on the device. The clock runs from the call
-to the first token: vision tower, prefill, one greedy sample. Dense and tuned take turns in one
-process, so that what slows the machine down slows both, and the speedup is the median of paired
-ratios.
+Dense and tuned take turns in one process, so that what slows the machine down slows both, and the
+speedup is the median of paired ratios. A ratio whose bootstrap interval is wider than
+`max_interval` of it is not reported: its place holds nothing, and the reason stands beside it.
 """
 
 from __future__ import annotations
 
-import gc
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,151 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
-from interlace.chat import Inputs, Row, collate, encode_prompt, open_processor
-from interlace.errors import InputError
+from interlace.chat import Inputs, Row, open_processor
+from interlace.flops import NAMES, Work, ideals
+from interlace.footprint import cache_bytes, request_peak, weight_bytes
 from interlace.params import Ttft
+from interlace.request_shapes import Request, drawn_requests, typical_requests
 from interlace.sources import open_model
+from interlace.timing import DENSE, TUNED, Pairs, counted, first_token, time_pairs
 
-Spans = dict[str, list[list[Any]]]  # [start, end] readings of each run of a part
 BOOTSTRAPS = 2000  # resamples behind an interval
-DENSE, TUNED = 0, 1
-NAMES = ("dense", "tuned")
-VISION_NAMES = ("visual", "vision_tower", "vision_model", "vision_encoder", "image_tower")
-
-
-@dataclass
-class Timing:
-    """One request, one model. `vision` is missing where no vision tower ran.
-
-    Attributes:
-        ttft: from call to first token, ms.
-        decode: the second token, ms.
-        prefill: within `ttft`, the decoder's layers and final norm, ms.
-        vision: within `ttft`, the vision tower and what it holds (Qwen's merger included), ms.
-    """
-
-    ttft: float
-    decode: float
-    prefill: float | None
-    vision: float | None
-
-
-@dataclass
-class Work:
-    """FLOPs of one request by torch's counter, whole and in the decoder alone."""
-
-    total: int
-    prefill: int
-
-
-def vision_tower(model: nn.Module) -> nn.Module | None:
-    """The module that turns images into features; missing where it cannot be told for sure."""
-    get_encoder = getattr(model, "get_encoder", None)
-    found: Any = None
-    if get_encoder is not None:
-        try:
-            found = get_encoder(modality="image")
-        except (TypeError, ValueError, AttributeError):  # a model's own code may know no modality
-            found = None
-    if found is None or any(found is other for other in (model, getattr(model, "model", None))):
-        modules = model.named_modules()
-        found = next((m for name, m in modules if name.split(".")[-1] in VISION_NAMES), None)
-    return found if isinstance(found, nn.Module) else None
-
-
-@contextmanager
-def marked(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]:
-    """Read a meter whenever the vision tower or the decoder starts and ends."""
-    spans: Spans = {"vision": [], "prefill": []}
-    parts = {"vision": vision_tower(model), "prefill": model.get_decoder()}  # type: ignore[operator]
-    handles = []
-    for name, part in parts.items():
-        if isinstance(part, nn.Module):
-            mine = spans[name]
-            start = partial(lambda mine, *_: mine.append([read()]), mine)
-            end = partial(lambda mine, *_: mine[-1].append(read()), mine)
-            handles.append(part.register_forward_pre_hook(start))
-            handles.append(part.register_forward_hook(end))
-    try:
-        yield spans
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _total(spans: list[list[Any]], between: Callable[[Any, Any], float]) -> float | None:
-    return sum(between(start, end) for start, end in spans) if spans else None
-
-
-def first_token(model: nn.Module, inputs: Inputs) -> tuple[int, Any]:
-    """Vision tower, prefill and one greedy sample.
-
-    Args:
-        model: a `ForConditionalGeneration`.
-        inputs: of one prompt, [1, T] per token, on the model's device.
-
-    Returns:
-        The token, and the cache of the T prompt tokens.
-    """
-    output = model(**inputs, use_cache=True, logits_to_keep=1)
-    return int(output.logits[0, -1].argmax().item()), output.past_key_values
-
-
-def _next_token(model: nn.Module, inputs: Inputs, token: int, cache: Any) -> int:
-    ids = inputs["input_ids"].new_tensor([[token]])  # [1, 1]
-    # No mask: one prompt has no padding, and Qwen would place all T + 1 tokens of a mask anew.
-    output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return int(output.logits[0, -1].argmax().item())
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _meter(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """A reading that does not stall the device, and the ms between two of them."""
-    if device.type != "cuda":
-        return time.perf_counter, lambda start, end: 1000 * (end - start)
-
-    def read() -> Any:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    return read, lambda start, end: float(start.elapsed_time(end))
-
-
-def timed(model: nn.Module, inputs: Inputs) -> Timing:
-    """Time one request once, then the token that follows."""
-    device = inputs["input_ids"].device
-    read, between = _meter(device)
-    with marked(model, read) as spans:
-        _synchronise(device)
-        start = time.perf_counter()
-        token, cache = first_token(model, inputs)
-        _synchronise(device)
-        end = time.perf_counter()
-    _next_token(model, inputs, token, cache)
-    _synchronise(device)
-    return Timing(
-        ttft=1000 * (end - start),
-        decode=1000 * (time.perf_counter() - end),
-        prefill=_total(spans["prefill"], between),
-        vision=_total(spans["vision"], between),
-    )
-
-
-def counted(model: nn.Module, inputs: Inputs) -> Work:
-    """Count the FLOPs up to the first token (matrix products and attention, causal or not)."""
-    counter = FlopCounterMode(display=False)
-    with counter, marked(model, counter.get_total_flops) as spans:
-        first_token(model, inputs)
-    prefill = _total(spans["prefill"], lambda start, end: end - start)
-    return Work(total=counter.get_total_flops(), prefill=int(prefill or 0))
+PARTS = ("ttft", "vision", "prefill", "decode", "end_to_end")
 
 
 def ratio_interval(
@@ -196,18 +57,38 @@ def ratio_interval(
     return float(np.median(ratios)), float(low), float(high)
 
 
-def _requests(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> list[Inputs]:
-    """Draw the rows to send, and make their inputs; batches of one."""
-    if not rows:
-        raise InputError("no rows to time: the calibration set is empty")
-    count = min(params.requests, len(rows))
-    drawn = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
-    requests = []
-    for index in sorted(drawn.tolist()):
-        inputs = collate([encode_prompt(processor, rows[index])], pad_token_id=0)  # one row: no pad
-        inputs.pop("labels", None)
-        requests.append(inputs)
-    return requests
+def speedup(
+    dense: np.ndarray, tuned: np.ndarray, part: str, params: Ttft, seed: int
+) -> dict[str, float | str | None]:
+    """The speedup of one part with its interval, or none and why where that is too wide.
+
+    Args:
+        dense: times, [requests, pairs].
+        tuned: times of the same pairs, same shape.
+        part: begins the keys.
+        params: the interval's level, and how wide it may be.
+        seed: of the bootstrap.
+    """
+    middle, low, high = ratio_interval(dense, tuned, confidence=params.confidence, seed=seed)
+    found: dict[str, float | str | None] = {
+        f"{part}_speedup": middle,
+        f"{part}_speedup_low": low,
+        f"{part}_speedup_high": high,
+    }
+    if high - low > params.max_interval * middle:
+        found[f"{part}_speedup"] = None
+        found[f"{part}_speedup_refused"] = (
+            f"its {100 * params.confidence:g}% interval, {low:.2f} to {high:.2f}, is wider than"
+            f" {100 * params.max_interval:g}% of it; time on an idle machine, or raise ttft.repeats"
+        )
+    return found
+
+
+def _requests(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> Sequence[Request]:
+    """The typical requests of the benchmarks that are named, or rows that are drawn."""
+    if params.shapes:
+        return typical_requests(processor, params.shapes)
+    return drawn_requests(processor, rows, params.requests, seed)
 
 
 def _on(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
@@ -217,39 +98,7 @@ def _on(inputs: Inputs, device: torch.device, dtype: torch.dtype) -> Inputs:
     }
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector out of what is timed."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _time_pairs(
-    models: tuple[nn.Module, nn.Module], requests: list[Inputs], params: Ttft, seed: int
-) -> list[list[tuple[Timing, Timing]]]:
-    """Time every request `repeats` times on both models, [R][P]; who goes first alternates."""
-    rng = np.random.default_rng(seed)
-    pairs: list[list[tuple[Timing, Timing]]] = [[] for _ in requests]
-    leads = rng.integers(2, size=len(requests))
-    total = len(requests) * (params.warmup + params.repeats)
-    with tqdm(total=total, desc="time to first token", unit="pair") as bar, _no_collection():
-        for number in range(-params.warmup, params.repeats):
-            for request in rng.permutation(len(requests)):
-                order = (DENSE, TUNED) if (leads[request] + number) % 2 else (TUNED, DENSE)
-                took = {model: timed(models[model], requests[request]) for model in order}
-                if number >= 0:  # below: warm-up
-                    pairs[request].append((took[DENSE], took[TUNED]))
-                bar.update()
-    return pairs
-
-
-def _times(pairs: list[list[tuple[Timing, Timing]]], part: str) -> list[np.ndarray] | None:
+def _times(pairs: Pairs, part: str) -> list[np.ndarray] | None:
     """Times of one part, [R, P] for dense and for tuned; requests it never ran in are left out."""
     both = []
     for model in (DENSE, TUNED):
@@ -261,36 +110,65 @@ def _times(pairs: list[list[tuple[Timing, Timing]]], part: str) -> list[np.ndarr
     return both
 
 
-def _summary(
-    pairs: list[list[tuple[Timing, Timing]]], params: Ttft, seed: int
-) -> dict[str, float | int]:
-    metrics: dict[str, float | int] = {}
-    for part in ("ttft", "vision", "prefill", "decode"):
+def summary(
+    pairs: Pairs, works: Sequence[tuple[Work, Work]], params: Ttft, seed: int
+) -> dict[str, Any]:
+    """Medians, speedups and ideals of some requests, by part."""
+    metrics: dict[str, Any] = {}
+    for part in PARTS:
         times = _times(pairs, part)
-        if times is None:
+        if times is None or (part == "end_to_end" and params.new_tokens == 1):
             continue
         for name, values in zip(NAMES, times, strict=True):
             metrics[f"{part}_{name}_ms"] = float(np.median(values))
-        if part == "vision":  # the same tower on both sides: its ratio says nothing
-            continue
-        middle, low, high = ratio_interval(*times, confidence=params.confidence, seed=seed)
-        metrics[f"{part}_speedup"] = middle
-        metrics[f"{part}_speedup_low"] = low
-        metrics[f"{part}_speedup_high"] = high
+        if part != "vision":  # the same tower on both sides: its ratio says nothing
+            metrics |= speedup(times[DENSE], times[TUNED], part, params, seed)
+    metrics |= ideals(works)
+    if "decode_ideal" in metrics:
+        metrics["end_to_end_ideal"] = _end_to_end_ideal(metrics, params.new_tokens)
     return metrics
 
 
-def _ideal(works: Sequence[tuple[Work, Work]]) -> dict[str, float | int]:
-    """FLOPs of the median request, and the median ratio per request."""
-    metrics: dict[str, float | int] = {}
-    for model, name in enumerate(NAMES):
-        metrics[f"flops_{name}"] = int(np.median([work[model].total for work in works]))
-    ratios = [dense.total / tuned.total for dense, tuned in works]
-    metrics["ttft_ideal"] = float(np.median(ratios))
-    if all(tuned.prefill for _, tuned in works):
-        ratios = [dense.prefill / tuned.prefill for dense, tuned in works]
-        metrics["prefill_ideal"] = float(np.median(ratios))
-    return metrics
+def _end_to_end_ideal(metrics: Mapping[str, Any], new_tokens: int) -> float:
+    """The ideals of the first token and of the others, by the dense model's time for each."""
+    first, others = metrics["ttft_dense_ms"], (new_tokens - 1) * metrics["decode_dense_ms"]
+    shortest = first / metrics["ttft_ideal"] + others / metrics["decode_ideal"]
+    return float((first + others) / shortest)
+
+
+def _by_benchmark(
+    requests: Sequence[Request],
+    pairs: Pairs,
+    works: Sequence[tuple[Work, Work]],
+    params: Ttft,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Time to first token of each benchmark, and how long its prompts are."""
+    found = {}
+    for name in sorted({request.benchmark for request in requests}):
+        mine = [place for place, request in enumerate(requests) if request.benchmark == name]
+        whole = summary([pairs[i] for i in mine], [works[i] for i in mine], params, seed)
+        found[name] = {key: value for key, value in whole.items() if key.startswith("ttft_")}
+        found[name]["tokens"] = _median_tokens([requests[i] for i in mine])
+    return found
+
+
+def _median_tokens(requests: Sequence[Request]) -> float:
+    return float(np.median([len(request.encoded["input_ids"]) for request in requests]))
+
+
+def _memory(models: tuple[nn.Module, nn.Module], requests: Sequence[Inputs]) -> dict[str, int]:
+    """Bytes of weights, of the longest request's cache, and of the most that is in use at once."""
+    longest = max(requests, key=lambda inputs: inputs["input_ids"].shape[1])
+    device = longest["input_ids"].device
+    found = {}
+    for model, name in zip(models, NAMES, strict=True):
+        weights = weight_bytes(model)
+        run = partial(first_token, model, longest)
+        found[f"weights_{name}_bytes"] = weights
+        found[f"cache_{name}_bytes"] = cache_bytes(run()[1])
+        found[f"peak_{name}_bytes"] = weights + request_peak(run, device)
+    return found
 
 
 def compare(
@@ -300,22 +178,50 @@ def compare(
     *,
     params: Ttft,
     seed: int,
-) -> dict[str, float | int]:
+) -> dict[str, Any]:
     """Time two models in memory side by side; see `measure` for what comes back."""
-    device, dtype = models[DENSE].device, models[DENSE].dtype
-    requests = [_on(inputs, device, dtype) for inputs in _requests(processor, rows, params, seed)]
-    with torch.inference_mode():
-        pairs = _time_pairs(models, requests, params, seed)
-        works = [(counted(models[DENSE], each), counted(models[TUNED], each)) for each in requests]
-    return {
-        **_summary(pairs, params, seed),
-        **_ideal(works),
-        "pairs": sum(len(request) for request in pairs),
+    requests = _requests(processor, rows, params, seed)
+    metrics, pairs, works = _one_size(models, requests, 1, params, seed)
+    metrics["benchmarks"] = _by_benchmark(requests, pairs, works, params, seed)
+    sizes = [size for size in dict.fromkeys(params.batch_sizes) if size > 1]
+    if sizes:
+        one = [_of_median_length(requests)]
+        metrics["batches"] = {
+            str(size): _one_size(models, one, size, params, seed)[0] for size in sizes
+        }
+    return metrics | {
+        "pairs": len(requests) * params.repeats,
         "requests": len(requests),
-        "tokens": float(np.median([each["input_ids"].shape[1] for each in requests])),
-        "on_gpu": int(device.type == "cuda"),
+        "tokens": _median_tokens(requests),
+        "new_tokens": params.new_tokens,
+        "on_gpu": int(models[DENSE].device.type != "cpu"),
         "threads": torch.get_num_threads(),
     }
+
+
+def _of_median_length(requests: Sequence[Request]) -> Request:
+    return sorted(requests, key=lambda request: len(request.encoded["input_ids"]))[
+        len(requests) // 2
+    ]
+
+
+def _one_size(
+    models: tuple[Any, Any], requests: Sequence[Request], size: int, params: Ttft, seed: int
+) -> tuple[dict[str, Any], Pairs, list[tuple[Work, Work]]]:
+    """All that is measured with batches of one size: numbers, and what they are made from."""
+    device, dtype = models[DENSE].device, models[DENSE].dtype
+    inputs = [_on(request.batch(size), device, dtype) for request in requests]
+    with torch.inference_mode():
+        pairs = time_pairs(models, inputs, params, seed)
+        works = [_works(models, each, params.new_tokens) for each in inputs]
+        return summary(pairs, works, params, seed) | _memory(models, inputs), pairs, works
+
+
+def _works(models: tuple[Any, Any], inputs: Inputs, new_tokens: int) -> tuple[Work, Work]:
+    return (
+        counted(models[DENSE], inputs, new_tokens),
+        counted(models[TUNED], inputs, new_tokens),
+    )
 
 
 def measure(
@@ -326,22 +232,27 @@ def measure(
     params: Ttft,
     seed: int,
     trust_remote_code: bool = False,
-) -> dict[str, float | int]:
-    """Measure how much sooner the tuned model's first token comes.
+) -> dict[str, Any]:
+    """Measure how much sooner the tuned model's tokens come, and what it takes of the memory.
 
     Args:
         dense_dir: checkpoint of the dense model; its processor makes the inputs of both.
         tuned_dir: checkpoint of the model with fewer layers.
-        rows: FineVision rows; `params.requests` of them are drawn.
-        params: how many requests, pairs and warm-ups, and the interval's level.
+        rows: FineVision rows; `params.requests` of them are drawn, unless `params.shapes` names
+            benchmarks.
+        params: what is sent how often, and how sure a ratio must be.
         seed: of the draw, the order and the bootstrap.
         trust_remote_code: let the models' own Python code run.
 
     Returns:
-        Flat, numbers only. `*_ms` are medians over all pairs; `ttft_speedup`, `prefill_speedup` and
-        `decode_speedup` medians of paired ratios, with `_low` and `_high`; `ttft_ideal` and
-        `prefill_ideal` the FLOP ratios. `vision_*` is there only where a vision tower was found and
-        ran. `tokens` is the median prompt, `on_gpu` is 1 or 0, `threads` are torch's on the CPU.
+        `*_ms` are medians over all pairs of batch 1; `*_speedup` medians of paired ratios, with
+        `_low` and `_high`, null with a reason in `_refused` where the interval is too wide;
+        `*_ideal` what `flops.ideals` says. `vision_*` is there only where a vision tower was found
+        and ran. `weights_*`, `cache_*` (of the longest prompt) and `peak_*` (weights, and the most
+        that its first token adds) in bytes. `tokens` is the median prompt, `on_gpu` is 1 or 0,
+        `threads` are torch's on the CPU. `benchmarks` has the same per benchmark or source,
+        `batches` per further batch size, for
+        the prompt of median length.
 
     Raises:
         InputError: there are no rows.
@@ -352,3 +263,12 @@ def measure(
         open_model(tuned_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
     )
     return compare(models, processor, rows, params=params, seed=seed)
+
+
+def said(measured: Mapping[str, Any]) -> str:
+    """The speedup of the first token in one line, or why there is none."""
+    ideal = f"ideal {measured['ttft_ideal']:.2f}x"
+    if measured["ttft_speedup"] is None:
+        return f"no ratio: {measured['ttft_speedup_refused']} ({ideal})"
+    low, high = measured["ttft_speedup_low"], measured["ttft_speedup_high"]
+    return f"{measured['ttft_speedup']:.2f}x ({low:.2f} to {high:.2f}), {ideal}"

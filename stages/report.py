@@ -1,4 +1,4 @@
-"""`report`: gather the numbers, draw the figures, write the model cards."""
+"""`report`: gather the numbers, draw the figures, write the model cards and the page."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from stages.command import command, pinned
 
 @command(ReportParams)
 def main(params: ReportParams) -> None:
-    """Gather the numbers of the run, draw its figures and write the model cards."""
+    """Gather the numbers of the run, draw its figures, write the model cards and the page."""
     dense = model_folder(pinned("model"))
     table = write_report(
         Path("artifacts"), Path("metrics"), Path("data"), dense_dir=dense, params=params

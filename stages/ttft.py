@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from interlace.errors import InputError
-from interlace.latency import measure
+from interlace.latency import measure, said
 from interlace.outputs import write_json
 from interlace.params import TtftParams
 from interlace.samples import iterate
@@ -30,9 +30,7 @@ def main(params: TtftParams) -> None:
         trust_remote_code=model["trust_remote_code"],
     )
     write_json(Path("metrics/ttft.json"), measured)
-    speedup, low, high = (measured[f"ttft_speedup{end}"] for end in ("", "_low", "_high"))
-    ideal = measured["ttft_ideal"]
-    click.echo(f"ttft: {speedup:.2f}x ({low:.2f} to {high:.2f}), ideal {ideal:.2f}x")
+    click.echo(f"ttft: {said(measured)}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
-import gc
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from models import row, rows, tiny_qwen3_vl
-from transformers import AutoModelForImageTextToText
+from models import row, tiny_qwen3_vl
 
 from interlace import latency
-from interlace.chat import Inputs, collate, encode_prompt, open_processor
 from interlace.errors import InputError
+from interlace.flops import Work
 from interlace.params import Ttft
+from interlace.timing import Timing
 
 DEEP, SHALLOW = 4, 2
+PARTS = ("ttft", "prefill", "decode", "end_to_end")
 
 
 @pytest.fixture(scope="module")
@@ -27,127 +29,121 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def metrics(checkpoints: tuple[Path, Path]) -> dict[str, float | int]:
-    params = Ttft(requests=3, repeats=15, warmup=2)
-    requests = [row(seed, images=seed % 2 + 1) for seed in range(3)]
+def metrics(checkpoints: tuple[Path, Path]) -> dict[str, Any]:
+    params = Ttft(requests=3, repeats=8, warmup=2, new_tokens=3, batch_sizes=(2,), max_interval=100)
+    requests = [row(seed, images=seed % 2 + 1, source="ab"[seed % 2]) for seed in range(3)]
     return latency.measure(*checkpoints, requests, params=params, seed=0)
 
 
-@pytest.fixture(scope="module")
-def models(checkpoints: tuple[Path, Path]) -> tuple[torch.nn.Module, torch.nn.Module]:
-    deep, shallow = (AutoModelForImageTextToText.from_pretrained(path) for path in checkpoints)
-    return deep.eval(), shallow.eval()
+def made_up(dense: float, tuned: float) -> tuple[Timing, Timing]:
+    """A pair of requests, with a first token and two that follow."""
+    return tuple(
+        Timing(ttft=ms, end_to_end=3 * ms, decode=ms, prefill=ms / 2, vision=1.0)
+        for ms in (dense, tuned)
+    )  # type: ignore[return-value]
 
 
-@pytest.fixture(scope="module")
-def inputs(checkpoints: tuple[Path, Path]) -> Inputs:
-    request = collate([encode_prompt(open_processor(checkpoints[0]), row(0))], pad_token_id=0)
-    return {name: value for name, value in request.items() if name != "labels"}
+WORK = (Work(total=120, prefill=100, decode=12), Work(total=70, prefill=50, decode=7))
 
 
-def decoder_flops(config: object, tokens: int) -> int:
-    """One decoder layer: projections, attention over all pairs of tokens, gated MLP."""
-    text = config.text_config  # type: ignore[attr-defined]
-    query = text.num_attention_heads * text.head_dim
-    key = text.num_key_value_heads * text.head_dim
-    weights = text.hidden_size * (2 * query + 2 * key + 3 * text.intermediate_size)
-    return 2 * tokens * weights + 4 * tokens * tokens * query
-
-
-def test_all_metrics_are_there_and_are_numbers(metrics: dict[str, float | int]) -> None:
-    needed = {f"{part}_{name}_ms" for part in ("ttft", "vision", "prefill", "decode")
-              for name in ("dense", "tuned")}  # fmt: skip
-    needed |= {"ttft_speedup", "ttft_speedup_low", "ttft_speedup_high", "ttft_ideal"}
-    needed |= {"prefill_speedup", "prefill_ideal", "flops_dense", "flops_tuned", "pairs", "tokens"}
+def test_every_part_has_times_a_speedup_and_an_ideal(metrics: dict[str, Any]) -> None:
+    needed = {f"{part}_{name}_ms" for part in (*PARTS, "vision") for name in ("dense", "tuned")}
+    needed |= {f"{part}_speedup{end}" for part in PARTS for end in ("", "_low", "_high")}
+    needed |= {f"{part}_ideal" for part in PARTS}
     assert needed <= set(metrics)
-    assert all(type(value) in (int, float) and value >= 0 for value in metrics.values())
-    assert metrics["pairs"] == 45
+    assert "vision_speedup" not in metrics
+    assert (metrics["pairs"], metrics["requests"], metrics["new_tokens"]) == (24, 3, 3)
 
 
-def test_the_interval_holds_the_median(metrics: dict[str, float | int]) -> None:
-    low, high = metrics["ttft_speedup_low"], metrics["ttft_speedup_high"]
-    assert 0 < low <= metrics["ttft_speedup"] <= high
+def test_the_metrics_are_json_numbers_above_zero(metrics: dict[str, Any]) -> None:
+    flat = {key: value for key, value in metrics.items() if key not in ("benchmarks", "batches")}
+    assert all(type(value) in (int, float) and value >= 0 for value in flat.values())
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-def test_fewer_layers_are_faster_ideally_and_measured(metrics: dict[str, float | int]) -> None:
-    assert metrics["ttft_ideal"] > 1
-    assert metrics["prefill_ideal"] == pytest.approx(DEEP / SHALLOW)
+def test_the_interval_holds_the_median(metrics: dict[str, Any]) -> None:
+    for part in PARTS:
+        low, high = metrics[f"{part}_speedup_low"], metrics[f"{part}_speedup_high"]
+        assert 0 < low <= metrics[f"{part}_speedup"] <= high
+
+
+def test_fewer_layers_are_faster_ideally_and_measured(metrics: dict[str, Any]) -> None:
+    assert metrics["prefill_ideal"] == pytest.approx(DEEP / SHALLOW, rel=0.01)
     assert metrics["prefill_speedup"] > 1
     assert 1 < metrics["ttft_ideal"] < metrics["prefill_ideal"]  # vision and head stay
 
 
-def test_parts_fit_into_the_whole(metrics: dict[str, float | int]) -> None:
+def test_parts_fit_into_the_whole(metrics: dict[str, Any]) -> None:
     for name in ("dense", "tuned"):
         assert metrics[f"vision_{name}_ms"] < metrics[f"ttft_{name}_ms"]
         assert metrics[f"prefill_{name}_ms"] < metrics[f"ttft_{name}_ms"]
+        assert metrics[f"ttft_{name}_ms"] < metrics[f"end_to_end_{name}_ms"]
 
 
-def test_flops_of_the_decoder_match_the_formula(
-    models: tuple[torch.nn.Module, torch.nn.Module], inputs: Inputs
-) -> None:
-    with torch.inference_mode():
-        deep, shallow = (latency.counted(model, inputs) for model in models)
-    layer = decoder_flops(models[0].config, inputs["input_ids"].shape[1])
-    rotary = deep.prefill - DEEP * layer  # the outer product of positions and frequencies
-    assert deep.total - shallow.total == (DEEP - SHALLOW) * layer
-    assert 0 <= rotary < 0.01 * deep.prefill
+def test_each_source_of_rows_is_reported_apart(metrics: dict[str, Any]) -> None:
+    assert set(metrics["benchmarks"]) == {"a", "b"}
+    assert {"ttft_speedup", "ttft_ideal", "tokens"} <= set(metrics["benchmarks"]["a"])
+    assert metrics["benchmarks"]["b"]["tokens"] > 1
 
 
-def test_the_first_token_is_the_one_generated(
-    models: tuple[torch.nn.Module, torch.nn.Module], inputs: Inputs
-) -> None:
-    with torch.inference_mode():
-        token, cache = latency.first_token(models[0], inputs)
-        following = latency._next_token(models[0], inputs, token, cache)
-        generated = models[0].generate(  # type: ignore[operator]
-            **inputs, max_new_tokens=2, do_sample=False, eos_token_id=None
-        )
-    assert generated[0, -2:].tolist() == [token, following]
+def test_each_batch_size_is_reported_apart(metrics: dict[str, Any]) -> None:
+    batch = metrics["batches"]["2"]
+    assert batch["flops_dense"] == 2 * metrics["flops_dense"]  # of the median request
+    assert batch["weights_dense_bytes"] == metrics["weights_dense_bytes"]
+
+
+def test_half_the_layers_hold_half_the_cache(metrics: dict[str, Any]) -> None:
+    assert metrics["cache_dense_bytes"] == 2 * metrics["cache_tuned_bytes"] > 0
+
+
+def test_a_request_takes_more_than_weights_and_cache(metrics: dict[str, Any]) -> None:
+    for name in ("dense", "tuned"):
+        least = metrics[f"weights_{name}_bytes"] + metrics[f"cache_{name}_bytes"]
+        assert metrics[f"peak_{name}_bytes"] > least
 
 
 def test_a_text_only_request_has_no_vision_time(checkpoints: tuple[Path, Path]) -> None:
-    params = Ttft(requests=1, repeats=1, warmup=0)
+    params = Ttft(requests=1, repeats=1, warmup=0, new_tokens=1)
     metrics = latency.measure(*checkpoints, [row(0, images=0)], params=params, seed=0)
     assert "vision_dense_ms" not in metrics
     assert metrics["ttft_dense_ms"] > 0
 
 
-def test_a_model_without_a_vision_tower_has_none() -> None:
-    class Blind(torch.nn.Module):
-        def get_encoder(self, modality: str | None = None) -> torch.nn.Module:
-            return self
-
-    assert latency.vision_tower(Blind()) is None
+def test_one_new_token_has_no_decode_and_no_end(checkpoints: tuple[Path, Path]) -> None:
+    params = Ttft(requests=1, repeats=1, warmup=0, new_tokens=1)
+    metrics = latency.measure(*checkpoints, [row(0)], params=params, seed=0)
+    assert not [key for key in metrics if key.startswith(("decode_", "end_to_end_"))]
 
 
-def test_the_vision_tower_is_found(models: tuple[torch.nn.Module, torch.nn.Module]) -> None:
-    assert latency.vision_tower(models[0]) is models[0].model.visual
+def test_named_benchmarks_are_timed_in_place_of_rows(checkpoints: tuple[Path, Path]) -> None:
+    params = Ttft(shapes=("ScienceQA", "POPE"), repeats=1, warmup=0, new_tokens=1)
+    metrics = latency.measure(*checkpoints, [], params=params, seed=0)
+    assert set(metrics["benchmarks"]) == {"ScienceQA", "POPE"}
 
 
-def test_hooks_and_garbage_collection_are_put_back(
-    models: tuple[torch.nn.Module, torch.nn.Module], inputs: Inputs
-) -> None:
-    with torch.inference_mode():
-        latency.timed(models[0], inputs)
-    with latency._no_collection():
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in models[0].modules())
+def test_a_wide_interval_gives_no_ratio_but_a_reason() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [[made_up(*rng.lognormal(0, 1, 2)) for _ in range(4)]]
+    metrics = latency.summary(pairs, [WORK], Ttft(max_interval=0.1, new_tokens=3), 0)
+    assert metrics["ttft_speedup"] is None
+    assert "is wider than 10% of it" in metrics["ttft_speedup_refused"]
+    assert metrics["ttft_speedup_low"] < metrics["ttft_speedup_high"]
 
 
-def test_who_goes_first_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
+@pytest.mark.parametrize(("bound", "given"), [(0.6, None), (0.7, 1.5)])
+def test_the_bound_is_a_share_of_the_ratio(bound: float, given: float | None) -> None:
+    dense, tuned = np.array([[1.0, 1.5, 2.0]]), np.ones((1, 3))
+    found = latency.speedup(dense, tuned, "ttft", Ttft(max_interval=bound), 0)
+    assert (found["ttft_speedup_low"], found["ttft_speedup_high"]) == (1, 2)  # two thirds of 1.5
+    assert found["ttft_speedup"] == given
 
-    def timed(model: object, inputs: object) -> latency.Timing:
-        calls.append(str(model))
-        return latency.Timing(ttft=1.0, decode=1.0, prefill=None, vision=None)
 
-    monkeypatch.setattr(latency, "timed", timed)
-    params = Ttft(requests=1, repeats=4, warmup=0)
-    latency._time_pairs(("dense", "tuned"), [{}], params, 0)  # type: ignore[arg-type]
-    leads = calls[::2]
-    assert leads[0] == leads[2] != leads[1] == leads[3]
-    assert calls.count("dense") == calls.count("tuned") == 4
+def test_end_to_end_weighs_ideals_by_the_dense_times() -> None:
+    pairs = [[made_up(10.0, 8.0)] * 3]
+    metrics = latency.summary(pairs, [WORK], Ttft(new_tokens=3), 0)
+    first, further = 120 / 70, 12 / 7
+    assert metrics["end_to_end_ideal"] == pytest.approx(30 / (10 / first + 20 / further))
+    assert metrics["end_to_end_speedup"] == pytest.approx(1.25)
 
 
 def test_the_interval_is_seeded_and_narrows_with_its_level() -> None:
@@ -172,13 +168,15 @@ def test_no_rows_is_the_users_mistake(checkpoints: tuple[Path, Path]) -> None:
         latency.measure(*checkpoints, [], params=Ttft(), seed=0)
 
 
-def test_rows_are_drawn_by_the_seed(checkpoints: tuple[Path, Path]) -> None:
-    processor = open_processor(checkpoints[0])
-    params = Ttft(requests=4)
+def test_one_line_says_the_ratio_or_why_there_is_none() -> None:
+    known = {"ttft_speedup": 1.2, "ttft_speedup_low": 1.1, "ttft_speedup_high": 1.3,
+             "ttft_ideal": 1.25}  # fmt: skip
+    assert latency.said(known) == "1.20x (1.10 to 1.30), ideal 1.25x"
+    refused = known | {"ttft_speedup": None, "ttft_speedup_refused": "too wide"}
+    assert latency.said(refused) == "no ratio: too wide (ideal 1.25x)"
 
-    def lengths(seed: int) -> list[int]:
-        drawn = latency._requests(processor, rows(30), params, seed)
-        return [request["input_ids"].shape[1] for request in drawn]
 
-    assert lengths(0) == lengths(0) != lengths(1)
-    assert len(lengths(0)) == 4
+@pytest.mark.gpu
+def test_a_gpu_is_used_and_its_allocator_asked(metrics: dict[str, Any]) -> None:
+    assert torch.cuda.is_available() and metrics["on_gpu"] == 1
+    assert metrics["peak_dense_bytes"] > metrics["weights_dense_bytes"]

@@ -82,6 +82,7 @@ def test_an_unknown_key_in_a_section_is_named_with_its_section(tmp_path: Path) -
         ("finetune", "zero_stage", 1),
         ("finetune", "batch_size", 0),
         ("ttft", "confidence", 1),
+        ("ttft", "max_interval", 0),
         ("evaluate", "limit", 0),
     ],
 )
@@ -92,6 +93,14 @@ def test_a_bad_value_is_named_with_its_field(
     message = refusal(tmp_path, **{section: given})
     assert f"{section}.{field}" in message
     assert f"= {value!r}: " in message
+
+
+@pytest.mark.parametrize(("field", "value"), [("batch_sizes", 0), ("shapes", "POP")])
+def test_a_bad_value_in_a_list_is_named_with_its_place(
+    tmp_path: Path, field: str, value: Any
+) -> None:
+    message = refusal(tmp_path, ttft={field: [value]})
+    assert f"ttft.{field}.0 = {value!r}: " in message
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:

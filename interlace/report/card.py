@@ -86,7 +86,7 @@ def model_card(run: Run, which: Which) -> str:
         *sections.speed(run, which),
         *recipe.making(run, which),
         *recipe.reproduction(
-            _shareable(_pinned(run)), _shareable(run.plan.model_dump(mode="json")), _versions(run)
+            shareable(pinned(run)), shareable(run.plan.model_dump(mode="json")), versions(run)
         ),
     ]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
@@ -144,11 +144,12 @@ def _results(evaluation: Evaluation) -> list[EvalResult]:
     ]
 
 
-def _versions(run: Run) -> dict[str, str]:
+def versions(run: Run) -> dict[str, str]:
+    """The libraries that the run was made with."""
     return {"Interlace": interlace.__version__} | dict(run.evaluations["dense"]["versions"])
 
 
-def _pinned(run: Run) -> dict[str, Any]:
+def pinned(run: Run) -> dict[str, Any]:
     """The parameters, with the revisions that were used."""
     params = dict(run.params)
     for name in ("model", "data"):
@@ -158,10 +159,10 @@ def _pinned(run: Run) -> dict[str, Any]:
     return params
 
 
-def _shareable(value: Any) -> Any:
+def shareable(value: Any) -> Any:
     """The same values, absolute paths cut to their last part: they say nothing elsewhere."""
     if isinstance(value, Mapping):
-        return {key: _shareable(item) for key, item in value.items()}
+        return {key: shareable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_shareable(item) for item in value]
+        return [shareable(item) for item in value]
     return Path(value).name if isinstance(value, str) and value.startswith("/") else value

@@ -28,7 +28,11 @@ PUBLISHED = Path("data/published.csv")
 COLUMNS = ("paper", "table", "model", "method", "ratio", "benchmark", "cot", "metric", "value")
 LONG = 16_384  # tokens of the papers' long answers
 SHORT = 50  # ... and of their short ones
-METHODS = {"dense": "dense", "reference": "dense-ft"}  # of models that are not pruned
+METHODS = {
+    "dense": "dense",
+    "dense_ft": "dense-ft",
+    "dense_sft": "dense-sft",
+}  # of models that are not pruned
 SUFFIXES = ("-instruct", "-thinking")
 
 
@@ -37,7 +41,7 @@ class Beside:
     """One score of ours and the published one.
 
     Attributes:
-        model: "dense", "tuned" or "reference".
+        model: "dense", "tuned", "dense_ft" or "dense_sft".
         benchmark: its name.
         ours: 0 to 100, and
         error: its standard error, if it has one.
@@ -85,8 +89,8 @@ def beside_published(
     """Every score of this run that was published too.
 
     Args:
-        scores: by model ("dense", "tuned", perhaps "reference") and benchmark. A merely pruned
-            model has no published counterpart: the papers tune theirs.
+        scores: by model (dense, tuned, perhaps dense_ft or dense_sft) and benchmark. A merely
+            pruned model has no published counterpart: the papers tune theirs.
         params: of this run.
         ratio: share of the layers that was asked for.
         published: rows of `read_published`.
@@ -136,15 +140,26 @@ def _same_length(cot: str, max_new_tokens: int) -> bool:
     return {"on": max_new_tokens >= LONG, "off": max_new_tokens == SHORT}.get(cot, True)
 
 
-def published_table(found: Sequence[Beside]) -> Table:
-    """The two side by side, for the terminal."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for heading in ("benchmark", "model", "ours", "published", "agree", "source"):
-        right = heading in ("ours", "published")
-        table.add_column(heading, justify="right" if right else "left")
+HEADINGS = ("benchmark", "model", "ours", "published", "agree", "source")
+
+
+def published_rows(found: Sequence[Beside]) -> Sequence[Sequence[str]]:
+    """The two side by side as text, a row of `HEADINGS` each."""
+    rows = []
     for one in found:
         error = "" if one.error is None else f" ± {one.error:.1f}"
         agree = {True: "yes", False: f"{one.ours - one.published:+.1f}", None: ""}[one.agrees]
         cells = (f"{one.ours:.1f}{error}", f"{one.published:.1f}", agree, one.source)
-        table.add_row(one.benchmark, one.model, *cells)
+        rows.append((one.benchmark, one.model, *cells))
+    return rows
+
+
+def published_table(found: Sequence[Beside]) -> Table:
+    """The same for the terminal."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in HEADINGS:
+        right = heading in ("ours", "published")
+        table.add_column(heading, justify="right" if right else "left")
+    for row in published_rows(found):
+        table.add_row(*row)
     return table

@@ -59,9 +59,10 @@ def introduction(run: Run, which: Which) -> list[str]:
         for name in references_in(summary):
             kept = summary[f"retention_{which}_of_{name}"]
             rows.append([f"of {spelled(name)}'s", "", f"{kept:.1f}%"])
-    if "ttft_speedup" in summary:
+    if "ttft_dense_ms" in summary:
         first, later = f"{summary['ttft_dense_ms']:.1f} ms", f"{summary['ttft_tuned_ms']:.1f} ms"
-        rows.append(["time to first token", first, f"{later} ({summary['ttft_speedup']:.2f}x)"])
+        ratio = f" ({summary['ttft_speedup']:.2f}x)" if "ttft_speedup" in summary else ""
+        rows.append(["time to first token", first, later + ratio])
     return [f"{_what(run, which)} {_weights(run, which)}", table(["", "dense", now[-1]], rows)]
 
 
@@ -145,7 +146,7 @@ def scores(run: Run, which: Which) -> list[str]:
     for name in benchmarks_of(run.summary):
         found = [run.evaluations[model]["scores"].get(name) for model in models]
         shares = [_share(run.summary.get(f"{key}/{name}")) for key in kept]
-        rows.append([name, _samples(found), *map(_score, found), *shares])
+        rows.append([name, sample_counts(found), *map(_score, found), *shares])
     means = [_mean(run.summary.get(f"score_{model}")) for model in models]
     rows.append(["**mean**", "", *means, *(_mean(run.summary.get(key), "%") for key in kept)])
     named_columns = [*columns, *map(spelled, references), "of dense"]
@@ -169,7 +170,7 @@ def _reference(run: Run, which: Which) -> str:
     text = (
         f"0 to 100, \u00b1 one standard error. The reference is Dense, {linked(run.base)} as it"
         " is, measured in the same run; the mean of \u201cof dense\u201d is a mean of ratios."
-        f" Measured on {_device(measured['device'])} in {measured['dtype']}."
+        f" Measured on {device_name(measured['device'])} in {measured['dtype']}."
     )
     if run.plan.method == "dense-ft" and which == "tuned":
         return f"{text} This model is Dense-FT, the fine-tuned reference itself."
@@ -185,11 +186,13 @@ def _reference(run: Run, which: Which) -> str:
     return text
 
 
-def _device(name: str) -> str:
+def device_name(name: str) -> str:
+    """Where something was measured, in words."""
     return "a CPU" if name == "cpu" else name
 
 
-def _samples(found: Sequence[Score | None]) -> str:
+def sample_counts(found: Sequence[Score | None]) -> str:
+    """How many rows the models answered: one number, or from the least to the most."""
     counts = sorted({score["n"] for score in found if score})
     if not counts:
         return NONE
@@ -216,6 +219,10 @@ def speed(run: Run, which: Which) -> list[str]:
     took = run.ttft
     if "ttft_speedup" not in took:
         return ["## Speed", "Not measured."]
+    if took["ttft_speedup"] is None:
+        times = f"{took['ttft_dense_ms']:.1f} ms dense, {took['ttft_tuned_ms']:.1f} ms pruned"
+        why = f"No speedup is given: {took['ttft_speedup_refused']}."
+        return ["## Speed", f"Time to first token: {times}. {why}"]
     level = (run.params.get("ttft") or {}).get("confidence")
     sure = f"{percent(level)} interval" if level else "interval"
     threads = f" with {took['threads']} threads" if "threads" in took else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from interlace.errors import InputError
 from interlace.evaluation.result import Evaluation
@@ -18,7 +19,7 @@ from interlace.evaluation.retention import (
 from interlace.plan import Plan
 from interlace.safetensors_files import stored_tensors
 
-Metrics = Mapping[str, float | int]
+Metrics = Mapping[str, Any]  # numbers, flat; those of `latency.measure` also say why one is not
 
 MODELS = ("dense", "pruned", "tuned")
 REFERENCES = ("dense_ft", "dense_sft")  # the dense model tuned as well; one of them, or none
@@ -94,7 +95,7 @@ def summarise(
         if relative.percent is not None:
             summary[key] = relative.percent
     summary["benchmarks"] = len(common)
-    summary |= {name: ttft[name] for name in FROM_TTFT if name in ttft}
+    summary |= {name: ttft[name] for name in FROM_TTFT if ttft.get(name) is not None}
     summary |= {
         "layers_before": plan.n_layers,
         "layers_after": len(plan.keep),

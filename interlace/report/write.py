@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Group, RenderableType
 
 from interlace.errors import InputError
 from interlace.evaluation.answers import read_answers
+from interlace.evaluation.pictures import pictures
 from interlace.evaluation.result import Evaluation
 from interlace.evaluation.significance import differences
 from interlace.outputs import whole, write_json
@@ -20,6 +22,7 @@ from interlace.plan import read_plan
 from interlace.publish import Which
 from interlace.reference import read_reference
 from interlace.report.card import Run, inherited_metadata, model_card
+from interlace.report.changes import changes_section
 from interlace.report.figures import loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
 from interlace.report.published import (
@@ -28,6 +31,7 @@ from interlace.report.published import (
     published_table,
     read_published,
 )
+from interlace.report.run_page import Drawing, run_page
 from interlace.report.summary import (
     MODELS,
     Metrics,
@@ -91,6 +95,26 @@ def rows_of(folder: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
 
 
+def _drawings(report: Path, artifacts: Path) -> list[Drawing]:
+    """What the page shows, in its order."""
+    return [
+        Drawing(report / "what-happens.svg", "What happens to each layer, by its score"),
+        Drawing(report / "retention.png", "Scores of the dense, pruned and tuned model"),
+        Drawing(report / "loss.png", "Loss of fine-tuning, its learning rate and gradient"),
+        Drawing(artifacts / "profile.png", "Similarity of layers and triplets over depth"),
+        Drawing(artifacts / "probes.png", "Similarity of each layer on each probe task"),
+        Drawing(artifacts / "calibration_size.png", "Agreement by size of the calibration set"),
+        Drawing(artifacts / "removals.png", "What each method would remove"),
+        Drawing(artifacts / "datasheet.png", "What the training data holds"),
+    ]
+
+
+def _compared(answers: Path, params: Params) -> str:
+    """What pruning and tuning changed in the answers, as HTML."""
+    given = {name: read_answers(answers / f"{name}.parquet") for name in MODELS}
+    return changes_section(given, 2, lambda *rows: pictures(params.evaluate, *rows))
+
+
 def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params: Params) -> Run:
     """Everything that was measured; see `write_report`."""
     plan = read_plan(artifacts / "plan.json")
@@ -121,12 +145,12 @@ def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params
 def write_report(
     artifacts: Path, metrics: Path, data: Path, *, dense_dir: Path, params: Params
 ) -> RenderableType:
-    """Write `metrics/summary.json` and the report's folder: figures, and a card per checkpoint.
+    """Write `metrics/summary.json` and the report's folder: figures, cards and a page.
 
     Args:
-        artifacts: holds sources.json, scores.parquet, plan.json, pruned/ and evaluation/ (with
-            answers/), and export.json and reference_plan.json where these stages had something to
-            say; gets report/.
+        artifacts: holds sources.json, scores.parquet, plan.json, pruned/, evaluation/ (with
+            answers/) and figures, and export.json and reference_plan.json where these stages had
+            something to say; gets report/.
         metrics: holds ttft.json and loss.csv; gets summary.json.
         data: holds train/, calibration/ and published.csv.
         dense_dir: the dense checkpoint.
@@ -148,6 +172,14 @@ def write_report(
         write_json(folder / "published.json", [asdict(one) for one in beside])
         loss_figure(metrics / "loss.csv", folder / "loss.png")
         pipeline_figure(folder / "what-happens.svg", table_of_scores, run.plan)
+        told = run_page(
+            run,
+            _drawings(folder, artifacts),
+            plan_digest=hashlib.sha256((artifacts / "plan.json").read_bytes()).hexdigest(),
+            published=beside,
+            compared=_compared(artifacts / "evaluation/answers", params),
+        )
+        (folder / "report.html").write_text(told, encoding="utf-8")
     write_json(metrics / "summary.json", dict(run.summary))
     table = summary_table(run.summary, run.left_out)
     return Group(table, "", published_table(beside)) if beside else table

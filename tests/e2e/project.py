@@ -33,7 +33,7 @@ SMALL = {
         "log_steps": 1,
     },
     "evaluate": {"heldout": "source/test.parquet", "max_new_tokens": 2},
-    "ttft": {"requests": 1, "repeats": 2, "warmup": 0},
+    "ttft": {"requests": 1, "repeats": 2, "warmup": 0, "max_interval": 100},
 }
 
 

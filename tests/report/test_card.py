@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from report.report_cases import (
     PARAMS,
     SOURCES,
+    UNSURE,
     card_run,
     evaluations,
     full_scores,
@@ -219,6 +220,13 @@ def test_time_to_first_token_says_how_sure_and_on_what() -> None:
     assert "1.25x as fast (95% interval 1.21 to 1.29; 1.28x by FLOPs)" in text
     assert "40 pairs of requests, one at a time on a CPU with 2 threads" in text
     assert "Measured on the tuned checkpoint, which has the same shape." in words(card("pruned"))
+
+
+@pytest.mark.parametrize("which", BOTH)
+def test_a_speedup_that_is_too_unsure_is_not_given_and_why(which: Which) -> None:
+    text = words(card(which, ttft=UNSURE))
+    assert "No speedup is given: its 95% interval, 1.02 to 1.43, is wider than 10% of it." in text
+    assert "34.0 ms dense, 27.2 ms pruned" in text and "x as fast" not in text
 
 
 @pytest.mark.parametrize("which", BOTH)

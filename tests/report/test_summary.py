@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report.report_cases import TTFT, evaluations, plan, small_plan
+from report.report_cases import TTFT, UNSURE, evaluations, plan, small_plan
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError
@@ -57,6 +57,12 @@ def test_what_was_not_measured_is_missing() -> None:
     assert not {"score_dense", "retention_tuned", "ttft_speedup"} & set(summary)
 
 
+def test_a_speedup_that_is_too_unsure_is_missing_and_its_interval_stays() -> None:
+    summary = summarise(evaluations(), UNSURE, plan(), parameters_before=2, parameters_after=1)
+    assert "ttft_speedup" not in summary and summary["ttft_speedup_high"] == 1.43
+    assert all(type(value) in (int, float) for value in summary.values())
+
+
 def test_left_out_benchmarks_have_a_reason() -> None:
     assert left_out(evaluations()) == {
         "MIA-Bench": "no judge is configured",
@@ -96,7 +102,8 @@ def test_reporting_needs_no_torch() -> None:
     import sys
 
     code = (
-        "import sys; from interlace.report import card, figures, profile, table, terminal;"
+        "import sys;"
+        "from interlace.report import card, figures, profile, run_page, table, terminal;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from report.report_cases import TTFT, evaluations, full_scores, in_rounds, plan, small_plan
+from report.report_cases import TTFT, UNSURE, evaluations, full_scores, in_rounds, plan, small_plan
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
@@ -184,3 +184,9 @@ def test_without_scores_or_times_the_rest_is_shown() -> None:
     summary = summarise(results, {}, plan(), parameters_before=100, parameters_after=80)
     text = "\n".join(shown(summary_table(summary)))
     assert "24 → 18" in text and "first token" not in text
+
+
+def test_a_speedup_that_is_too_unsure_has_a_line_of_its_own() -> None:
+    summary = summarise(evaluations(), UNSURE, plan(), parameters_before=2, parameters_after=1)
+    line = next(line for line in shown(summary_table(summary)) if "first token" in line)
+    assert "no ratio, too unsure: 1.02 to 1.43, ideal 1.28x   (34.0 → 27.2 ms)" in line

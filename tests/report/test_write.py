@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -88,9 +89,18 @@ def test_what_export_wrote_comes_into_the_cards(workspace: Path) -> None:
     assert "bit for bit, on 4 samples of 99 tokens" in (report(workspace) / "tuned.md").read_text()
 
 
-def test_the_same_workspace_gives_the_same_cards(workspace: Path) -> None:
-    first = {path.name: path.read_bytes() for path in report(workspace).glob("*.md")}
-    assert first == {path.name: path.read_bytes() for path in report(workspace).glob("*.md")}
+def test_the_same_workspace_gives_the_same_cards_and_page(workspace: Path) -> None:
+    first = {path.name: path.read_bytes() for path in report(workspace).glob("*.[mh]*")}
+    assert set(first) == {"pruned.md", "tuned.md", "report.html"}
+    assert first == {path.name: path.read_bytes() for path in report(workspace).glob("*.[mh]*")}
+
+
+def test_the_page_names_the_plan_by_its_hash_and_no_path(workspace: Path) -> None:
+    text = (report(workspace) / "report.html").read_text()
+    plan_file = (workspace / "artifacts/plan.json").read_bytes()
+    assert f"sha256 {hashlib.sha256(plan_file).hexdigest()}" in text
+    assert str(workspace) not in text
+    assert text.count("<figure") == 3  # of this folder; those of other stages are not there
 
 
 def test_the_summary_is_written_beside_the_other_metrics(workspace: Path) -> None:
