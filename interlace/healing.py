@@ -5,12 +5,14 @@ The dense model goes through the same training as the reference.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from interlace import finetune, local_healing, processes
 from interlace.checkpoint import export
 from interlace.distillation import DistilledLoss
+from interlace.outputs import whole
 from interlace.params import Finetune, Recipe
 from interlace.plan import Plan
 from interlace.sources import open_model
@@ -56,11 +58,14 @@ def heal(
         "trust_remote_code": trust_remote_code,
     }
     if params.local_steps and plan.tune and plan.drop:
-        start = scratch / "healed"
+        start, kept = scratch / "healed", scratch / "local_loss.csv"
         if not start.is_dir():
             local_healing.heal_locally(
-                dense, pruned, train, start, local_curve, scratch=scratch / "local", **asked
+                dense, pruned, train, start, kept, scratch=scratch / "local", **asked
             )
+        if processes.rank() == 0:  # also of a run that was killed in end-to-end training
+            with whole(local_curve) as partial:
+                shutil.copyfile(kept, partial)
     elif processes.rank() == 0:
         local_healing.write_curve(local_curve, [])
     given: dict[str, Any] = {"scratch": scratch / "end-to-end"}

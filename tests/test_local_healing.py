@@ -116,6 +116,22 @@ def test_end_to_end_training_starts_from_healed_layers(
     assert len(curve(tmp_path / "loss.csv")) == 1
 
 
+def test_a_run_killed_after_local_healing_still_writes_its_curve(
+    project: Path, dense_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("interlace.finetune.finetune", killed)
+        with pytest.raises(KeyboardInterrupt):
+            healed(project, dense_dir, tmp_path, local_steps=2)
+    before = (tmp_path / "local.csv").read_text()
+    (tmp_path / "local.csv").unlink()  # as DVC does before it runs the stage again
+    healed(project, dense_dir, tmp_path, local_steps=2)
+    assert (tmp_path / "local.csv").read_text() == before
+
+
 def test_passes_of_any_size_give_one_update(
     project: Path, dense_dir: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
