@@ -156,6 +156,14 @@ def test_a_benchmark_that_the_reference_lacks_counts_for_none(results: Any) -> N
     assert "AI2D" in benchmarks_of(summary) and "AI2D" in left_out(results)
 
 
+def test_the_card_of_a_run_whose_reference_scores_nothing_is_written(results: Any) -> None:
+    for score in results["dense_ft"]["scores"].values():
+        score["score"] = 0.0
+    summary = summarise(results, TTFT, small_plan(), parameters_before=10, parameters_after=8)
+    run = dataclasses.replace(card_run(small_plan()), summary=summary, evaluations=results)
+    assert "| of Dense-FT's |  | \u2013 |" in model_card(run, "tuned")
+
+
 def test_evaluations_name_the_reference_by_its_plan(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     for name in ("dense", "pruned", "tuned", "reference"):

@@ -57,8 +57,8 @@ def introduction(run: Run, which: Which) -> list[str]:
     if f"retention_{which}" in summary:  # none where the dense model scores 0 throughout
         rows.append(["of the dense model's", "", f"{summary[f'retention_{which}']:.1f}%"])
         for name in references_in(summary):
-            kept = summary[f"retention_{which}_of_{name}"]
-            rows.append([f"of {spelled(name)}'s", "", f"{kept:.1f}%"])
+            kept = summary.get(f"retention_{which}_of_{name}")  # none where the reference scores 0
+            rows.append([f"of {spelled(name)}'s", "", _share(kept)])
     if "ttft_dense_ms" in summary:
         first, later = f"{summary['ttft_dense_ms']:.1f} ms", f"{summary['ttft_tuned_ms']:.1f} ms"
         ratio = f" ({summary['ttft_speedup']:.2f}x)" if "ttft_speedup" in summary else ""
