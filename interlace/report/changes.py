@@ -24,11 +24,12 @@ from interlace.report.page import escaped
 Answers = Mapping[str, Sequence[Answer]]  # by model
 Pictures = Callable[[str, Sequence[int]], Mapping[int, Sequence[Image.Image]]]
 
-LOST, HEALED, GAINED = "lost", "healed", "gained"
+LOST, HEALED, GAINED, UNDONE = "lost", "healed", "gained", "undone"
 MEANINGS = {
     LOST: "{first} was better than {last}",
     HEALED: "a model between was worse than {first}; {last} is as good again",
     GAINED: "{last} is better than {first}",
+    UNDONE: "a model between was better than {first}; {last} is only as good",
 }
 HEADINGS = ["benchmark", "n", "first", "second", "difference", "worse", "better", "p"]
 EXPLAINED = (
@@ -42,7 +43,7 @@ class Change:
     """A row to which models gave answers of different worth.
 
     Attributes:
-        kind: `LOST`, `HEALED` or `GAINED`.
+        kind: `LOST`, `HEALED`, `GAINED` or `UNDONE`.
         answers: by model, in the order of the models.
     """
 
@@ -56,7 +57,7 @@ class Change:
 
 
 def changes(answers: Answers) -> list[Change]:
-    """Rows whose score is not the same for all models: lost ones first, then healed and gained.
+    """Rows whose score is not the same for all models, in the order of `MEANINGS`.
 
     Args:
         answers: by model; the first is what others are compared with.
@@ -78,7 +79,9 @@ def changes(answers: Answers) -> list[Change]:
 def _kind(scores: Sequence[float]) -> str:
     if scores[-1] < scores[0]:
         return LOST
-    return GAINED if scores[-1] > scores[0] else HEALED
+    if scores[-1] > scores[0]:
+        return GAINED
+    return HEALED if min(scores) < scores[0] else UNDONE
 
 
 def compared(answers: Answers) -> dict[tuple[str, str], list[Difference]]:

@@ -43,6 +43,11 @@ def test_changed_answers_are_lost_healed_or_gained() -> None:
     assert list(changes(ANSWERS)[0].answers) == ["dense", "pruned", "tuned"]
 
 
+def test_what_pruning_gains_and_tuning_loses_is_not_called_healed() -> None:
+    found = changes({"dense": made([0], "d"), "pruned": made([1], "p"), "tuned": made([0], "t")})
+    assert [change.kind for change in found] == ["undone"]
+
+
 def test_every_two_models_are_compared() -> None:
     assert list(compared(ANSWERS)) == [
         ("dense", "pruned"),
