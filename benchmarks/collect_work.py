@@ -10,7 +10,6 @@ is in place, seconds, and its `peak` resident size, MiB.
 from __future__ import annotations
 
 import json
-import resource
 import time
 
 BEGIN = time.perf_counter()
@@ -20,6 +19,7 @@ from pathlib import Path  # noqa: E402
 
 import click  # noqa: E402
 
+from benchmarks.peak_memory import peak_mib  # noqa: E402
 from interlace import chat, hidden_states, samples  # noqa: E402
 from interlace.params import Collect  # noqa: E402
 from interlace.processes import barrier, rank  # noqa: E402
@@ -57,8 +57,7 @@ def main(folder: Path) -> None:
     )
     if rank() == 0:
         took = {"loading": ready[0] - BEGIN, "work": time.perf_counter() - ready[0]}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        click.echo(json.dumps(took | {"peak": peak}))
+        click.echo(json.dumps(took | {"peak": peak_mib()}))
 
 
 if __name__ == "__main__":

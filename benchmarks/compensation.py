@@ -9,7 +9,6 @@ demo's held-out benchmarks. Writes docs/compensation.md.
 from __future__ import annotations
 
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import click
 import torch
 from tqdm import tqdm
 
+from benchmarks.peak_memory import peak_mib
 from interlace.errors import InputError
 from interlace.evaluation import evaluate, overall_score
 from interlace.params import Params, read_params
@@ -63,8 +63,7 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
         replaced, report = new_weights(dense, plan, asked, Path(scratch))
         taken = time.perf_counter() - begin
         export(model, plan, out, replaced=replaced)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return (report["compensation"] or {}).get("cuts", []), taken, peak
+    return (report["compensation"] or {}).get("cuts", []), taken, peak_mib()
 
 
 def score_of(params: Params, model: Path) -> float:

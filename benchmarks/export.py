@@ -31,6 +31,7 @@ from statistics import median
 import click
 from tqdm import tqdm
 
+from benchmarks.peak_memory import status_bytes
 from interlace.checkpoint import export
 from interlace.families import text_config
 from interlace.plan import Plan, Shortfall
@@ -188,8 +189,7 @@ def run_cp(kept: Path, out: Path) -> float:
 
 def peak_now() -> float:
     """The peak resident size of this process so far, MB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    return status_bytes("VmHWM") / 1e6
 
 
 def in_process(way: str, source: Path, out: Path) -> Run:

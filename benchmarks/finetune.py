@@ -27,6 +27,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from benchmarks.peak_memory import status_bytes
 from benchmarks.random_model import long_rows, random_qwen3_vl
 from interlace import chat, samples
 from interlace.answer_gradient import AnswerLoss
@@ -239,15 +240,9 @@ def say_peak(case: str, way: str, rows: int) -> None:
         click.echo((torch.cuda.max_memory_allocated() - before) / 2**20)
         return
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _status("VmRSS")
+    before = status_bytes("VmRSS")
     WAYS[way](made)
-    click.echo((_status("VmHWM") - before) / 1024)
-
-
-def _status(name: str) -> int:
-    """A size of this process, KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1])
+    click.echo((status_bytes("VmHWM") - before) / 2**20)
 
 
 def table(kinds: dict[str, int], pairs: int) -> Iterator[str]:

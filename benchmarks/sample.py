@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from benchmarks.peak_memory import peak_mib
 from interlace.draws import rows_in_group, takes, wanted_rows
 from interlace.params import Data
 from interlace.samples import SCHEMA, rank
@@ -113,8 +113,13 @@ def one(data: str, out: str, fraction: str, workers: str) -> None:
     """One draw in this process; prints seconds, peak MiB, rows, bytes read and kept."""
     begin = time.perf_counter()
     drawn = run(Path(data), Path(out), float(fraction), int(workers))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = (time.perf_counter() - begin, peak, drawn.rows, drawn.bytes_read, drawn.bytes_kept)
+    found = (
+        time.perf_counter() - begin,
+        peak_mib(),
+        drawn.rows,
+        drawn.bytes_read,
+        drawn.bytes_kept,
+    )
     click.echo(" ".join(map(str, found)))
 
 

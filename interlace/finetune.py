@@ -73,12 +73,11 @@ def finetune(
         ContractError: the loss is not finite.
     """
     first = processes.rank() == 0
-    if not (
-        plan.tune and params.max_steps
-    ):  # nothing to train: the tuned checkpoint is the pruned one
+    if not (plan.tune and params.max_steps):  # nothing to train: pruned is tuned
         if first:
             write_curve(curve, [], params.log_steps)
             with_tensors(pruned, {}, out)
+        _all_written()
         return
     stored_prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
     positions = _positions(pruned, params, trust_remote_code)
@@ -113,6 +112,11 @@ def finetune(
     if first:
         write_curve(curve, updates, params.log_steps)
         with_tensors(pruned, changed, out)
+    _all_written()
+
+
+def _all_written() -> None:
+    """Return from no process before the first one has written, where they have met."""
     if dist.is_initialized():
         dist.barrier()
 

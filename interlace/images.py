@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 ASPECT = 200  # Qwen's processors refuse images that are longer than this times their width
 _UPRIGHT = (None, 0, 1)  # values of EXIF's Orientation that ask for no turn
@@ -44,6 +44,7 @@ def oddities(data: bytes | None, max_pixels: int) -> list[str]:
         raise UnfitImage(too_large)
     if max(width, height) >= ASPECT * min(width, height):
         raise UnfitImage(f"an image is {ASPECT} times as long as it is wide, or more")
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # lmms-eval turns it on for its whole process
     try:
         image.load()  # `verify` misses JPEGs that are cut short
         turned = image.getexif().get(ExifTags.Base.Orientation) not in _UPRIGHT

@@ -10,7 +10,7 @@ from typing import Any
 import models
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from interlace.chat import encode_prompt, opened
 from interlace.images import UnfitImage, oddities, plain
@@ -133,3 +133,11 @@ def test_a_model_can_be_asked_about_one_pixel(processor: Any) -> None:
     texts = [{"user": "What?", "assistant": "A pixel."}]
     made = encode_prompt(processor, {"images": [{"bytes": encoded(rgb(1, 1))}], "texts": texts})
     assert made["pixel_values"].shape[0] > 0
+
+
+def test_a_cut_image_is_refused_where_others_let_them_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(UnfitImage, match="cut short"):
+        oddities(encoded(rgb(64, 64), "JPEG")[:-40], MOST)

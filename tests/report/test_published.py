@@ -48,7 +48,7 @@ def test_short_answers_are_beside_short_ones() -> None:
 
 
 def test_the_reference_is_the_tuned_dense_model() -> None:
-    assert found(params(), reference=score(80))["reference"][1] == 82.9
+    assert found(params(), dense_ft=score(80))["dense_ft"][1] == 82.9
 
 
 @pytest.mark.parametrize(

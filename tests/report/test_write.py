@@ -100,7 +100,9 @@ def test_the_page_names_the_plan_by_its_hash_and_no_path(workspace: Path) -> Non
     plan_file = (workspace / "artifacts/plan.json").read_bytes()
     assert f"sha256 {hashlib.sha256(plan_file).hexdigest()}" in text
     assert str(workspace) not in text
-    assert text.count("<figure") == 3  # of this folder; those of other stages are not there
+    assert (
+        text.count('<figure class="drawing"') == 3
+    )  # of this folder; those of other stages are not there
 
 
 def test_the_summary_is_written_beside_the_other_metrics(workspace: Path) -> None:
