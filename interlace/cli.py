@@ -13,7 +13,7 @@ from interlace.outputs import whole
 from interlace.plan import read_plan
 from interlace.publish import Which
 from interlace.report.overview import methods_table, removals_text
-from interlace.report.summary import MODELS, left_out
+from interlace.report.summary import left_out
 from interlace.report.table import summary_table
 from interlace.report.terminal import groups_table, layer_map_text
 from interlace.scores import Scores, read_scores
@@ -69,7 +69,7 @@ def show() -> None:
     if why := groups_table(plan):
         parts += ["", why]
     if SUMMARY.exists():
-        missing = left_out(read_evaluations(Path("artifacts/evaluation")))
+        missing = left_out(read_evaluations(Path("artifacts")))
         parts += ["", summary_table(read_json(SUMMARY), missing)]
     if PUBLISHED.exists() and (rows := read_json(PUBLISHED)):
         parts += ["", published_table([Beside(**row) for row in rows])]
@@ -122,7 +122,10 @@ def compare(answers: tuple[str, ...], show: int, html: Path | None, params: Path
 def _named(answers: tuple[str, ...]) -> dict[str, Path]:
     """Files of answers by the name of their model."""
     if not answers:
-        return {name: ANSWERS / f"{name}.parquet" for name in MODELS}
+        from interlace.report.write import files_of
+
+        files = files_of(ANSWERS.parents[1])
+        return {name.replace("_", "-"): ANSWERS / f"{file}.parquet" for name, file in files.items()}
     found: dict[str, Path] = {}
     for value in answers:
         name, _, path = value.rpartition("=")

@@ -168,8 +168,8 @@ def test_evaluations_name_the_reference_by_its_plan(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     for name in ("dense", "pruned", "tuned", "reference"):
         (tmp_path / f"evaluation/{name}.json").write_text(json.dumps({"model": name}))
-    assert set(read_evaluations(tmp_path / "evaluation")) == {"dense", "pruned", "tuned"}
+    assert set(read_evaluations(tmp_path)) == {"dense", "pruned", "tuned"}
     write_reference(
         tmp_path / "reference_plan.json", reference_plan("dense-sft", 0.25, None, PINNED)
     )
-    assert read_evaluations(tmp_path / "evaluation")["dense_sft"] == {"model": "reference"}
+    assert read_evaluations(tmp_path)["dense_sft"] == {"model": "reference"}

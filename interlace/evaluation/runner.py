@@ -32,7 +32,8 @@ def validate(params: Evaluate) -> None:
 
     Raises:
         InputError: nothing to evaluate on, an unknown benchmark, one named twice, a limit where it
-            makes no sense, data that is missing or malformed, or a judge that cannot be asked.
+            makes no sense, data that is missing or malformed, a judge that cannot be asked, or none
+            where nothing is scored without.
     """
     if not params.benchmarks and params.heldout is None and not params.judged:
         raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
@@ -52,6 +53,12 @@ def validate(params: Evaluate) -> None:
         names += heldout.check_rows(Path(file))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"evaluate: benchmark named twice: {', '.join(twice)}")
+    unjudged = all(_why_skipped(benchmark, params) for benchmark in _published(params))
+    if unjudged and params.heldout is None and not params.judge.url:
+        raise InputError(
+            "evaluate: nothing asked for can be scored without a judge; set evaluate.judge.url, or"
+            " evaluate.heldout"
+        )
 
 
 def _published(params: Evaluate) -> list[Benchmark]:

@@ -177,16 +177,16 @@ def _lines(change: Change) -> Iterator[tuple[str, str, float | None]]:
 
 
 def changes_section(answers: Answers, limit: int, pictures: Pictures) -> str:
-    """Both parts as HTML, to be put into a page.
+    """Both parts as HTML, with a heading, to be put into a page.
 
     Args:
         answers: by model.
         limit: changed answers to show of each kind and benchmark.
         pictures: the images of a benchmark's rows, from its name and their places.
     """
-    body = ""
+    body = "<h2>Answers compared</h2>\n"
     for (first, second), found in compared(answers).items():
-        body += f"<h2>{escaped(second)} and {escaped(first)}</h2>\n"
+        body += f"<h3>{escaped(second)} and {escaped(first)}</h3>\n"
         body += page.table(_headings(first, second), [cells(one) for one in found])
         body += f"<p>{escaped(_retained(first, second, found[-1]))}</p>\n"
     body += f"<p>{escaped(EXPLAINED)}</p>\n"
@@ -197,7 +197,7 @@ def changes_section(answers: Answers, limit: int, pictures: Pictures) -> str:
     for kind, meaning in MEANINGS.items():
         n = sum(change.kind == kind for change in every)
         said = meaning.format(first=models[0], last=models[-1])
-        body += f"<h2>{kind}: {n} answers</h2>\n<p>{escaped(said)}</p>\n"
+        body += f"<h3>{kind}: {n} answers</h3>\n<p>{escaped(said)}</p>\n"
         for change in shown:
             if change.kind == kind:
                 body += _change_figure(change, images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def loss_figure(curve: Path | str, path: Path) -> None:
     Raises:
         InputError: the file has no such columns.
     """
-    columns = _curve(Path(curve))
+    columns = _curve(Path(curve), ("step", "loss", "learning_rate", "grad_norm"))
     if not columns:
         _say_untrained(path)
         return
@@ -103,6 +103,37 @@ def loss_figure(curve: Path | str, path: Path) -> None:
             axes.set_ylim(bottom=0)
 
 
+def local_loss_figure(curve: Path, path: Path) -> None:
+    """Draw the relative error of local healing by step, the mean and each layer's.
+
+    Nothing is drawn where no layer was healed locally.
+
+    Args:
+        curve: CSV with columns step, relative_error and layer_I.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: the file has no such columns.
+    """
+    columns = _curve(curve, ("step", "relative_error"))
+    if not columns:
+        return
+    step = columns["step"]
+    with drawn(path, 8.0, 3.2) as figure:
+        axes = figure.add_subplot()
+        layers = [name for name in columns if name.startswith("layer_")]
+        for place, name in enumerate(layers):
+            label = "each layer" if place == 0 else None
+            axes.plot(step, columns[name], color=HAIRLINE, linewidth=1.2, label=label)
+        colour = MODEL_COLOURS["tuned"]
+        axes.plot(step, columns["relative_error"], color=colour, linewidth=2, label="mean")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step")
+        axes.set_ylabel("squared error / squared change")
+        axes.set_title("Local healing")
+        axes.legend(loc="upper right")
+
+
 def _say_untrained(path: Path) -> None:
     with drawn(path, 8.0, 1.2) as figure:
         axes = figure.add_subplot()
@@ -110,8 +141,8 @@ def _say_untrained(path: Path) -> None:
         axes.text(0.5, 0.5, "no end-to-end training", ha="center", va="center", color=MUTED)
 
 
-def _curve(path: Path) -> dict[str, NDArray[np.float64]]:
-    names = ("step", "loss", "learning_rate", "grad_norm")
+def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """All columns of a curve, some of which it must have; empty where it has no points."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
@@ -121,7 +152,7 @@ def _curve(path: Path) -> dict[str, NDArray[np.float64]]:
         return {}
     return {
         name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
-        for name in names
+        for name in reader.fieldnames or ()
     }
 
 

@@ -15,10 +15,11 @@ import yaml
 from interlace.plan import Plan
 from interlace.report.card import Run, pinned, shareable, versions
 from interlace.report.page import drawing, escaped, facts, folded, page, table
+from interlace.report.page_scores import scores
 from interlace.report.published import HEADINGS, Beside, published_rows
 from interlace.report.roles import Role, layer_roles, roles_present
-from interlace.report.sections import device_name, sample_counts
-from interlace.report.summary import MODELS, Metrics, benchmarks_of
+from interlace.report.sections import spelled
+from interlace.report.summary import MODELS, Metrics, references_in
 from interlace.report.table import size
 from interlace.report.wording import asked, listed, notes, number, outcome, score_name
 
@@ -56,8 +57,7 @@ def run_page(
         drawings: .png or .svg; those without a file are left out.
         plan_digest: SHA-256 of the plan's file.
         published: our scores beside published ones, where there are any.
-        compared: HTML of a comparison of the models' answers, from level 2 headings on; empty: the
-            section is left out.
+        compared: HTML of a comparison of the models' answers, with its heading; empty: none.
     """
     base = Path(str(run.base["id"])).name
     shown = [each for each in drawings if each.path.is_file()]
@@ -65,12 +65,12 @@ def run_page(
         f"<p>{escaped(outcome(run.plan))}</p>",
         facts(_facts(run.summary)),
         _layers(run.plan),
-        _scores(run),
+        scores(run),
         _published(published),
         _speeds(run),
         "<h2>Figures</h2>\n" if shown else "",
         *(drawing(each.path.read_bytes(), each.path.suffix, each.shows) for each in shown),
-        f'<section aria-label="Answers compared">\n{compared}</section>\n' if compared else "",
+        compared,
         _provenance(run, plan_digest),
     ]
     return page(f"{base}, pruned: {asked(run.plan)}", "\n".join(part for part in body if part))
@@ -103,6 +103,9 @@ def _facts(summary: Metrics) -> list[tuple[str, str, str]]:
         if f"score_{model}" in summary:
             kept = _percent(summary.get(f"retention_{model}"))
             more = f"dense {summary['score_dense']:.1f}; {kept} retained"
+            for name in references_in(summary):
+                of = _percent(summary.get(f"retention_{model}_of_{name}"))
+                more += f", {of} of {spelled(name)}"
             rows.append((f"mean score, {model}", f"{summary[f'score_{model}']:.1f}", more))
     if "ttft_dense_ms" in summary:
         value = _times(summary.get("ttft_speedup"))
@@ -153,33 +156,6 @@ def _groups(plan: Plan) -> str:
     return table(headings, rows, caption="Why each layer goes", kind="plain") if rows else ""
 
 
-def _scores(run: Run) -> str:
-    summary, names = run.summary, benchmarks_of(run.summary)
-    left = "".join(
-        f"<li>{escaped(name)}: {escaped(why)}</li>\n" for name, why in run.left_out.items()
-    )
-    named = f"<p>Left out of the means:</p>\n<ul>\n{left}</ul>\n" if left else ""
-    if not names:
-        return f"<h2>Scores</h2>\n<p>Not measured.</p>\n{named}"
-    rows = []
-    for name in names:
-        found = [run.evaluations[model]["scores"].get(name) for model in MODELS]
-        scores = [_score(summary.get(f"{model}/{name}")) for model in MODELS]
-        kept = [_percent(summary.get(f"retention_{model}/{name}")) for model in MODELS[1:]]
-        rows.append([name, sample_counts(found), *scores, *kept])
-    means = [_score(summary.get(f"score_{model}")) for model in MODELS]
-    kept = [_percent(summary.get(f"retention_{model}")) for model in MODELS[1:]]
-    rows.append(["mean", "", *means, *kept])
-    measured = run.evaluations["dense"]
-    where = f"{device_name(measured['device'])} in {measured['dtype']}"
-    headings = ["benchmark", "samples", *MODELS, "pruned of dense", "tuned of dense"]
-    caption = (
-        "Scores, 0 to 100, and what of the dense model's score is retained (mean of ratios);"
-        f" measured on {where}"
-    )
-    return f"<h2>Scores</h2>\n{table(headings, rows, caption=caption)}{named}"
-
-
 def _speeds(run: Run) -> str:
     """Times by part, by benchmark and by batch; what the models take of the memory."""
     took = run.ttft
@@ -188,7 +164,7 @@ def _speeds(run: Run) -> str:
     n = took.get("threads", 0)
     threads = f" with {n} thread{'s' * (n != 1)}" if n else ""
     where = "a GPU" if took.get("on_gpu") else f"a CPU{threads}"
-    headings = ["", "dense, ms", "pruned, ms", "as fast", "interval", "ideal"]
+    headings = ["", "dense, ms", "tuned, ms", "as fast", "interval", "ideal"]
     known = [name for name in PARTS if f"{name}_dense_ms" in took]
     text = "<h2>Speed</h2>\n" + table(
         headings,
@@ -228,7 +204,7 @@ def _memory(took: Metrics) -> str:
         for key, text in MEMORY.items()
         if f"{key}_dense_bytes" in took
     ]
-    headings = ["", "dense, MiB", "pruned, MiB"]
+    headings = ["", "dense, MiB", "tuned, MiB"]
     caption = "Memory of one prompt up to its first token"
     return table(headings, rows, caption=caption, kind="plain") if rows else ""
 
@@ -270,10 +246,6 @@ def _identity(source: Mapping[str, Any]) -> str:
         if file.endswith((".safetensors", ".parquet"))
     ]
     return ", ".join([name, *hashes])
-
-
-def _score(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1f}"
 
 
 def _percent(value: float | None) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,9 +15,10 @@ import pyarrow.parquet as pq
 from rich.console import Group, RenderableType
 
 from interlace.errors import InputError
-from interlace.evaluation.answers import read_answers
+from interlace.evaluation.answers import Answer, read_answers
 from interlace.evaluation.pictures import pictures
 from interlace.evaluation.result import Evaluation
+from interlace.evaluation.retention import common_benchmarks
 from interlace.evaluation.significance import differences
 from interlace.outputs import whole, write_json
 from interlace.params import Params
@@ -23,7 +27,7 @@ from interlace.publish import Which
 from interlace.reference import read_reference
 from interlace.report.card import Run, inherited_metadata, model_card
 from interlace.report.changes import changes_section
-from interlace.report.figures import loss_figure, retention_figure
+from interlace.report.figures import local_loss_figure, loss_figure, retention_figure
 from interlace.report.pipeline import pipeline_figure
 from interlace.report.published import (
     PUBLISHED,
@@ -56,37 +60,56 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: no such file; run `dvc repro`") from None
 
 
-def read_evaluations(folder: Path) -> dict[str, Evaluation]:
-    """The evaluations of the dense, pruned and tuned model, and of the reference by its name."""
-    found = {name: read_json(folder / f"{name}.json") for name in MODELS}
-    file = folder.parent / "reference_plan.json"
+def files_of(artifacts: Path) -> dict[str, str]:
+    """The models of a run by name, and what the files are called that `evaluate` wrote of them.
+
+    The dense model comes first, then the reference where there is one, then what was pruned: each
+    is compared with those before it.
+    """
+    file = artifacts / "reference_plan.json"
     plan = read_reference(file) if file.is_file() else None
-    if plan:
-        found[plan.method.replace("-", "_")] = read_json(folder / "reference.json")
-    return found
+    reference = {plan.method.replace("-", "_"): "reference"} if plan else {}
+    return {"dense": "dense"} | reference | {name: name for name in MODELS[1:]}
 
 
-def retention_intervals(folder: Path, summary: Metrics) -> dict[str, float]:
+def read_evaluations(artifacts: Path) -> dict[str, Evaluation]:
+    """The evaluations of the dense, pruned and tuned model, and of the reference by its name."""
+    folder = artifacts / "evaluation"
+    return {name: read_json(folder / f"{file}.json") for name, file in files_of(artifacts).items()}
+
+
+def answers_of(artifacts: Path) -> dict[str, list[Answer]]:
+    """Answers of the same models; empty where no row has a score from every one of them."""
+    folder = artifacts / "evaluation/answers"
+    found = {name: read_answers(folder / f"{f}.parquet") for name, f in files_of(artifacts).items()}
+    scored = [{(a.benchmark, a.sample_id) for a in given if a.score is not None}
+              for given in found.values()]  # fmt: skip
+    return found if set.intersection(*scored) else {}
+
+
+def retention_intervals(
+    answers: Mapping[str, Sequence[Answer]], summary: Metrics
+) -> dict[str, float]:
     """Bounds of retention at 95%, by a paired bootstrap over questions.
 
     Args:
-        folder: holds the answers of each model.
+        answers: of each model; none where there is nothing to compare.
         summary: says on which benchmarks all models have a score.
     """
     found: dict[str, float] = {}
-    answers = {name: read_answers(folder / f"{name}.parquet") for name in MODELS}
-    counted = {
-        name for name in benchmarks_of(summary) if all(f"{m}/{name}" in summary for m in MODELS)
-    }
+    names = benchmarks_of(summary)
+    counted = {name for name in names if all(f"{model}/{name}" in summary for model in answers)}
     kept = {
         model: [answer for answer in given if answer.benchmark in counted]
         for model, given in answers.items()
     }
-    for model in MODELS[1:] if counted else ():
-        interval = differences(kept["dense"], kept[model])[-1].retained_interval
+    for first, second in combinations(answers, 2) if counted else ():
+        key = f"retention_{second}" + ("" if first == "dense" else f"_of_{first}")
+        if first == "pruned":
+            continue
+        interval = differences(kept[first], kept[second])[-1].retained_interval
         if interval is not None:
-            low, high = interval
-            found |= {f"retention_{model}_low": low, f"retention_{model}_high": high}
+            found |= {f"{key}_low": interval[0], f"{key}_high": interval[1]}
     return found
 
 
@@ -100,6 +123,7 @@ def _drawings(report: Path, artifacts: Path) -> list[Drawing]:
     return [
         Drawing(report / "what-happens.svg", "What happens to each layer, by its score"),
         Drawing(report / "retention.png", "Scores of the dense, pruned and tuned model"),
+        Drawing(report / "local_loss.png", "Error of local healing, layer by layer"),
         Drawing(report / "loss.png", "Loss of fine-tuning, its learning rate and gradient"),
         Drawing(artifacts / "profile.png", "Similarity of layers and triplets over depth"),
         Drawing(artifacts / "probes.png", "Similarity of each layer on each probe task"),
@@ -109,16 +133,17 @@ def _drawings(report: Path, artifacts: Path) -> list[Drawing]:
     ]
 
 
-def _compared(answers: Path, params: Params) -> str:
-    """What pruning and tuning changed in the answers, as HTML."""
-    given = {name: read_answers(answers / f"{name}.parquet") for name in MODELS}
-    return changes_section(given, 2, lambda *rows: pictures(params.evaluate, *rows))
-
-
-def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params: Params) -> Run:
+def read_run(
+    artifacts: Path,
+    metrics: Path,
+    data: Path,
+    dense_dir: Path,
+    params: Params,
+    answers: Mapping[str, Sequence[Answer]],
+) -> Run:
     """Everything that was measured; see `write_report`."""
     plan = read_plan(artifacts / "plan.json")
-    evaluations = read_evaluations(artifacts / "evaluation")
+    evaluations = read_evaluations(artifacts)
     ttft: Metrics = read_json(metrics / "ttft.json")
     summary = summarise(
         evaluations,
@@ -132,7 +157,7 @@ def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params
         plan=plan,
         params=params.model_dump(mode="json"),
         sources=read_json(artifacts / "sources.json"),
-        summary=summary | retention_intervals(artifacts / "evaluation/answers", summary),
+        summary=summary | retention_intervals(answers, summary),
         evaluations=evaluations,
         ttft=ttft,
         rows={name: rows_of(data / name) for name in ("train", "calibration")},
@@ -140,6 +165,13 @@ def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params
         exported=read_json(exported) if exported.exists() else {},
         inherited=inherited_metadata(dense_dir),
     )
+
+
+def _compared(answers: Mapping[str, Sequence[Answer]], params: Params) -> str:
+    """What pruning and tuning changed in the answers, as HTML; empty where nothing was scored."""
+    named = {name.replace("_", "-"): given for name, given in answers.items()}
+    shown = partial(pictures, params.evaluate)
+    return changes_section(named, 2, shown) if named else ""
 
 
 def write_report(
@@ -151,7 +183,7 @@ def write_report(
         artifacts: holds sources.json, scores.parquet, plan.json, pruned/, evaluation/ (with
             answers/) and figures, and export.json and reference_plan.json where these stages had
             something to say; gets report/.
-        metrics: holds ttft.json and loss.csv; gets summary.json.
+        metrics: holds ttft.json, local_loss.csv and loss.csv; gets summary.json.
         data: holds train/, calibration/ and published.csv.
         dense_dir: the dense checkpoint.
         params: of the run; the cards embed them.
@@ -159,7 +191,8 @@ def write_report(
     Returns:
         The summary as a table for the terminal.
     """
-    run = read_run(artifacts, metrics, data, dense_dir, params)
+    answers = answers_of(artifacts)
+    run = read_run(artifacts, metrics, data, dense_dir, params, answers)
     table_of_scores = read_scores(artifacts / "scores.parquet")
     scores = {name: evaluation["scores"] for name, evaluation in run.evaluations.items()}
     known = read_published(data / PUBLISHED.name)
@@ -168,8 +201,11 @@ def write_report(
         folder.mkdir()
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
-        retention_figure({n: run.evaluations[n] for n in MODELS}, folder / "retention.png")
+        three = {name: run.evaluations[name] for name in MODELS}
+        if common_benchmarks(*(each["scores"] for each in three.values())):
+            retention_figure(three, folder / "retention.png")
         write_json(folder / "published.json", [asdict(one) for one in beside])
+        local_loss_figure(metrics / "local_loss.csv", folder / "local_loss.png")
         loss_figure(metrics / "loss.csv", folder / "loss.png")
         pipeline_figure(folder / "what-happens.svg", table_of_scores, run.plan)
         told = run_page(
@@ -177,7 +213,7 @@ def write_report(
             _drawings(folder, artifacts),
             plan_digest=hashlib.sha256((artifacts / "plan.json").read_bytes()).hexdigest(),
             published=beside,
-            compared=_compared(artifacts / "evaluation/answers", params),
+            compared=_compared(answers, params),
         )
         (folder / "report.html").write_text(told, encoding="utf-8")
     write_json(metrics / "summary.json", dict(run.summary))

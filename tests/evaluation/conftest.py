@@ -25,9 +25,9 @@ def lmms_eval() -> Iterator[None]:
 
 
 @pytest.fixture
-def write_rows(tmp_path: Path) -> Callable[[list[dict[str, Any]]], Path]:
-    def write(rows: list[dict[str, Any]]) -> Path:
-        path = tmp_path / "heldout.parquet"
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    def write(rows: list[dict[str, Any]], name: str = "heldout.parquet") -> Path:
+        path = tmp_path / name
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
         return path
 

@@ -168,9 +168,12 @@ def test_judged_benchmarks_without_a_judge_are_skipped_and_named(
     model_dir: Path, write_rows: Write
 ) -> None:
     path = write_rows(rows(2, source="open"))
-    params = Evaluate(judged=(str(path),), max_new_tokens=2)
+    with pytest.raises(InputError, match="be scored without a judge; set"):
+        validate(Evaluate(judged=(str(path),)))
+    held = write_rows(rows(2, source="closed"), "held.parquet")
+    params = Evaluate(heldout=str(held), judged=(str(path),), max_new_tokens=2)
     found = evaluate(model_dir, params=params, model_name="dense")
-    assert found["scores"] == {}
+    assert set(found["scores"]) == {"closed"}
     assert "no judge is configured" in found["skipped"]["open"]
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from report.report_cases import SCORES, SOURCES, TTFT, evaluations, full_scores, plan
 
+from interlace.cli import main
 from interlace.errors import InputError
 from interlace.evaluation.answers import Answer, write_answers
 from interlace.outputs import write_json
 from interlace.params import Params
+from interlace.reference import reference_plan, write_reference
 from interlace.report.published import PUBLISHED
 from interlace.report.write import read_json, write_report
 from interlace.scores import SCHEMA
@@ -50,7 +55,17 @@ def workspace(tmp_path: Path) -> Path:
     shutil.copy(Path(__file__).parents[2] / PUBLISHED, tmp_path / "data")
     write_json(metrics / "ttft.json", TTFT)
     (metrics / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n1,2,0.1,1\n2,1,0.1,1\n")
+    (metrics / "local_loss.csv").write_text("step,relative_error,learning_rate\n")
     return tmp_path
+
+
+def add_reference(workspace: Path, **changes: Any) -> None:
+    """The tuned dense model, which answers as the dense one does."""
+    made = reference_plan("dense-ft", 0.25, None, {"n_layers": 24, "deepstack_layers": 3})
+    write_reference(workspace / "artifacts/reference_plan.json", made)
+    folder = workspace / "artifacts/evaluation"
+    write_json(folder / "reference.json", evaluations()["dense"] | changes)
+    write_answers(answers("dense"), folder / "answers/reference.parquet")
 
 
 def answers(model: str) -> list[Answer]:
@@ -123,6 +138,59 @@ def test_published_scores_of_the_same_run_are_written_beside_ours(workspace: Pat
     beside = read_json(report(workspace, "Qwen/Qwen3-VL-8B-Instruct") / "published.json")
     assert {"dense", "tuned"} == {row["model"] for row in beside}
     assert {row["ours"] for row in beside if row["benchmark"] == "AI2D"} == {80, 72}
+
+
+def test_scores_of_the_page_have_errors_intervals_and_the_reference_where_there_is_one(
+    workspace: Path,
+) -> None:
+    text = (report(workspace) / "report.html").read_text()
+    assert "Dense-FT" not in text and "dense-ft" not in text
+    assert "<td>80.0 ± 1.5</td>" in text
+    assert re.search(r"<td>45\.0% \[3\d\.\d, 5\d\.\d\]</td>", text)  # (40/80 + 20/50) / 2
+    add_reference(workspace)
+    text = (report(workspace) / "report.html").read_text()
+    assert '<th scope="col">tuned of Dense-FT</th>' in text
+    assert "<h3>tuned and dense-ft</h3>" in text
+    summary = read_json(workspace / "metrics/summary.json")
+    for model in ("pruned", "tuned"):
+        low, high = (summary[f"retention_{model}_of_dense_ft_{end}"] for end in ("low", "high"))
+        assert low < summary[f"retention_{model}_of_dense_ft"] < high
+    assert "retention_dense_ft_low" in summary
+
+
+def test_compare_takes_the_reference_where_there_is_one(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    assert "dense-ft" not in CliRunner().invoke(main, ["compare"]).output
+    add_reference(workspace)
+    assert "tuned retains 95.0% of dense-ft" in CliRunner().invoke(main, ["compare"]).output
+
+
+def test_categories_have_a_table_where_there_are_several(workspace: Path) -> None:
+    for name, result in evaluations().items():
+        result["scores"]["ChartQA"]["category"] = "Text/Chart"
+        write_json(workspace / f"artifacts/evaluation/{name}.json", result)
+    text = (report(workspace) / "report.html").read_text()
+    assert "Means by category" in text and '<th scope="row">Text/Chart</th>' in text
+
+
+def test_a_run_without_any_score_is_reported_all_the_same(workspace: Path) -> None:
+    for name, result in evaluations().items():
+        write_json(workspace / f"artifacts/evaluation/{name}.json", result | {"scores": {}})
+        write_answers([], workspace / f"artifacts/evaluation/answers/{name}.parquet")
+    written = report(workspace)
+    assert "Not measured." in (written / "report.html").read_text()
+    assert not (written / "retention.png").exists()
+
+
+def test_local_healing_is_drawn_where_there_was_any(workspace: Path) -> None:
+    assert not (report(workspace) / "local_loss.png").exists()
+    lines = "step,relative_error,learning_rate,layer_4\n1,0.9,0.1,0.9\n2,0.4,0.1,0.4\n"
+    (workspace / "metrics/local_loss.csv").write_text(lines)
+    written = report(workspace)
+    assert (written / "local_loss.png").stat().st_size > 4000
+    assert "Error of local healing" in (written / "report.html").read_text()
 
 
 def test_a_missing_measurement_is_named_and_nothing_is_written(workspace: Path) -> None:
