@@ -30,6 +30,7 @@ from interlace.families import decoder_layers, decoder_prefix
 from interlace.outputs import whole
 from interlace.params import Recipe
 from interlace.plan import Plan
+from interlace.sources import attention
 from interlace.stored_layers import checkpoint_tensors, layers_prefix
 from interlace.training import Update
 from interlace.training_rows import Schedule, TrainingRows, collate, schedule
@@ -89,7 +90,7 @@ def finetune(
     )
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
     shares = schedule(len(rows), seed, params, processes.world_size())
-    flash = positions is not None and _has_varlen_attention()
+    flash = positions is not None and flash_attention(params)
     deepspeed_settings.join(params)
     model, engine = _opened(pruned, plan, params, shares, flash, trust_remote_code, objective)
     made = collate(
@@ -143,10 +144,10 @@ def _positions(pruned: Path, params: Recipe, trust_remote_code: bool) -> packing
     return None
 
 
-def _has_varlen_attention() -> bool:
-    from transformers.utils import is_flash_attn_2_available
-
-    return bool(torch.cuda.is_available() and is_flash_attn_2_available())
+def flash_attention(params: Recipe) -> bool:
+    """Whether packed rows can be trained with flash attention, which keeps samples apart itself."""
+    dtype = str(_dtype(params)).removeprefix("torch.")
+    return attention("auto", dtype, on_gpu=torch.cuda.is_available()) == "flash_attention_2"
 
 
 def _opened(

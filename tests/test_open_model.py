@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from interlace.errors import InputError
+from interlace.finetune import flash_attention
+from interlace.params import Recipe
 from interlace.sources import attention, input_device, open_model
 
 
@@ -45,6 +47,15 @@ def test_without_the_package_the_model_chooses() -> None:
 @pytest.mark.parametrize("asked", [None, "sdpa", "eager"])
 def test_what_is_asked_for_is_taken(asked: str | None) -> None:
     assert attention(asked, "float32", on_gpu=False) == asked
+
+
+@pytest.mark.usefixtures("flash_attn")
+@pytest.mark.parametrize(("dtype", "flash"), [("float32", False), ("bfloat16", True)])
+def test_training_takes_flash_attention_where_it_works(
+    dtype: Literal["float32", "bfloat16"], flash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert flash_attention(Recipe(dtype=dtype)) is flash
 
 
 def test_flash_attention_that_cannot_be_had_is_refused(dense_dir: Path) -> None:
