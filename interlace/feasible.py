@@ -20,6 +20,7 @@ from interlace.scores import (
     WAYS,
     Scores,
 )
+from interlace.segments import segments
 
 ON_PROBES = frozenset({MATH, NONMATH, POOLED, CKA})
 
@@ -73,7 +74,7 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
 
     Raises:
         InputError: more drops than are feasible, a budget that is not one, or a measurement that
-            the parameters do not provide.
+            the parameters do not provide, or local healing of nothing.
     """
     asked = params.select.asked() | {"rounds": 1}
     _check_reference(params)
@@ -85,6 +86,7 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
     much = {"drops": 1} if by_budget else {"ratio": params.ratio}
     plan = check_feasible(n_layers, deepstack_layers, method=params.method, **much, **asked)
     check_measured(params, n_layers, len(plan.drop))
+    _check_local_healing(params, plan)
     return None if by_budget else len(plan.drop)
 
 
@@ -98,6 +100,25 @@ def _check_reference(params: Params) -> None:
         raise InputError(
             f"reference = {params.reference} is trained end to end, and finetune.max_steps = 0;"
             " set reference to none, or max_steps to -1"
+        )
+
+
+def _check_local_healing(params: Params, plan: Plan) -> None:
+    """Check that local healing has something to do, as far as that is known before measuring.
+
+    Args:
+        params: all of them.
+        plan: what `check_feasible` made; with `manual`, the plan itself.
+
+    Raises:
+        InputError: nothing is dropped, nothing is tuned, or what the user named is apart.
+    """
+    apart = params.method == "manual" and not segments(plan)
+    if params.finetune.local_steps and (apart or not plan.drop or not plan.tune):
+        raise InputError(
+            f"finetune.local_steps = {params.finetune.local_steps}: no tuned layer lies beside a"
+            f" dropped one with method = {params.method}, select.tuned = {params.select.tuned};"
+            " set it to 0"
         )
 
 

@@ -215,3 +215,23 @@ def test_pooled_groups_at_40_percent_are_not_refused_before_they_are_measured(
     n_layers: int,
 ) -> None:
     check_asked(params(method="interlace-pooled", ratio=0.4, **READY), n_layers, 0)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "dense-ft"},
+        {"method": "wanda-2:4"},
+        {"select": {"tuned": "none"}},
+        {"method": "manual", "select": {"drop": [5], "tune": [9]}},
+    ],
+)
+def test_local_healing_of_nothing_is_refused(asked: dict[str, Any]) -> None:
+    check_asked(params(**asked), 28, 0)
+    assert refusal(**asked, finetune={"local_steps": 5}).startswith("finetune.local_steps = 5: no")
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"manual", "dense-ft"}))
+def test_local_healing_of_something_is_accepted(method: str) -> None:
+    if METHODS[method].removes:
+        check_asked(params(method=method, finetune={"local_steps": 5}, **READY), 28, 0)
