@@ -80,7 +80,7 @@ def _published(found: Sequence[Beside]) -> str:
     if not found:
         return ""
     caption = "the same model, method and ratio; agree: as near as chance allows"
-    return "<h2>Beside published scores</h2>\n" + table(
+    return "<h2>Beside published numbers</h2>\n" + table(
         HEADINGS, published_rows(found), caption=caption, kind="plain"
     )
 

@@ -34,6 +34,8 @@ from interlace.report.published import (
     beside_published,
     published_table,
     read_published,
+    retention_beside,
+    speedup_beside,
 )
 from interlace.report.run_page import Drawing, run_page
 from interlace.report.summary import (
@@ -196,7 +198,11 @@ def write_report(
     table_of_scores = read_scores(artifacts / "scores.parquet")
     scores = {name: evaluation["scores"] for name, evaluation in run.evaluations.items()}
     known = read_published(data / PUBLISHED.name)
-    beside = beside_published(scores, params, run.plan.ratio, known)
+    beside = [
+        *beside_published(scores, params, run.plan.ratio, known),
+        *retention_beside(run.summary, params, run.plan.ratio, known),
+        *speedup_beside(run.ttft, params, run.plan.ratio, known),
+    ]
     with whole(artifacts / "report") as folder:
         folder.mkdir()
         for which in get_args(Which):

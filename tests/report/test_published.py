@@ -15,6 +15,8 @@ from interlace.report.published import (
     beside_published,
     published_table,
     read_published,
+    retention_beside,
+    speedup_beside,
 )
 
 ROWS = read_published(Path(__file__).parents[2] / "data/published.csv")
@@ -48,7 +50,7 @@ def test_short_answers_are_beside_short_ones() -> None:
 
 
 def test_the_reference_is_the_tuned_dense_model() -> None:
-    assert found(params(), dense_ft=score(80))["dense_ft"][1] == 82.9
+    assert found(params(), dense_ft=score(80))["dense-ft"][1] == 82.9
 
 
 @pytest.mark.parametrize(
@@ -78,10 +80,53 @@ def test_agreement_allows_for_chance_on_both_sides(ours: float, agrees: bool) ->
     assert Beside("dense", "AI2D", ours, None, 82.0, "s").agrees is None
 
 
+SUMMARY: dict[str, Any] = {
+    "retention_tuned": 85.0,
+    "retention_tuned_low": 83.0,
+    "retention_tuned_high": 87.0,
+    "retention_tuned_of_dense_ft": 80.0,
+    "retention_tuned_of_dense_ft_low": 79.0,
+    "retention_tuned_of_dense_ft_high": 81.0,
+} | {f"retention_tuned{of}/{name}": 90.0 for of in ("", "_of_dense_ft") for name in BENCHMARKS}
+
+
+def test_retention_is_beside_that_of_the_same_reference() -> None:
+    given = params(data={"id": "a/b", "fraction": 0.03})
+    beside = {
+        (one.what, one.source): (one.ours, one.published, one.agrees)
+        for one in retention_beside(SUMMARY, given, 0.25, ROWS)
+    }
+    assert beside == {
+        ("of dense", "model-card"): (85.0, 86.1, True),
+        ("of dense", "2511.19676, table 8"): (85.0, 86.7, True),
+        ("of dense-ft", "2511.19676, table 7"): (80.0, 88.9, False),
+    }
+
+
+def test_retention_over_other_benchmarks_is_not_compared() -> None:
+    fewer = {name: value for name, value in SUMMARY.items() if not name.endswith("/POPE")}
+    assert retention_beside(fewer, params(), 0.25, ROWS) == []
+    assert retention_beside(SUMMARY, params(method="sleb"), 0.15, ROWS) == []
+    by_benchmark = retention_beside(fewer, params(), 0.15, ROWS)
+    assert {one.benchmark for one in by_benchmark} == BENCHMARKS.keys() - {"POPE"}
+
+
+def test_the_first_token_of_a_benchmark_is_beside_table_4() -> None:
+    one = {"ttft_speedup": 1.2, "ttft_speedup_low": 1.19, "ttft_speedup_high": 1.21}
+    took = {"benchmarks": {"AI2D": one, "POPE": one | {"ttft_speedup": None}, "made_up": one}}
+    shaped = params(ttft={"shapes": ["AI2D", "POPE"]})
+    assert speedup_beside(took, params(), 0.25, ROWS) == []
+    (found,) = speedup_beside(took, shaped, 0.25, ROWS)
+    assert (found.benchmark, found.published, found.agrees) == ("AI2D", 1.21, True)
+    assert speedup_beside(took, shaped, 0.3, ROWS) == []
+
+
 def test_the_table_says_where_they_agree_in_80_columns() -> None:
     rows = [
         Beside("dense", "AI2D", 82.0, 1.0, 82.0, "2511.19676, table 5"),
         Beside("tuned", "RealWorldQA", 70.0, 1.0, 82.0, "2511.19676, table 5"),
+        Beside("tuned", "all", 70.0, 1.0, 82.0, "2511.19676, table 7", "of dense-ft"),
+        Beside("tuned", "AI2D", 1.2, 0.01, 1.21, "2511.19676, table 4", "first token"),
     ]
     console = Console(width=80)
     with console.capture() as printed:
@@ -89,6 +134,8 @@ def test_the_table_says_where_they_agree_in_80_columns() -> None:
     lines = printed.get().splitlines()
     assert "yes" in lines[2] and "-12.0" in lines[3]
     assert "82.0 ± 1.0" in lines[2]
+    assert "of dense-ft" in lines[4] and "70.0% ± 1.0" in lines[4]
+    assert "1.20x ± 0.01" in lines[5] and "1.21x" in lines[5]
 
 
 def test_every_published_benchmark_of_the_twelve_has_our_name() -> None:
