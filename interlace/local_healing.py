@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from tqdm import tqdm
 from interlace import chat, processes
 from interlace.checkpoint import with_tensors
 from interlace.dense_targets import pair, recorded
-from interlace.errors import ContractError, InputError
+from interlace.engines import gathered
+from interlace.errors import InputError
+from interlace.not_finite import NotFiniteError, stopped
 from interlace.outputs import whole
 from interlace.params import Finetune
 from interlace.plan import Plan
@@ -69,7 +72,7 @@ def heal_locally(
 
     Raises:
         InputError: no tuned layer lies beside a dropped one, or a row cannot be used.
-        ContractError: an error is not finite.
+        ContractError: an error is not finite; with which samples.
     """
     if not segments(plan):
         raise InputError(
@@ -123,6 +126,7 @@ def train_survivors(
     """Run all updates from the last resume point on; returns the curve's points."""
     done, history = resume(survivors, scratch)
     steps, first = params.local_steps, processes.rank() == 0
+    begin, seen = time.perf_counter(), 0  # tokens of this process
     made = collate(rows.processor, None, one_row=False, blank=False)
     ahead = passes(
         rows, shares, made,
@@ -133,17 +137,17 @@ def train_survivors(
     ) as progress:
         for step, loaded in enumerate(ahead, done):
             rate = params.local_learning_rate * share_of_peak(step, steps, params.warmup_ratio)
-            errors = update(model, survivors, loaded, params, rate)
-            if bad := [layer for layer, error in errors.items() if not math.isfinite(error)]:
-                raise ContractError(
-                    f"local healing: the error of layer {bad[0]} is not finite at step {step + 1};"
-                    " lower finetune.local_learning_rate"
-                )
+            try:
+                errors = update(model, survivors, loaded, params, rate)
+            except NotFiniteError as error:
+                raise stopped(error, rows, shares, step, scratch) from None
             mean = math.fsum(errors.values()) / len(errors)
             if step == 0 or (step + 1) % params.log_steps == 0 or step + 1 == steps:
                 point = {"step": step + 1, "relative_error": mean, "learning_rate": rate}
                 history.append(point | {f"layer_{i}": error for i, error in errors.items()})
-            progress.set_postfix(error=f"{mean:.4f}")
+            seen += sum(one.tokens for one in loaded)
+            speed = processes.world_size() * seen / (time.perf_counter() - begin)
+            progress.set_postfix_str(f"error {mean:.4f}, {speed:,.0f} tokens/s", refresh=False)
             progress.update()
             if (step + 1) % params.save_steps == 0 and first:
                 save(survivors, step + 1, history, scratch)
@@ -157,13 +161,25 @@ def update(
     params: Finetune,
     rate: float,
 ) -> dict[int, float]:
-    """One update of every survivor; returns the relative error of each before it, by layer."""
+    """One update of every survivor; returns the relative error of each before it, by layer.
+
+    Raises:
+        NotFiniteError: an error is not finite.
+    """
     device = next(model.parameters()).device
     sums = torch.zeros(len(survivors), 2, device=device)
-    for one in loaded:
+    broken = torch.zeros(len(loaded), dtype=torch.int64, device=device)
+    for number, one in enumerate(loaded):
         batch = {name: value.to(device) for name, value in one.inputs.items()}
-        sums += accumulate(model, survivors, batch)
+        found = accumulate(model, survivors, batch)
+        broken[number] = ~found.isfinite().all()
+        sums += found
     _sum_over_processes([sums])
+    if places := [(int(p), int(n)) for p, n in gathered(broken).nonzero()]:
+        (where,) = (~sums.isfinite().all(dim=1)).nonzero(as_tuple=True)
+        layer = survivors[int(where[0])].task.segment.survivor
+        what = f"local healing: the error of layer {layer}"
+        raise NotFiniteError(places, what, "finetune.local_learning_rate")
     for survivor, (_, scale) in zip(survivors, sums, strict=True):
         _apply(survivor, 1 / max(float(scale), torch.finfo().tiny), rate, params)
     layers = (survivor.task.segment.survivor for survivor in survivors)

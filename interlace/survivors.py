@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from interlace import processes
 from interlace.dense_targets import Task, tasks
 from interlace.families import FAMILIES, decoder_layers
-from interlace.outputs import remove, whole
 from interlace.params import Finetune
 from interlace.plan import Plan
+from interlace.resume_points import newest_point, write_point
 
 
 @dataclass
@@ -68,41 +67,34 @@ def stored_weights(survivors: Sequence[Survivor], prefix: str) -> Iterator[tuple
 def save(
     survivors: Sequence[Survivor], step: int, history: Sequence[Mapping[str, float]], scratch: Path
 ) -> None:
-    """Write a resume point: weights and moments as safetensors, the curve as JSON."""
-    tensors = {}
-    for survivor in survivors:
-        for name, weight in survivor.layer.named_parameters():
-            stored = {"weight": weight} | survivor.optimizer.state.get(weight, {})
-            for kind, value in stored.items():
-                key = f"{survivor.task.segment.survivor}/{name}/{kind}"
-                tensors[key] = value.detach().cpu().contiguous()
-    point = scratch / f"step-{step:08d}"
-    with whole(point) as partial:
-        partial.mkdir(parents=True)
-        save_file(tensors, partial / "survivors.safetensors")
-        state = json.dumps({"step": step, "history": list(history)})
-        (partial / "state.json").write_text(state, encoding="utf-8")
-    for old in sorted(scratch.glob("step-*"))[:-2]:
-        remove(old)
+    """Write a resume point: each survivor's weights and moments, and the curve so far."""
+    states = (_state(survivor) for survivor in survivors)
+    write_point(scratch, step, states, updates=[list(point.items()) for point in history])
+
+
+def _state(survivor: Survivor) -> dict[str, Tensor]:
+    return {
+        f"{name}/{kind}": value.detach().cpu().contiguous()
+        for name, weight in survivor.layer.named_parameters()
+        for kind, value in ({"weight": weight} | survivor.optimizer.state.get(weight, {})).items()
+    }
 
 
 def resume(survivors: Sequence[Survivor], scratch: Path) -> tuple[int, list[dict[str, float]]]:
-    """Take up the newest resume point that can be read; returns its step and the curve so far."""
-    for point in sorted(scratch.glob("step-*"), reverse=True):
-        try:
-            state = json.loads((point / "state.json").read_text(encoding="utf-8"))
-            tensors = load_file(point / "survivors.safetensors")
-        except (OSError, ValueError, SafetensorError):
-            continue  # damaged: the one before it will do
-        for survivor in survivors:
-            _restore(survivor, tensors)
-        return int(state["step"]), list(state["history"])
-    return 0, []
+    """Take up the newest resume point that is whole; returns its step and the curve so far."""
+    point, damages = newest_point(scratch)
+    for damage in damages if processes.rank() == 0 else ():
+        tqdm.write(f"local healing: {damage}")
+    if point is None:
+        return 0, []
+    for survivor, tensors in zip(survivors, point.tensors(), strict=True):
+        _restore(survivor, tensors)
+    return point.step, [dict(pairs) for pairs in point.updates]
 
 
 def _restore(survivor: Survivor, tensors: Mapping[str, Tensor]) -> None:
     for name, weight in survivor.layer.named_parameters():
-        prefix = f"{survivor.task.segment.survivor}/{name}/"
+        prefix = f"{name}/"
         stored = {
             key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)
         }

@@ -19,15 +19,12 @@ from tqdm import tqdm
 from interlace import processes
 from interlace.chat import IGNORED
 from interlace.engines import Engine, gathered, tuned_parameters
-from interlace.errors import ContractError
 from interlace.families import decoder_layers
-from interlace.outputs import write_json
+from interlace.not_finite import NotFiniteError, stopped
 from interlace.params import Recipe
 from interlace.recompute import affordable_tokens, free_bytes, graph_layers, recompute
 from interlace.resume_points import Point, newest_point, write_point
 from interlace.training_rows import Collate, Pass, Schedule, TrainingRows, passes, updates
-
-NOT_FINITE = "not-finite.json"
 
 
 class Update(NamedTuple):
@@ -46,14 +43,6 @@ class Update(NamedTuple):
     learning_rate: float
     grad_norm: float
     tokens: int
-
-
-class NotFiniteError(Exception):
-    """Passes whose loss is not a number, as (process, pass) of an update."""
-
-    def __init__(self, places: Sequence[tuple[int, int]]) -> None:
-        super().__init__(places)
-        self.places = places
 
 
 def learning_rate(params: Recipe, step: int, steps: int) -> float:
@@ -113,7 +102,7 @@ def train(
         try:
             loss, norm, tokens = update(engine, loaded, rate, budget)
         except NotFiniteError as error:
-            raise _stopped(error, rows, shares, step, scratch) from None
+            raise stopped(error, rows, shares, step, scratch) from None
         seen = done[-1].tokens if done else 0
         done.append(Update(step + 1, loss, rate, norm, seen + tokens))
         if len(done) % params.save_steps == 0 or len(done) == steps:
@@ -229,19 +218,3 @@ def _progress(ahead: Iterator[list[Pass]], done: list[Update], steps: int) -> It
             speed = (last.tokens - before) / (time.perf_counter() - begin)
             bar.set_postfix_str(f"loss {last.loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
             bar.update()
-
-
-def _stopped(
-    error: NotFiniteError, rows: TrainingRows, shares: Schedule, step: int, scratch: Path
-) -> ContractError:
-    """Keep the samples of the passes that went wrong."""
-    indices = [i for process, n in error.places for i in shares.pass_of(step, n, process)]
-    ids = rows.sample_ids(indices)
-    kept = scratch / NOT_FINITE
-    if processes.rank() == 0:
-        write_json(kept, {"step": step + 1, "sample_ids": ids})
-    named = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-    return ContractError(
-        f"the loss is not finite in update {step + 1}, with samples {named} (all in {kept});"
-        " lower finetune.learning_rate, or take these samples out of the data"
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -265,9 +266,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         healed(project, dense_dir, tmp_path)
     assert not (tmp_path / "tuned").exists()
-    broken = tmp_path / "scratch/local/step-00000005"  # damaged, and so passed over
-    broken.mkdir()
-    (broken / "state.json").write_text("{")
+    shutil.copytree(tmp_path / "scratch/local/point-4", tmp_path / "scratch/local/point-5")
+    broken = tmp_path / "scratch/local/point-5/layer-0.safetensors"  # passed over: one bit differs
+    broken.write_bytes(broken.read_bytes()[:-1] + bytes([broken.read_bytes()[-1] ^ 1]))
     tensors, points = healed(project, dense_dir, tmp_path)
     assert len(calls) == 6 + STEPS - 4  # it did not start over
     assert points == curve(uninterrupted / "local.csv")
@@ -286,7 +287,9 @@ def test_no_tuned_layer_beside_a_dropped_one_is_refused(
 def test_an_error_that_is_not_finite_names_its_layer(
     project: Path, dense_dir: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ContractError, match=r"error of layer \d is not finite at step 2"):
+    with pytest.raises(
+        ContractError, match=r"error of layer \d is not finite in update 2, with samples \w+,"
+    ):
         healed(project, dense_dir, tmp_path, local_learning_rate=1e30, warmup_ratio=0)
 
 
@@ -298,9 +301,9 @@ def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
 
 
 def test_moments_and_weights_are_kept_without_pickle(uninterrupted: Path) -> None:
-    points = sorted((uninterrupted / "scratch/local").glob("step-*"))
-    assert [point.name for point in points] == ["step-00000006", "step-00000008"]
-    kinds = {name.rpartition("/")[2] for name in load_file(points[0] / "survivors.safetensors")}
+    points = sorted((uninterrupted / "scratch/local").glob("point-*"))
+    assert [point.name for point in points] == ["point-6", "point-8"]
+    kinds = {name.rpartition("/")[2] for name in load_file(points[0] / "layer-0.safetensors")}
     assert kinds == {"weight", "exp_avg", "exp_avg_sq", "step"}
 
 
@@ -309,7 +312,7 @@ def test_weights_move_in_float32_where_the_model_runs_in_bfloat16(
 ) -> None:
     _, points = healed(project, dense_dir, tmp_path, dtype="bfloat16", local_learning_rate=1e-3)
     assert points[-1]["relative_error"] < points[0]["relative_error"]
-    tensors = load_file(next((tmp_path / "scratch/local").glob("step-*8/survivors.safetensors")))
+    tensors = load_file(next((tmp_path / "scratch/local").glob("point-8/layer-0.safetensors")))
     kept = [value for name, value in tensors.items() if name.endswith("weight")]
     assert all(value.dtype == torch.float32 for value in kept)
     assert any(not torch.equal(value, value.bfloat16().float()) for value in kept)
