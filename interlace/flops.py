@@ -7,7 +7,7 @@ torch's counter has it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -105,6 +105,33 @@ def qwen3_vl_flops(config: Any, tokens: int, patches: Sequence[int]) -> int:
     text = config.text_config
     layers: int = text.num_hidden_layers * layer_flops(text, tokens)
     return vision_flops(config.vision_config, patches) + layers + head_flops(text)
+
+
+def by_formula(models: Sequence[Any], requests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """FLOPs of the median request by formula, beside those that torch counts.
+
+    Args:
+        models: the dense and the pruned one.
+        requests: inputs of batches of one prompt, without padding.
+
+    Returns:
+        `flops_dense_by_formula` and `flops_tuned_by_formula`; nothing for other families than
+        Qwen3-VL.
+    """
+    found = {}
+    for name, model in zip(NAMES, models, strict=True):
+        if model.config.model_type != "qwen3_vl":
+            return {}
+        each = [_request_flops(model.config, inputs) for inputs in requests]
+        found[f"flops_{name}_by_formula"] = int(median(each))
+    return found
+
+
+def _request_flops(config: Any, inputs: Mapping[str, Any]) -> int:
+    rows, tokens = inputs["input_ids"].shape  # [B, T]
+    grids = inputs["image_grid_thw"].tolist() if "image_grid_thw" in inputs else []
+    frames = [height * width for time, height, width in grids for _ in range(time)]
+    return int(rows * qwen3_vl_flops(config, tokens, frames[: len(frames) // rows]))
 
 
 def head_flops(config: Any) -> int:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from interlace.chat import Inputs, Row, open_processor
-from interlace.flops import NAMES, Work, ideals
+from interlace.flops import NAMES, Work, by_formula, ideals
 from interlace.footprint import cache_bytes, request_peak, weight_bytes
 from interlace.params import Ttft
 from interlace.request_shapes import Request, drawn_requests, typical_requests
@@ -214,7 +214,8 @@ def _one_size(
     with torch.inference_mode():
         pairs = time_pairs(models, inputs, params, seed)
         works = [_works(models, each, params.new_tokens) for each in inputs]
-        return summary(pairs, works, params, seed) | _memory(models, inputs), pairs, works
+        found = summary(pairs, works, params, seed) | by_formula(models, inputs)
+        return found | _memory(models, inputs), pairs, works
 
 
 def _works(models: tuple[Any, Any], inputs: Inputs, new_tokens: int) -> tuple[Work, Work]:
@@ -247,7 +248,8 @@ def measure(
     Returns:
         `*_ms` are medians over all pairs of batch 1; `*_speedup` medians of paired ratios, with
         `_low` and `_high`, null with a reason in `_refused` where the interval is too wide;
-        `*_ideal` what `flops.ideals` says. `vision_*` is there only where a vision tower was found
+        `*_ideal` what `flops.ideals` says, `flops_*_by_formula` what `flops.by_formula` does.
+        `vision_*` is there only where a vision tower was found
         and ran. `weights_*`, `cache_*` (of the longest prompt) and `peak_*` (weights, and the most
         that its first token adds) in bytes. `tokens` is the median prompt, `on_gpu` is 1 or 0,
         `threads` are torch's on the CPU. `benchmarks` has the same per benchmark or source,

@@ -507,8 +507,8 @@ Reference = Annotated[
     Literal["none", "dense-ft", "dense-sft"],
     Field(
         "none",
-        description="the dense model tuned by the same recipe, to be compared with; dense-ft: as"
-        " many of its last layers as go; dense-sft: all its layers",
+        description="the dense model tuned by the same recipe, to be compared with; dense-ft: its"
+        " last layers, as many as the ratio or budget is of all; dense-sft: all its layers",
     ),
 ]
 Method = Annotated[

@@ -92,6 +92,13 @@ def test_each_batch_size_is_reported_apart(metrics: dict[str, Any]) -> None:
     assert batch["weights_dense_bytes"] == metrics["weights_dense_bytes"]
 
 
+def test_flops_by_formula_stand_beside_those_that_are_counted(metrics: dict[str, Any]) -> None:
+    for one in (metrics, metrics["batches"]["2"]):
+        for name in ("dense", "tuned"):
+            counted = one[f"flops_{name}"]
+            assert one[f"flops_{name}_by_formula"] == pytest.approx(counted, rel=0.01)
+
+
 def test_half_the_layers_hold_half_the_cache(metrics: dict[str, Any]) -> None:
     assert metrics["cache_dense_bytes"] == 2 * metrics["cache_tuned_bytes"] > 0
 

@@ -175,7 +175,8 @@ def _reference(run: Run, which: Which) -> str:
     if run.plan.method == "dense-ft" and which == "tuned":
         return f"{text} This model is Dense-FT, the fine-tuned reference itself."
     references = references_in(run.summary)
-    tuned = {"dense_ft": "as many of its last layers as were dropped", "dense_sft": "all layers"}
+    some = "its last layers, as many as the ratio is of all layers,"
+    tuned = {"dense_ft": some, "dense_sft": "all layers"}
     for name in references:
         text += f" {spelled(name)} is the dense model with {tuned[name]} fine-tuned alike."
     if which == "tuned" and run.plan.tune and not references:
