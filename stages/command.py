@@ -80,8 +80,11 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
             type=click.Path(path_type=Path),
             help="Read parameters from this file, not from DVC.",
         )
+        rank = click.Option(  # DeepSpeed's launcher appends it; the environment says the same
+            ["--local_rank"], type=int, hidden=True, expose_value=False
+        )
         own = list(reversed(getattr(run, "__click_params__", [])))
-        made = _Command(f"python -m stages.{name}", callback=run, params=[*own, option])
+        made = _Command(f"python -m stages.{name}", callback=run, params=[*own, option, rank])
         made.help = function.__doc__
         made.params_model = model
         return made

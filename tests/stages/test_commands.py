@@ -114,6 +114,13 @@ def test_help_says_what_the_stage_does(stage: str) -> None:
     assert command(stage).help.strip().endswith(".")
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_takes_what_deepspeed_s_launcher_appends(stage: str) -> None:
+    more = ["--model", "dense"] if stage == "evaluate" else []
+    command(stage).make_context(stage, ["--local_rank=1", *more])
+    assert "local_rank" not in CliRunner().invoke(command(stage), ["--help"]).output
+
+
 def test_sound_input_is_pinned(project: Path) -> None:
     result = run("pin")
     assert result.exit_code == 0, result.output
