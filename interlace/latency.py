@@ -249,11 +249,11 @@ def measure(
         `*_ms` are medians over all pairs of batch 1; `*_speedup` medians of paired ratios, with
         `_low` and `_high`, null with a reason in `_refused` where the interval is too wide;
         `*_ideal` what `flops.ideals` says, `flops_*_by_formula` what `flops.by_formula` does.
-        `vision_*` is there only where a vision tower was found and ran. `weights_*`, `cache_*` (of the longest prompt) and `peak_*` (weights, and the most
-        that its first token adds) in bytes. `tokens` is the median prompt, `on_gpu` is 1 or 0,
-        `threads` are torch's on the CPU. `benchmarks` has the same per benchmark or source,
-        `batches` per further batch size, for
-        the prompt of median length.
+        `vision_*` is there only where a vision tower was found and ran. `weights_*`, `cache_*` (of
+        the longest prompt) and `peak_*` (weights, and the most that its first token adds) in bytes.
+        `tokens` is the median prompt, `on_gpu` is 1 or 0, `threads` are torch's on the CPU.
+        `benchmarks` has the same per benchmark or source, `batches` per further batch size, for the
+        prompt of median length.
 
     Raises:
         InputError: there are no rows.
