@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -399,14 +399,20 @@ def test_only_the_planned_layers_take_gradients(dense_dir: Path) -> None:
     assert layers == {"1", "4"}
 
 
-def start(folder: Path, processes: int, before: str = "", **changes: Any) -> subprocess.Popen[str]:
-    """Start the stage with ZeRO in a laid out folder."""
+def start(
+    folder: Path,
+    processes: int,
+    before: str = "",
+    launch: Sequence[str] | None = None,
+    **changes: Any,
+) -> subprocess.Popen[str]:
+    """Start the stage with ZeRO in a laid out folder; `launch` replaces torchrun and the script."""
     params = {"model": {"id": "m"}, "data": {"id": "d"}, "finetune": RECIPE | ZERO | changes}
     (folder / "mine.yaml").write_text(yaml.safe_dump(params))
     (folder / "run.py").write_text(before + RUN)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(
-        [sys.executable, *(launch if processes > 1 else []), "run.py"],
+        [sys.executable, *(launch or [*(torchrun if processes > 1 else []), "run.py"])],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

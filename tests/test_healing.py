@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_finetune import curve, finished, project, start
+import torch
+from test_finetune import curve, finished, project, start, uninterrupted
 from test_local_healing import healed
 
-__all__ = ["project"]
+__all__ = ["project", "uninterrupted"]
 ALL: dict[str, Any] = {
     "distill_logits": 1.0,
     "distill_states": 1.0,
@@ -46,3 +48,19 @@ def test_two_processes_over_deepspeed_heal_as_one_without_it(
         values = [point[column] for point in curve(tmp_path / "plain" / expected)]
         assert values
         assert [point[column] for point in points] == pytest.approx(values, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed runs on Linux only")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the launcher wants a GPU for each process")
+def test_deepspeed_s_own_launcher_starts_the_stage(
+    project: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    runner = ["-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", port]
+    stage = ["--module", "stages.finetune", "--params", "mine.yaml"]
+    finished(start(laid_out(project, tmp_path), 2, launch=[*runner, *stage], max_steps=1))
+    found, expected = (curve(f / "loss.csv") for f in (tmp_path / "metrics", uninterrupted))
+    assert found[0]["loss"] == pytest.approx(expected[0]["loss"], rel=2e-4)
