@@ -221,7 +221,7 @@ def _change_figure(change: Change, images: Mapping[tuple[str, int], Sequence[Ima
     asked = change.asked
     shown = images.get((asked.benchmark, place(asked.sample_id)), ())
     lines = "".join(
-        f'<dt class="mark" style="color:{page.model_colour(name)}">{escaped(name)}</dt>'
+        f'<dt class="mark" style="color:{page.model_ink(name)}">{escaped(name)}</dt>'
         f"<dd>{escaped(said)}{'' if score is None else f' ({score:g})'}</dd>\n"
         for name, said, score in _lines(change)
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from interlace.report.palette import HAIRLINE, INK, MODEL_COLOURS
+from interlace.report.palette import HAIRLINE, INK, MODEL_INKS
 
 CSS = f"""
 :root {{ color-scheme: light dark; --ink: {INK}; --muted: #565E6B; --line: {HAIRLINE};
@@ -155,6 +155,6 @@ def folded(summary: str, text: str) -> str:
     return f"<details><summary>{escaped(summary)}</summary><pre>{escaped(text)}</pre></details>\n"
 
 
-def model_colour(name: str) -> str:
-    """The colour of a model in every figure."""
-    return MODEL_COLOURS.get(name, INK)
+def model_ink(name: str) -> str:
+    """The colour of a model's name: as in every figure, but dark enough for text."""
+    return MODEL_INKS.get(name, INK)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import browser
 import models
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from report.report_cases import SCORES, SOURCES, TTFT, evaluations, full_scores, plan
+from report.test_run_page import CONTRAST, WIDTHS, tab
 
 from interlace.cli import main
 from interlace.errors import InputError
@@ -25,6 +27,8 @@ from interlace.reference import reference_plan, write_reference
 from interlace.report.published import PUBLISHED
 from interlace.report.write import read_json, write_report
 from interlace.scores import SCHEMA
+
+__all__ = ["tab"]
 
 
 @pytest.fixture
@@ -191,6 +195,22 @@ def test_local_healing_is_drawn_where_there_was_any(workspace: Path) -> None:
     written = report(workspace)
     assert (written / "local_loss.png").stat().st_size > 4000
     assert "Error of local healing" in (written / "report.html").read_text()
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_a_browser_shows_the_whole_page_as_it_is_written(
+    tab: browser.Page, workspace: Path, width: int
+) -> None:
+    add_reference(workspace)
+    tab.show(report(workspace) / "report.html", width)
+    headings = tab.value("[...document.querySelectorAll('h2, h3')].map(h => h.textContent)")
+    at = headings.index("Answers compared")
+    assert headings[at + 1 : at + 3] == ["dense-ft and dense", "pruned and dense"]
+    assert headings.count("Answers compared") == 1
+    assert tab.value("[...document.images].every(i => i.naturalWidth > 0)")
+    assert tab.value("document.documentElement.scrollWidth") == width
+    assert tab.value(CONTRAST) >= 4.5
+    assert (tab.requests(), tab.complaints()) == ([], [])
 
 
 def test_a_missing_measurement_is_named_and_nothing_is_written(workspace: Path) -> None:
