@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -22,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from interlace.benchmark_names import key
 from interlace.errors import InputError, validation_message
 
 S = TypeVar("S", bound="Section")
@@ -449,10 +451,16 @@ RequestShape = Literal[
 ]
 
 
+def _shape(value: Any) -> Any:
+    """A benchmark's name as `evaluate.benchmarks` takes it: V*, MIA-Bench."""
+    known = {key(name): name for name in get_args(RequestShape)}
+    return known.get(key(value), value) if isinstance(value, str) else value
+
+
 class Ttft(Section):
     """Time to first token, and end to end."""
 
-    shapes: tuple[RequestShape, ...] = Field(
+    shapes: tuple[Annotated[RequestShape, BeforeValidator(_shape)], ...] = Field(
         (),
         description="benchmarks whose typical request is timed, by name, e.g. AI2D; none: rows of"
         " the calibration set",

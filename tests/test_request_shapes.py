@@ -5,12 +5,13 @@ from typing import get_args
 
 import pytest
 from models import row, rows, tiny_qwen3_vl
+from pydantic import ValidationError
 
 from interlace import request_shapes
 from interlace.chat import open_processor
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks import BENCHMARKS
-from interlace.params import RequestShape
+from interlace.evaluation.benchmarks import BENCHMARKS, find_benchmark
+from interlace.params import RequestShape, Ttft
 from interlace.request_shapes import SHAPES, Shape
 
 
@@ -23,6 +24,19 @@ def processor(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 def test_shapes_are_of_benchmarks_and_can_all_be_asked_for() -> None:
     assert set(SHAPES) == set(get_args(RequestShape)) <= set(BENCHMARKS)
+
+
+def test_shapes_go_by_the_names_that_evaluation_takes() -> None:
+    named = ["V*", "MIA-Bench", "pope", "HR-Bench 4K"]
+    assert Ttft(shapes=named).shapes == ("VStar", "MIABench", "POPE", "HRBench4K")  # type: ignore[arg-type]
+    assert [find_benchmark(name).name for name in named] == [
+        "VStar",
+        "MIABench",
+        "POPE",
+        "HRBench4K",
+    ]
+    with pytest.raises(ValidationError, match="'AI2D', 'ChartQA'"):
+        Ttft(shapes=["POP"])  # type: ignore[list-item,arg-type]
 
 
 def test_a_typical_request_has_the_shapes_image_and_text(processor: object) -> None:

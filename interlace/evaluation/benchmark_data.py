@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from interlace.benchmark_names import key
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks import Benchmark, key
+from interlace.evaluation.benchmarks import Benchmark
 
 
 def benchmark_files(folder: Path, benchmark: Benchmark) -> list[Path]:

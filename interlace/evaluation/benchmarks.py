@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
+from interlace.benchmark_names import key
 from interlace.errors import InputError
 
 
@@ -136,12 +137,6 @@ BENCHMARKS = {
 }
 NO_JUDGE = "another model judges its answers, and no judge is configured; set evaluate.judge"
 NOT_MATCHED = "an answer that names no option is wrong; a judge would match it (evaluate.judge)"
-
-
-def key(name: str) -> str:
-    """A benchmark's name without case and punctuation (V*, MIA-Bench)."""
-    letters = name.casefold().replace("*", "star")
-    return "".join(letter for letter in letters if letter.isalnum())
 
 
 def find_benchmark(name: str) -> Benchmark:

@@ -23,8 +23,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from interlace.benchmark_names import key
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks import BENCHMARKS, key
+from interlace.evaluation.benchmarks import BENCHMARKS
 from interlace.evaluation.result import Score
 from interlace.evaluation.significance import LEVEL
 from interlace.params import Params
