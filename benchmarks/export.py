@@ -58,6 +58,7 @@ folder of the bytes that are kept. The obvious way is `from_pretrained`, deletin
 `save_pretrained`. Every way runs in a process of its own, in turn; times are medians, of the work
 alone, without starting Python and importing libraries. Before each run its source is dropped from
 the page cache. Memory is the peak resident size of a process, less that of a bare Python.
+The comparison with the dense model that the stage makes of what it wrote is not in it.
 
 No way can be much faster than the disk: where `cp` itself is less than three times as fast as the
 obvious way, three times faster is out of reach.
