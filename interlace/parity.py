@@ -25,10 +25,11 @@ from interlace.errors import ContractError, InputError
 from interlace.families import bypass, decoder_prefix
 from interlace.params import Export
 from interlace.plan import Plan
+from interlace.safetensors_files import checkpoint_tensors
 from interlace.samples import iterate
 from interlace.sources import open_model
 from interlace.states import forward, true_states
-from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.stored_layers import layers_prefix
 
 LAST_TOKENS = 16  # of a sample, whose logits are compared: all of them take T x vocabulary
 LOOKED_AT = 256  # calibration rows that the shortest and the longest prompt are found among

@@ -302,6 +302,16 @@ def test_a_pinned_model_is_fetched_without_pickles(hub: download_hub.Hub, tmp_pa
     assert not (folder / "pytorch_model.bin").exists()
 
 
+def test_a_model_of_pickles_is_refused_before_it_is_fetched(
+    hub: download_hub.Hub, tmp_path: Path
+) -> None:
+    files = model_files()
+    del files["model.safetensors"]
+    hub.model("org/model", files)
+    with pytest.raises(InputError, match=r"model\.id = org/model: .*pytorch_model\.bin is pickled"):
+        pin_model("org/model", None, hashes=tmp_path / "hashes.json")
+
+
 def test_a_gated_model_without_a_token_says_how_to_get_in(
     hub: download_hub.Hub, tmp_path: Path
 ) -> None:

@@ -16,8 +16,8 @@ import interlace
 from interlace.errors import ContractError, InputError
 from interlace.params import Export
 from interlace.parity import check_parity, drawn_prompts, parting
+from interlace.safetensors_files import tensor_files
 from interlace.samples import write_rows
-from interlace.stored_layers import tensor_files
 
 KEPT = PLAN.keep  # 0, 1, 2, 4 of six layers
 
