@@ -78,7 +78,7 @@ def measure(
     tables = tables_of(model, rows, protected, params.sensitivity.max_ratio, scratch)
     about = provenance | {
         "dtype": _name(model.dtype),
-        "rows_without_answers": str(rows.skipped),
+        "rows_left_out": str(rows.skipped),
         "code_version": interlace.__version__,
     }
     with whole(out) as partial:

@@ -172,7 +172,7 @@ def test_scores_have_the_contract_s_columns(measured: dict[str, Path]) -> None:
 def test_files_say_how_they_were_measured(measured: dict[str, Path]) -> None:
     for path in (path for folder in measured.values() for path in folder.iterdir()):
         said = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
-        assert said.items() >= (ABOUT | {"dtype": "float32", "rows_without_answers": "0"}).items()
+        assert said.items() >= (ABOUT | {"dtype": "float32", "rows_left_out": "0"}).items()
 
 
 @pytest.mark.parametrize("method", ["sleb", "taylor"])
