@@ -42,7 +42,7 @@ METHODS, MORE_METHODS = (FIRST,), ("consecutive", "random")
 SEEDS = (0, 1, 2)
 STEPS, BATCH = 64, 32  # updates of a run, rows of an update
 FEWER_STEPS, MORE_STEPS = (16, 32), (128, 256, 711)  # the last: the whole training set once
-CHOOSE_EVERY = 60  # every so-manieth training row is kept to choose learning rates on
+CHOOSE_EVERY = 60  # every n-th training row is kept to choose learning rates on
 LOCAL_RATES = (1e-3, 4e-3)
 END_TO_END_RATES = (1e-4, 5e-4)
 

@@ -48,7 +48,7 @@ class AnsweredRows:
         return batches(self.lengths, self.batch_tokens)
 
     def parted(self, every: int) -> tuple[AnsweredRows, AnsweredRows]:
-        """All rows but each so-manieth, and these, in the order of their ids.
+        """All rows but every n-th, and the n-th ones, in the order of their ids.
 
         Ids are hashes of the rows' content, so that the parting is as good as drawn.
         """

@@ -153,6 +153,7 @@ def check_parity(
         processor, calibration, params.parity_samples, answers.max_length
     )
     dtype = "auto" if params.dtype == "keep" else params.dtype
+    _free()  # what made new weights may have held the dense model
     model = open_model(dense_dir, dtype=dtype, trust_remote_code=trust_remote_code)
     if replaced:
         tensors = checkpoint_tensors(dense_dir)
@@ -162,8 +163,7 @@ def check_parity(
     bypass(model, plan.drop)
     expected = list(run_states(model, prompts, "dense model"))
     del model  # one at a time
-    gc.collect()
-    torch.cuda.empty_cache()
+    _free()
     model = open_model(written, dtype=dtype, trust_remote_code=trust_remote_code)
     _refuse_parting(plan, prompts, expected, run_states(model, prompts, "written model"))
     return {
@@ -174,6 +174,12 @@ def check_parity(
         "dtype": str(model.dtype).removeprefix("torch."),
         "greatest_difference": 0.0,
     }
+
+
+def _free() -> None:
+    """Give back the memory of models that nobody holds."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def drawn_prompts(

@@ -71,7 +71,7 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
     """The tensors in a safetensors file, by name; no weight is read.
 
     Raises:
-        InputError: the file is damaged or cut short.
+        InputError: the file is damaged, cut short, or longer than it says.
     """
     try:
         whole_size = path.stat().st_size
@@ -84,7 +84,8 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
         found = {name: _entry(path, 8 + length, entry) for name, entry in header.items()}
         end = max((tensor.begin + tensor.size for tensor in found.values()), default=8 + length)
         if end != whole_size:
-            raise ValueError(f"the file is cut short: {whole_size} bytes, not {end}")
+            how = "is cut short" if whole_size < end else "goes on behind its tensors"
+            raise ValueError(f"the file {how}: {whole_size} bytes, not {end}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
     return found
