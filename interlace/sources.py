@@ -164,6 +164,7 @@ class DataFile:
         size: bytes.
         digest: changes when the contents do.
         open: opens it for reading, unbuffered: nothing is read but what is asked for.
+        local: whether it lies on this machine, or on a disk that looks like it.
     """
 
     name: str
@@ -171,6 +172,7 @@ class DataFile:
     size: int
     digest: str
     open: Callable[[], BinaryIO]
+    local: bool = False
 
 
 def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
@@ -188,7 +190,7 @@ def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
         root = path.parent if path.is_file() else path
         return [
             DataFile(name, str(root / name), found["size"], found["sha256"],
-                     partial((root / name).open, "rb", 0))
+                     partial((root / name).open, "rb", 0), local=True)
             for name, found in sorted(pinned["files"].items())
         ]  # fmt: skip
     from huggingface_hub import HfFileSystem
