@@ -35,8 +35,7 @@ from benchmarks.peak_memory import status_bytes
 from interlace.checkpoint import export
 from interlace.families import text_config
 from interlace.plan import Plan, Shortfall
-from interlace.safetensors_files import Stored, stored_tensors, write_tensors
-from interlace.stored_layers import INDEX
+from interlace.safetensors_files import INDEX, Stored, stored_tensors, write_tensors
 
 DEMO = Path("data/demo/model")  # its processor and the frame of its configuration
 VOCABULARY, SHARD = 151_936, 2**30

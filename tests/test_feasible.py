@@ -215,3 +215,10 @@ def test_pooled_groups_at_40_percent_are_not_refused_before_they_are_measured(
     n_layers: int,
 ) -> None:
     check_asked(params(method="interlace-pooled", ratio=0.4, **READY), n_layers, 0)
+
+
+@pytest.mark.parametrize("method", ["wanda-2:4", "magnitude-2:4"])
+def test_nothing_is_made_up_for_where_no_layer_goes(method: str) -> None:
+    said = refusal(method=method, export={"compensate": "lstsq"})
+    assert said.startswith(f"export.compensate = lstsq: {method} drops no layer")
+    assert check_asked(params(method=method), 28, 0) == 0

@@ -32,6 +32,7 @@ from interlace.report.published import (
     read_published,
 )
 from interlace.report.run_page import Drawing, run_page
+from interlace.report.stability import enough, read_sizes
 from interlace.report.summary import (
     MODELS,
     Metrics,
@@ -127,15 +128,19 @@ def read_run(artifacts: Path, metrics: Path, data: Path, dense_dir: Path, params
         parameters_before=count_parameters(dense_dir),
         parameters_after=count_parameters(artifacts / "pruned"),
     )
+    rows = {name: rows_of(data / name) for name in ("train", "calibration")}
+    sizes = read_sizes(metrics / "calibration_size.csv")
     exported = artifacts / "export.json"
     return Run(
         plan=plan,
         params=params.model_dump(mode="json"),
         sources=read_json(artifacts / "sources.json"),
-        summary=summary | retention_intervals(artifacts / "evaluation/answers", summary),
+        summary=summary
+        | retention_intervals(artifacts / "evaluation/answers", summary)
+        | enough(sizes, rows["calibration"] / rows["train"]),
         evaluations=evaluations,
         ttft=ttft,
-        rows={name: rows_of(data / name) for name in ("train", "calibration")},
+        rows=rows,
         left_out=left_out(evaluations),
         exported=read_json(exported) if exported.exists() else {},
         inherited=inherited_metadata(dense_dir),
@@ -151,7 +156,7 @@ def write_report(
         artifacts: holds sources.json, scores.parquet, plan.json, pruned/, evaluation/ (with
             answers/) and figures, and export.json and reference_plan.json where these stages had
             something to say; gets report/.
-        metrics: holds ttft.json and loss.csv; gets summary.json.
+        metrics: holds ttft.json, loss.csv and calibration_size.csv; gets summary.json.
         data: holds train/, calibration/ and published.csv.
         dense_dir: the dense checkpoint.
         params: of the run; the cards embed them.
