@@ -2,9 +2,9 @@
 
     dvc repro score && python -m benchmarks.recovery
 
-Every run is a row of `.scratch/recovery/runs.csv`; rows that are there are not run again. Learning
-rates are chosen at 25% on rows of the training set that no run trains on. Then the page is written
-anew. `--full` adds the ratio 10%, other methods and larger parts of the training set: hours.
+Every run is a row of docs/study-healing.csv; rows that are there are not run again, and the page
+says what is there: after a change to what healing does, begin with an empty file. Learning rates
+are chosen at 25% and at 40%, on rows of the training set that no run trains on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import interlace
 from benchmarks.heldout_score import Question, heldout_score, questions
-from benchmarks.recovery_page import FIRST, write_page
+from benchmarks.recovery_page import FIRST, RECIPE, SEARCHED, searched_at, write_page
 from interlace.chat import open_processor
 from interlace.errors import InputError
 from interlace.healing import heal
@@ -35,16 +35,16 @@ from interlace.plan import Plan
 from interlace.sources import open_model
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
+RESULTS = Path("docs/study-healing.csv")
 SCRATCH = Path(".scratch/recovery")
-RATIOS, MORE_RATIOS = (0.25, 0.4), (0.1,)
-SEARCHED = 0.25  # the ratio that learning rates are chosen at
-METHODS, MORE_METHODS = (FIRST,), ("consecutive", "random")
+RATIOS = (0.25, 0.4, 0.1)
+METHODS = (FIRST, "consecutive", "random")
 SEEDS = (0, 1, 2)
 STEPS, BATCH = 64, 32  # updates of a run, rows of an update
-FEWER_STEPS, MORE_STEPS = (16, 32), (128, 256, 711)  # the last: the whole training set once
-CHOOSE_EVERY = 60  # every so-manieth training row is kept to choose learning rates on
-LOCAL_RATES = (1e-3, 4e-3)
-END_TO_END_RATES = (1e-4, 5e-4)
+PARTS, IN_PARTS = (1 / 8, 1 / 4, 1 / 2, 1), (RECIPE, "all")  # of the training set; ways to heal
+CHOOSE_EVERY = 60  # every 60th training row is kept to choose learning rates on
+LOCAL_RATES = (1e-3, 3e-3)
+END_TO_END_RATES = (2.5e-4, 5e-4, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -235,20 +235,20 @@ def feasible(run: Run) -> bool:
         return False
 
 
-def searched(results: Results, variant: str) -> Iterator[Run]:
+def searched(results: Results, variant: str, ratio: float) -> Iterator[Run]:
     """The runs of a search: the first method, seed 0, every learning rate of the variant."""
-    local = _local(variant, best(results, "local"))
+    local = _local(variant, best(results, "local", ratio))
     for rate in VARIANTS[variant].rates:
-        yield Run(FIRST, SEARCHED, 0, variant, rate=rate, local_rate=local)
+        yield Run(FIRST, ratio, 0, variant, rate=rate, local_rate=local)
 
 
-def best(results: Results, variant: str) -> float:
+def best(results: Results, variant: str, ratio: float) -> float:
     """The learning rate that did best on the rows to choose on; 0 where none was tried."""
     tried = {
         run: found.choosing
         for run, found in results.found.items()
         if (run.method, run.seed, run.variant, run.ratio, run.steps)
-        == (FIRST, 0, variant, SEARCHED, STEPS)
+        == (FIRST, 0, variant, searched_at(ratio), STEPS)
     }
     return max(tried, key=lambda run: (tried[run], -run.rate)).rate if tried else 0.0
 
@@ -257,27 +257,29 @@ def _local(variant: str, rate: float) -> float:
     return rate if 0 < VARIANTS[variant].local < 1 else 0.0
 
 
-def compared(results: Results, variants: Sequence[str], full: bool) -> Iterator[Run]:
-    """Every method, ratio, seed and variant at its chosen learning rate."""
-    for ratio in (*RATIOS, *(MORE_RATIOS if full else ())):
-        for method in (*METHODS, *(MORE_METHODS if full else ())):
-            for seed in SEEDS:
+def compared(results: Results, variants: Sequence[str]) -> Iterator[Run]:
+    """Every method, ratio, seed and variant at its chosen learning rate; all of a seed first."""
+    for seed in SEEDS:
+        for ratio in RATIOS:
+            for method in METHODS:
                 yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
                 for variant in variants:
                     yield at_best(results, Run(method, ratio, seed, variant))
 
 
-def by_samples(results: Results, variants: Sequence[str], full: bool) -> Iterator[Run]:
-    """INTERLACE at a quarter of the layers after fewer updates, and after more."""
-    for steps in (*FEWER_STEPS, *(MORE_STEPS if full else ())):
-        for variant in variants:
-            yield at_best(results, Run(FIRST, SEARCHED, 0, variant, steps=steps))
+def by_samples(results: Results, variants: Sequence[str], n_rows: int) -> Iterator[Run]:
+    """INTERLACE at a quarter of the layers after parts of the training set."""
+    for part in PARTS:
+        for variant in IN_PARTS:
+            if variant in variants:
+                steps = int(part * n_rows / BATCH)
+                yield at_best(results, Run(FIRST, 0.25, 0, variant, steps=steps))
 
 
 def at_best(results: Results, run: Run) -> Run:
-    """A run with the learning rates that were chosen for its variant."""
-    local = _local(run.variant, best(results, "local"))
-    return replace(run, rate=best(results, run.variant), local_rate=local)
+    """A run with the learning rates that were chosen for its variant near its ratio."""
+    local = _local(run.variant, best(results, "local", run.ratio))
+    return replace(run, rate=best(results, run.variant, run.ratio), local_rate=local)
 
 
 def carry_out(pool: ProcessPoolExecutor, results: Results, runs: Sequence[Run], what: str) -> None:
@@ -303,22 +305,25 @@ def _measured(run: Run) -> Found:
 @click.command()
 @click.option("--variant", "only", multiple=True, type=click.Choice([*VARIANTS]))
 @click.option("--limit", type=int, help="Questions per source, to try it.")
-@click.option("--full", is_flag=True, help="More ratios, methods and updates: hours.")
 @click.option("--workers", default=2, help="Processes, of one thread each.")
-def main(only: tuple[str, ...], limit: int | None, full: bool, workers: int) -> None:
-    """Run what is missing, then write docs/study-healing.{md,csv,png}."""
-    variants, results = list(only or VARIANTS), Results(SCRATCH / "runs.csv")
+def main(only: tuple[str, ...], limit: int | None, workers: int) -> None:
+    """Run what is missing in docs/study-healing.csv, write study-healing.md and .png beside it."""
+    variants, results = list(only or VARIANTS), Results(RESULTS)
     n_rows = split_rows()
+    dense = Bench(limit).scores(DENSE).heldout
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open_bench, (limit,)) as pool:
         for group in (["local"], [name for name in VARIANTS if name != "local"]):
-            runs = [run for v in group if v in variants for run in searched(results, v)]
+            wanted = [v for v in group if v in variants]
+            runs = [r for at in SEARCHED for v in wanted for r in searched(results, v, at)]
             carry_out(pool, results, runs, "search")
-        carry_out(pool, results, [*compared(results, variants, full)], "compare")
-        carry_out(pool, results, [*by_samples(results, variants, full)], "samples")
-    dense = Bench(limit).scores(DENSE).heldout
-    write_page(results, variants, dense, n_rows, Path("docs"))
-    click.echo("written: docs/study-healing.md, docs/study-healing.csv, docs/study-healing.png")
+        for what, following in (
+            ("compare", [*compared(results, variants)]),
+            ("samples", [*by_samples(results, variants, n_rows)]),
+        ):
+            carry_out(pool, results, following, what)
+            write_page(results, variants, dense, n_rows, RESULTS.parent)
+    click.echo(f"written: {RESULTS}, and study-healing.md and .png beside it")
 
 
 if __name__ == "__main__":

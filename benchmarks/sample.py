@@ -34,7 +34,7 @@ from interlace.sampling import Drawn, sample
 from interlace.sources import Pinned, data_files, pin_data
 
 SUBSETS = 8
-ROW_GROUP = 100  # rows; as image data sets are stored on the hub
+ROW_GROUP = 100  # rows; as image data sets on the hub are assumed to be stored
 FILE_ROWS = 2000
 COLUMNS = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])
 DRAWS = 200  # of each kind, for the bias
@@ -49,13 +49,14 @@ Every draw runs in a process of its own, that opens the data set and writes both
 FAIRNESS = """
 ## How fair a draw by row groups is
 
-{draws} draws of 1% of 50,000 rows each, beside rows drawn one by one. The bias is the mean of the
-estimates less the true mean, in standard errors: a fair draw stays between -3 and 3. The design
-effect is the variance of the estimate over that of rows drawn one by one: 4 means that the draw is
-worth a quarter of its rows. In *sorted* data a value rises over the subset, with noise of the same
-size; in *clustered* data each run of 20 rows shares a value, with noise of the same size, as
-questions about one image may; in *shuffled* data place says nothing. The demo's value is the length
-of a row's text.
+{draws} draws of 1% each, in groups of {group} rows, beside rows drawn one by one: of 50,000 rows,
+and for the demo of its {rows:,}, whose {groups} row groups are regrouped for this. The bias is the
+mean of the estimates less the true mean, in standard errors: a fair draw stays between -3 and 3.
+The design effect is the variance of the estimate over that of rows drawn one by one: 4 means that
+the draw is worth a quarter of its rows. In *sorted* data a value rises over the subset, with noise
+of the same size; in *clustered* data each run of 20 rows shares a value, with noise of the same
+size, as questions about one image may; in *shuffled* data place says nothing. The demo's value is
+the length of a row's text.
 """
 
 
@@ -198,6 +199,13 @@ def estimates(values: NDArray[np.float64], share: float | None, seed: int) -> fl
     return float(np.concatenate(drawn).mean())
 
 
+def _fairness_text() -> str:
+    demo = pq.read_metadata(DEMO)
+    return FAIRNESS.format(
+        draws=DRAWS, group=ROW_GROUP, rows=demo.num_rows, groups=demo.num_row_groups
+    )
+
+
 def fairness() -> Iterator[str]:
     """Rows of the table of bias and design effect."""
     rng, n = np.random.default_rng(0), 50_000
@@ -235,7 +243,7 @@ def main(gigabytes: float) -> None:
         size = sum(path.stat().st_size for path in (folder / "data").rglob("*.parquet"))
         lines = [HEAD, f"{size / 1e9:.2f} GB, {os.cpu_count()} cores.\n"]
         lines += [*costs(folder / "data", folder), "", *sameness(folder / "data", folder)]
-    lines += [FAIRNESS.format(draws=DRAWS), *fairness()]
+    lines += [_fairness_text(), *fairness()]
     text = "\n".join(lines) + "\n"
     Path("docs/bench-sample.md").write_text(text, encoding="utf-8")
     click.echo(text)

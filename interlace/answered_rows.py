@@ -21,7 +21,7 @@ from interlace import chat, samples
 from interlace.errors import InputError
 from interlace.outputs import whole
 from interlace.params import Sensitivity
-from interlace.prompt_batches import batches
+from interlace.prompt_batches import batches, encoded
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class AnsweredRows:
         lengths: of the rows, tokens.
         batch_tokens: most padded tokens of a batch.
         pad_token_id: fills batches up.
-        skipped: rows that were left out because they have no answer tokens.
+        skipped: rows that were left out because they cannot be read or have no answer tokens.
     """
 
     paths: Sequence[Path]
@@ -48,7 +48,7 @@ class AnsweredRows:
         return batches(self.lengths, self.batch_tokens)
 
     def parted(self, every: int) -> tuple[AnsweredRows, AnsweredRows]:
-        """All rows but each so-manieth, and these, in the order of their ids.
+        """All rows but every n-th, and the n-th ones, in the order of their ids.
 
         Ids are hashes of the rows' content, so that the parting is as good as drawn.
         """
@@ -89,21 +89,28 @@ def answered_rows(
         params: how many rows, how long, and how many tokens make a batch.
 
     Raises:
-        InputError: no rows, none with an answer, or a prompt that is too long.
+        InputError: no rows, or none that can be read and has an answer.
     """
     chosen = _lowest_ids(calibration, params.samples)
-    paths, lengths = [], []
+    paths, lengths, reasons = [], [], []
     for row in samples.iterate(calibration):
         if row["sample_id"] not in chosen:
             continue
         path = folder / f"{row['sample_id']}.safetensors"
-        if not path.is_file():
-            _write_encoded(processor, row, path, params.max_length)
+        if not path.is_file() and (reason := _write_encoded(processor, row, path, params)):
+            reasons.append(f"sample {row['sample_id']} of {row['source']}: {reason}")
+            continue
         with safe_open(path, "pt") as file:
             labels = file.get_tensor("labels")  # [T]
         if answer_tokens(labels):
             paths.append(path)
             lengths.append(labels.shape[0])
+    if not paths and reasons:
+        raise InputError(
+            f"{calibration}: {len(reasons)} of {len(chosen)} rows cannot be read, and the others"
+            f" have no answer left; the first is {reasons[0]}; repair the data, or raise"
+            " sensitivity.max_length"
+        )
     if not paths:
         raise InputError(
             f"{calibration}: no answer is left in {len(chosen)} rows of at most"
@@ -124,10 +131,13 @@ def _lowest_ids(calibration: Path, n: int) -> set[str]:
     return set(sorted(ids)[:n])
 
 
-def _write_encoded(processor: Any, row: dict[str, Any], path: Path, max_length: int) -> None:
-    try:
-        example = chat.encode_training(processor, row, max_length=max_length)
-    except InputError as error:
-        raise InputError(f"sample {row['sample_id']} of {row['source']}: {error}") from None
+def _write_encoded(
+    processor: Any, row: dict[str, Any], path: Path, params: Sensitivity
+) -> str | None:
+    """Keep a row's inputs and labels; returns why not, where it cannot be read."""
+    examples, left_out = encoded(processor, {0: row}, params.max_length, answers=True)
+    if left_out:
+        return left_out[0]
     with whole(path) as partial:
-        save_file({name: value.contiguous() for name, value in example.items()}, partial)
+        save_file({name: value.contiguous() for name, value in examples[0].items()}, partial)
+    return None

@@ -21,11 +21,12 @@ from interlace.families import bypass, decoder_layers
 from interlace.latency import compare
 from interlace.params import BudgetParams, Ttft
 from interlace.plan import Decision, Plan, select
+from interlace.safetensors_files import checkpoint_tensors
 from interlace.samples import iterate
 from interlace.scores import read_scores
 from interlace.sources import Pinned, model_folder, open_model
 from interlace.states import forward
-from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.stored_layers import layers_prefix
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
 

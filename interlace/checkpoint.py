@@ -20,9 +20,15 @@ from interlace.families import architecture
 from interlace.outputs import link_or_copy, whole
 from interlace.plan import Plan
 from interlace.pruned_config import pruned_config, with_dtype
-from interlace.safetensors_files import Stored, stored_tensors, write_tensors
+from interlace.safetensors_files import (
+    INDEX,
+    Stored,
+    checkpoint_tensors,
+    stored_tensors,
+    write_tensors,
+)
 from interlace.sources import Pinned, identity, read_config
-from interlace.stored_layers import INDEX, checkpoint_tensors, layers_prefix
+from interlace.stored_layers import layers_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor

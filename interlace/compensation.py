@@ -33,7 +33,7 @@ from tqdm import tqdm
 from interlace.answer_loss import answer_loss, norm_and_head
 from interlace.answered_rows import AnsweredRows, answer_tokens
 from interlace.chat import Inputs
-from interlace.errors import ContractError, InputError
+from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.families import bypassed
 from interlace.layer_weights import StoredLayers, write_weights
 from interlace.least_squares import Sums, solve
@@ -43,7 +43,7 @@ from interlace.partial_pass import following, state_before
 from interlace.safetensors_files import stored_tensors
 
 RIDGE = 1e-2  # lambda, times the mean diagonal of M'M
-HELD_OUT = 4  # each so-manieth sample judges, the others fit
+HELD_OUT = 4  # every n-th sample judges, the others fit
 
 Weights = Mapping[nn.Parameter, Tensor]
 Report = dict[str, Any]
@@ -103,8 +103,9 @@ def compensate(
     fitted, held = rows.parted(HELD_OUT)
     if not held.paths:
         raise InputError(
-            f"export.compensate_samples: {len(rows.paths)} samples with answers, and each"
-            f" {HELD_OUT}th is held out; raise it or data.calibration_fraction"
+            f"export.compensate = lstsq: {len(rows.paths)} calibration samples with answers are too"
+            f" few, since every {HELD_OUT}th is held out; raise data.calibration_fraction or"
+            " export.compensate_samples"
         )
     layers = [cut.folded_into for cut in cuts if cut.folded_into is not None]
     check_added_as_it_is(model, layers, fitted.batch(0, next(model.parameters()).device))
@@ -161,8 +162,7 @@ class _Repair:
         try:
             transform = solve(sums, RIDGE)
         except ContractError as error:
-            way = "set sensitivity.dtype to float32"
-            raise ContractError(f"compensation, layer {layer}: {error}; {way}") from None
+            raise ContractError(f"compensation, layer {layer}: {error}; {self.way()}") from None
         before = self.loss(self.weights) if before is None else before
         write_weights(self.folded(layer, transform), file)
         after = self.loss({**self.weights, **self.stored.weights(self.model, file)})
@@ -209,10 +209,13 @@ class _Repair:
                 total += answer_loss(self.model, state, batch["labels"])
                 tokens += answer_tokens(batch["labels"])
         if not math.isfinite(total):
-            raise ContractError(
-                "compensation: the loss on answers is not finite; set sensitivity.dtype to float32"
-            )
+            raise ContractError(f"compensation: the loss on answers is not finite; {self.way()}")
         return total / tokens
+
+    def way(self) -> str:
+        """What to do where a number is not finite."""
+        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return way_to_finite(dtype, "sensitivity.dtype")
 
 
 @contextmanager

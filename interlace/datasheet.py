@@ -21,7 +21,7 @@ def datasheet(drawn: Drawn, train: Path, calibration: Path, probes: Path) -> dic
     """Describe the sets that `sample` wrote.
 
     Tokens are the model's and no set depends on the model, so text is counted in characters and in
-    words (what stands between spaces). `collect` counts the tokens of the calibration set.
+    words (what stands between spaces). `collect` counts tokens, with the model's tokenizer.
 
     Args:
         drawn: what `sample` returned.

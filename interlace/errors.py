@@ -14,6 +14,19 @@ class ContractError(Exception):
     """An artifact of an earlier stage breaks its contract, or a check on our own work failed."""
 
 
+def way_to_finite(dtype: str, field: str) -> str:
+    """The way out where a number is not finite.
+
+    Args:
+        dtype: it was computed in, e.g. float16.
+        field: the parameter that sets the type.
+    """
+    if dtype == "float32":
+        return "the weights or the sample are damaged: copy the model again, or repair the data"
+    wider = "float32 or bfloat16" if dtype == "float16" else "float32"
+    return f"set {field} to {wider}"
+
+
 def validation_message(where: str, error: ValidationError) -> str:
     """Turn pydantic's report into one line: `params.yaml: ratio = 1.5: ...`.
 

@@ -78,6 +78,7 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
     """
     asked = params.select.asked() | {"rounds": 1}
     _check_reference(params)
+    _check_compensation(params)
     by_budget = params.ratio == "auto"
     if by_budget:
         params.budget.target()
@@ -88,6 +89,20 @@ def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | N
     check_measured(params, n_layers, len(plan.drop))
     _check_local_healing(params, plan)
     return None if by_budget else len(plan.drop)
+
+
+def _check_compensation(params: Params) -> None:
+    """Refuse to make up for dropped layers where none is dropped.
+
+    Raises:
+        InputError: names both parameters.
+    """
+    asked, method = params.export.compensate, params.method
+    if asked != "none" and named(method).sparsity:
+        raise InputError(
+            f"export.compensate = {asked}: {method} drops no layer that could be made up for; set"
+            " it to none"
+        )
 
 
 def _check_reference(params: Params) -> None:

@@ -30,8 +30,9 @@ from interlace.families import decoder_layers, decoder_prefix
 from interlace.outputs import whole
 from interlace.params import Recipe
 from interlace.plan import Plan
+from interlace.safetensors_files import checkpoint_tensors
 from interlace.sources import attention
-from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.stored_layers import layers_prefix
 from interlace.training import Update
 from interlace.training_rows import Schedule, TrainingRows, collate, schedule
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 import interlace
 from interlace import chat
 from interlace.batch_similarity import NotFinite, measure_batch
-from interlace.errors import ContractError, InputError
+from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.measured_windows import (
     Arrays,
     Plan,
@@ -153,9 +153,10 @@ def _measured(
     try:
         found = measure_batch(model, batch, params.mode, params.max_span, pooled=bool(kept))
     except NotFinite as error:
+        dtype = _name(model.dtype)
         raise ContractError(
             f"sample {rows[group[error.row]]['sample_id']}: the {error.side} of layer {error.layer}"
-            f" is not finite in {_name(model.dtype)}; set collect.dtype to float32 or bfloat16"
+            f" is not finite in {dtype}; {way_to_finite(dtype, 'collect.dtype')}"
         ) from None
     measured: dict[str, NDArray[Any]] = {
         name: found[name].astype(np.int32) for name in ("spans", "counts")

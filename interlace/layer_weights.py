@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from interlace.errors import InputError
 from interlace.families import decoder_layers
 from interlace.outputs import whole
-from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.safetensors_files import checkpoint_tensors
+from interlace.stored_layers import layers_prefix
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,11 @@ from interlace.not_finite import NotFiniteError, stopped
 from interlace.outputs import whole
 from interlace.params import Finetune
 from interlace.plan import Plan
+from interlace.safetensors_files import checkpoint_tensors
 from interlace.segments import segments
 from interlace.sources import open_model
 from interlace.states import forward
-from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.stored_layers import layers_prefix
 from interlace.survivors import Survivor, open_survivors, resume, save, stored_weights
 from interlace.training_rows import Pass, Schedule, TrainingRows, collate, passes, schedule
 

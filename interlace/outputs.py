@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,23 +28,41 @@ def whole(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.partial")
     old = path.with_name(f".{path.name}.old")
-    for leftover in (partial, old):
-        remove(leftover)
+    _put_back(path, old)
+    remove(partial)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         if path.is_dir() and not path.is_symlink():
             os.replace(path, old)  # a folder cannot be replaced in one step
         os.replace(partial, path)
-    except OSError as error:
-        if error.errno not in _FULL:
+    except Exception as error:
+        number = _error_number(error)
+        if number not in _FULL:
             raise
         raise InputError(
-            f"{path}: could not be written: {error.strerror}; free disk space and run it again"
+            f"{path}: could not be written: {os.strerror(number)}; free disk space and run it again"
         ) from None
     finally:
+        _put_back(path, old)
         remove(partial)
-        remove(old)
+
+
+def _put_back(path: Path, old: Path) -> None:
+    """Undo a replacement that ended between its two steps; the old version of a whole one goes."""
+    if os.path.lexists(old) and not os.path.lexists(path):
+        os.replace(old, path)
+    remove(old)
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's number of an error; safetensors wraps it, and says it in its message."""
+    if isinstance(error, OSError):
+        return error.errno
+    if type(error).__name__ == "SafetensorError":
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        return int(found[1]) if found else None
+    return None
 
 
 def remove(path: Path) -> None:

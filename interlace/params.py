@@ -149,7 +149,7 @@ class Collect(Section):
     device_map: Literal["none", "auto"] = Field(
         "none",
         description="none: the whole model on each process's device; auto: spread over all GPUs,"
-        " for a model that one cannot hold (one process only)",
+        " for a model that one cannot hold (one process only; other stages use one GPU)",
     )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
         "auto",

@@ -23,12 +23,14 @@ from interlace import chat
 from interlace.checkpoint import export
 from interlace.errors import ContractError, InputError
 from interlace.families import bypass, decoder_prefix
-from interlace.params import Export
+from interlace.params import Answers, Export
 from interlace.plan import Plan
+from interlace.prompt_batches import encoded
+from interlace.safetensors_files import checkpoint_tensors
 from interlace.samples import iterate
 from interlace.sources import open_model
 from interlace.states import forward, true_states
-from interlace.stored_layers import checkpoint_tensors, layers_prefix
+from interlace.stored_layers import layers_prefix
 
 LAST_TOKENS = 16  # of a sample, whose logits are compared: all of them take T x vocabulary
 LOOKED_AT = 256  # calibration rows that the shortest and the longest prompt are found among
@@ -59,7 +61,7 @@ def checked_export(
     calibration: Path,
     *,
     params: Export,
-    max_pixels: int | None = None,
+    answers: Answers,
     replaced: Mapping[str, Path] = {},
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def checked_export(
         out: folder to write.
         calibration: folder of rows that `sample` wrote.
         params: how to write and to check.
-        max_pixels: cap on an image's size, pixels.
+        answers: how rows are read: the longest prompt, and the cap on an image's size.
         replaced: safetensors files with new values, as `export` takes them.
         trust_remote_code: let the model's own code run.
 
@@ -90,7 +92,7 @@ def checked_export(
             written,
             calibration,
             params=params,
-            max_pixels=max_pixels,
+            answers=answers,
             replaced=replaced,
             trust_remote_code=trust_remote_code,
         )
@@ -114,7 +116,7 @@ def check_parity(
     calibration: Path,
     *,
     params: Export,
-    max_pixels: int | None = None,
+    answers: Answers,
     replaced: Mapping[str, Path] = {},
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
@@ -129,25 +131,29 @@ def check_parity(
         calibration: folder of rows that `sample` wrote.
         params: the type that weights were stored as, and how many rows to compare on: the shortest
             and the longest prompt are among them.
-        max_pixels: cap on an image's size, pixels.
+        answers: how rows are read: the longest prompt, and the cap on an image's size.
         replaced: new values that `export` put in, as it was given them.
         trust_remote_code: let the model's own code run.
 
     Returns:
-        `samples`, `tokens` (of all samples), `layers` (kept), `dtype` (both ran in) and
-        `greatest_difference`, which is 0; `samples` alone where there are none.
+        `samples`, `left_out` (rows that cannot be read), `tokens` (of all samples), `layers`
+        (kept), `dtype` (both ran in) and `greatest_difference`, which is 0; `samples` alone where
+        there are none.
 
     Raises:
-        InputError: there are no calibration rows.
+        InputError: there are no calibration rows that can be read.
         ContractError: the two differ; says from which layer on, by how much and on which sample.
     """
     if not params.parity_samples:
         return {"samples": 0}
     processor = chat.open_processor(
-        written, max_pixels=max_pixels, trust_remote_code=trust_remote_code
+        written, max_pixels=answers.max_pixels, trust_remote_code=trust_remote_code
     )
-    prompts = drawn_prompts(processor, calibration, params.parity_samples)
+    prompts, left_out = drawn_prompts(
+        processor, calibration, params.parity_samples, answers.max_length
+    )
     dtype = "auto" if params.dtype == "keep" else params.dtype
+    _free()  # what made new weights may have held the dense model
     model = open_model(dense_dir, dtype=dtype, trust_remote_code=trust_remote_code)
     if replaced:
         tensors = checkpoint_tensors(dense_dir)
@@ -157,12 +163,12 @@ def check_parity(
     bypass(model, plan.drop)
     expected = list(run_states(model, prompts, "dense model"))
     del model  # one at a time
-    gc.collect()
-    torch.cuda.empty_cache()
+    _free()
     model = open_model(written, dtype=dtype, trust_remote_code=trust_remote_code)
     _refuse_parting(plan, prompts, expected, run_states(model, prompts, "written model"))
     return {
         "samples": len(prompts),
+        "left_out": left_out,
         "tokens": sum(prompt.tokens for prompt in prompts),
         "layers": len(plan.keep),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -170,28 +176,56 @@ def check_parity(
     }
 
 
-def drawn_prompts(processor: Any, calibration: Path, samples: int) -> list[Prompt]:
+def _free() -> None:
+    """Give back the memory of models that nobody holds."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def drawn_prompts(
+    processor: Any, calibration: Path, samples: int, max_length: int
+) -> tuple[list[Prompt], int]:
     """Prompts of evenly spread lengths, the shortest and the longest among them.
 
+    Args:
+        processor: the model's processor.
+        calibration: folder of rows that `sample` wrote; its first `LOOKED_AT` are looked at.
+        samples: how many to draw.
+        max_length: longest prompt, tokens; every layer's states of it must fit in memory.
+
+    Returns:
+        The prompts, and how many rows were left out because they are longer or cannot be read.
+
     Raises:
-        InputError: there are no rows.
+        InputError: there are no rows, or none that can be read.
     """
+    way = "or set export.parity_samples to 0"
     rows = list(islice(iterate(calibration), LOOKED_AT))
     if not rows:
         raise InputError(
-            f"{calibration}: no rows to check the export on; run `dvc repro sample`, or set"
-            " export.parity_samples to 0"
+            f"{calibration}: no rows to check the export on; run `dvc repro sample`, {way}"
         )
-    lengths = [len(chat.encode_prompt(processor, row)["input_ids"]) for row in rows]
-    order = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))
-    step = (len(rows) - 1) / max(1, samples - 1)
+    lengths: dict[int, int] = {}
+    reasons: dict[int, str] = {}
+    for i, row in enumerate(rows):  # one at a time: images take more memory than rows
+        examples, left_out = encoded(processor, {i: row}, max_length)
+        lengths |= {n: len(example["input_ids"]) for n, example in examples.items()}
+        reasons |= left_out
+    if not lengths:
+        first = next(iter(reasons.values()))
+        raise InputError(
+            f"{calibration}: none of {len(rows)} rows to check the export on can be read: {first};"
+            f" repair the data or raise sensitivity.max_length, {way}"
+        )
+    order = sorted(lengths, key=lambda i: (-lengths[i], i))
+    step = (len(order) - 1) / max(1, samples - 1)
     chosen = {order[round(place * step)] for place in range(samples)}
     prompts = []
     for i in sorted(chosen):
         batch = chat.collate([chat.encode_prompt(processor, rows[i])], pad_token_id=0)
         del batch["labels"]
         prompts.append(Prompt(rows[i]["sample_id"], batch))
-    return prompts
+    return prompts, len(reasons)
 
 
 def put_in(model: nn.Module, replaced: Mapping[str, Path], stored_prefix: str) -> None:

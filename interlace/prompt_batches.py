@@ -11,24 +11,30 @@ from interlace.errors import InputError
 
 
 def encoded(
-    processor: Any, rows: Mapping[int, Mapping[str, Any]], max_length: int
+    processor: Any,
+    rows: Mapping[int, Mapping[str, Any]],
+    max_length: int,
+    *,
+    answers: bool = False,
 ) -> tuple[dict[int, chat.Inputs], dict[int, str]]:
-    """Make model inputs of prompts.
+    """Make model inputs of rows.
 
     Args:
         processor: the model's processor.
         rows: FineVision rows, by any number.
         max_length: longest prompt, tokens.
+        answers: encode the whole conversations, with labels; else the prompts alone.
 
     Returns:
         Inputs of the rows that can be read, and in one line why the others cannot, by number.
     """
     examples, left_out = {}, {}
+    encode = chat.encode_training if answers else chat.encode_prompt
     for number, row in rows.items():
         try:
             if not isinstance(row["texts"][0]["user"], str):
                 raise InputError("the first turn has no user text")  # a template would print None
-            examples[number] = chat.encode_prompt(processor, row, max_length=max_length)
+            examples[number] = encode(processor, row, max_length=max_length)
         except MemoryError:
             raise
         except Exception as error:  # images, templates and processors fail in ways of their own

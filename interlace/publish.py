@@ -36,7 +36,7 @@ def files_to_publish(
     Raises:
         InputError: the checkpoint or its card is missing, or weights that its index names are.
     """
-    from interlace.stored_layers import tensor_files
+    from interlace.safetensors_files import tensor_files
 
     folder, card = artifacts / which, artifacts / "report" / f"{which}.md"
     stage = {"pruned": "export", "tuned": "finetune"}[which]

@@ -14,7 +14,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,7 @@ BITS = {
 }  # of one number; the library writes the tensors of a later type first
 _RANKS = {dtype: rank for rank, dtype in enumerate(BITS)}
 _CHUNK = 2**22  # bytes read at once where the system cannot copy by itself, bounds memory
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # a checkpoint's weights
 _NO_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
 _WORTH_KERNEL = 2**16  # bytes; below, reading and writing costs no more
 
@@ -70,7 +71,7 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
     """The tensors in a safetensors file, by name; no weight is read.
 
     Raises:
-        InputError: the file is damaged or cut short.
+        InputError: the file is damaged, cut short, or longer than it says.
     """
     try:
         whole_size = path.stat().st_size
@@ -83,7 +84,8 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
         found = {name: _entry(path, 8 + length, entry) for name, entry in header.items()}
         end = max((tensor.begin + tensor.size for tensor in found.values()), default=8 + length)
         if end != whole_size:
-            raise ValueError(f"the file is cut short: {whole_size} bytes, not {end}")
+            how = "is cut short" if whole_size < end else "goes on behind its tensors"
+            raise ValueError(f"the file {how}: {whole_size} bytes, not {end}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
     return found
@@ -95,6 +97,68 @@ def _entry(path: Path, data: int, entry: dict[str, Any]) -> Stored:
     if begin < 0 or tensor.size_as(None) != tensor.size:
         raise ValueError(f"{tensor.shape} of {tensor.dtype} do not take {tensor.size} bytes")
     return tensor
+
+
+def checkpoint_tensors(folder: Path) -> dict[str, Stored]:
+    """The tensors of a checkpoint by name; no weight is read.
+
+    Raises:
+        InputError: no safetensors weights, a damaged file, or an index that names files or tensors
+            that are not there.
+    """
+    single, index = folder / SINGLE, folder / INDEX
+    if not index.is_file():
+        check_weights(str(folder), [path.name for path in folder.iterdir()])
+        return stored_tensors(single)
+    try:
+        named: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{index}: not a readable index ({error}); copy it again") from None
+    held: dict[str, dict[str, Stored]] = {}
+    for file in sorted(set(named.values())):
+        if not (folder / file).is_file():
+            raise InputError(f"{index}: names {file}, which is not there; copy it again")
+        held[file] = stored_tensors(folder / file)
+    if absent := sorted(name for name, file in named.items() if name not in held[file]):
+        raise InputError(
+            f"{index}: names {len(absent)} tensors that are not where it says: {absent[0]} is not"
+            f" in {named[absent[0]]}; copy both again"
+        )
+    return {name: held[file][name] for name, file in named.items()}
+
+
+def tensor_files(folder: Path) -> dict[str, Path]:
+    """Where each tensor of a checkpoint is stored.
+
+    Raises:
+        InputError: as `checkpoint_tensors` does.
+    """
+    return {name: tensor.path for name, tensor in checkpoint_tensors(folder).items()}
+
+
+def check_weights(place: str, names: Iterable[str]) -> None:
+    """Refuse a checkpoint without weights that can be read, by the names of its files.
+
+    Args:
+        place: where they are, for the message.
+        names: of the files in the checkpoint's folder.
+
+    Raises:
+        InputError: says what is there instead, and the way out.
+    """
+    found = set(names)
+    if found & {SINGLE, INDEX}:
+        return
+    pickled = sorted(name for name in found if name.endswith((".bin", ".pt", ".pth")))
+    if shards := sorted(name for name in found if name.endswith(".safetensors")):
+        why = f"{shards[0]} is there, but neither {SINGLE} nor {INDEX}, which says what is where"
+        way = "; copy the missing file"
+    elif pickled:
+        why = f"no .safetensors weights: {pickled[0]} is pickled and is not read"
+        way = "; load it where you trust it, and save_pretrained writes .safetensors"
+    else:
+        why, way = "no .safetensors weights", ": copy the checkpoint's .safetensors files there"
+    raise InputError(f"{place}: {why}{way}")
 
 
 def write_tensors(
@@ -220,15 +284,3 @@ def _write_all(out: IO[bytes], data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[out.write(view) :]
-
-
-def missing_weights(folder: Path) -> InputError:
-    """What to say of a folder without safetensors weights."""
-    pickled = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth"))
-    way = (
-        f"{pickled[0]} is pickled and is not read; load it where you trust it, and"
-        " save_pretrained writes .safetensors"
-        if pickled
-        else "copy the checkpoint's .safetensors files there"
-    )
-    return InputError(f"{folder}: no .safetensors weights: {way}")

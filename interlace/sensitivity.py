@@ -23,7 +23,7 @@ from tqdm import tqdm
 import interlace
 from interlace.answer_loss import layer_gradients, losses_without
 from interlace.answered_rows import AnsweredRows, answer_tokens, answered_rows
-from interlace.errors import ContractError, InputError
+from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.families import architecture, bypassed, decoder_layers
 from interlace.methods import named
 from interlace.outputs import remove, whole
@@ -78,7 +78,7 @@ def measure(
     tables = tables_of(model, rows, protected, params.sensitivity.max_ratio, scratch)
     about = provenance | {
         "dtype": _name(model.dtype),
-        "rows_without_answers": str(rows.skipped),
+        "rows_left_out": str(rows.skipped),
         "code_version": interlace.__version__,
     }
     with whole(out) as partial:
@@ -90,6 +90,11 @@ def measure(
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _in_type(dtype: torch.dtype) -> str:
+    """A number type, and what to do where a number is not finite in it."""
+    return f"{_name(dtype)}; {way_to_finite(_name(dtype), 'sensitivity.dtype')}"
 
 
 def _protected(model: Any, params: SensitivityParams) -> list[int]:
@@ -228,7 +233,7 @@ def _losses_of_batch(
         if not math.isfinite(loss):
             raise ContractError(
                 f"sleb, step {step}: the loss on answers without layer {layer} is not finite in"
-                f" {_name(model.dtype)}; set sensitivity.dtype to float32 or bfloat16"
+                f" {_in_type(model.dtype)}"
             )
     tokens = answer_tokens(batch["labels"])
     columns = [list(positions), losses, [tokens] * len(losses)]
@@ -287,5 +292,5 @@ def _add_gradients(sums: dict[str, Tensor], model: Any, batch: dict[str, Tensor]
             if not sums[f"{layer}.{name}"].abs().sum().isfinite():
                 raise ContractError(
                     f"taylor: the gradient of layer {layer} ({name}) is not finite in"
-                    f" {_name(model.dtype)}; set sensitivity.dtype to float32 or bfloat16"
+                    f" {_in_type(model.dtype)}"
                 )

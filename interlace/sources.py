@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 from interlace.errors import InputError
 from interlace.families import architecture
 from interlace.outputs import write_json
-from interlace.safetensors_files import missing_weights, stored_tensors
+from interlace.safetensors_files import check_weights, checkpoint_tensors
 
 Pinned = dict[str, Any]
 
@@ -46,7 +46,8 @@ def pin_model(
         id, revision or files (name -> size and sha256), and the decoder's architecture.
 
     Raises:
-        InputError: not to be found, not a supported vision-language model, or pickled weights.
+        InputError: not to be found, not a supported vision-language model, or weights that are
+            pickled or not all there.
     """
     pinned: Pinned = {"id": source, "trust_remote_code": trust_remote_code}
     local = looks_local(source)
@@ -60,6 +61,7 @@ def pin_model(
         pinned["files"] = _hashed(_model_files(folder), folder, hashes)
     else:
         pinned["revision"] = folder.name
+        _check_hub_weights(source, folder.name)
     return pinned | {
         "model_type": arch.model_type,
         "n_layers": arch.n_layers,
@@ -69,16 +71,23 @@ def pin_model(
 
 def _model_files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    if not any(path.suffix == ".safetensors" for path in files):
-        raise missing_weights(folder)
+    checkpoint_tensors(folder)
     if not {path.name for path in files} & {"processor_config.json", "preprocessor_config.json"}:
         raise InputError(
             f"{folder}: no processor_config.json; copy the processor's files there too"
         )
-    for path in files:
-        if path.suffix == ".safetensors":
-            stored_tensors(path)
     return files
+
+
+def _check_hub_weights(source: str, revision: str) -> None:
+    """Refuse a repository without safetensors weights before anything large is fetched."""
+    from huggingface_hub import HfApi, errors
+
+    try:
+        listed = HfApi().model_info(source, revision=revision).siblings or ()
+    except (errors.HTTPError, OSError):  # type: ignore[attr-defined]
+        return  # the hub's cache serves; `model_folder` looks at what is in it
+    check_weights(f"model.id = {source}", [file.rfilename for file in listed])
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -133,10 +142,16 @@ def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> 
 
 
 def model_folder(pinned: Pinned) -> Path:
-    """The local folder of a pinned model, fetched from the hub if it has to be."""
+    """The local folder of a pinned model, fetched from the hub if it has to be.
+
+    Raises:
+        InputError: the hub cannot be reached, or what it holds lacks weights.
+    """
     if "files" in pinned:
         return Path(pinned["id"])
-    return _hub_snapshot(pinned["id"], pinned["revision"], "model", None)
+    folder = _hub_snapshot(pinned["id"], pinned["revision"], "model", None)
+    checkpoint_tensors(folder)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -149,6 +164,7 @@ class DataFile:
         size: bytes.
         digest: changes when the contents do.
         open: opens it for reading, unbuffered: nothing is read but what is asked for.
+        local: whether it lies on this machine, or on a disk that looks like it.
     """
 
     name: str
@@ -156,6 +172,7 @@ class DataFile:
     size: int
     digest: str
     open: Callable[[], BinaryIO]
+    local: bool = False
 
 
 def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
@@ -173,7 +190,7 @@ def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
         root = path.parent if path.is_file() else path
         return [
             DataFile(name, str(root / name), found["size"], found["sha256"],
-                     partial((root / name).open, "rb", 0))
+                     partial((root / name).open, "rb", 0), local=True)
             for name, found in sorted(pinned["files"].items())
         ]  # fmt: skip
     from huggingface_hub import HfFileSystem

@@ -1,8 +1,7 @@
-"""What a checkpoint's files hold, and what the decoder's layers are called in them."""
+"""What the decoder's layers are called in a checkpoint's files."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -11,50 +10,11 @@ from typing import Any
 
 from interlace.errors import InputError
 from interlace.families import architecture, decoder_layers, decoder_prefix, text_config
-from interlace.safetensors_files import Stored, missing_weights, stored_tensors
+from interlace.safetensors_files import Stored
 from interlace.sources import read_config
 
-INDEX = "model.safetensors.index.json"
 Shapes = dict[str, tuple[int, ...]]  # of a layer's tensors, by their name within it
 Stacks = dict[str, dict[int, Shapes]]  # modules in numbered order, by name and number
-
-
-def checkpoint_tensors(folder: Path) -> dict[str, Stored]:
-    """The tensors of a checkpoint by name; no weight is read.
-
-    Raises:
-        InputError: no safetensors weights, a damaged file, or an index that names files or tensors
-            that are not there.
-    """
-    single, index = folder / "model.safetensors", folder / INDEX
-    if not index.is_file():
-        if not single.is_file():
-            raise missing_weights(folder)
-        return stored_tensors(single)
-    try:
-        named: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{index}: not a readable index ({error}); copy it again") from None
-    held: dict[str, dict[str, Stored]] = {}
-    for file in sorted(set(named.values())):
-        if not (folder / file).is_file():
-            raise InputError(f"{index}: names {file}, which is not there; copy it again")
-        held[file] = stored_tensors(folder / file)
-    if absent := sorted(name for name, file in named.items() if name not in held[file]):
-        raise InputError(
-            f"{index}: names {len(absent)} tensors that are not where it says: {absent[0]} is not"
-            f" in {named[absent[0]]}; copy both again"
-        )
-    return {name: held[file][name] for name, file in named.items()}
-
-
-def tensor_files(folder: Path) -> dict[str, Path]:
-    """Where each tensor of a checkpoint is stored.
-
-    Raises:
-        InputError: as `checkpoint_tensors` does.
-    """
-    return {name: tensor.path for name, tensor in checkpoint_tensors(folder).items()}
 
 
 def layers_prefix(

@@ -1,10 +1,12 @@
 """Rows of subsets, drawn side by side, cleaned, and kept in chunks on disk until all are there.
 
-A run that was interrupted finds its chunks and goes on. Memory holds one row group per worker.
+A run that was interrupted finds its chunks and goes on. Memory holds one row group per worker, and
+the image that each is decoding.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -30,6 +32,7 @@ from interlace.sources import DataFile
 from interlace.subsets import CountedFile, Outline, RowGroup, Subset, opened, outline
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
+_PASSING = (errno.EIO, errno.ESTALE)  # of a local file; it may be on a disk behind a network
 _CHUNK_BYTES = 2**26  # Parquet bytes to read between two resume points
 _FEW = 32  # rows that are Python objects at a time
 
@@ -89,26 +92,29 @@ class _Work:
     bar: Any
 
     def run(self, outlines: Path) -> None:
-        """Draw, and try again for a while when reading fails."""
+        """Draw, and try again for a while when reading fails and may not the next time."""
+        local = all(file.local for file in self.subset.files)
         for pause in (*WAITS, None):
             try:
                 self._draw(outline(self.subset, outlines))
                 self.bar.update()
                 return
             except Exception as error:
-                if not _may_pass(error):
+                if not _is_of_reading(error):
                     raise
+                if local and getattr(error, "errno", None) not in _PASSING:
+                    raise self._failed(error, "repair it and run the stage again") from None
                 if pause is None:
-                    raise self._failed(error) from None
+                    tried = f"tried {len(WAITS) + 1} times; run the stage again"
+                    raise self._failed(error, tried) from None
                 if self.stop.wait(pause):
                     raise _Stopped from None
 
-    def _failed(self, error: Exception) -> InputError:
+    def _failed(self, error: Exception, way: str) -> InputError:
         said = str(error).strip().splitlines() or [""]
         return InputError(
-            f"subset {self.subset.name}: cannot be read ({type(error).__name__}: {said[0]}), tried"
-            f" {len(WAITS) + 1} times; run the stage again to go on from here, what was drawn is"
-            " kept"
+            f"subset {self.subset.name}: cannot be read ({type(error).__name__}: {said[0]}); {way}"
+            " to go on from here, what was drawn is kept"
         )
 
     def _draw(self, found: Outline) -> None:
@@ -173,8 +179,8 @@ class _Work:
                 yield found
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether trying again may help: the network or a file failed."""
+def _is_of_reading(error: Exception) -> bool:
+    """Whether the network or a file failed."""
     if isinstance(error, OSError | pa.ArrowException):
         return True
     return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore")

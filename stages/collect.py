@@ -1,4 +1,4 @@
-"""`collect`: measure how much every span of layers changes the hidden states."""
+"""`collect`: measure how much every span of layers changes the hidden states; count tokens."""
 
 from pathlib import Path
 
@@ -6,9 +6,11 @@ import click
 
 from interlace.chat import open_processor
 from interlace.hidden_states import collect, provenance_of
+from interlace.outputs import write_json
 from interlace.params import CollectParams
 from interlace.sources import model_folder, open_model
-from stages.command import command, pinned, scratch_folder
+from interlace.token_counts import text_tokens, token_sheet
+from stages.command import command, is_first_process, pinned, scratch_folder
 
 
 @command(CollectParams)
@@ -16,19 +18,18 @@ def main(params: CollectParams) -> None:
     """Run the dense model over the calibration set and the probes; write what it did to Parquet."""
     model, given = pinned("model"), params.collect
     folder, trust = model_folder(model), model["trust_remote_code"]
-    rows = [Path("data/calibration"), Path("data/probes")]
+    train, *rows = (Path("data") / name for name in ("train", "calibration", "probes"))
     inputs, out = [Path("artifacts/sources.json"), *rows], Path("artifacts/hidden_states")
     key = given.model_copy(update={"max_bad": 0})  # may be raised when it stopped a run
-    found = collect(
-        open_model(folder, trust_remote_code=trust, **given.opening()),
-        open_processor(folder, max_pixels=given.max_pixels, trust_remote_code=trust),
-        rows,
-        out,
-        params=given,
-        scratch=scratch_folder("collect", key, inputs),
-        provenance=provenance_of(model),
-    )
+    scratch = scratch_folder("collect", key, inputs)
+    processor = open_processor(folder, max_pixels=given.max_pixels, trust_remote_code=trust)
+    counted = [train, rows[1]] if is_first_process() else []
+    text = [text_tokens(processor.tokenizer, drawn) for drawn in counted]  # the pass comes last
+    opened = open_model(folder, trust_remote_code=trust, **given.opening())
+    about = provenance_of(model)
+    found = collect(opened, processor, rows, out, params=given, scratch=scratch, provenance=about)
     if found:
+        write_json(Path("artifacts/tokens.json"), token_sheet(out / "similarity", *text))
         where = f" (see {out}/left_out.parquet)" if found.left_out else ""
         click.echo(f"collect: {found.measured} samples, {found.left_out} left out{where}")
 

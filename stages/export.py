@@ -27,7 +27,7 @@ def main(params: ExportParams) -> None:
         Path("artifacts/pruned"),
         rows,
         params=params.export,
-        max_pixels=params.sensitivity.max_pixels,
+        answers=params.sensitivity,
         replaced=replaced,
         trust_remote_code=trust,
     )

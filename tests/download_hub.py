@@ -21,14 +21,26 @@ _FILE = re.compile(r"^/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 
 @dataclass
 class Repository:
-    """Files by name; a repository has one commit, which `main` names."""
+    """Files by name, as in the commit that `main` names; earlier commits are kept."""
 
     files: dict[str, bytes]
     gated: bool = False
+    past: list[Repository] = field(default_factory=list)
 
     @property
     def sha(self) -> str:
         return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
+
+    def commit(self, files: dict[str, bytes]) -> None:
+        """Put other files in the place of all, as the next commit."""
+        self.past.append(Repository(self.files, self.gated))
+        self.files = files
+
+    def at(self, revision: str | None) -> Repository | None:
+        """The repository as of a commit, if it has that."""
+        if revision in (None, "main", self.sha):
+            return self
+        return next((commit for commit in self.past if commit.sha == revision), None)
 
 
 @dataclass
@@ -100,10 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.repositories.get((kind, name))
         if repository is None:
             self._error(401 if not self._token else 404, "RepoNotFound")
-        elif revision not in (None, "main", repository.sha):
-            self._error(404, "RevisionNotFound")
             return None
-        return repository
+        found = repository.at(revision)
+        if found is None:
+            self._error(404, "RevisionNotFound")
+        return found
 
     @property
     def _token(self) -> str | None:

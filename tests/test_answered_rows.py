@@ -75,7 +75,22 @@ def test_rows_without_any_answer_are_refused(processor: Any, tmp_path: Path) -> 
         answered_rows(processor, calibration, tmp_path / "rows", given)
 
 
-def test_a_prompt_that_is_too_long_names_the_sample_and_its_source(
+def test_rows_that_cannot_be_read_are_left_out_and_counted(processor: Any, tmp_path: Path) -> None:
+    calibration = write_rows(tmp_path, models.rows(6))
+    [file] = calibration.glob("*.parquet")
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    damaged = next(row for row in rows if row["images"])
+    damaged["images"][0]["bytes"] = b"no picture"
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
+    found = answered_rows(processor, calibration, tmp_path / "rows", Sensitivity(samples=100))
+    assert found.skipped == 1
+    assert {path.stem for path in found.paths} == {
+        row["sample_id"] for row in rows if row is not damaged
+    }
+
+
+def test_where_no_prompt_is_short_enough_a_sample_and_its_source_are_named(
     processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
     given = Sensitivity(max_length=8)

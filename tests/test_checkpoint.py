@@ -25,9 +25,9 @@ from interlace.checkpoint import check_made_for, with_tensors
 from interlace.errors import ContractError, InputError
 from interlace.families import bypass
 from interlace.plan import Plan, Shortfall
-from interlace.safetensors_files import write_tensors
+from interlace.safetensors_files import INDEX, checkpoint_tensors, tensor_files, write_tensors
 from interlace.sources import identity, open_model
-from interlace.stored_layers import INDEX, checkpoint_tensors, layers_prefix, tensor_files
+from interlace.stored_layers import layers_prefix
 
 ROOT = Path(__file__).parents[1]
 LAYERS = 6

@@ -27,9 +27,11 @@ from interlace.params import Collect
 from interlace.sources import open_model
 
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
-victim, survives = int(sys.argv[3]), int(sys.argv[4])  # which process dies after how many batches
+# which process dies, after how many batches; below 0: when it has written one window's table
+victim, survives = int(sys.argv[3]), int(sys.argv[4])
 windows.ROWS = 4
 measure, done = hidden_states.measure_batch, 0
+write, tables = hidden_states.similarity_table, 0
 
 def measured(*args, **kwargs):
     global done
@@ -40,7 +42,14 @@ def measured(*args, **kwargs):
         log.write("batch\\n")
     return measure(*args, **kwargs)
 
-hidden_states.measure_batch = measured
+def written(*args, **kwargs):
+    global tables
+    if survives < 0 and tables == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    tables += 1
+    return write(*args, **kwargs)
+
+hidden_states.measure_batch, hidden_states.similarity_table = measured, written
 hidden_states.collect(
     open_model(model, dtype="float32"),
     open_processor(model),
@@ -82,7 +91,8 @@ def alone(place: Path, model: Path, name: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["", *map(str, (place / name, model, -1, 0))])
         patch.setattr(windows, "ROWS", windows.ROWS)
-        patch.setattr(hidden_states, "measure_batch", hidden_states.measure_batch)
+        for name in ("measure_batch", "similarity_table"):
+            patch.setattr(hidden_states, name, getattr(hidden_states, name))
         runpy.run_path(str(place / "program.py"))
 
 
@@ -126,3 +136,15 @@ def test_after_a_kill_another_number_of_processes_goes_on_to_the_same_bytes(
     alone(place, dense_dir, name)
     assert written(place / name) == one
     assert measured(place / name) - measured(place / "one") <= 1
+
+
+def test_after_a_kill_while_the_tables_are_written_nothing_is_measured_again(
+    place: Path, dense_dir: Path, one: dict[str, bytes]
+) -> None:
+    assert launch(place, dense_dir, "unwritten", victim=0, survives=-1) != 0
+    assert not (place / "unwritten/out").exists()
+    assert (place / "unwritten/.out.partial/similarity").is_dir()
+    batches = measured(place / "unwritten")
+    alone(place, dense_dir, "unwritten")
+    assert written(place / "unwritten") == one
+    assert measured(place / "unwritten") == batches == measured(place / "one")

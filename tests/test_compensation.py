@@ -246,7 +246,7 @@ def test_too_few_samples_are_refused(
     dense: Any, stored: StoredLayers, examples: list[Inputs], tmp_path: Path
 ) -> None:
     rows = answered_samples.saved(examples[:3], tmp_path / "rows")
-    with pytest.raises(InputError, match=r"^export.compensate_samples: 3 samples .* raise it"):
+    with pytest.raises(InputError, match=r"lstsq: 3 calibration samples .* too few"):
         compensate(dense, stored, [4], rows, tmp_path / "scratch")
 
 

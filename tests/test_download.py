@@ -302,6 +302,16 @@ def test_a_pinned_model_is_fetched_without_pickles(hub: download_hub.Hub, tmp_pa
     assert not (folder / "pytorch_model.bin").exists()
 
 
+def test_a_model_of_pickles_is_refused_before_it_is_fetched(
+    hub: download_hub.Hub, tmp_path: Path
+) -> None:
+    files = model_files()
+    del files["model.safetensors"]
+    hub.model("org/model", files)
+    with pytest.raises(InputError, match=r"model\.id = org/model: .*pytorch_model\.bin is pickled"):
+        pin_model("org/model", None, hashes=tmp_path / "hashes.json")
+
+
 def test_a_gated_model_without_a_token_says_how_to_get_in(
     hub: download_hub.Hub, tmp_path: Path
 ) -> None:
@@ -336,12 +346,33 @@ def test_weights_are_fetched_whole_from_a_hub_that_fails_at_first(
     assert len(asked) > 2
 
 
-def test_a_pinned_model_stays_at_its_revision(hub: download_hub.Hub, tmp_path: Path) -> None:
+def test_a_pinned_model_is_fetched_as_it_was_when_the_repository_has_moved_on(
+    hub: download_hub.Hub, tmp_path: Path
+) -> None:
     repository = hub.model("org/model", model_files())
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-    repository.files["config.json"] = b"{}"
-    with pytest.raises(InputError, match="the repository has no such revision"):
-        model_folder(found)  # this hub forgets old commits
+    repository.commit(model_files() | {"model.safetensors": models.weights_file(b"W")})
+    assert (model_folder(found) / "model.safetensors").read_bytes() == models.weights_file()
+    again = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
+    assert (model_folder(again) / "model.safetensors").read_bytes() == models.weights_file(b"W")
+
+
+def test_pinned_data_are_drawn_as_they_were_when_the_repository_has_moved_on(
+    hub: download_hub.Hub, tmp_path: Path
+) -> None:
+    repository = hub.dataset(NAME, FILES)
+    draw(tmp_path)
+    before, found = shards(tmp_path / "train"), pinned(tmp_path)
+    moved = {name: parquet(subset_rows(f"new_{name[0]}", 7)) for name in FILES if "/" in name}
+    repository.commit(moved)
+    places = (tmp_path / "later" / name for name in ("train", "calibration"))
+    sample(
+        data_files(found), *places, data=Data(id=NAME), seed=0,
+        scratch=tmp_path / "scratch", outlines=tmp_path / "other_outlines",
+    )  # fmt: skip
+    assert shards(tmp_path / "later/train") == before
+    remove(tmp_path / "scratch")
+    assert draw(tmp_path).rows == 21
 
 
 def in_a_process(

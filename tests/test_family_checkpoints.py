@@ -29,9 +29,9 @@ from interlace.families import (
 from interlace.layer_weights import StoredLayers
 from interlace.parity import Prompt, parting, round_weights, run_states
 from interlace.plan import Plan, Shortfall
+from interlace.safetensors_files import tensor_files
 from interlace.sources import open_model
 from interlace.states import residual_states
-from interlace.stored_layers import tensor_files
 
 DROPS = {"the first": (0,), "two in the middle": (1, 3), "the last": (-1,)}
 GENERATED = 5  # tokens

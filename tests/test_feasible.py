@@ -235,3 +235,10 @@ def test_local_healing_of_nothing_is_refused(asked: dict[str, Any]) -> None:
 def test_local_healing_of_something_is_accepted(method: str) -> None:
     if METHODS[method].removes:
         check_asked(params(method=method, finetune={"local_steps": 5}, **READY), 28, 0)
+
+
+@pytest.mark.parametrize("method", ["wanda-2:4", "magnitude-2:4"])
+def test_nothing_is_made_up_for_where_no_layer_goes(method: str) -> None:
+    said = refusal(method=method, export={"compensate": "lstsq"})
+    assert said.startswith(f"export.compensate = lstsq: {method} drops no layer")
+    assert check_asked(params(method=method), 28, 0) == 0

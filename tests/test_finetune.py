@@ -33,8 +33,8 @@ from interlace.errors import ContractError, InputError
 from interlace.finetune import finetune, freeze_all_but
 from interlace.outputs import write_json
 from interlace.params import Finetune
+from interlace.safetensors_files import tensor_files
 from interlace.sources import open_model
-from interlace.stored_layers import tensor_files
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
+from interlace.errors import InputError
 from interlace.outputs import link_or_copy, remove, whole, write_json
 
 
@@ -63,6 +70,60 @@ def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
         partial.mkdir()
     assert names(tmp_path / "model") == []
     assert names(tmp_path) == ["model"]
+
+
+def test_a_folder_whose_replacement_was_cut_off_is_there_again(tmp_path: Path) -> None:
+    old = tmp_path / ".model.old"  # a run was killed between moving it away and its successor in
+    old.mkdir()
+    (old / "a").write_text("old")
+    with pytest.raises(RuntimeError), whole(tmp_path / "model"):
+        raise RuntimeError
+    assert (tmp_path / "model/a").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "a").write_text("old")
+    replace = os.replace
+
+    def interrupted(source: Path, place: Path) -> None:
+        if source.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        replace(source, place)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole(target) as partial:
+        partial.mkdir()
+    assert (target / "a").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond a thousand bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_tensors_that_the_disk_cannot_hold_are_one_line(tmp_path: Path) -> None:
+    said = "batch: could not be written: File too large; free"
+    with pytest.raises(InputError, match=said), whole(tmp_path / "batch") as partial:
+        save_file({"states": np.zeros(10_000)}, partial)
+    assert names(tmp_path) == []
+
+
+def test_another_failure_of_safetensors_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(SafetensorError), whole(tmp_path / "batch"):
+        raise SafetensorError("I/O error: Permission denied (os error 13)")
 
 
 def test_a_missing_parent_is_made(tmp_path: Path) -> None:

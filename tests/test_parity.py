@@ -14,10 +14,10 @@ from test_checkpoint import PLAN, PREFIX, digests, make_plan
 
 import interlace
 from interlace.errors import ContractError, InputError
-from interlace.params import Export
+from interlace.params import Answers, Export
 from interlace.parity import check_parity, drawn_prompts, parting
+from interlace.safetensors_files import tensor_files
 from interlace.samples import write_rows
-from interlace.stored_layers import tensor_files
 
 KEPT = PLAN.keep  # 0, 1, 2, 4 of six layers
 
@@ -38,7 +38,9 @@ def pruned(dense_dir: Path, tmp_path: Path) -> Path:
 
 def gate(dense: Path, written: Path, rows: Path, plan: Any = PLAN, **params: Any) -> dict[str, Any]:
     replaced = params.pop("replaced", {})
-    return check_parity(dense, plan, written, rows, params=Export(**params), replaced=replaced)
+    return check_parity(
+        dense, plan, written, rows, params=Export(**params), answers=Answers(), replaced=replaced
+    )
 
 
 def nudge(folder: Path, name: str, place: int = 7, by: float = 0.25) -> None:
@@ -53,7 +55,13 @@ def test_an_export_passes(dense_dir: Path, pruned: Path, calibration: Path) -> N
     found = gate(dense_dir, pruned, calibration)
     assert found["tokens"] > 40
     del found["tokens"]
-    assert found == {"samples": 4, "layers": 4, "dtype": "float32", "greatest_difference": 0.0}
+    assert found == {
+        "samples": 4,
+        "left_out": 0,
+        "layers": 4,
+        "dtype": "float32",
+        "greatest_difference": 0.0,
+    }
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -168,17 +176,39 @@ def test_no_rows_to_check_on_is_one_line(dense_dir: Path, pruned: Path, tmp_path
 def test_the_shortest_and_the_longest_prompt_are_among_the_samples(
     processor: Any, calibration: Path, samples: int
 ) -> None:
-    everything = sorted(prompt.tokens for prompt in drawn_prompts(processor, calibration, 9))
+    prompts, _ = drawn_prompts(processor, calibration, 9, 999)
+    everything = sorted(prompt.tokens for prompt in prompts)
     assert len(everything) == 9
-    drawn = drawn_prompts(processor, calibration, samples)
+    drawn = drawn_prompts(processor, calibration, samples, 999)[0]
     lengths = sorted(prompt.tokens for prompt in drawn)
     assert len({prompt.sample_id for prompt in drawn}) == len(drawn) == min(samples, 9)
     assert lengths[-1] == everything[-1]
     assert samples == 1 or lengths[0] == everything[0]
 
 
+def test_a_row_that_cannot_be_read_is_left_out_and_counted(
+    processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    rows = [row | {"sample_id": f"id{number}"} for number, row in enumerate(models.rows(9))]
+    rows[1]["images"][0]["bytes"] = b"no picture"
+    write_rows(iter(rows), tmp_path / "rows")
+    prompts, left_out = drawn_prompts(processor, tmp_path / "rows", 9, 999)
+    assert left_out == 1
+    assert {prompt.sample_id for prompt in prompts} == {f"id{n}" for n in range(9) if n != 1}
+
+
+def test_prompts_longer_than_the_longest_are_left_out(processor: Any, calibration: Path) -> None:
+    prompts, _ = drawn_prompts(processor, calibration, 9, 999)
+    everything = sorted(prompt.tokens for prompt in prompts)
+    prompts, left_out = drawn_prompts(processor, calibration, 9, everything[4])
+    assert max(prompt.tokens for prompt in prompts) == everything[4]
+    assert left_out == sum(tokens > everything[4] for tokens in everything)
+    with pytest.raises(InputError, match=r"none of 9 rows .* longer than max_length = 1; "):
+        drawn_prompts(processor, calibration, 9, 1)
+
+
 def test_prompts_have_pictures_among_them(processor: Any, calibration: Path) -> None:
-    drawn = drawn_prompts(processor, calibration, 4)
+    drawn = drawn_prompts(processor, calibration, 4, 999)[0]
     assert any("pixel_values" in prompt.inputs for prompt in drawn)
     assert all("labels" not in prompt.inputs for prompt in drawn)
 

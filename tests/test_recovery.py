@@ -80,8 +80,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
 def carried_out(results: Results, bench: Any) -> None:
     variants = ("local", "recipe", "local, then recipe")
     for variant in variants:
-        carry_out(bench, results, [*searched(results, variant)], "search")
-    carry_out(bench, results, [*compared(results, variants, False)], "compare")
+        carry_out(bench, results, [*searched(results, variant, 0.25)], "search")
+    carry_out(bench, results, [*compared(results, variants)], "compare")
 
 
 def test_finished_runs_are_not_run_again(results: Results) -> None:
@@ -94,7 +94,8 @@ def test_finished_runs_are_not_run_again(results: Results) -> None:
 def test_the_learning_rate_is_chosen_apart_from_the_held_out_file(results: Results) -> None:
     for rate, heldout, choosing in ((1e-3, 90.0, 80.0), (3e-3, 80.0, 90.0)):
         results.add(Run("interlace-optimal", 0.25, 0, "local", rate=rate), Found(heldout, choosing))
-    assert best(results, "local") == 3e-3
+    assert best(results, "local", 0.1) == 3e-3
+    assert best(results, "local", 0.4) == 0
     both = at_best(results, Run("random", 0.25, 2, "local, then recipe"))
     assert both.local_rate == 3e-3
 

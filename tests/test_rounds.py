@@ -21,9 +21,9 @@ from interlace.outputs import write_json
 from interlace.params import Answers, Collect, Compensation, Finetune, RoundsParams, Select
 from interlace.plan import Plan, select
 from interlace.rounds import measure_rounds, measure_without
+from interlace.safetensors_files import tensor_files
 from interlace.samples import write_rows
 from interlace.scores import read_scores
-from interlace.stored_layers import tensor_files
 
 LAYERS = 6
 COLLECT = Collect(dtype="float32")

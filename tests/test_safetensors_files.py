@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import models
 import pytest
 import torch
 from hypothesis import given
@@ -193,3 +194,13 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, content: bytes) -> 
     with pytest.raises(InputError, match=r"w\.safetensors: not a whole safetensors file") as caught:
         stored_tensors(tmp_path / "w.safetensors")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("by", "said"), [(-1, "is cut short"), (1, "goes on behind its tensors")])
+def test_a_file_of_another_length_is_not_whole(tmp_path: Path, by: int, said: str) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(models.weights_file())
+    size = file.stat().st_size
+    os.truncate(file, size + by)
+    with pytest.raises(InputError, match=f"the file {said}: {size + by} bytes, not {size}"):
+        stored_tensors(file)

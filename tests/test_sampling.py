@@ -221,10 +221,28 @@ def test_a_damaged_file_names_its_subset_and_keeps_the_others(tmp_path: Path, dr
     path = data / "c/train.parquet"
     whole = path.read_bytes()
     path.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
-    with pytest.raises(InputError, match=r"^subset c: cannot be read .*tried 3 times"):
+    with pytest.raises(InputError, match=r"^subset c: cannot be read .*; repair it and run the"):
         draw(data, workers=1)
     assert (draw.folder / "scratch/a/subset.json").is_file()
     assert not (draw.folder / "train").exists()
+
+
+@pytest.mark.parametrize(("number", "tries"), [(errno.EIO, 3), (errno.EACCES, 1)])
+def test_a_local_file_is_tried_again_only_where_that_may_help(
+    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch, number: int, tries: int
+) -> None:
+    data = stored(tmp_path / "x.parquet", [text_row(0)])
+    times = 0
+
+    def fail(*_: Any) -> None:
+        nonlocal times
+        times += 1
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(subset_draws, "outline", fail)
+    with pytest.raises(InputError, match=r"^subset x: cannot be read"):
+        draw(data)
+    assert times == tries
 
 
 def test_a_full_disk_is_one_line_and_what_was_drawn_is_kept(

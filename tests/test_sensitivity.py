@@ -172,7 +172,7 @@ def test_scores_have_the_contract_s_columns(measured: dict[str, Path]) -> None:
 def test_files_say_how_they_were_measured(measured: dict[str, Path]) -> None:
     for path in (path for folder in measured.values() for path in folder.iterdir()):
         said = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
-        assert said.items() >= (ABOUT | {"dtype": "float32", "rows_without_answers": "0"}).items()
+        assert said.items() >= (ABOUT | {"dtype": "float32", "rows_left_out": "0"}).items()
 
 
 @pytest.mark.parametrize("method", ["sleb", "taylor"])
@@ -300,7 +300,7 @@ def test_a_loss_that_is_not_finite_names_layer_and_step(
     model = open_model(dense_dir, dtype="float32")
     next(decoder_layers(model)[4].parameters()).data.fill_(math.nan)
     with pytest.raises(
-        ContractError, match=r"step 0: .* without layer 1 is not finite in float32; set"
+        ContractError, match=r"step 0: .* without layer 1 is not finite in float32; the"
     ):
         run(model, processor, calibration, tmp_path, params_of("sleb"))
     assert not (tmp_path / "out").exists()
@@ -311,7 +311,9 @@ def test_a_gradient_that_is_not_finite_names_the_layer(
 ) -> None:
     model = open_model(dense_dir, dtype="float32")
     next(decoder_layers(model)[5].parameters()).data.fill_(math.nan)
-    with pytest.raises(ContractError, match=r"gradient of layer 5 \(.*\) is not finite in .*; set"):
+    with pytest.raises(
+        ContractError, match=r"gradient of layer 5 \(.*\) is not finite in float32; the"
+    ):
         run(model, processor, calibration, tmp_path, params_of("taylor"))
     assert not (tmp_path / "out").exists()
 

@@ -143,6 +143,28 @@ def test_a_weight_file_that_is_cut_short_is_refused(folder: Path, pin: Any, cut:
         pin(folder)
 
 
+SHARD = "model-00001-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"t": SHARD, "u": "model-00002-of-00002.safetensors"}, "names model-00002.*is not there"),
+        ({"t": SHARD, "u": SHARD}, "names 1 tensors that are not where it says: u"),
+        (None, f"{SHARD} is there, but neither .* copy the missing file"),
+    ],
+)
+def test_a_sharded_model_that_is_not_all_there_is_refused(
+    folder: Path, pin: Any, named: dict[str, str] | None, said: str
+) -> None:
+    (folder / "model.safetensors").rename(folder / SHARD)
+    if named:
+        index = folder / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": named}))
+    with pytest.raises(InputError, match=said):
+        pin(folder)
+
+
 def test_a_model_without_its_processor_is_refused(folder: Path, pin: Any) -> None:
     (folder / "processor_config.json").unlink()
     with pytest.raises(InputError, match=r"no processor_config\.json"):
@@ -162,6 +184,12 @@ def test_a_hub_model_is_pinned_to_its_revision(hub: Path, pin: Any) -> None:
 
 def test_a_pinned_hub_model_lies_in_the_hub_s_cache(hub: Path, pin: Any) -> None:
     assert model_folder(pin("org/name")) == hub
+
+
+def test_a_hub_model_whose_weights_are_not_in_the_cache_is_refused(hub: Path, pin: Any) -> None:
+    (hub / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"no \.safetensors weights"):
+        model_folder(pin("org/name"))
 
 
 @pytest.mark.usefixtures("hub")

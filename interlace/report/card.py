@@ -150,8 +150,11 @@ def versions(run: Run) -> dict[str, str]:
 
 
 def pinned(run: Run) -> dict[str, Any]:
-    """The parameters, with the revisions that were used."""
-    params = dict(run.params)
+    """The parameters, with the revisions that were used, without what holds on one machine only."""
+    params = {name: value for name, value in run.params.items() if name != "launch"}
+    if asked := params.get("evaluate", {}).get("judge"):
+        judge = {name: value for name, value in asked.items() if name != "url"}
+        params["evaluate"] = dict(params["evaluate"]) | {"judge": judge}
     for name in ("model", "data"):
         revision = run.sources[f"pinned_{name}"].get("revision")
         if revision and name in params:

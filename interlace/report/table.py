@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlace.report.roles import Role
+from interlace.report.stability import ENOUGH
 from interlace.report.summary import MODELS, Metrics, benchmarks_of, references_in
 
 MISSING = "\u2013"
@@ -105,6 +106,8 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
     if "selection_same" in summary:
         share = _number(summary["selection_same"], percent=True)
         lines.append(("selection", f"the same layers in {share} of other draws of samples"))
+    if "calibration_share" in summary:
+        lines.append(("calibration", _calibration(summary)))
     if "ttft_dense_ms" in summary:
         lines.append(("first token", _first_token(summary)))
     if "prefill_speedup" in summary:
@@ -112,6 +115,21 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
         text = f"{summary['prefill_speedup']:.2f}x as fast"
         lines.append(("prefill", text + (f", ideal {ideal:.2f}x" if ideal else "")))
     return lines
+
+
+def _calibration(summary: Metrics) -> str:
+    """Whether a tenth of the calibration set would have done, and how little would."""
+    whole, text = summary["calibration_share"], []
+    if (tau := summary.get("calibration_tenth_tau")) is not None:
+        how = "as" if tau >= ENOUGH else "otherwise than"
+        ranks = f"{whole / 10:.2g}% of the training set ranks {how} {whole:.2g}% does"
+        text.append(f"{ranks} (Kendall's tau {tau:.2f})")
+    share = summary.get("calibration_enough_share")
+    if share is None:
+        text.append(f"no part of the {whole:.2g}% that was tried ranks as all of it")
+    elif not text or abs(share - whole / 10) > 0.02 * whole:
+        text.append(f"{share:.2g}% is enough ({summary['calibration_enough_tau']:.2f})")
+    return "\n".join(text)
 
 
 def _first_token(summary: Metrics) -> str:

@@ -38,6 +38,7 @@ from interlace.report.published import (
     speedup_beside,
 )
 from interlace.report.run_page import Drawing, run_page
+from interlace.report.stability import enough, read_sizes
 from interlace.report.summary import (
     MODELS,
     Metrics,
@@ -154,15 +155,19 @@ def read_run(
         parameters_before=count_parameters(dense_dir),
         parameters_after=count_parameters(artifacts / "pruned"),
     )
+    rows = {name: rows_of(data / name) for name in ("train", "calibration")}
+    sizes = read_sizes(metrics / "calibration_size.csv")
     exported = artifacts / "export.json"
     return Run(
         plan=plan,
         params=params.model_dump(mode="json"),
         sources=read_json(artifacts / "sources.json"),
-        summary=summary | retention_intervals(answers, summary),
+        summary=summary
+        | retention_intervals(answers, summary)
+        | enough(sizes, rows["calibration"] / rows["train"]),
         evaluations=evaluations,
         ttft=ttft,
-        rows={name: rows_of(data / name) for name in ("train", "calibration")},
+        rows=rows,
         left_out=left_out(evaluations),
         exported=read_json(exported) if exported.exists() else {},
         inherited=inherited_metadata(dense_dir),
@@ -185,7 +190,8 @@ def write_report(
         artifacts: holds sources.json, scores.parquet, plan.json, pruned/, evaluation/ (with
             answers/) and figures, and export.json and reference_plan.json where these stages had
             something to say; gets report/.
-        metrics: holds ttft.json, local_loss.csv and loss.csv; gets summary.json.
+        metrics: holds ttft.json, local_loss.csv, loss.csv and calibration_size.csv; gets
+            summary.json.
         data: holds train/, calibration/ and published.csv.
         dense_dir: the dense checkpoint.
         params: of the run; the cards embed them.

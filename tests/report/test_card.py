@@ -215,6 +215,17 @@ def test_places_of_this_machine_are_not_told() -> None:
         assert "/home" not in text and "/data" not in text and "`Qwen3-VL-8B`" in text
 
 
+def test_neither_the_launcher_nor_the_judge_s_address_is_told() -> None:
+    params = PARAMS | {
+        "launch": "deepspeed --hostfile /home/somebody/hosts --module",
+        "evaluate": {"limit": 7, "judge": {"url": "http://judge.internal:8000/v1", "model": "j"}},
+    }
+    for which in BOTH:
+        text = card(which, params=params)
+        assert "hostfile" not in text and "judge.internal" not in text
+        assert "limit: 7" in text and "model: j" in text
+
+
 def test_time_to_first_token_says_how_sure_and_on_what() -> None:
     text = words(card())
     assert "1.25x as fast (95% interval 1.21 to 1.29; 1.28x by FLOPs)" in text

@@ -11,8 +11,9 @@ import pytest
 from report.report_cases import TTFT, evaluations, small_plan
 from rich.console import Console, RenderableType
 
+from interlace.errors import InputError
 from interlace.plan import Plan, Stability
-from interlace.report.stability import answer, calibration_size_figure
+from interlace.report.stability import answer, calibration_size_figure, enough, read_sizes
 from interlace.report.summary import summarise
 from interlace.report.table import summary_table
 from interlace.report.terminal import layer_map_text
@@ -139,3 +140,45 @@ def test_the_table_has_a_line_for_it() -> None:
     line = "selection    the same layers in 87.0% of other draws of samples"
     assert line in shown(summary_table(summary(unsure())))
     assert "selection" not in shown(summary_table(summary(small_plan())))
+
+
+def test_the_summary_holds_the_smallest_part_that_ranks_alike_and_what_a_tenth_does() -> None:
+    assert enough([row(2, 0.96), *ROWS[1:]], share=0.1) == pytest.approx(
+        {
+            "calibration_share": 10,
+            "calibration_tenth_tau": 0.96,
+            "calibration_enough_share": 0.1,
+            "calibration_enough_tau": 0.96,
+        }
+    )
+
+
+def test_the_summary_leaves_out_what_was_not_measured() -> None:
+    assert enough([], share=0.1) == enough([row(20, None)], share=0.1) == {}
+    assert enough([row(100, 0.9)], share=0.1) == {"calibration_share": 10}
+
+
+def calibration(*rows: dict[str, Any]) -> str:
+    """The table's line, without the spaces in front of its second row."""
+    text = shown(summary_table(summary(small_plan()) | enough(rows, share=0.1)))
+    lines = text[text.index("calibration") : text.index("first token")].splitlines()
+    return " / ".join(line.strip() for line in lines if line.strip())
+
+
+def test_the_table_answers_whether_a_tenth_is_enough() -> None:
+    assert calibration(row(2, 0.96), row(20, 0.99)) == (
+        "calibration  1% of the training set ranks as 10% does (Kendall's tau 0.99)"
+        " / 0.1% is enough (0.96)"
+    )
+    assert calibration(row(2, 0.7), row(20, 0.8), row(100, 0.98)) == (
+        "calibration  1% of the training set ranks otherwise than 10% does (Kendall's tau / 0.80)"
+        " / 5% is enough (0.98)"
+    )
+    assert calibration(row(20, 0.97)).endswith("10% does (Kendall's tau 0.97)")
+    said = "no part of the 10% that was tried ranks as all of it"
+    assert calibration(row(20, 0.8)).endswith(said)
+
+
+def test_sizes_that_were_not_written_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"calibration_size\.csv: no such file; run `dvc repro`"):
+        read_sizes(tmp_path / "calibration_size.csv")

@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
+from pyarrow import csv
 from report.report_cases import SCORES, SOURCES, TTFT, evaluations, full_scores, plan
 from report.test_run_page import CONTRAST, WIDTHS, tab
+from report.test_stability_figure import ROWS, sizes
 
 from interlace.cli import main
 from interlace.errors import InputError
@@ -58,6 +60,7 @@ def workspace(tmp_path: Path) -> Path:
         write_answers(answers(name), artifacts / f"evaluation/answers/{name}.parquet")
     shutil.copy(Path(__file__).parents[2] / PUBLISHED, tmp_path / "data")
     write_json(metrics / "ttft.json", TTFT)
+    csv.write_csv(sizes(ROWS), metrics / "calibration_size.csv")
     (metrics / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n1,2,0.1,1\n2,1,0.1,1\n")
     (metrics / "local_loss.csv").write_text("step,relative_error,learning_rate\n")
     return tmp_path
@@ -119,14 +122,18 @@ def test_the_page_names_the_plan_by_its_hash_and_no_path(workspace: Path) -> Non
     plan_file = (workspace / "artifacts/plan.json").read_bytes()
     assert f"sha256 {hashlib.sha256(plan_file).hexdigest()}" in text
     assert str(workspace) not in text
-    assert (
-        text.count('<figure class="drawing"') == 3
-    )  # of this folder; those of other stages are not there
+    assert text.count('<figure class="drawing"') == 3  # those of other stages are not there
 
 
 def test_the_summary_is_written_beside_the_other_metrics(workspace: Path) -> None:
     report(workspace)
     assert read_json(workspace / "metrics/summary.json")["layers_after"] == 18
+
+
+def test_the_summary_says_how_little_would_have_ranked_alike(workspace: Path) -> None:
+    report(workspace)  # 2 of 7 rows are to calibrate; the smallest part that does is a tenth
+    summary = read_json(workspace / "metrics/summary.json")
+    assert summary["calibration_enough_share"] == pytest.approx(100 * 2 / 7 / 10)
 
 
 def test_retention_has_an_interval_around_it(workspace: Path) -> None:
