@@ -17,7 +17,7 @@ from interlace.errors import InputError
 from interlace.evaluation import validate
 from interlace.evaluation.judged_sets import SETS, llava_onevision, make_judged_set
 from interlace.evaluation.typeset import MARGIN, WIDTH, _lines, typeset
-from interlace.params import Evaluate
+from interlace.params import Evaluate, Judge
 
 
 def numina(n: int) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def test_problems_become_images_and_solutions_true_answers(tmp_path: Path) -> No
     write(numina(3), tmp_path / "data/train-1.parquet")
     out = tmp_path / "out.parquet"
     assert make_judged_set("numinamath", tmp_path / "data", out, rows=5) == 5
-    validate(Evaluate(judged=(str(out),)))
+    validate(Evaluate(judged=(str(out),), judge=Judge(url="http://localhost:1/v1", model="any")))
     rows = pq.read_table(out).to_pylist()
     assert {row["source"] for row in rows} == {"NuminaMath"}
     assert all("boxed" in row["texts"][0]["assistant"] for row in rows)
