@@ -1,6 +1,6 @@
 """What drawing costs and how fair it is, on a data set made for the purpose.
 
-python -m benchmarks.sample            # 2 GB, writes docs/bench-sample.md
+python -m benchmarks.sample            # about 2 GB, writes docs/bench-sample.md
 python -m benchmarks.sample --gigabytes 0.2
 """
 
@@ -233,7 +233,7 @@ def fairness() -> Iterator[str]:
 
 
 @click.command()
-@click.option("--gigabytes", default=2.0, show_default=True, help="Size of the data set.")
+@click.option("--gigabytes", default=2.2, show_default=True, help="About its size.")
 def main(gigabytes: float) -> None:
     """Measure, print and write docs/bench-sample.md."""
     with tempfile.TemporaryDirectory() as name:
