@@ -46,7 +46,7 @@ class Made:
 
 def plan_of(params: Params, method: str, ratio: float) -> Plan:
     """The layers that a method drops, as in the study of methods: a share of all layers."""
-    asked = params.select.model_dump() | {"base": "all"}
+    asked = params.select.asked() | {"base": "all"}
     return select(SCORES, method=method, ratio=ratio, seed=params.seed, **asked)
 
 

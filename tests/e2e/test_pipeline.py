@@ -148,7 +148,7 @@ def test_a_reference_is_trained_once_and_serves_other_methods(project: Project) 
     ran = project.ran(project.run("dvc", "exp", "run", *settings, "-S", "select.rounds=1"))
     assert {"reference", "evaluate@reference"} <= set(ran)
     summary = json.loads((project.folder / "metrics/summary.json").read_text())
-    assert {"score_dense_ft", "retention_tuned_of_dense_ft"} <= summary.keys()
+    assert "score_dense_ft" in summary
     ran = project.ran(project.run("dvc", "exp", "run", "-S", "method=shortgpt"))
     assert "finetune" in ran and not {"reference", "evaluate@reference"} & set(ran)
 
