@@ -245,7 +245,7 @@ def lines(rows: Sequence[Row]) -> str:
 
 
 @click.command()
-@click.option("--small", default=8, show_default=True, help="Samples of the random model.")
+@click.option("--small", default=4, show_default=True, help="Samples of the random model.")
 @click.option("--large", default=128, show_default=True, help="Samples of the demo model.")
 @click.option("--many", default=5000, show_default=True, help="Samples that memory is flat up to.")
 @click.option("--shared", default=1024, show_default=True, help="Samples of one and two processes.")
