@@ -25,20 +25,22 @@ from tqdm import tqdm
 from benchmarks.peak_memory import peak_mib
 from interlace.errors import InputError
 from interlace.evaluation import evaluate, overall_score
+from interlace.evaluation.retention import overall_error
 from interlace.params import Params, read_params
 from interlace.plan import Plan, select
 
 RATIOS = (0.1, 0.25, 0.4)
-METHODS = ("interlace", "consecutive")
+METHODS = ("interlace", "interlace-optimal", "consecutive")
 SPARSE = ("wanda-2:4", "magnitude-2:4")
 SCORES, CALIBRATION = Path("artifacts/scores.parquet"), Path("data/calibration")
+Score = tuple[float, float]  # percent, and its standard error
 
 
 @dataclass(frozen=True)
 class Made:
-    """A checkpoint: its score, what came of each cut, and what making it took."""
+    """A checkpoint: its score and the error of it, what came of each cut, what making it took."""
 
-    score: float
+    score: Score
     cuts: Sequence[dict[str, Any]]
     seconds: float
     mib: float
@@ -66,10 +68,10 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
     return (report["compensation"] or {}).get("cuts", []), taken, peak_mib()
 
 
-def score_of(params: Params, model: Path) -> float:
-    """Mean over the held-out benchmarks, percent of exact answers."""
-    found = evaluate(model, params=params.evaluate, model_name=model.name)
-    return overall_score(found["scores"]) or 0.0
+def score_of(params: Params, model: Path) -> Score:
+    """Mean over the held-out benchmarks, percent of exact answers, and its standard error."""
+    found = evaluate(model, params=params.evaluate, model_name=model.name)["scores"]
+    return overall_score(found) or 0.0, overall_error(found) or 0.0
 
 
 def made(params: Params, plan: Plan, compensate: Literal["none", "lstsq"]) -> Made:
@@ -81,7 +83,7 @@ def made(params: Params, plan: Plan, compensate: Literal["none", "lstsq"]) -> Ma
         return Made(score_of(params, out), cuts, seconds, mib)
 
 
-def rows(params: Params, ratios: Sequence[float], dense: float) -> tuple[list[str], list[str]]:
+def rows(params: Params, ratios: Sequence[float], dense: Score) -> tuple[list[str], list[str]]:
     """The table of scores, and the table of cuts."""
     scores, cuts = [], []
     cases = [(method, ratio) for method in METHODS for ratio in ratios]
@@ -106,8 +108,9 @@ def rows(params: Params, ratios: Sequence[float], dense: float) -> tuple[list[st
     return scores, cuts
 
 
-def _retained(score: float, dense: float) -> str:
-    return f"{score:.1f} ({100 * score / dense:.1f}%)"
+def _retained(found: Score, dense: Score) -> str:
+    (score, error), (most, _) = found, dense
+    return f"{score:.1f} ± {error:.1f} ({100 * score / most:.1f}%)"
 
 
 def page(params: Params, ratios: Sequence[float]) -> str:
@@ -122,8 +125,8 @@ def page(params: Params, ratios: Sequence[float]) -> str:
         [
             "# Making up for dropped layers, and 2:4 sparsity, on the demo\n",
             "Percent of exact answers on the demo's held-out benchmarks before any tuning, and in",
-            f"brackets what that is of the dense model's {dense:.1f}. The standard error of a",
-            "score is about half a point. `make bench-compensation` runs all of it again.\n",
+            f"brackets what that is of the dense model's {dense[0]:.1f}. ± is one standard error.",
+            "`make bench-compensation` runs all of it again.\n",
             "| method | ratio | dropped | as they are | compensated | runs kept |",
             "|---|---:|---|---:|---:|---:|",
             *scores,

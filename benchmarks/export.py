@@ -34,8 +34,9 @@ from tqdm import tqdm
 from benchmarks.peak_memory import status_bytes
 from interlace.checkpoint import export
 from interlace.families import text_config
-from interlace.plan import Plan, Shortfall
+from interlace.plan import Plan, select
 from interlace.safetensors_files import INDEX, Stored, stored_tensors, write_tensors
+from interlace.scores import Scores
 
 DEMO = Path("data/demo/model")  # its processor and the frame of its configuration
 VOCABULARY, SHARD = 151_936, 2**30
@@ -145,18 +146,8 @@ def quarter(n_layers: int) -> Plan:
     """A plan that drops every fourth layer and tunes the one before it."""
     drop = list(range(3, n_layers, 4))
     tune = [layer - 1 for layer in drop]
-    return Plan(
-        method="manual",
-        ratio=0.25,
-        n_layers=n_layers,
-        drop=drop,
-        tune=tune,
-        freeze=[layer for layer in range(n_layers) if layer not in drop + tune],
-        groups=[],
-        protected=[],
-        shortfall=Shortfall(policy="pairs", wanted=len(drop), triplets=0, pairs=0, missing=0),
-        sources={},
-    )
+    unscored = Scores(n_layers, (), {}, {})
+    return select(unscored, method="manual", drop=drop, tune=tune, protect_first=0)
 
 
 def run_export(dense: Path, out: Path) -> float:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -75,11 +74,12 @@ def finetune(
         ContractError: the loss is not finite.
     """
     first = processes.rank() == 0
+    processes.meet()
     if not (plan.tune and params.max_steps):  # nothing to train: pruned is tuned
         if first:
             write_curve(curve, [], params.log_steps)
             with_tensors(pruned, {}, out)
-        _all_written()
+        processes.barrier()
         return
     stored_prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
     positions = _positions(pruned, params, trust_remote_code)
@@ -114,13 +114,7 @@ def finetune(
     if first:
         write_curve(curve, updates, params.log_steps)
         with_tensors(pruned, changed, out)
-    _all_written()
-
-
-def _all_written() -> None:
-    """Return from no process before the first one has written, where they have met."""
-    if dist.is_initialized():
-        dist.barrier()
+    processes.barrier()
 
 
 def freeze_all_but(model: nn.Module, positions: list[int]) -> None:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interlace import chat
-from interlace.checkpoint import export
 from interlace.errors import ContractError, InputError
 from interlace.families import bypass, decoder_prefix
 from interlace.params import Answers, Export
@@ -54,65 +53,10 @@ class Prompt:
         return int(self.inputs["input_ids"].shape[1])
 
 
-def checked_export(
-    dense_dir: Path,
-    plan: Plan,
-    out: Path,
-    calibration: Path,
-    *,
-    params: Export,
-    answers: Answers,
-    replaced: Mapping[str, Path] = {},
-    trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """Write the checkpoint that a plan leaves; it takes its place only if `check_parity` passes.
-
-    Args:
-        dense_dir: the dense checkpoint.
-        plan: which layers go.
-        out: folder to write.
-        calibration: folder of rows that `sample` wrote.
-        params: how to write and to check.
-        answers: how rows are read: the longest prompt, and the cap on an image's size.
-        replaced: safetensors files with new values, as `export` takes them.
-        trust_remote_code: let the model's own code run.
-
-    Returns:
-        What `check_parity` found.
-
-    Raises:
-        InputError: as `export` and `check_parity` do.
-        ContractError: the written checkpoint is not the dense model without the layers.
-    """
-
-    def check(written: Path) -> dict[str, Any]:
-        return check_parity(
-            dense_dir,
-            plan,
-            written,
-            calibration,
-            params=params,
-            answers=answers,
-            replaced=replaced,
-            trust_remote_code=trust_remote_code,
-        )
-
-    return export(
-        dense_dir,
-        plan,
-        out,
-        max_shard_mb=params.max_shard_mb,
-        dtype=params.dtype,
-        replaced=replaced,
-        check=check,
-        trust_remote_code=trust_remote_code,
-    )
-
-
 def check_parity(
+    written: Path,
     dense_dir: Path,
     plan: Plan,
-    written: Path,
     calibration: Path,
     *,
     params: Export,
@@ -125,9 +69,9 @@ def check_parity(
     The output of every kept layer and the logits of the last tokens must be the same bits.
 
     Args:
+        written: the folder that `export` wrote.
         dense_dir: the dense checkpoint.
         plan: which layers are gone.
-        written: the folder that `export` wrote.
         calibration: folder of rows that `sample` wrote.
         params: the type that weights were stored as, and how many rows to compare on: the shortest
             and the longest prompt are among them.

@@ -21,7 +21,7 @@ def main(params: EvaluateParams, name: str) -> None:
     model, answers = pinned("model"), OUT / f"answers/{name}.parquet"
     folder = model_folder(model) if name == "dense" else Path("artifacts") / name
     sources = Path("artifacts/sources.json")  # holds the hashes of the dense model and the data
-    scratch = scratch_folder("evaluate", params, [sources] + [folder] * (name != "dense"))
+    scratch = scratch_folder("evaluate", params, [sources, *([] if name == "dense" else [folder])])
     given, trust = params.evaluate, model["trust_remote_code"]
     places = {"answers_file": answers, "scratch": scratch, "judgements": scratch_root() / "judged"}
     result = None

@@ -1,12 +1,13 @@
 """`export`: write the pruned checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
-from interlace.checkpoint import check_made_for
+from interlace.checkpoint import check_made_for, export
 from interlace.new_weights import Dense, new_weights
 from interlace.outputs import remove, write_json
 from interlace.params import ExportParams
-from interlace.parity import checked_export
+from interlace.parity import check_parity
 from interlace.plan import read_plan
 from interlace.sources import model_folder
 from stages.command import command, pinned, scratch_folder
@@ -21,15 +22,15 @@ def main(params: ExportParams) -> None:
     dense = Dense(model_folder(model), rows, params.sensitivity, trust)
     scratch = scratch_folder("export", params, [Path("artifacts/sources.json"), chosen, rows])
     replaced, report = new_weights(dense, plan, params.export, scratch)
-    parity = checked_export(
+    made: dict[str, Any] = {"replaced": replaced, "trust_remote_code": trust}
+    asked = made | {"params": params.export, "answers": params.sensitivity}
+    parity = export(
         dense.folder,
         plan,
         Path("artifacts/pruned"),
-        rows,
-        params=params.export,
-        answers=params.sensitivity,
-        replaced=replaced,
-        trust_remote_code=trust,
+        check=lambda written: check_parity(written, dense.folder, plan, rows, **asked),
+        **params.export.model_dump(include={"max_shard_mb", "dtype"}),
+        **made,
     )
     write_json(Path("artifacts/export.json"), {"parity": parity} | report)
     remove(scratch)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_finetune import curve, finished, project, start, uninterrupted
+from test_deepspeed import finished, start
+from test_finetune import curve, project, uninterrupted
 from test_local_healing import healed
 
 __all__ = ["project", "uninterrupted"]

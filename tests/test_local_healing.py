@@ -15,6 +15,7 @@ from typing import Any
 import models
 import pytest
 import torch
+from interruptions import interrupt
 from safetensors.torch import load_file
 from test_checkpoint import PLAN, PREFIX
 from test_finetune import RECIPE, project, weights
@@ -254,15 +255,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    update, calls = local_healing.update, []
-
-    def interrupting(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 6:  # behind the resume point at 4
-            raise KeyboardInterrupt
-        return update(*args)
-
-    monkeypatch.setattr(local_healing, "update", interrupting)
+    calls = interrupt(monkeypatch, local_healing, 6)  # behind the resume point at 4
     with pytest.raises(KeyboardInterrupt):
         healed(project, dense_dir, tmp_path)
     assert not (tmp_path / "tuned").exists()

@@ -9,6 +9,7 @@ from typing import Any
 import models
 import pytest
 import torch
+from interruptions import interrupt
 from test_checkpoint import PLAN, PREFIX
 from test_finetune import curve, project, tune, weights
 
@@ -87,15 +88,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 ) -> None:
     asked = {"lora_rank": 4, "learning_rate": 1e-2}
     expected, _ = tune(project, tmp_path / "whole", **asked)
-    update, calls = training.update, []
-
-    def interrupting(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 4:  # behind the resume point at 2
-            raise KeyboardInterrupt
-        return update(*args)
-
-    monkeypatch.setattr(training, "update", interrupting)
+    interrupt(monkeypatch, training, 4)  # behind the resume point at 2
     with pytest.raises(KeyboardInterrupt):
         tune(project, tmp_path / "broken", **asked)
     found, _ = tune(project, tmp_path / "broken", **asked)

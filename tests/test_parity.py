@@ -39,7 +39,7 @@ def pruned(dense_dir: Path, tmp_path: Path) -> Path:
 def gate(dense: Path, written: Path, rows: Path, plan: Any = PLAN, **params: Any) -> dict[str, Any]:
     replaced = params.pop("replaced", {})
     return check_parity(
-        dense, plan, written, rows, params=Export(**params), answers=Answers(), replaced=replaced
+        written, dense, plan, rows, params=Export(**params), answers=Answers(), replaced=replaced
     )
 
 

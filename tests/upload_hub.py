@@ -10,16 +10,16 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from huggingface_hub import constants
+from local_server import serving
 
 WRITER, READER = "hf_writer", "hf_reader"
 ID = r"(?P<repo>[\w.-]+/[\w.-]+)"
@@ -251,16 +251,8 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
 def running() -> Iterator[Hub]:
     """Serve an empty hub on a free port while the block runs."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(type("Bound", (Handler,), {"hub": hub})) as hub.url:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def point_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from local_server import serving
 
 Reply = str | int | bytes  # what it says, an HTTP status, or a raw body
 
@@ -42,11 +43,6 @@ def judge_server(reply: Callable[[str], Reply]) -> Iterator[JudgeServer]:
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    served.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with serving(Handler) as url:
+        served.url = f"{url}/v1"
         yield served
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -1,0 +1,77 @@
+"""What a user can set: one frozen model per part of params.yaml, unknown keys refused."""
+
+from interlace.params.choosing import Budget, Method, Protection, Ratio, Select
+from interlace.params.evaluating import Evaluate, Judge, RequestShape, Ttft
+from interlace.params.exporting import Compensation, Export
+from interlace.params.healing import Finetune, Recipe, Reference
+from interlace.params.inputs import FINEVISION, RATINGS, Data, Model, Probes, Rating
+from interlace.params.measuring import Answers, Collect, Sensitivity
+from interlace.params.section import Section, validated
+from interlace.params.stages import (
+    BudgetParams,
+    CollectParams,
+    EvaluateParams,
+    ExportParams,
+    FinetuneParams,
+    Params,
+    PinParams,
+    ReferenceParams,
+    ReferencePlanParams,
+    ReportParams,
+    RoundsParams,
+    SampleParams,
+    ScoreParams,
+    Seed,
+    SelectParams,
+    SensitivityParams,
+    TtftParams,
+    part,
+    read_params,
+)
+
+__all__ = [
+    "FINEVISION",
+    "RATINGS",
+    "Answers",
+    "Budget",
+    "BudgetParams",
+    "Collect",
+    "CollectParams",
+    "Compensation",
+    "Data",
+    "Evaluate",
+    "EvaluateParams",
+    "Export",
+    "ExportParams",
+    "Finetune",
+    "FinetuneParams",
+    "Judge",
+    "Method",
+    "Model",
+    "Params",
+    "PinParams",
+    "Probes",
+    "Protection",
+    "Rating",
+    "Ratio",
+    "Recipe",
+    "Reference",
+    "ReferenceParams",
+    "ReferencePlanParams",
+    "ReportParams",
+    "RequestShape",
+    "RoundsParams",
+    "SampleParams",
+    "ScoreParams",
+    "Section",
+    "Seed",
+    "Select",
+    "SelectParams",
+    "Sensitivity",
+    "SensitivityParams",
+    "Ttft",
+    "TtftParams",
+    "part",
+    "read_params",
+    "validated",
+]

@@ -1,0 +1,126 @@
+"""How many layers go, and which."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, field_validator
+
+from interlace.errors import InputError
+from interlace.params.section import Section
+
+
+def _ratio(value: Any) -> float | Literal["auto"]:
+    """One complaint for whatever is wrong with a ratio."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not 0 < number < 1:
+        raise ValueError("must be greater than 0 and less than 1, or auto")
+    return number
+
+
+Ratio = Annotated[
+    float | Literal["auto"],
+    PlainValidator(_ratio),
+    Field(
+        0.25,
+        description="share of decoder layers to drop, K = floor(ratio * L); auto: by the budget",
+    ),
+]
+Method = Annotated[
+    str, Field("interlace", description="how layers are chosen; `interlace methods` lists them")
+]
+
+
+class Protection(Section):
+    """Layers that are never dropped nor grouped."""
+
+    protect_first: int | Literal["auto"] = Field(
+        "auto",
+        description="leading layers never dropped, layers; auto: the DeepStack layers, and at"
+        " least those that the method's paper protects",
+    )
+    protect_last: int | Literal["auto"] = Field(
+        "auto",
+        description="trailing layers never dropped, layers; auto: as the method's paper has it",
+    )
+
+    @field_validator("protect_first", "protect_last")
+    @classmethod
+    def _not_negative(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("must be 0 or more, or auto")
+        return value
+
+
+class Select(Protection):
+    """How layers are chosen."""
+
+    base: Literal["auto", "all", "prunable"] = Field(
+        "auto",
+        description="layers that the ratio is a share of: all, or those not protected; auto: as"
+        " the method's paper has it",
+    )
+    shortfall: Literal["pairs", "fewer", "error"] = Field(
+        "pairs", description="what to do when disjoint triplets run out before K drops"
+    )
+    alpha: float = Field(
+        0.7, ge=0, le=1, description="mixed: weight of the non-math ranking, the rest is math"
+    )
+    rounds: int = Field(
+        1, ge=1, description="prune in so many steps, measuring again after each, rounds"
+    )
+    drop: tuple[int, ...] = Field((), description="manual: the layers to drop, 0-based")
+    tune: tuple[int, ...] = Field((), description="manual: the layers to tune, 0-based")
+    tuned: Literal["planned", "spaced", "anchors", "all", "none"] = Field(
+        "planned",
+        description="survivors that are tuned; planned: as the method says; spaced: as many, evenly"
+        " over the survivors",
+    )
+    heal_steps: int = Field(
+        0,
+        ge=0,
+        description="updates of local healing before each further round's measurement, steps;"
+        " 0: none",
+    )
+
+    def asked(self) -> dict[str, Any]:
+        """What `plan.select` takes of it, by name; the rest is about measuring."""
+        return self.model_dump(exclude={"heal_steps"})
+
+
+class Budget(Section):
+    """What `ratio: auto` has to reach; exactly one of them is set."""
+
+    params: float | None = Field(
+        None, gt=0, lt=1, description="largest share of the dense model's parameters to keep"
+    )
+    ttft_speedup: float | None = Field(
+        None, gt=1, description="least speedup of the first token, dense time / pruned time"
+    )
+    retention: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="least accuracy on calibration answers before tuning, percent of dense",
+    )
+
+    def target(self) -> tuple[str, float]:
+        """The budget that is set, and its value.
+
+        Raises:
+            InputError: none or several are set.
+        """
+        given = [(name, value) for name, value in self if value is not None]
+        if len(given) != 1:
+            said = ", ".join(f"budget.{name} = {value}" for name, value in given) or "none is set"
+            raise InputError(
+                "ratio = auto needs exactly one of budget.params, budget.ttft_speedup and"
+                f" budget.retention: {said}"
+            )
+        return given[0]

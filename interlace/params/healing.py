@@ -1,0 +1,105 @@
+"""How what is left is trained, and what it is compared with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from interlace.params.section import Section
+
+
+class Recipe(Section):
+    """End-to-end training; the defaults are the published recipe (INTERLACE, section 4)."""
+
+    epochs: float = Field(1.0, gt=0, description="passes over the training set, epochs")
+    max_steps: int = Field(
+        -1,
+        ge=-1,
+        description="stop after this many updates, steps; -1: epochs; 0: none at all",
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW, 1/step")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
+    batch_size: int = Field(32, ge=1, description="rows per update, over all processes, rows")
+    micro_batch_size: int = Field(
+        16, ge=1, description="rows per forward pass of one process; the rest is accumulated, rows"
+    )
+    max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
+    min_pixels: int | None = Field(
+        784, ge=1, description="smallest image, pixels; none: processor's"
+    )
+    max_pixels: int | None = Field(
+        50176, ge=1, description="cap on an image's size, pixels; none: processor's"
+    )
+    packing: bool = Field(
+        True, description="lay samples end to end in rows, where the family allows; false: pad"
+    )
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        True,
+        description="recompute activations from the lowest tuned layer up, saves memory; auto: in"
+        " passes whose activations would fill more than half of the memory that is free",
+    )
+    zero_stage: Literal[0, 2, 3] = Field(3, description="DeepSpeed ZeRO stage; 0: no DeepSpeed")
+    offload: Literal["none", "optimizer", "all"] = Field(
+        "none", description="what ZeRO keeps in the CPU's memory; all: weights too, needs stage 3"
+    )
+    save_steps: int = Field(500, ge=1, description="updates between resume points, steps")
+    log_steps: int = Field(10, ge=1, description="updates between points of the curve, steps")
+    workers: int = Field(4, ge=0, description="data loading processes")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+    lora_rank: int = Field(
+        0,
+        ge=0,
+        description="rank of adapters on the linears of tuned layers, merged when written;"
+        " 0: whole layers (domain-aware paper: 32)",
+    )
+    lora_alpha: float = Field(
+        64.0, gt=0, description="adapters are scaled by lora_alpha / lora_rank (domain-aware: 64)"
+    )
+    lora_dropout: float = Field(
+        0.05, ge=0, lt=1, description="share of an adapter's inputs dropped (domain-aware: 0.05)"
+    )
+
+    @model_validator(mode="after")
+    def _offload_has_a_stage(self) -> Recipe:
+        needed = {"none": (0, 2, 3), "optimizer": (2, 3), "all": (3,)}[self.offload]
+        if self.zero_stage not in needed:
+            stages = " or ".join(map(str, needed))
+            raise ValueError(f"offload = {self.offload} needs zero_stage = {stages}")
+        return self
+
+
+class Finetune(Recipe):
+    """Healing: by layer, end to end, or one after the other."""
+
+    local_steps: int = Field(
+        0, ge=0, description="updates of local healing before end-to-end training, steps; 0: none"
+    )
+    local_learning_rate: float = Field(
+        1e-3, gt=0, description="peak learning rate of AdamW in local healing, 1/step"
+    )
+    distill_logits: float = Field(
+        0.0, ge=0, description="weight of the divergence from the dense model's answers; 0: off"
+    )
+    distill_states: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the anchors' relative squared error to the dense model; 0: off",
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="distill_logits: both models' logits are divided by this"
+    )
+
+
+Reference = Annotated[
+    Literal["none", "dense-ft", "dense-sft"],
+    Field(
+        "none",
+        description="the dense model tuned by the same recipe, to be compared with; dense-ft: its"
+        " last layers, as many as the ratio or budget is of all; dense-sft: all its layers",
+    ),
+]
