@@ -74,6 +74,11 @@ def pooled_table(rows: Sequence[Row], states: NDArray[Any]) -> pa.Table:
     return pa.table(columns)
 
 
+def _is_measured(kind: pa.DataType) -> bool:
+    """Whether a column holds measurements, of which hardly two are equal."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_fixed_size_list(kind))
+
+
 class Parts:
     """Writes tables one after another into `part-00000.parquet` and so on, few and bounded.
 
@@ -91,7 +96,8 @@ class Parts:
         if self._writer is None:
             self._folder.mkdir(exist_ok=True)
             path = self._folder / f"part-{self._count:05d}.parquet"
-            self._writer = pq.ParquetWriter(path, table.schema)
+            repeating = [field.name for field in table.schema if not _is_measured(field.type)]
+            self._writer = pq.ParquetWriter(path, table.schema, use_dictionary=repeating)
             self._count += 1
         self._writer.write_table(table)
         self._bytes += table.nbytes

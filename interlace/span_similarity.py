@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _CHUNK = {"cpu": 2**20, "cuda": 2**25}  # numbers of states taken at once: a cache, or enough work
-_EPSILON = 1e-12  # a state of zeros has cosine 0 with everything
+_EPSILON = 1e-24  # of a squared length: a state of zeros has cosine 0 with everything
 
 
 def spans_up_to(longest: int | None, n_layers: int) -> NDArray[np.int64]:
@@ -34,10 +34,10 @@ def token_sums(
 ) -> tuple[Tensor, Tensor | None]:
     """Sum `cos(x_i[t], y_j[t])` of all layers i and j, and the states themselves, over tokens.
 
-    Every state is normalised once; the cosines of a token are one product of its states, [D, d],
-    with themselves. Dot products and norms are float32 whatever the states' dtype; a few hundred
-    tokens are added in float32, and their sums in float64. States may lie on several devices; the
-    sums are made on that of the first.
+    The dot products of a token are one product of its states, [D, d], with themselves; the diagonal
+    holds the squared lengths that make cosines of them, so no state is normalised. All this is
+    float32 whatever the states' dtype; a few hundred tokens are added in float32, and their sums in
+    float64. States may lie on several devices; the sums are made on that of the first.
 
     Args:
         inputs: `x_0 .. x_{L-1}`, each [B, T, d].
@@ -59,12 +59,15 @@ def token_sums(
     sums = torch.zeros(rows, n * width if pooled else 0, dtype=torch.float64, device=device)
     for r, t in _chunks(rows, tokens, _CHUNK.get(device.type, 2**25) // (n * width)):
         u = torch.stack([state[r, t].to(device) for state in states], 2).float()  # [b, t, D, d]
-        u.masked_fill_(~any_mask[r, t, None, None], 0)  # what padding holds may not be finite
+        u[~any_mask[r, t]] = 0  # what padding holds may not be finite
         if pooled:
             sums[r] += u.flatten(2).sum(1)  # [b, D*d]
-        norms = torch.linalg.vector_norm(u, dim=-1, keepdim=True)  # [b, t, D, 1]
-        u /= norms.masked_fill_(norms.isinf(), torch.nan).clamp_(min=_EPSILON)
-        cosines[r] += weights[r, :, t] @ (u @ u.mT).flatten(2)  # [b, M, t] [b, t, D*D]
+        dots = u @ u.mT  # [b, t, D, D]
+        squares = dots.diagonal(dim1=-2, dim2=-1)  # [b, t, D]
+        inverse = squares.masked_fill(squares.isinf(), torch.nan).clamp_(min=_EPSILON).rsqrt_()
+        dots *= inverse[..., None]
+        dots *= inverse[..., None, :]
+        cosines[r] += weights[r, :, t] @ dots.flatten(2)  # [b, M, t] [b, t, D*D]
     both = cosines.reshape(rows, -1, n, n)[:, :, x][..., y]  # [B, M, L, L]
     if not pooled:
         return both, None
