@@ -29,6 +29,7 @@ from benchmarks.recovery_page import FIRST, RECIPE, SEARCHED, searched_at, write
 from interlace.chat import open_processor
 from interlace.errors import InputError
 from interlace.healing import heal
+from interlace.methods.survivors import Tuned
 from interlace.new_weights import Dense, new_weights
 from interlace.params import Export, Finetune, Sensitivity
 from interlace.plan import Plan
@@ -39,25 +40,30 @@ RESULTS = Path("docs/study-healing.csv")
 SCRATCH = Path(".scratch/recovery")
 RATIOS = (0.25, 0.4, 0.1)
 METHODS = (FIRST, "consecutive", "random")
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 STEPS, BATCH = 32, 32  # updates of a run, rows of an update
 PARTS, IN_PARTS = (1 / 8, 1 / 4, 1 / 2, 1), (RECIPE, "all")  # of the training set; ways to heal
 CHOOSE_EVERY = 60  # every 60th training row is kept to choose learning rates on
-LOCAL_RATES = (1e-3, 3e-3)
-END_TO_END_RATES = (2.5e-4, 5e-4, 1e-3)
+LOCAL_RATES = (1e-3, 3e-3, 1e-2)
+END_TO_END_RATES = (2e-5, 5e-5, 1e-4, 2.5e-4)
+ADAPTER_RATES = (1e-4, 2.5e-4, 1e-3)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to heal: the share of updates made layer by layer, and what else is on."""
+    """A way to heal: the share of updates made layer by layer, what is tuned, what else is on."""
 
     local: float = 0.0
     compensated: bool = False
     distilled: bool = False
+    tuned: Tuned = "planned"
+    lora_rank: int = 0
 
     @property
     def rates(self) -> tuple[float, ...]:
         """Learning rates to choose from: of local healing where there is nothing else."""
+        if self.lora_rank:
+            return ADAPTER_RATES
         return LOCAL_RATES if self.local == 1 else END_TO_END_RATES
 
 
@@ -69,6 +75,13 @@ VARIANTS = {  # local first: others start from its learning rate
     "distilled": Variant(distilled=True),
     "all": Variant(local=0.5, compensated=True, distilled=True),
 }
+OTHERS = {  # the recipe on other layers, or by adapters; at 25% alone
+    "spaced layers": Variant(tuned="spaced"),
+    "anchors": Variant(tuned="anchors"),
+    "every layer": Variant(tuned="all"),
+    "adapters": Variant(lora_rank=32),
+}
+WAYS = VARIANTS | OTHERS | {"pruned": Variant()}
 
 
 @dataclass(frozen=True)
@@ -179,7 +192,7 @@ def split_rows() -> int:
 
 def pruned_folder(run: Run) -> Path:
     """Where the pruned checkpoint of a run lies; runs that start from the same one share it."""
-    compensated = VARIANTS.get(run.variant, Variant()).compensated
+    compensated = WAYS[run.variant].compensated
     plan = plan_of(run)
     names = ["-".join(map(str, layers)) for layers in (plan.drop, plan.tune)]
     return SCRATCH / "pruned" / "_".join([*names, "lstsq" if compensated else "plain"])
@@ -190,7 +203,7 @@ def prune(run: Run) -> None:
     folder, plan, replaced = pruned_folder(run), plan_of(run), {}
     if folder.is_dir():
         return
-    if VARIANTS.get(run.variant, Variant()).compensated:
+    if WAYS[run.variant].compensated:
         dense = Dense(DENSE, Path("data/calibration"), Sensitivity())
         weights = SCRATCH / "compensation" / folder.name
         replaced, _ = new_weights(dense, plan, Export(compensate="lstsq"), weights)
@@ -200,12 +213,13 @@ def prune(run: Run) -> None:
 
 def plan_of(run: Run) -> Plan:
     """The layers of a run; those of `random` depend on its seed."""
-    return interlace.select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed)
+    tuned = WAYS[run.variant].tuned
+    return interlace.select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed, tuned=tuned)
 
 
 def recipe(run: Run) -> Finetune:
     """The demo's recipe, changed as the run's variant asks."""
-    variant = VARIANTS[run.variant]
+    variant = WAYS[run.variant]
     local = round(variant.local * run.steps)
     return Finetune(
         max_steps=run.steps - local,
@@ -214,6 +228,7 @@ def recipe(run: Run) -> Finetune:
         local_learning_rate=run.rate if variant.local == 1 else run.local_rate or 1e-3,
         distill_logits=float(variant.distilled),
         distill_states=float(variant.distilled),
+        lora_rank=variant.lora_rank,
         batch_size=BATCH,
         micro_batch_size=BATCH,
         max_length=2048,
@@ -238,7 +253,7 @@ def feasible(run: Run) -> bool:
 def searched(results: Results, variant: str, ratio: float) -> Iterator[Run]:
     """The runs of a search: the first method, seed 0, every learning rate of the variant."""
     local = _local(variant, best(results, "local", ratio))
-    for rate in VARIANTS[variant].rates:
+    for rate in WAYS[variant].rates:
         yield Run(FIRST, ratio, 0, variant, rate=rate, local_rate=local)
 
 
@@ -254,17 +269,16 @@ def best(results: Results, variant: str, ratio: float) -> float:
 
 
 def _local(variant: str, rate: float) -> float:
-    return rate if 0 < VARIANTS[variant].local < 1 else 0.0
+    return rate if 0 < WAYS[variant].local < 1 else 0.0
 
 
-def compared(results: Results, variants: Sequence[str]) -> Iterator[Run]:
-    """Every method, ratio, seed and variant at its chosen learning rate; all of a seed first."""
-    for seed in SEEDS:
-        for ratio in RATIOS:
-            for method in METHODS:
-                yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
-                for variant in variants:
-                    yield at_best(results, Run(method, ratio, seed, variant))
+def compared(results: Results, variants: Sequence[str], seed: int) -> Iterator[Run]:
+    """Every method, ratio and variant at its chosen learning rate."""
+    for ratio in RATIOS:
+        for method in METHODS:
+            yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
+            for variant in variants:
+                yield at_best(results, Run(method, ratio, seed, variant))
 
 
 def by_samples(results: Results, variants: Sequence[str], n_rows: int) -> Iterator[Run]:
@@ -274,6 +288,13 @@ def by_samples(results: Results, variants: Sequence[str], n_rows: int) -> Iterat
             if variant in variants:
                 steps = int(part * n_rows / BATCH)
                 yield at_best(results, Run(FIRST, 0.25, 0, variant, steps=steps))
+
+
+def other_ways(results: Results) -> Iterator[Run]:
+    """INTERLACE at a quarter of the layers, healed in the ways that are not compared throughout."""
+    for variant in OTHERS:
+        for seed in SEEDS:
+            yield at_best(results, Run(FIRST, 0.25, seed, variant))
 
 
 def at_best(results: Results, run: Run) -> Run:
@@ -310,19 +331,23 @@ def main(only: tuple[str, ...], limit: int | None, workers: int) -> None:
     """Run what is missing in docs/study-healing.csv, write study-healing.md and .png beside it."""
     variants, results = list(only or VARIANTS), Results(RESULTS)
     n_rows = split_rows()
-    dense = Bench(limit).scores(DENSE).heldout
+    bench = Bench(limit)
+    dense, n_questions = bench.scores(DENSE).heldout, len(bench.heldout)
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open_bench, (limit,)) as pool:
         for group in (["local"], [name for name in VARIANTS if name != "local"]):
             wanted = [v for v in group if v in variants]
             runs = [r for at in SEARCHED for v in wanted for r in searched(results, v, at)]
             carry_out(pool, results, runs, "search")
-        for what, following in (
-            ("compare", [*compared(results, variants)]),
-            ("samples", [*by_samples(results, variants, n_rows)]),
-        ):
-            carry_out(pool, results, following, what)
-            write_page(results, variants, dense, n_rows, RESULTS.parent)
+        carry_out(pool, results, [*by_samples(results, variants, n_rows)], "samples")
+        for seed in SEEDS:
+            carry_out(pool, results, [*compared(results, variants, seed)], f"seed {seed}")
+            write_page(results, variants, [*OTHERS], dense, n_questions, n_rows, RESULTS.parent)
+        if not only:
+            searches = [run for other in OTHERS for run in searched(results, other, 0.25)]
+            carry_out(pool, results, searches, "search")
+            carry_out(pool, results, [*other_ways(results)], "other ways")
+        write_page(results, variants, [*OTHERS], dense, n_questions, n_rows, RESULTS.parent)
     click.echo(f"written: {RESULTS}, and study-healing.md and .png beside it")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -21,34 +22,46 @@ Rows = dict["Run", "Found"]
 
 
 def write_page(
-    results: Results, variants: Sequence[str], dense: float, n_rows: int, folder: Path
+    results: Results,
+    variants: Sequence[str],
+    others: Sequence[str],
+    dense: float,
+    questions: int,
+    n_rows: int,
+    folder: Path,
 ) -> None:
     """Write study-healing.md and .png.
 
     Args:
         results: every run.
         variants: ways to heal, in order.
+        others: those that are measured at 25% alone.
         dense: the dense model's score, percent.
+        questions: of the held-out file.
         n_rows: of the training set.
         folder: where to write.
     """
     rows = results.found
-    sections = [_head(dense), *_comparison(rows, variants, dense), *_target(rows, variants, dense)]
-    sections += [*_samples(rows, variants, n_rows), *_rates(rows, variants)]
+    sections = [_head(dense, questions), *_comparison(rows, variants, dense)]
+    sections += _target(rows, variants, dense)
+    sections += [*_samples(rows, variants, n_rows), *_others(rows, others)]
+    sections += _rates(rows, variants)
     (folder / "study-healing.md").write_text("\n".join(sections) + "\n", encoding="utf-8")
     figure(rows, variants, n_rows, dense, folder / "study-healing.png")
 
 
-def _head(dense: float) -> str:
+def _head(dense: float, questions: int) -> str:
+    error = 100 * sqrt(dense / 100 * (1 - dense / 100) / questions)
     return f"""# What healing returns on the demo, and how
 
 Layers of the demo's 24 are dropped, the rest is healed in several ways on the same number of
 samples, and the held-out benchmarks are answered again. Scores are percent of exact answers, the
-mean over benchmarks; the dense model gets {dense:.1f}. Each way uses the learning rate that did
-best for `{FIRST}`, at 40% for that ratio and at 25% for the others, on training rows which no run
-trains on. Seeds change the order of samples, and for `random` the layers. `{FIRST}` stands
-for INTERLACE: at 10 and 25% it drops the same layers, and at 40% INTERLACE itself runs out of
-triplets. A difference below about half a point says nothing.
+mean over benchmarks; the dense model gets {dense:.1f}, and the standard error of a score over the
+questions is about {error:.1f}. Each way uses the learning rate that did best for `{FIRST}`,
+at 40% for that ratio and at 25% for the others, on training rows which no run trains on; the CSV
+holds all that were tried. Seeds change the order of samples, and for `random` the layers.
+`{FIRST}` stands for INTERLACE: at 10 and 25% it drops the same layers, and at 40% INTERLACE
+itself runs out of triplets.
 
 - `recipe`: the planned layers end to end on answers, as published;
 - `local`: each tuned layer by itself, against the dense model, no gradient through the decoder;
@@ -176,6 +189,22 @@ def by_steps(rows: Rows, variants: Sequence[str]) -> dict[str, dict[int, float]]
             if key == (variant, FIRST, 0.25, 0) and run.rate == chosen(rows, variant, 0.25):
                 found.setdefault(variant, {})[run.steps] = score.heldout
     return found
+
+
+def _others(rows: Rows, others: Sequence[str]) -> Iterator[str]:
+    """The recipe on other layers than those the plan names, and by adapters."""
+    steps = _steps(rows)
+    found = {way: cell(rows, way, FIRST, 0.25, steps) for way in (RECIPE, *others)}
+    if not any(found[way] for way in others):
+        return
+    yield "## Other layers, adapters\n"
+    yield f"`{FIRST}` at 25% after {steps} updates: the recipe, and the recipe on as many layers"
+    yield "evenly over the survivors, on the anchors, on every layer, and by adapters of rank 32.\n"
+    yield "| | score | learning rate |\n|---|---:|---:|"
+    for way, scores in found.items():
+        if scores:
+            yield f"| `{way}` | {_shown([*scores.values()])} | {chosen(rows, way, 0.25):g} |"
+    yield ""
 
 
 def _rates(rows: Rows, variants: Sequence[str]) -> Iterator[str]:

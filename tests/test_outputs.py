@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -102,21 +103,22 @@ def test_a_folder_that_cannot_be_replaced_stays(
     assert names(tmp_path) == ["model"]
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond a thousand bytes."""
+    """No file may grow beyond a thousand bytes, this process's own output included."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_tensors_that_the_disk_cannot_hold_are_one_line(tmp_path: Path) -> None:
     said = "batch: could not be written: File too large; free"
-    with pytest.raises(InputError, match=said), whole(tmp_path / "batch") as partial:
+    with pytest.raises(InputError, match=said), small_files(), whole(tmp_path / "batch") as partial:
         save_file({"states": np.zeros(10_000)}, partial)
     assert names(tmp_path) == []
 
