@@ -42,7 +42,7 @@ RATIOS = (0.25, 0.4, 0.1)
 METHODS = (FIRST, "consecutive", "random")
 SEEDS = (0, 1)
 STEPS, BATCH = 32, 32  # updates of a run, rows of an update
-PARTS, IN_PARTS = (1 / 8, 1 / 4, 1 / 2, 1), (RECIPE, "all")  # of the training set; ways to heal
+PARTS, IN_PARTS = (1 / 8, 1 / 4, 1 / 2, 1), (RECIPE, "local")  # of the training set; ways to heal
 CHOOSE_EVERY = 60  # every 60th training row is kept to choose learning rates on
 LOCAL_RATES = (1e-3, 3e-3, 1e-2)
 END_TO_END_RATES = (2e-5, 5e-5, 1e-4, 2.5e-4)
@@ -303,6 +303,20 @@ def at_best(results: Results, run: Run) -> Run:
     return replace(run, rate=best(results, run.variant, run.ratio), local_rate=local)
 
 
+def stages(
+    results: Results, variants: Sequence[str], n_rows: int
+) -> Iterator[tuple[str, list[Run]]]:
+    """What is run one after the other: each list is made when those before it have ended."""
+    for group in (["local"], [name for name in variants if name != "local"]):
+        yield "search", [run for at in SEARCHED for v in group for run in searched(results, v, at)]
+    yield "seed 0", [*compared(results, variants, 0)]
+    yield "samples", [*by_samples(results, variants, n_rows)]
+    yield "search", [run for other in OTHERS for run in searched(results, other, 0.25)]
+    yield "other ways", [*other_ways(results)]
+    for seed in SEEDS[1:]:
+        yield f"seed {seed}", [*compared(results, variants, seed)]
+
+
 def carry_out(pool: ProcessPoolExecutor, results: Results, runs: Sequence[Run], what: str) -> None:
     """Measure what is not measured yet; the results' file grows by a row as each run ends."""
     missing = [run for run in dict.fromkeys(runs) if run not in results.found and feasible(run)]
@@ -324,30 +338,19 @@ def _measured(run: Run) -> Found:
 
 
 @click.command()
-@click.option("--variant", "only", multiple=True, type=click.Choice([*VARIANTS]))
 @click.option("--limit", type=int, help="Questions per source, to try it.")
 @click.option("--workers", default=2, help="Processes, of one thread each.")
-def main(only: tuple[str, ...], limit: int | None, workers: int) -> None:
+def main(limit: int | None, workers: int) -> None:
     """Run what is missing in docs/study-healing.csv, write study-healing.md and .png beside it."""
-    variants, results = list(only or VARIANTS), Results(RESULTS)
+    variants, results = [*VARIANTS], Results(RESULTS)
     n_rows = split_rows()
     bench = Bench(limit)
     dense, n_questions = bench.scores(DENSE).heldout, len(bench.heldout)
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open_bench, (limit,)) as pool:
-        for group in (["local"], [name for name in VARIANTS if name != "local"]):
-            wanted = [v for v in group if v in variants]
-            runs = [r for at in SEARCHED for v in wanted for r in searched(results, v, at)]
-            carry_out(pool, results, runs, "search")
-        carry_out(pool, results, [*by_samples(results, variants, n_rows)], "samples")
-        for seed in SEEDS:
-            carry_out(pool, results, [*compared(results, variants, seed)], f"seed {seed}")
+        for what, runs in stages(results, variants, n_rows):
+            carry_out(pool, results, runs, what)
             write_page(results, variants, [*OTHERS], dense, n_questions, n_rows, RESULTS.parent)
-        if not only:
-            searches = [run for other in OTHERS for run in searched(results, other, 0.25)]
-            carry_out(pool, results, searches, "search")
-            carry_out(pool, results, [*other_ways(results)], "other ways")
-        write_page(results, variants, [*OTHERS], dense, n_questions, n_rows, RESULTS.parent)
     click.echo(f"written: {RESULTS}, and study-healing.md and .png beside it")
 
 

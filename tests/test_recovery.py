@@ -14,7 +14,6 @@ import pytest
 from benchmarks.heldout_score import heldout_score, questions
 from benchmarks.recovery import (
     OTHERS,
-    SEEDS,
     STEPS,
     VARIANTS,
     Found,
@@ -23,11 +22,9 @@ from benchmarks.recovery import (
     at_best,
     best,
     carry_out,
-    compared,
-    other_ways,
     plan_of,
     recipe,
-    searched,
+    stages,
 )
 from benchmarks.recovery_page import write_page
 from interlace.evaluation import evaluate, overall_score
@@ -81,12 +78,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
     return Results(tmp_path / "runs.csv")
 
 
+WAYS = ("local", "recipe", "local, then recipe")
+
+
 def carried_out(results: Results, bench: Any) -> None:
-    variants = ("local", "recipe", "local, then recipe")
-    for variant in variants:
-        carry_out(bench, results, [*searched(results, variant, 0.25)], "search")
-    for seed in SEEDS:
-        carry_out(bench, results, [*compared(results, variants, seed)], "compare")
+    for what, runs in stages(results, WAYS, 960):
+        carry_out(bench, results, runs, what)
 
 
 def test_finished_runs_are_not_run_again(results: Results) -> None:
@@ -94,6 +91,15 @@ def test_finished_runs_are_not_run_again(results: Results) -> None:
     assert len(first.measured) == len(set(first.measured))
     carried_out(Results(results.path), again := Fake())
     assert again.measured == []
+
+
+def test_runs_take_the_rates_that_the_searches_before_them_chose(results: Results) -> None:
+    carried_out(results, bench := Fake())
+    compared = [run for run in bench.measured if run.method == "random" and run.steps == STEPS]
+    rates = {run.variant: (run.rate, run.local_rate) for run in compared}
+    assert rates == {
+        "local": (1e-3, 0), "recipe": (2.5e-4, 0), "local, then recipe": (2.5e-4, 1e-3)
+    }  # fmt: skip
 
 
 def test_the_learning_rate_is_chosen_apart_from_the_held_out_file(results: Results) -> None:
@@ -114,8 +120,7 @@ def test_every_way_sees_as_many_samples(variant: str) -> None:
 
 def test_the_page_says_how_much_comes_back(results: Results, tmp_path: Path) -> None:
     carried_out(results, Fake())
-    variants = ("local", "recipe", "local, then recipe")
-    write_page(results, variants, (), 95.05, 1650, 960, tmp_path)
+    write_page(results, WAYS, (), 95.05, 1650, 960, tmp_path)
     page = (tmp_path / "study-healing.md").read_text()
     # dense 95.05, recipe 85.05 over the seeds, the others 88.05: 3 of 10 points
     assert "| `interlace-optimal` | 25% | 10.0 | 30% | 30% |" in page
@@ -128,10 +133,7 @@ def test_the_page_says_how_much_comes_back(results: Results, tmp_path: Path) -> 
 
 def test_other_ways_stand_beside_the_recipe(results: Results, tmp_path: Path) -> None:
     carried_out(results, Fake())
-    for way in OTHERS:
-        carry_out(Fake(), results, [*searched(results, way, 0.25)], "search")
-    carry_out(Fake(), results, [*other_ways(results)], "other ways")
-    write_page(results, ("recipe",), [*OTHERS], 95.05, 1650, 960, tmp_path)
+    write_page(results, WAYS, [*OTHERS], 95.05, 1650, 960, tmp_path)
     page = (tmp_path / "study-healing.md").read_text()
     assert "| `recipe` | 85.0 ± 0.1 | 0.00025 |" in page
     assert "| `adapters` | 88.0 ± 0.1 | 0.001 |" in page
