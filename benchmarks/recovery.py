@@ -4,7 +4,7 @@
 
 Every run is a row of docs/study-healing.csv; rows that are there are not run again, and the page
 says what is there: after a change to what healing does, begin with an empty file. Learning rates
-are chosen at 25% and at 40%, on rows of the training set that no run trains on.
+are chosen for each method at 25% and at 40%, on rows of the training set that no run trains on.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ SEEDS = (0, 1)
 STEPS, BATCH = 32, 32  # updates of a run, rows of an update
 PARTS, IN_PARTS = (1 / 8, 1 / 4, 1 / 2, 1), (RECIPE, "local")  # of the training set; ways to heal
 CHOOSE_EVERY = 60  # every 60th training row is kept to choose learning rates on
-LOCAL_RATES = (1e-3, 3e-3, 1e-2)
-END_TO_END_RATES = (2e-5, 5e-5, 1e-4, 2.5e-4)
-ADAPTER_RATES = (1e-4, 2.5e-4, 1e-3)
+LOCAL_RATES = (3e-3, 1e-3, 1e-2)
+END_TO_END_RATES = (5e-5, 1e-4, 2.5e-4, 2e-5)
+OTHER_RATES = (2e-5, 1e-4)  # of the recipe on other layers
+ADAPTER_RATES = (2.5e-4, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,14 @@ class Variant:
         """Learning rates to choose from: of local healing where there is nothing else."""
         if self.lora_rank:
             return ADAPTER_RATES
+        if self.tuned != "planned":
+            return OTHER_RATES
         return LOCAL_RATES if self.local == 1 else END_TO_END_RATES
 
 
 VARIANTS = {  # local first: others start from its learning rate
     "local": Variant(local=1.0),
     "recipe": Variant(),
-    "local, then recipe": Variant(local=0.5),
     "compensated, then recipe": Variant(compensated=True),
     "distilled": Variant(distilled=True),
     "all": Variant(local=0.5, compensated=True, distilled=True),
@@ -250,20 +252,20 @@ def feasible(run: Run) -> bool:
         return False
 
 
-def searched(results: Results, variant: str, ratio: float) -> Iterator[Run]:
-    """The runs of a search: the first method, seed 0, every learning rate of the variant."""
-    local = _local(variant, best(results, "local", ratio))
-    for rate in WAYS[variant].rates:
-        yield Run(FIRST, ratio, 0, variant, rate=rate, local_rate=local)
+def searched(results: Results, variant: str, ratio: float, method: str = FIRST) -> Iterator[Run]:
+    """The runs of a search: seed 0, the variant's learning rates; but for `FIRST` every second."""
+    local = _local(variant, best(results, "local", ratio, method))
+    for rate in WAYS[variant].rates[:: 1 if method == FIRST else 2]:
+        yield Run(method, ratio, 0, variant, rate=rate, local_rate=local)
 
 
-def best(results: Results, variant: str, ratio: float) -> float:
+def best(results: Results, variant: str, ratio: float, method: str) -> float:
     """The learning rate that did best on the rows to choose on; 0 where none was tried."""
     tried = {
         run: found.choosing
         for run, found in results.found.items()
         if (run.method, run.seed, run.variant, run.ratio, run.steps)
-        == (FIRST, 0, variant, searched_at(ratio), STEPS)
+        == (method, 0, variant, searched_at(ratio), STEPS)
     }
     return max(tried, key=lambda run: (tried[run], -run.rate)).rate if tried else 0.0
 
@@ -272,13 +274,12 @@ def _local(variant: str, rate: float) -> float:
     return rate if 0 < WAYS[variant].local < 1 else 0.0
 
 
-def compared(results: Results, variants: Sequence[str], seed: int) -> Iterator[Run]:
-    """Every method, ratio and variant at its chosen learning rate."""
-    for ratio in RATIOS:
-        for method in METHODS:
-            yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
-            for variant in variants:
-                yield at_best(results, Run(method, ratio, seed, variant))
+def compared(results: Results, variants: Sequence[str], ratio: float, seed: int) -> Iterator[Run]:
+    """Every method and variant at its chosen learning rate."""
+    for method in METHODS:
+        yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
+        for variant in variants:
+            yield at_best(results, Run(method, ratio, seed, variant))
 
 
 def by_samples(results: Results, variants: Sequence[str], n_rows: int) -> Iterator[Run]:
@@ -299,22 +300,26 @@ def other_ways(results: Results) -> Iterator[Run]:
 
 def at_best(results: Results, run: Run) -> Run:
     """A run with the learning rates that were chosen for its variant near its ratio."""
-    local = _local(run.variant, best(results, "local", run.ratio))
-    return replace(run, rate=best(results, run.variant, run.ratio), local_rate=local)
+    local = _local(run.variant, best(results, "local", run.ratio, run.method))
+    rate = best(results, run.variant, run.ratio, run.method)
+    return replace(run, rate=rate, local_rate=local)
 
 
 def stages(
     results: Results, variants: Sequence[str], n_rows: int
 ) -> Iterator[tuple[str, list[Run]]]:
     """What is run one after the other: each list is made when those before it have ended."""
+    cells = [(ratio, method) for ratio in SEARCHED for method in METHODS]
     for group in (["local"], [name for name in variants if name != "local"]):
-        yield "search", [run for at in SEARCHED for v in group for run in searched(results, v, at)]
-    yield "seed 0", [*compared(results, variants, 0)]
+        wanted = [(variant, *cell) for cell in cells for variant in group]
+        yield "search", [run for each in wanted for run in searched(results, *each)]
+    for seed in SEEDS:
+        for ratio in SEARCHED if seed else RATIOS:
+            what = f"{100 * ratio:g}%, seed {seed}"
+            yield what, [*compared(results, variants, ratio, seed)]
     yield "samples", [*by_samples(results, variants, n_rows)]
     yield "search", [run for other in OTHERS for run in searched(results, other, 0.25)]
     yield "other ways", [*other_ways(results)]
-    for seed in SEEDS[1:]:
-        yield f"seed {seed}", [*compared(results, variants, seed)]
 
 
 def carry_out(pool: ProcessPoolExecutor, results: Results, runs: Sequence[Run], what: str) -> None:
