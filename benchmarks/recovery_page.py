@@ -41,17 +41,16 @@ def write_page(
         n_rows: of the training set.
         folder: where to write.
     """
-    rows = results.found
-    sections = [_head(dense, questions), *_comparison(rows, variants, dense)]
-    sections += _target(rows, variants, dense)
+    rows, error = results.found, 100 * sqrt(dense / 100 * (1 - dense / 100) / questions)
+    sections = [_head(dense, error), *_comparison(rows, variants, dense)]
+    sections += _target(rows, variants, dense, error)
     sections += [*_samples(rows, variants, n_rows), *_others(rows, others)]
     sections += _rates(rows, variants)
     (folder / "study-healing.md").write_text("\n".join(sections) + "\n", encoding="utf-8")
     figure(rows, variants, n_rows, dense, folder / "study-healing.png")
 
 
-def _head(dense: float, questions: int) -> str:
-    error = 100 * sqrt(dense / 100 * (1 - dense / 100) / questions)
+def _head(dense: float, error: float) -> str:
     return f"""# What healing returns on the demo, and how
 
 Layers of the demo's 24 are dropped, the rest is healed in several ways on the same number of
@@ -121,7 +120,10 @@ def _shown(scores: Sequence[float]) -> str:
 
 
 def _cells(rows: Rows) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((run.method, run.ratio) for run in rows))
+    """Methods in their order, each by ratio."""
+    methods = [*dict.fromkeys(run.method for run in rows)]
+    cells = {(run.method, run.ratio) for run in rows}
+    return sorted(cells, key=lambda cell: (methods.index(cell[0]), cell[1]))
 
 
 def _comparison(rows: Rows, variants: Sequence[str], dense: float) -> Iterator[str]:
@@ -136,18 +138,19 @@ def _comparison(rows: Rows, variants: Sequence[str], dense: float) -> Iterator[s
     yield f"\nThe dense model: {dense:.1f}. Mean over seeds ± their standard deviation.\n"
 
 
-def _target(rows: Rows, variants: Sequence[str], dense: float) -> Iterator[str]:
-    """How much of what the recipe leaves lost comes back."""
+def _target(rows: Rows, variants: Sequence[str], dense: float, error: float) -> Iterator[str]:
+    """How much of what the recipe leaves lost comes back, where it is more than an error."""
     steps, others = _steps(rows), [v for v in variants if v != RECIPE]
     yield "## What the recipe leaves lost\n"
-    yield "Percent of it that comes back: (score - recipe) / (dense - recipe), of the means.\n"
+    yield "Percent of it that comes back: (score - recipe) / (dense - recipe), of the means; negative"
+    yield "where a way does worse than the recipe. Left out where less than a standard error is lost.\n"
     yield f"| method | ratio | lost after the recipe | {' | '.join(others)} |"
     yield "|---|---:|---:|" + "---:|" * len(others)
     met: dict[str, bool] = {}
     for method, ratio in _cells(rows):
         base = cell(rows, RECIPE, method, ratio, steps)
         lost = dense - fmean(base.values()) if base else 0.0
-        if lost <= 0:
+        if lost < error:
             continue
         back = {}
         for variant in others:
@@ -187,7 +190,7 @@ def by_steps(rows: Rows, variants: Sequence[str]) -> dict[str, dict[int, float]]
             key = (run.variant, run.method, run.ratio, run.seed)
             if key == (variant, FIRST, 0.25, 0) and run.rate == chosen(rows, variant, 0.25):
                 found.setdefault(variant, {})[run.steps] = score.heldout
-    return found
+    return {variant: points for variant, points in found.items() if len(points) > 1}
 
 
 def _others(rows: Rows, others: Sequence[str]) -> Iterator[str]:
