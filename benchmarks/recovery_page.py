@@ -142,8 +142,8 @@ def _target(rows: Rows, variants: Sequence[str], dense: float, error: float) -> 
     """How much of what the recipe leaves lost comes back, where it is more than an error."""
     steps, others = _steps(rows), [v for v in variants if v != RECIPE]
     yield "## What the recipe leaves lost\n"
-    yield "Percent of it that comes back: (score - recipe) / (dense - recipe), of the means; negative"
-    yield "where a way does worse than the recipe. Left out where less than a standard error is lost.\n"
+    yield "Percent of it that comes back: (score - recipe) / (dense - recipe), of the means;"
+    yield "negative where a way does worse. Left out where less than a standard error is lost.\n"
     yield f"| method | ratio | lost after the recipe | {' | '.join(others)} |"
     yield "|---|---:|---:|" + "---:|" * len(others)
     met: dict[str, bool] = {}
