@@ -150,15 +150,16 @@ def _target(rows: Rows, variants: Sequence[str], dense: float, error: float) -> 
     for method, ratio in _cells(rows):
         base = cell(rows, RECIPE, method, ratio, steps)
         lost = dense - fmean(base.values()) if base else 0.0
-        if lost < error:
+        if lost <= 0:
             continue
         back = {}
         for variant in others:
             found = cell(rows, variant, method, ratio, steps)
             if found:
                 back[variant] = 100 * (fmean(found.values()) - dense + lost) / lost
-        shown = [f"{back[v]:.0f}%" if v in back else "-" for v in others]
-        yield f"| `{method}` | {100 * ratio:g}% | {lost:.1f} | {' | '.join(shown)} |"
+        if lost >= error:
+            shown = [f"{back[v]:.0f}%" if v in back else "-" for v in others]
+            yield f"| `{method}` | {100 * ratio:g}% | {lost:.1f} | {' | '.join(shown)} |"
         if ratio >= 0.25 and method == FIRST:
             for variant, value in back.items():
                 met[variant] = met.get(variant, True) and value >= TARGET

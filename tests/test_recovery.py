@@ -128,6 +128,17 @@ def test_the_page_says_how_much_comes_back(results: Results, tmp_path: Path) -> 
     assert (tmp_path / "study-healing.png").stat().st_size > 1000
 
 
+def test_what_is_lost_within_the_error_has_no_row_but_counts(
+    results: Results, tmp_path: Path
+) -> None:
+    carried_out(results, Fake())
+    write_page(results, WAYS, (), 85.3, 1650, 960, tmp_path)  # 0.25 points above the recipe
+    page = (tmp_path / "study-healing.md").read_text()
+    lost = page[page.index("## What the recipe leaves lost") : page.index("At least 30%")]
+    assert "| `interlace-optimal` | 25% |" not in lost
+    assert "at 25% and 40%: `local`, `all`." in page
+
+
 def test_other_ways_stand_beside_the_recipe(results: Results, tmp_path: Path) -> None:
     carried_out(results, Fake())
     write_page(results, WAYS, [*OTHERS], 95.05, 1650, 960, tmp_path)
