@@ -45,7 +45,7 @@ STEPS, BATCH = 32, 32  # updates of a run, rows of an update
 PARTS, IN_PARTS = (1 / 8, 1 / 4, 1 / 2, 1), (RECIPE, "local")  # of the training set; ways to heal
 CHOOSE_EVERY = 60  # every 60th training row is kept to choose learning rates on
 LOCAL_RATES = (3e-3, 1e-3, 1e-2)
-END_TO_END_RATES = (5e-5, 1e-4, 2.5e-4, 2e-5)
+END_TO_END_RATES = (5e-5, 1e-4, 2.5e-4, 2e-5, 5e-4)
 OTHER_RATES = (2e-5, 1e-4)  # of the recipe on other layers
 ADAPTER_RATES = (2.5e-4, 1e-3)
 
@@ -75,6 +75,7 @@ VARIANTS = {  # local first: others start from its learning rate
     "recipe": Variant(),
     "compensated, then recipe": Variant(compensated=True),
     "distilled": Variant(distilled=True),
+    "compensated, distilled": Variant(compensated=True, distilled=True),
     "all": Variant(local=0.5, compensated=True, distilled=True),
 }
 OTHERS = {  # the recipe on other layers, or by adapters; at 25% alone
@@ -253,9 +254,10 @@ def feasible(run: Run) -> bool:
 
 
 def searched(results: Results, variant: str, ratio: float, method: str = FIRST) -> Iterator[Run]:
-    """The runs of a search: seed 0, the variant's learning rates; but for `FIRST` every second."""
+    """The runs of a search: seed 0, the variant's learning rates; of many every second."""
     local = _local(variant, best(results, "local", ratio, method))
-    for rate in WAYS[variant].rates[:: 1 if method == FIRST else 2]:
+    rates = WAYS[variant].rates
+    for rate in rates if method == FIRST or len(rates) < 4 else rates[::2]:
         yield Run(method, ratio, 0, variant, rate=rate, local_rate=local)
 
 

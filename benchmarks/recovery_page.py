@@ -63,9 +63,10 @@ tried. Seeds change the order of samples, and for `random` the layers; at 10% th
 INTERLACE itself runs out of triplets.
 
 - `recipe`: the planned layers end to end on answers, as published;
-- `local`: each tuned layer by itself, against the dense model, no gradient through the decoder;
+- `local`: dropped layers and the tuned ones beside them by themselves, against the dense model;
 - `compensated, then recipe`: from least-squares compensated weights;
 - `distilled`: the recipe with the dense model's logits and its states behind the anchors;
+- `compensated, distilled`: the same from compensated weights;
 - `all`: compensated, half local, then distilled.
 
     make study-healing

@@ -1,4 +1,4 @@
-"""What each survivor of local healing gets and must give, from one dense forward pass.
+"""What each segment of local healing gets and must give, from one dense forward pass.
 
 B is the rows of a batch, T the tokens of the longest, d the hidden width.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -42,15 +43,18 @@ class Task:
 
     Attributes:
         segment: which layers.
-        position: of the survivor in the pruned decoder.
+        positions: of its survivors in the pruned decoder.
         input_signs: +1 or -1 by the dense layer that features enter in front of.
         target_signs: the same for the segment's output.
+        between: for each survivor but the first, dense layers whose features enter between the
+            survivor before and it.
     """
 
     segment: Segment
-    position: int
+    positions: tuple[int, ...]
     input_signs: Mapping[int, int]
     target_signs: Mapping[int, int]
+    between: tuple[tuple[int, ...], ...]
 
 
 def tasks(plan: Plan, by_position: bool) -> list[Task]:
@@ -68,10 +72,14 @@ def tasks(plan: Plan, by_position: bool) -> list[Task]:
         by_now = {e: int(places[e] <= position) - int(e <= layer) for e in entries}
         return {e: sign for e, sign in by_now.items() if sign}
 
+    def between(positions: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        steps = pairwise(positions)
+        return tuple(tuple(e for e in entries if a < places[e] <= b) for a, b in steps)
+
     return [
-        Task(s, p, signs(s.first, p), signs(s.last, p))
+        Task(s, at, signs(s.first, at[0]), signs(s.last, at[-1]), between(at))
         for s in segments(plan)
-        for p in (keep.index(s.survivor),)
+        for at in (tuple(keep.index(layer) for layer in s.survivors),)
     ]
 
 
@@ -79,9 +87,10 @@ def tasks(plan: Plan, by_position: bool) -> list[Task]:
 def recorded(model: nn.Module, jobs: Sequence[Task]) -> Iterator[States]:
     """Record what the tasks read of the decoder while the block runs, and nothing else."""
     features = {e for job in jobs for e in (*job.input_signs, *job.target_signs)}
+    features |= {e for job in jobs for entering in job.between for e in entering}
     inputs = {job.segment.first for job in jobs} | features
     outputs = {job.segment.last for job in jobs} | {e - 1 for e in features}
-    calls = {job.segment.survivor for job in jobs}
+    calls = {layer for job in jobs for layer in job.segment.survivors}
     states = States({}, {}, {})
 
     def before(i: int) -> Any:
@@ -113,12 +122,17 @@ def recorded(model: nn.Module, jobs: Sequence[Task]) -> Iterator[States]:
             handle.remove()
 
 
+def features(states: States, layer: int) -> Tensor:
+    """The visual features that enter in front of a dense layer, [B, T, d]; 0 at text."""
+    return states.inputs[layer] - states.outputs[layer - 1]
+
+
 def pair(job: Task, states: States) -> tuple[Tensor, Tensor]:
-    """A survivor's input and target, [B, T, d] each."""
+    """A segment's input and target, [B, T, d] each."""
 
     def moved(state: Tensor, signs: Mapping[int, int]) -> Tensor:
         for e, sign in signs.items():
-            state = state + sign * (states.inputs[e] - states.outputs[e - 1])
+            state = state + sign * features(states, e)
         return state
 
     given = moved(states.inputs[job.segment.first], job.input_signs)

@@ -1,4 +1,4 @@
-"""Heal a pruned checkpoint: layer by layer, end to end, or one after the other.
+"""Heal a pruned checkpoint: locally, end to end, or one after the other.
 
 The dense model goes through the same training as the reference.
 """

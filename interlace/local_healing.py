@@ -1,11 +1,12 @@
-"""Heal each tuned layer by itself, against the dense model, without a gradient through the decoder.
+"""Heal tuned layers where they are, against the dense model: no gradient through the decoder.
 
-A survivor learns what its segment of the dense decoder does (`segments.segments`):
+The survivors of a segment learn what it does in the dense decoder (`segments.segments`):
 
     min  sum_t || f(x_lo[t]) - y_hi[t] ||^2  /  sum_t || y_hi[t] - x_lo[t] ||^2
 
-over the valid tokens t of an update, with the dense model's own masks and position embeddings. One
-dense forward pass feeds all survivors; a graph is never larger than one layer's.
+over the valid tokens t of an update, with the dense model's own masks and position embeddings; f is
+one survivor, or several in order. One dense forward pass feeds all segments; a graph is never
+larger than one segment's.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from interlace import chat, processes
 from interlace.checkpoint import with_tensors
-from interlace.dense_targets import pair, recorded
+from interlace.dense_targets import States, features, pair, recorded
 from interlace.engines import gathered
 from interlace.errors import InputError
 from interlace.not_finite import NotFiniteError, stopped
@@ -35,7 +36,7 @@ from interlace.segments import segments
 from interlace.sources import open_model
 from interlace.states import forward
 from interlace.stored_layers import layers_prefix
-from interlace.survivors import Survivor, open_survivors, resume, save, stored_weights
+from interlace.survivors import Repair, open_survivors, resume, save, stored_weights
 from interlace.training_rows import Pass, Schedule, TrainingRows, collate, passes, schedule
 
 CURVE = ("step", "relative_error", "learning_rate")
@@ -64,7 +65,7 @@ def heal_locally(
         pruned: the checkpoint to start from, plain or compensated.
         train: folder of rows that `sample` wrote.
         out: folder for the healed checkpoint.
-        curve: CSV file for the relative error by step, mean and by layer.
+        curve: CSV file for the relative error by step, mean and by segment.
         plan: which layers were dropped and are tuned.
         params: of `finetune`; `local_steps` updates of `batch_size` rows.
         seed: of the order of rows.
@@ -88,14 +89,14 @@ def heal_locally(
         max_pixels=params.max_pixels,
         trust_remote_code=trust_remote_code,
     )
-    survivors = open_survivors(pruned, model, plan, params, trust_remote_code)
+    repairs = open_survivors(pruned, model, plan, params, trust_remote_code)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
     shares = schedule(len(rows), seed, params, processes.world_size())
-    history = train_survivors(model, survivors, rows, shares, params, scratch)
+    history = train_segments(model, repairs, rows, shares, params, scratch)
     if processes.rank() == 0:
         prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
         write_curve(curve, history)
-        with_tensors(pruned, dict(stored_weights(survivors, prefix)), out)
+        with_tensors(pruned, dict(stored_weights(repairs, prefix)), out)
     processes.barrier()
 
 
@@ -116,16 +117,16 @@ def squared_errors(found: Tensor, target: Tensor, given: Tensor, valid: Tensor) 
     return torch.stack([error, (wanted - given.float()[valid]).square().sum()])
 
 
-def train_survivors(
+def train_segments(
     model: nn.Module,
-    survivors: Sequence[Survivor],
+    repairs: Sequence[Repair],
     rows: TrainingRows,
     shares: Schedule,
     params: Finetune,
     scratch: Path,
 ) -> list[dict[str, float]]:
     """Run all updates from the last resume point on; returns the curve's points."""
-    done, history = resume(survivors, scratch)
+    done, history = resume(repairs, scratch)
     steps, first = params.local_steps, processes.rank() == 0
     begin, seen = time.perf_counter(), 0  # tokens of this process
     made = collate(rows.processor, None, one_row=False, blank=False)
@@ -139,85 +140,96 @@ def train_survivors(
         for step, loaded in enumerate(ahead, done):
             rate = params.local_learning_rate * share_of_peak(step, steps, params.warmup_ratio)
             try:
-                errors = update(model, survivors, loaded, params, rate)
+                errors = update(model, repairs, loaded, params, rate)
             except NotFiniteError as error:
                 raise stopped(error, rows, shares, step, scratch) from None
             mean = math.fsum(errors.values()) / len(errors)
             if step == 0 or (step + 1) % params.log_steps == 0 or step + 1 == steps:
                 point = {"step": step + 1, "relative_error": mean, "learning_rate": rate}
-                history.append(point | {f"layer_{i}": error for i, error in errors.items()})
+                history.append(point | {f"layer_{name}": error for name, error in errors.items()})
             seen += sum(one.tokens for one in loaded)
             speed = processes.world_size() * seen / (time.perf_counter() - begin)
             progress.set_postfix_str(f"error {mean:.4f}, {speed:,.0f} tokens/s", refresh=False)
             progress.update()
             if (step + 1) % params.save_steps == 0 and first:
-                save(survivors, step + 1, history, scratch)
+                save(repairs, step + 1, history, scratch)
     return history
 
 
 def update(
     model: nn.Module,
-    survivors: Sequence[Survivor],
+    repairs: Sequence[Repair],
     loaded: Sequence[Pass],
     params: Finetune,
     rate: float,
-) -> dict[int, float]:
-    """One update of every survivor; returns the relative error of each before it, by layer.
+) -> dict[str, float]:
+    """One update of every segment; returns the relative error of each before it, by survivors.
 
     Raises:
         NotFiniteError: an error is not finite.
     """
     device = next(model.parameters()).device
-    sums = torch.zeros(len(survivors), 2, device=device)
+    sums = torch.zeros(len(repairs), 2, device=device)
     broken = torch.zeros(len(loaded), dtype=torch.int64, device=device)
     for number, one in enumerate(loaded):
         batch = {name: value.to(device) for name, value in one.inputs.items()}
-        found = accumulate(model, survivors, batch)
+        found = accumulate(model, repairs, batch)
         broken[number] = ~found.isfinite().all()
         sums += found
     _sum_over_processes([sums])
+    names = ["+".join(map(str, repair.task.segment.survivors)) for repair in repairs]
     if places := [(int(p), int(n)) for p, n in gathered(broken).nonzero()]:
         (where,) = (~sums.isfinite().all(dim=1)).nonzero(as_tuple=True)
-        layer = survivors[int(where[0])].task.segment.survivor
-        what = f"local healing: the error of layer {layer}"
+        what = f"local healing: the error of layer {names[int(where[0])]}"
         raise NotFiniteError(places, what, "finetune.local_learning_rate")
-    for survivor, (_, scale) in zip(survivors, sums, strict=True):
-        _apply(survivor, 1 / max(float(scale), torch.finfo().tiny), rate, params)
-    layers = (survivor.task.segment.survivor for survivor in survivors)
-    return {i: float(error / scale) for i, (error, scale) in zip(layers, sums, strict=True)}
+    for repair, (_, scale) in zip(repairs, sums, strict=True):
+        _apply(repair, 1 / max(float(scale), torch.finfo().tiny), rate, params)
+    return {name: float(error / scale) for name, (error, scale) in zip(names, sums, strict=True)}
 
 
-def accumulate(model: nn.Module, survivors: Sequence[Survivor], batch: chat.Inputs) -> Tensor:
-    """Add one batch's gradients of the squared errors; returns their sums, [S, 2]."""
+def accumulate(model: nn.Module, repairs: Sequence[Repair], batch: chat.Inputs) -> Tensor:
+    """Add one batch's gradients of the squared errors; returns their sums, [segments, 2]."""
     valid = batch["attention_mask"].bool()  # [B, T]
-    with torch.no_grad(), recorded(model, [s.task for s in survivors]) as states:
+    with torch.no_grad(), recorded(model, [repair.task for repair in repairs]) as states:
         forward(model, batch)
     device, dtype = valid.device.type, next(model.parameters()).dtype
     sums = []
-    for survivor in survivors:
-        given, target = pair(survivor.task, states)
-        args, kwargs = states.calls[survivor.task.segment.survivor]
+    for repair in repairs:
+        given, target = pair(repair.task, states)
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            found = survivor.layer(given, *args, **kwargs)
-        found = found[0] if isinstance(found, tuple) else found
+            found = in_order(repair, given, states)
         errors = squared_errors(found, target, given, valid)
         errors[0].backward()  # type: ignore[no-untyped-call]
         sums.append(errors.detach())
     return torch.stack(sums)
 
 
-def _apply(survivor: Survivor, scale: float, rate: float, params: Finetune) -> None:
-    """Take one step of AdamW on the relative error; each layer's gradient is clipped by itself."""
-    weights = [weight for weight in survivor.layer.parameters() if weight.grad is not None]
+def in_order(repair: Repair, state: Tensor, states: States) -> Tensor:
+    """What the survivors of a segment make of its input, one after the other, [B, T, d]."""
+    job = repair.task
+    for layer, dense_layer, entering in zip(
+        repair.layers, job.segment.survivors, ((), *job.between), strict=True
+    ):
+        for e in entering:
+            state = state + features(states, e)
+        args, kwargs = states.calls[dense_layer]
+        output = layer(state, *args, **kwargs)
+        state = output[0] if isinstance(output, tuple) else output
+    return state
+
+
+def _apply(repair: Repair, scale: float, rate: float, params: Finetune) -> None:
+    """Take one step of AdamW on the relative error; gradients are clipped segment by segment."""
+    weights = [weight for weight in repair.layers.parameters() if weight.grad is not None]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     _sum_over_processes(gradients)
     for gradient in gradients:
         gradient.mul_(scale)
     nn.utils.clip_grad_norm_(weights, params.max_grad_norm, foreach=False)
-    for group in survivor.optimizer.param_groups:
+    for group in repair.optimizer.param_groups:
         group["lr"] = rate
-    survivor.optimizer.step()
-    survivor.optimizer.zero_grad(set_to_none=True)
+    repair.optimizer.step()
+    repair.optimizer.zero_grad(set_to_none=True)
 
 
 def share_of_peak(step: int, steps: int, warmup_ratio: float) -> float:
@@ -236,7 +248,7 @@ def _sum_over_processes(tensors: Sequence[Tensor]) -> None:
 
 
 def write_curve(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the points as CSV: the columns of `CURVE`, then one for each healed layer."""
+    """Write the points as CSV: the columns of `CURVE`, then one for each segment."""
     columns = dict.fromkeys((*CURVE, *(name for point in history for name in point)))
     with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns))

@@ -1,7 +1,7 @@
-"""Which stretch of the dense decoder each tuned layer is to stand for.
+"""Which stretch of the dense decoder the tuned layers beside dropped ones are to stand for.
 
-Local healing gives every tuned layer beside dropped ones a problem of its own: map the dense input
-of its segment to the dense output of its segment. Choosing segments is arithmetic on a plan.
+Local healing gives the survivors of every segment a problem of their own: map the dense input of
+the segment to its dense output. Choosing segments is arithmetic on a plan.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from interlace.plan import Plan
 
 @dataclass(frozen=True)
 class Segment:
-    """A tuned layer and the dense layers whose work it is to do.
+    """Neighbouring dense layers, and those of them that are to do the work of all.
 
     Attributes:
-        survivor: the tuned layer. It need not lie in its segment: behind a long run the tuned
-            layers share the run and themselves in order.
+        survivors: the tuned layers, in depth order; all others of the segment are dropped.
         first: first dense layer of the segment.
         last: last dense layer of the segment.
     """
 
-    survivor: int
+    survivors: tuple[int, ...]
     first: int
     last: int
 
@@ -32,10 +31,9 @@ def segments(plan: Plan) -> list[Segment]:
 
     A run of n dropped layers is repaired by tuned layers directly beside it: those that its groups
     name; where they name none, up to n tuned ones in a row behind it; where there is none, before
-    it. The run and these layers are divided evenly among them in order, the first taking what is
-    left over. So INTERLACE's pairs (drop i, tune i+1 or drop i+1, tune i) are segments of two, and
-    a run of K with K tuned layers behind it becomes K segments of two. A tuned layer that repairs
-    nothing has no segment: on the dense path it is right as it is.
+    it. The run and these layers are a segment, and so are several runs with a survivor between
+    them. INTERLACE's pairs (drop i, tune i+1 or drop i+1, tune i) are segments of two. A tuned
+    layer that repairs nothing has no segment: on the dense path it is right as it is.
     """
     stretches: list[tuple[set[int], set[int]]] = []  # layers, and which of them repair
     for run in runs(plan):
@@ -47,7 +45,7 @@ def segments(plan: Plan) -> list[Segment]:
             layers |= stretches[-1][0]
             tuned |= stretches.pop()[1]
         stretches.append((layers, tuned))
-    return [piece for layers, tuned in stretches for piece in _divided(layers, tuned)]
+    return [Segment(tuple(sorted(tuned)), min(layers), max(layers)) for layers, tuned in stretches]
 
 
 def unrepaired(plan: Plan) -> list[int]:
@@ -81,15 +79,4 @@ def _in_a_row(start: int, step: int, most: int, plan: Plan) -> set[int]:
     while layer in plan.tune and len(found) < most:
         found.add(layer)
         layer += step
-    return found
-
-
-def _divided(layers: set[int], tuned: set[int]) -> list[Segment]:
-    """Neighbouring layers shared out evenly, in order; the first takes what is left over."""
-    size, rest = divmod(len(layers), len(tuned))
-    first, found = min(layers), []
-    for place, survivor in enumerate(sorted(tuned)):
-        last = first + size - 1 + (rest if place == 0 else 0)
-        found.append(Segment(survivor, first, last))
-        first = last + 1
     return found

@@ -20,18 +20,18 @@ from interlace.resume_points import newest_point, write_point
 
 
 @dataclass
-class Survivor:
-    """A tuned layer in float32, and its optimizer."""
+class Repair:
+    """The tuned layers of a segment in float32, in depth order, and their optimizer."""
 
     task: Task
-    layer: nn.Module
+    layers: nn.ModuleList
     optimizer: torch.optim.AdamW
 
 
 def open_survivors(
     pruned: Path, model: Any, plan: Plan, params: Finetune, trust_remote_code: bool
-) -> list[Survivor]:
-    """The survivors with the weights of the checkpoint to start from, in float32."""
+) -> list[Repair]:
+    """The survivors of each segment, from the checkpoint to start from, in float32."""
     from transformers import AutoModelForImageTextToText
 
     by_position = not FAMILIES[model.config.model_type].entries
@@ -45,55 +45,56 @@ def open_survivors(
     device = next(model.parameters()).device
     found = []
     for job in tasks(plan, by_position):
-        layer = decoder_layers(start)[job.position].to(device).eval().requires_grad_(True)
+        layers = nn.ModuleList(decoder_layers(start)[position] for position in job.positions)
+        layers.to(device).eval().requires_grad_(True)
         optimizer = torch.optim.AdamW(
-            layer.parameters(),
+            layers.parameters(),
             lr=params.local_learning_rate,
             weight_decay=params.weight_decay,
             foreach=False,
         )
-        found.append(Survivor(job, layer, optimizer))
+        found.append(Repair(job, layers, optimizer))
     return found
 
 
-def stored_weights(survivors: Sequence[Survivor], prefix: str) -> Iterator[tuple[str, Tensor]]:
+def stored_weights(repairs: Sequence[Repair], prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Weights by the names they are stored under."""
-    for survivor in survivors:
-        for name, weight in survivor.layer.named_parameters():
-            stored = f"{prefix}.{survivor.task.position}.{name}"
-            yield stored, weight.detach().cpu()
+    for repair in repairs:
+        for position, layer in zip(repair.task.positions, repair.layers, strict=True):
+            for name, weight in layer.named_parameters():
+                yield f"{prefix}.{position}.{name}", weight.detach().cpu()
 
 
 def save(
-    survivors: Sequence[Survivor], step: int, history: Sequence[Mapping[str, float]], scratch: Path
+    repairs: Sequence[Repair], step: int, history: Sequence[Mapping[str, float]], scratch: Path
 ) -> None:
-    """Write a resume point: each survivor's weights and moments, and the curve so far."""
-    states = (_state(survivor) for survivor in survivors)
+    """Write a resume point: each segment's weights and moments, and the curve so far."""
+    states = (_state(repair) for repair in repairs)
     write_point(scratch, step, states, updates=[list(point.items()) for point in history])
 
 
-def _state(survivor: Survivor) -> dict[str, Tensor]:
+def _state(repair: Repair) -> dict[str, Tensor]:
     return {
         f"{name}/{kind}": value.detach().cpu().contiguous()
-        for name, weight in survivor.layer.named_parameters()
-        for kind, value in ({"weight": weight} | survivor.optimizer.state.get(weight, {})).items()
+        for name, weight in repair.layers.named_parameters()
+        for kind, value in ({"weight": weight} | repair.optimizer.state.get(weight, {})).items()
     }
 
 
-def resume(survivors: Sequence[Survivor], scratch: Path) -> tuple[int, list[dict[str, float]]]:
+def resume(repairs: Sequence[Repair], scratch: Path) -> tuple[int, list[dict[str, float]]]:
     """Take up the newest resume point that is whole; returns its step and the curve so far."""
     point, damages = newest_point(scratch)
     for damage in damages if processes.rank() == 0 else ():
         tqdm.write(f"local healing: {damage}")
     if point is None:
         return 0, []
-    for survivor, tensors in zip(survivors, point.tensors(), strict=True):
-        _restore(survivor, tensors)
+    for repair, tensors in zip(repairs, point.tensors(), strict=True):
+        _restore(repair, tensors)
     return point.step, [dict(pairs) for pairs in point.updates]
 
 
-def _restore(survivor: Survivor, tensors: Mapping[str, Tensor]) -> None:
-    for name, weight in survivor.layer.named_parameters():
+def _restore(repair: Repair, tensors: Mapping[str, Tensor]) -> None:
+    for name, weight in repair.layers.named_parameters():
         prefix = f"{name}/"
         stored = {
             key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)
@@ -102,4 +103,4 @@ def _restore(survivor: Survivor, tensors: Mapping[str, Tensor]) -> None:
             weight.copy_(stored.pop("weight"))
         if stored:
             moved = {k: v if k == "step" else v.to(weight.device) for k, v in stored.items()}
-            survivor.optimizer.state[weight] = moved
+            repair.optimizer.state[weight] = moved

@@ -1,4 +1,4 @@
-"""Each survivor learns what its segment of the dense decoder does, and nothing else moves."""
+"""Survivors learn what their segment of the dense decoder does, and nothing else moves."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ from interruptions import interrupt
 from safetensors.torch import load_file
 from test_checkpoint import PLAN, PREFIX
 from test_finetune import RECIPE, project, weights
-from torch import Tensor
+from torch import Tensor, nn
 
 import interlace
 from interlace import chat, local_healing
 from interlace.dense_targets import pair, recorded, tasks
+from interlace.distillation import outputs_of
 from interlace.errors import ContractError, InputError
 from interlace.families import bypassed, decoder_layers
 from interlace.healing import heal
-from interlace.local_healing import share_of_peak, squared_errors
+from interlace.local_healing import in_order, share_of_peak, squared_errors
+from interlace.methods import Group
 from interlace.params import Finetune
 from interlace.plan import Plan
 from interlace.segments import segments
 from interlace.states import forward, true_states
+from interlace.survivors import Repair
 
 __all__ = ["project"]  # a fixture
 ROOT = Path(__file__).parents[1]
@@ -86,7 +89,7 @@ def plan_without(drop: list[int], tune: list[int]) -> Plan:
     return PLAN.model_copy(update=given)
 
 
-def test_the_error_of_every_survivor_falls(uninterrupted: Path) -> None:
+def test_the_error_of_every_segment_falls(uninterrupted: Path) -> None:
     points = curve(uninterrupted / "local.csv")
     layers = [name for name in points[0] if name.startswith("layer_")]
     assert len(layers) == len(segments(PLAN))
@@ -100,7 +103,7 @@ def test_the_error_of_every_survivor_falls(uninterrupted: Path) -> None:
 def test_only_survivors_move(project: Path, uninterrupted: Path) -> None:
     before, after = weights(project / "artifacts/pruned"), weights(uninterrupted / "tuned")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    positions = [PLAN.keep.index(s.survivor) for s in segments(PLAN)]
+    positions = [PLAN.keep.index(layer) for s in segments(PLAN) for layer in s.survivors]
     assert moved == {n for n in before if n.startswith(tuple(f"{PREFIX}.{p}." for p in positions))}
 
 
@@ -173,6 +176,7 @@ def test_a_survivor_is_called_as_in_the_dense_model(dense: Any, batch: chat.Inpu
         ([2], [3], True),  # the last features enter behind the survivor
         ([2, 3], [4], True),
         ([2, 4], [3, 5], True),
+        ([1, 2], [3, 4], True),  # features enter between the survivors of one segment
         ([0, 3], [1, 2], False),  # frozen layers meet features at other places
         ([1, 3], [2, 4], False),
     ],
@@ -183,24 +187,43 @@ def test_survivors_that_meet_their_targets_lead_to_one_another(
     jobs = tasks(plan := plan_without(drop, tune), by_position=True)
     with torch.no_grad(), true_states(dense) as (inputs, _), recorded(dense, jobs) as states:
         forward(dense, batch)
-        expected, pairs = list(inputs), {job.position: pair(job, states) for job in jobs}
+        expected, pairs = list(inputs), [(job, *pair(job, states)) for job in jobs]
     with torch.no_grad(), bypassed(dense, drop):
         layers = decoder_layers(dense)
         handles = [
-            layers[position].register_forward_hook(lambda *_, out=target: out)
-            for position, (_, target) in pairs.items()
+            layers[job.positions[-1]].register_forward_hook(lambda *_, out=target: out)
+            for job, _, target in pairs
         ]
         with true_states(dense) as (inputs, _):
             forward(dense, batch)
             found = list(inputs)
         for handle in handles:
             handle.remove()
-    for position, (given, _) in pairs.items():
-        torch.testing.assert_close(found[position], given, rtol=1e-4, atol=1e-4)
+    for job, given, _ in pairs:
+        torch.testing.assert_close(found[job.positions[0]], given, rtol=1e-4, atol=1e-4)
     if restored:
         for layer in plan.freeze:
             place = plan.keep.index(layer)
             torch.testing.assert_close(found[place], expected[layer], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("drop", "tune"), [([1, 2], [3, 4]), ([3, 4], [1, 2]), ([2], [1, 3])])
+def test_survivors_of_a_segment_run_in_order_as_in_the_pruned_model(
+    dense: Any, batch: chat.Inputs, drop: list[int], tune: list[int]
+) -> None:
+    groups = [Group(kind="pair", layers=(1, 2, 3), score=None, drop=(*drop,), tune=(*tune,))]
+    plan = plan_without(drop, tune).model_copy(update={"groups": groups})
+    (job,) = tasks(plan, by_position=True)
+    assert job.segment.survivors == (*tune,) and any(job.between)
+    layers = nn.ModuleList(decoder_layers(dense)[layer] for layer in tune)
+    repair = Repair(job, layers, torch.optim.AdamW(layers.parameters()))
+    with torch.no_grad(), recorded(dense, [job]) as states:
+        forward(dense, batch)
+    with torch.no_grad(), bypassed(dense, drop), outputs_of(dense, {0: job.positions[-1]}) as slow:
+        forward(dense, batch)
+    with torch.no_grad():
+        found = in_order(repair, pair(job, states)[0], states)
+    torch.testing.assert_close(found, slow[0], rtol=1e-4, atol=1e-4)
 
 
 def test_features_that_move_with_the_layers_enter_once() -> None:

@@ -1,4 +1,4 @@
-"""A segment says which dense layers a tuned one stands for; together they hold what was dropped."""
+"""A segment says which layers stand for dropped ones; together they hold all that were dropped."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def plan_of(n: int, drop: list[int], tune: list[int], groups: tuple[Any, ...] = 
 @pytest.mark.parametrize(
     ("drop", "tune", "groups", "expected"),
     [
-        ([3], [4], (), [(4, 3, 4)]),
-        ([4], [3], (), [(3, 3, 4)]),
-        ([4], [3, 5], (([4], [3]),), [(3, 3, 4)]),  # the group's own, not the one behind
-        ([5, 6], [4, 7], (([5], [4]), ([6], [7])), [(4, 4, 5), (7, 6, 7)]),
-        ([4, 7], [5, 6], (), [(5, 4, 5), (6, 6, 7)]),
-        ([3, 5], [4], (), [(4, 3, 5)]),  # between two runs: it stands for both
-        ([2, 3, 4], [5, 6, 7], (), [(5, 2, 3), (6, 4, 5), (7, 6, 7)]),
-        ([2, 3, 4], [5], (), [(5, 2, 5)]),
-        ([2, 3, 4], [5, 6], (), [(5, 2, 4), (6, 5, 6)]),  # the first takes what is left over
-        ([5, 6], [3, 4], (), [(3, 3, 4), (4, 5, 6)]),
-        ([3], [4, 5, 6], (), [(4, 3, 4)]),
+        ([3], [4], (), [((4,), 3, 4)]),
+        ([4], [3], (), [((3,), 3, 4)]),
+        ([4], [3, 5], (([4], [3]),), [((3,), 3, 4)]),  # the group's own, not the one behind
+        ([5, 6], [4, 7], (([5], [4]), ([6], [7])), [((4, 7), 4, 7)]),
+        ([4, 7], [5, 6], (), [((5,), 4, 5), ((6,), 6, 7)]),
+        ([3, 5], [4], (), [((4,), 3, 5)]),  # between two runs: it stands for both
+        ([2, 5], [3, 4], (), [((3,), 2, 3), ((4,), 4, 5)]),
+        ([2, 3, 4], [5, 6, 7], (), [((5, 6, 7), 2, 7)]),
+        ([2, 3, 4], [5], (), [((5,), 2, 5)]),
+        ([5, 6], [3, 4], (), [((3, 4), 3, 6)]),
+        ([3], [4, 5, 6], (), [((4,), 3, 4)]),
         ([3], [6], (), []),
     ],
 )
 def test_segments_of_every_kind_of_group(
-    drop: list[int], tune: list[int], groups: Any, expected: list[tuple[int, int, int]]
+    drop: list[int], tune: list[int], groups: Any, expected: list[tuple[tuple[int, ...], int, int]]
 ) -> None:
     found = segments(plan_of(9, drop, tune, groups))
     assert found == [Segment(*one) for one in expected]
@@ -77,11 +77,11 @@ def test_segments_are_disjoint_in_order_and_hold_every_dropped_layer(
     found = segments(plan)
     layers = [layer for s in found for layer in range(s.first, s.last + 1)]
     assert layers == sorted(set(layers))
-    assert len({s.survivor for s in found}) == len(found)
-    assert {s.survivor for s in found} <= set(plan.tune)
-    assert [s.survivor for s in found] == sorted(s.survivor for s in found)
     held = set(layers)
-    assert held - set(plan.drop) <= set(plan.tune)  # no frozen layer's work is taken over
+    survivors = [layer for s in found for layer in s.survivors]
+    assert survivors == sorted(held - set(plan.drop))  # whole: in order, each once, none left out
+    assert set(survivors) <= set(plan.tune)  # no frozen layer's work is taken over
+    assert all(s.survivors for s in found)
     assert sorted(set(plan.drop) - held) == unrepaired(plan)
     for run in runs(plan):
         beside = {run[0] - 1, run[-1] + 1} & set(plan.tune)

@@ -74,7 +74,7 @@ class Recipe(Section):
 
 
 class Finetune(Recipe):
-    """Healing: by layer, end to end, or one after the other."""
+    """Healing: locally, end to end, or one after the other."""
 
     local_steps: int = Field(
         0, ge=0, description="updates of local healing before end-to-end training, steps; 0: none"
