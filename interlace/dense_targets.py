@@ -122,7 +122,7 @@ def recorded(model: nn.Module, jobs: Sequence[Task]) -> Iterator[States]:
             handle.remove()
 
 
-def features(states: States, layer: int) -> Tensor:
+def visual_features(states: States, layer: int) -> Tensor:
     """The visual features that enter in front of a dense layer, [B, T, d]; 0 at text."""
     return states.inputs[layer] - states.outputs[layer - 1]
 
@@ -132,7 +132,7 @@ def pair(job: Task, states: States) -> tuple[Tensor, Tensor]:
 
     def moved(state: Tensor, signs: Mapping[int, int]) -> Tensor:
         for e, sign in signs.items():
-            state = state + sign * features(states, e)
+            state = state + sign * visual_features(states, e)
         return state
 
     given = moved(states.inputs[job.segment.first], job.input_signs)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from interlace import chat, processes
 from interlace.checkpoint import with_tensors
-from interlace.dense_targets import States, features, pair, recorded
+from interlace.dense_targets import States, pair, recorded, visual_features
 from interlace.engines import gathered
 from interlace.errors import InputError
 from interlace.not_finite import NotFiniteError, stopped
@@ -211,7 +211,7 @@ def in_order(repair: Repair, state: Tensor, states: States) -> Tensor:
         repair.layers, job.segment.survivors, ((), *job.between), strict=True
     ):
         for e in entering:
-            state = state + features(states, e)
+            state = state + visual_features(states, e)
         args, kwargs = states.calls[dense_layer]
         output = layer(state, *args, **kwargs)
         state = output[0] if isinstance(output, tuple) else output
