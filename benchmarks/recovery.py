@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import interlace
 from benchmarks.heldout_score import Question, heldout_score, questions
-from benchmarks.recovery_page import FIRST, RECIPE, SEARCHED, searched_at, write_page
+from benchmarks.recovery_page import FIRST, PART_RATES, SEARCHED, searched_at, write_page
 from interlace.chat import open_processor
 from interlace.errors import InputError
 from interlace.healing import heal
@@ -43,7 +43,7 @@ RATIOS = (0.25, 0.4, 0.1)
 METHODS = (FIRST, "consecutive", "random")
 SEEDS = (0, 1)
 STEPS, BATCH = 32, 32  # updates of a run, rows of an update
-PARTS, IN_PARTS = (1 / 8, 1 / 4, 1 / 2, 1), (RECIPE, "local")  # of the training set; ways to heal
+PARTS = (1 / 8, 1 / 4, 1 / 2, 1)  # of the training set
 KEPT_EVERY = 60  # every 60th training row is scored and not trained on
 LOCAL_RATES = (3e-3, 1e-3, 1e-2)
 END_TO_END_RATES = (5e-5, 1e-4, 2.5e-4, 2e-5, 5e-4)
@@ -285,13 +285,11 @@ def compared(results: Results, variants: Sequence[str], ratio: float, seed: int)
             yield at_best(results, Run(method, ratio, seed, variant))
 
 
-def by_samples(results: Results, variants: Sequence[str], n_rows: int) -> Iterator[Run]:
+def by_samples(n_rows: int) -> Iterator[Run]:
     """INTERLACE at a quarter of the layers after parts of the training set."""
     for part in PARTS:
-        for variant in IN_PARTS:
-            if variant in variants:
-                steps = int(part * n_rows / BATCH)
-                yield at_best(results, Run(FIRST, 0.25, 0, variant, steps=steps))
+        for variant, rate in PART_RATES.items():
+            yield Run(FIRST, 0.25, 0, variant, steps=int(part * n_rows / BATCH), rate=rate)
 
 
 def other_ways(results: Results) -> Iterator[Run]:
@@ -320,7 +318,7 @@ def stages(
         for ratio in SEARCHED if seed else RATIOS:
             what = f"{100 * ratio:g}%, seed {seed}"
             yield what, [*compared(results, variants, ratio, seed)]
-    yield "samples", [*by_samples(results, variants, n_rows)]
+    yield "samples", [*by_samples(n_rows)]
     yield "search", [run for other in OTHERS for run in searched(results, other, 0.25)]
     yield "other ways", [*other_ways(results)]
 
