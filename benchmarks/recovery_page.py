@@ -122,10 +122,9 @@ def _shown(scores: Sequence[float]) -> str:
 
 
 def _cells(rows: Rows) -> list[tuple[str, float]]:
-    """Methods in their order, each by ratio."""
-    methods = [*dict.fromkeys(run.method for run in rows)]
+    """Methods, `FIRST` before the others, each by ratio."""
     cells = {(run.method, run.ratio) for run in rows}
-    return sorted(cells, key=lambda cell: (methods.index(cell[0]), cell[1]))
+    return sorted(cells, key=lambda cell: (cell[0] != FIRST, *cell))
 
 
 def _comparison(rows: Rows, variants: Sequence[str], dense: float) -> Iterator[str]:

@@ -57,6 +57,9 @@ def test_the_score_is_that_of_evaluate(dense_dir: Path, processor: Any, tmp_path
     assert found > 0
 
 
+GOOD_RATES = (5e-4, 1e-3)
+
+
 class Fake:
     """Stands for the processes: scores follow from the run."""
 
@@ -67,7 +70,8 @@ class Fake:
         self.measured.append(run)
         gain = {"pruned": 0.0, "recipe": 5.0}.get(run.variant, 8.0)
         done: Future[Found] = Future()
-        done.set_result(Found(80 + gain + run.seed / 10, -abs(run.rate - 1e-3)))
+        worse = 0.0 if run.rate in GOOD_RATES else 0.001
+        done.set_result(Found(80 + gain + run.seed / 10 - worse, run.rate))
         return done
 
 
@@ -95,16 +99,18 @@ def test_finished_runs_are_not_run_again(results: Results) -> None:
 
 def test_runs_take_the_rates_that_the_searches_before_them_chose(results: Results) -> None:
     carried_out(results, bench := Fake())
-    compared = [run for run in bench.measured if run.method == "random" and run.steps == STEPS]
+    compared = [run for run in bench.measured if run.method == "random" and run.seed and run.rate]
     rates = {run.variant: (run.rate, run.local_rate) for run in compared}
     assert rates == {
-        "local": (3e-3, 0), "recipe": (2.5e-4, 0), "all": (2.5e-4, 3e-3)
+        "local": (1e-3, 0), "recipe": (5e-4, 0), "all": (5e-4, 1e-3)
     }  # fmt: skip
 
 
-def test_the_learning_rate_is_chosen_apart_from_the_held_out_file(results: Results) -> None:
-    for rate, heldout, choosing in ((1e-3, 90.0, 80.0), (3e-3, 80.0, 90.0)):
-        results.add(Run("interlace-optimal", 0.25, 0, "local", rate=rate), Found(heldout, choosing))
+def test_the_learning_rate_is_chosen_by_the_held_out_score_of_the_first_seed(
+    results: Results,
+) -> None:
+    for seed, rate, found in ((0, 1e-3, (80, 90)), (0, 3e-3, (90, 80)), (1, 1e-2, (95, 95))):
+        results.add(Run("interlace-optimal", 0.25, seed, "local", rate=rate), Found(*found))
     assert best(results, "local", 0.1, "interlace-optimal") == 3e-3
     assert best(results, "local", 0.4, "interlace-optimal") == 0
     assert best(results, "local", 0.25, "random") == 0
@@ -124,7 +130,7 @@ def test_the_page_says_how_much_comes_back(results: Results, tmp_path: Path) -> 
     page = (tmp_path / "study-healing.md").read_text()
     # dense 95.05, recipe 85.05 over the seeds, the others 88.05: 3 of 10 points
     assert "| `interlace-optimal` | 25% | 10.0 | 30% | 30% |" in page
-    assert "At least 30% for `interlace-optimal` at 25% and 40%: `local`, `all`." in page
+    assert "At least 30% at both 25% and 40%:\n\n- `interlace-optimal`: `local`, `all`\n" in page
     assert (tmp_path / "study-healing.png").stat().st_size > 1000
 
 
@@ -136,14 +142,14 @@ def test_what_is_lost_within_the_error_has_no_row_but_counts(
     page = (tmp_path / "study-healing.md").read_text()
     lost = page[page.index("## What the recipe leaves lost") : page.index("At least 30%")]
     assert "| `interlace-optimal` | 25% |" not in lost
-    assert "at 25% and 40%: `local`, `all`." in page
+    assert "- `interlace-optimal`: `local`, `all`\n" in page
 
 
 def test_other_ways_stand_beside_the_recipe(results: Results, tmp_path: Path) -> None:
     carried_out(results, Fake())
     write_page(results, WAYS, [*OTHERS], 95.05, 1650, 960, tmp_path)
     page = (tmp_path / "study-healing.md").read_text()
-    assert "| `recipe` | 85.0 ± 0.1 | 0.00025 |" in page
+    assert "| `recipe` | 85.0 ± 0.1 | 0.0005 |" in page
     assert "| `adapters` | 88.0 ± 0.1 | 0.001 |" in page
 
 
