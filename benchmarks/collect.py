@@ -31,11 +31,12 @@ from tqdm import tqdm
 
 from benchmarks.collect_work import CALIBRATION, DEMO, write_calibration
 from benchmarks.random_model import VOCABULARY, long_rows, random_qwen3_vl, random_text_model
-from interlace import chat, samples
-from interlace.batch_similarity import measure_batch
-from interlace.prompt_batches import batches
-from interlace.sources import open_model
-from interlace.states import forward
+from interlace.measurements.cosines import measure_batch
+from interlace.model import chat
+from interlace.model.batches import batches
+from interlace.model.open import open_model, open_processor
+from interlace.model.states import forward
+from interlace.samples import rows as samples
 
 PAIRS, CLOSE_PAIRS = 5, 9  # more where a few per cent decide
 SPANS = (1, 2, 3)
@@ -145,7 +146,7 @@ def demo_case(count: int) -> Case:
     """The demo model and its own calibration samples."""
     rows = islice(samples.iterate(CALIBRATION), count)
     model = open_model(DEMO, dtype="float32")
-    return case_of("demo, 24 x 128", model, chat.open_processor(DEMO), rows, 4096)
+    return case_of("demo, 24 x 128", model, open_processor(DEMO), rows, 4096)
 
 
 def random_case(folder: Path, count: int) -> Case:

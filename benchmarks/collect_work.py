@@ -20,10 +20,11 @@ from pathlib import Path  # noqa: E402
 import click  # noqa: E402
 
 from benchmarks.peak_memory import peak_mib  # noqa: E402
-from interlace import chat, hidden_states, samples  # noqa: E402
-from interlace.params import Collect  # noqa: E402
-from interlace.processes import barrier, rank  # noqa: E402
-from interlace.sources import open_model  # noqa: E402
+from interlace.distributed import rank  # noqa: E402
+from interlace.measurements import collect as hidden_states  # noqa: E402
+from interlace.model.open import open_model, open_processor  # noqa: E402
+from interlace.params.measuring import Collect  # noqa: E402
+from interlace.samples import rows as samples  # noqa: E402
 
 DEMO, CALIBRATION = Path("data/demo/model"), Path("data/calibration")
 
@@ -45,10 +46,10 @@ def main(folder: Path) -> None:
         barrier()
         ready.append(time.perf_counter())
 
-    hidden_states.barrier = noted_barrier  # the first one: all processes have loaded the model
+    barrier = noted_barrier  # the first one: all processes have loaded the model
     hidden_states.collect(
         open_model(DEMO, dtype="float32"),
-        chat.open_processor(DEMO),
+        open_processor(DEMO),
         [folder / "calibration"],
         folder / "hidden_states",
         params=Collect(batch_tokens=4096, pooled="all"),

@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from benchmarks.peak_memory import peak_mib
 from interlace.errors import InputError
-from interlace.evaluation import evaluate, overall_score
-from interlace.evaluation.retention import overall_error
-from interlace.params import Params, read_params
-from interlace.plan import Plan, select
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.scores.retention import overall_error, overall_score
+from interlace.params.whole import Params, read_params
+from interlace.plan.record import Plan
+from interlace.selection.select import select
 
 RATIOS = (0.1, 0.25, 0.4)
 METHODS = ("interlace", "interlace-optimal", "consecutive")
@@ -54,8 +55,8 @@ def plan_of(params: Params, method: str, ratio: float) -> Plan:
 
 def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[Any, float, float]:
     """Write one checkpoint in this process; its cuts, seconds and peak memory in MiB."""
-    from interlace.checkpoint import export
-    from interlace.new_weights import Dense, new_weights
+    from interlace.pruning.export import export
+    from interlace.pruning.new_weights import Dense, new_weights
 
     model = Path(params.model.id)
     asked = params.export.model_copy(update={"compensate": compensate})

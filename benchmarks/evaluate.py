@@ -21,11 +21,11 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from interlace.evaluation import heldout
-from interlace.evaluation.isolation import isolated
+from interlace.evaluation.benchmarks import heldout
+from interlace.evaluation.run.isolation import isolated
+from interlace.model.open import open_model
 from interlace.outputs import whole
-from interlace.params import read_params
-from interlace.sources import open_model
+from interlace.params.whole import read_params
 
 MODEL, TEST = Path("data/demo/model"), Path("data/demo/test.parquet")
 SHARES = 5  # turns of each side
@@ -86,7 +86,7 @@ def theirs(model_dir: Path, batch_size: int, docs: Mapping[str, Any]) -> Side:
 
 def ours(model_dir: Path, batch_size: int, docs: Mapping[str, Any]) -> Side:
     """Our adapter."""
-    from interlace.evaluation.adapter import open_adapter
+    from interlace.evaluation.run.adapter import open_adapter
 
     adapter = open_adapter(model_dir, batch_size=batch_size)
     adapter.task_dict = dict(docs)
@@ -95,7 +95,7 @@ def ours(model_dir: Path, batch_size: int, docs: Mapping[str, Any]) -> Side:
 
 def asked(path: Path, max_new_tokens: int, rows: int | None) -> tuple[list[Any], dict[str, Any]]:
     """Requests for the rows of a held-out file, their sources in turn, and the rows by task."""
-    from interlace.evaluation.tasks import heldout_tasks
+    from interlace.evaluation.run.tasks import heldout_tasks
 
     tasks = [scored.task for scored in heldout_tasks(path, max_new_tokens=max_new_tokens)]
     for task in tasks:
@@ -109,7 +109,7 @@ def asked(path: Path, max_new_tokens: int, rows: int | None) -> tuple[list[Any],
 
 def _shown(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row's messages as lmms-eval's own models take them."""
-    from interlace.chat import chat_messages
+    from interlace.model.chat import chat_messages
 
     messages = chat_messages(row)[:-1]
     for message in messages:

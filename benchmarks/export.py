@@ -32,11 +32,12 @@ import click
 from tqdm import tqdm
 
 from benchmarks.peak_memory import status_bytes
-from interlace.checkpoint import export
-from interlace.families import text_config
-from interlace.plan import Plan, select
-from interlace.safetensors_files import INDEX, Stored, stored_tensors, write_tensors
-from interlace.scores import Scores
+from interlace.checkpoint.safetensors import INDEX, Stored, stored_tensors, write_tensors
+from interlace.model.families import text_config
+from interlace.plan.record import Plan
+from interlace.pruning.export import export
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 DEMO = Path("data/demo/model")  # its processor and the frame of its configuration
 VOCABULARY, SHARD = 151_936, 2**30

@@ -29,16 +29,17 @@ from tqdm import tqdm
 
 from benchmarks.peak_memory import status_bytes
 from benchmarks.random_model import long_rows, random_qwen3_vl
-from interlace import chat, samples
-from interlace.answer_gradient import AnswerLoss
-from interlace.chat import IGNORED
-from interlace.engines import Plain, adamw, tuned_parameters
-from interlace.families import bypass
-from interlace.finetune import freeze_all_but
-from interlace.packing import mrope_positions, pack
-from interlace.params import Finetune
-from interlace.recompute import graph_layers, recompute
-from interlace.sources import open_model
+from interlace.healing.finetune import freeze_all_but
+from interlace.model import chat
+from interlace.model.answer_loss import AnswerLoss
+from interlace.model.bypass import bypass
+from interlace.model.chat import IGNORED
+from interlace.model.open import open_model, open_processor
+from interlace.params.healing import Finetune
+from interlace.samples import rows as samples
+from interlace.training.checkpointing import graph_layers, recompute
+from interlace.training.engines import Plain, adamw, tuned_parameters
+from interlace.training.packing import mrope_positions, pack
 
 DEMO, TRAIN, PAGE = Path("data/demo/model"), Path("data/train"), Path("docs/bench-finetune.md")
 PAIRS = 5
@@ -91,7 +92,7 @@ def interlaced(model: Any) -> list[int]:
 
 def demo_case(rows: int) -> Case:
     """The demo's model and training rows."""
-    processor = chat.open_processor(DEMO)
+    processor = open_processor(DEMO)
     encoded = [chat.encode_training(processor, r) for r in islice(samples.iterate(TRAIN), rows)]
     model = open_model(DEMO, dtype="float32").train()
     return Case(f"demo, 24 x 128, {rows} rows", model, encoded, interlaced(model))
@@ -131,7 +132,7 @@ def eight_billion_case(rows: int) -> Case:
     config.tie_word_embeddings = False
     with torch.device("cuda"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).train()
-    processor = chat.open_processor(DEMO)
+    processor = open_processor(DEMO)
     encoded = [chat.encode_training(processor, answered(row)) for row in long_rows(rows)]
     return Case(f"decoder of Qwen3-VL-8B's shape, {rows} rows", model, encoded, interlaced(model))
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from interlace import chat
-from interlace.evaluation.heldout import is_exact_match, read_sources
+from interlace.evaluation.benchmarks.heldout import is_exact_match, read_sources
+from interlace.model import chat
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from interlace.chat import open_processor
+from interlace.model.open import open_processor
 
 DEMO = Path("data/demo/model")  # its processor and small vision tower are taken over
 VOCABULARY = 151_936

@@ -27,14 +27,14 @@ from tqdm import tqdm
 import interlace
 from benchmarks.heldout_score import Question, heldout_score, questions
 from benchmarks.recovery_page import FIRST, PART_RATES, SEARCHED, searched_at, write_page
-from interlace.chat import open_processor
 from interlace.errors import InputError
-from interlace.healing import heal
-from interlace.methods.survivors import Tuned
-from interlace.new_weights import Dense, new_weights
-from interlace.params import Export, Finetune, Sensitivity
-from interlace.plan import Plan
-from interlace.sources import open_model
+from interlace.healing.heal import heal
+from interlace.model.open import open_model, open_processor
+from interlace.params.exporting import Export
+from interlace.params.healing import Finetune
+from interlace.params.measuring import Sensitivity
+from interlace.plan.record import Plan, Tuned
+from interlace.pruning.new_weights import Dense, new_weights
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
 RESULTS = Path("docs/study-healing.csv")

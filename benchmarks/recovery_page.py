@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from interlace.report.palette import MUTED
-from interlace.report.style import drawn
+from interlace.report.figures.style import MUTED, drawn
 
 if TYPE_CHECKING:
     from benchmarks.recovery import Found, Results, Run

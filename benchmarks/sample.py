@@ -27,11 +27,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.peak_memory import peak_mib
-from interlace.draws import rows_in_group, takes, wanted_rows
-from interlace.params import Data
-from interlace.samples import SCHEMA, rank
-from interlace.sampling import Drawn, sample
-from interlace.sources import Pinned, data_files, pin_data
+from interlace.data.files import data_files
+from interlace.data.row_groups import rows_in_group, takes, wanted_rows
+from interlace.data.sets import Drawn, sample
+from interlace.params.inputs import Data
+from interlace.samples.order import rank
+from interlace.samples.rows import SCHEMA
+from interlace.sources.pin import pin_data
+from interlace.sources.pinned import Pinned
 
 SUBSETS = 8
 ROW_GROUP = 100  # rows; as image data sets on the hub are assumed to be stored

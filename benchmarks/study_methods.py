@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from benchmarks.study_page import Cell, write_page
 from interlace.errors import InputError
-from interlace.methods import METHODS
-from interlace.plan import select
+from interlace.methods.registry import METHODS
+from interlace.selection.select import select
 
 RATIOS = (0.1, 0.25, 0.4)
 SEEDS = range(5)  # of methods that draw

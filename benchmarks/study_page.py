@@ -8,8 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import mean
 
-from interlace.report.palette import HAIRLINE, INK, MUTED
-from interlace.report.style import drawn
+from interlace.report.figures.style import HAIRLINE, INK, MUTED, drawn
 
 MATH = ("digit_sum", "digit_two_step", "bar_difference", "text_compare")
 TABLE_5 = ("interlace", "interlace-tn", "interlace-oa", "random", "consecutive")  # best first

@@ -24,14 +24,13 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.random_model import random_qwen3_vl_of
-from interlace.budget import without
-from interlace.chat import Inputs, open_processor
-from interlace.families import decoder_layers
-from interlace.flops import ideals
-from interlace.latency import ratio_interval
-from interlace.request_shapes import SHAPES, Shape, drawn_requests, request_of
-from interlace.sources import open_model
-from interlace.timing import Timing, counted, timed
+from interlace.model.bypass import decoder_layers, without
+from interlace.model.chat import Inputs
+from interlace.model.open import open_model, open_processor
+from interlace.speed.clock import Timing, counted, timed
+from interlace.speed.compare import ratio_interval
+from interlace.speed.flops import ideals
+from interlace.speed.requests import SHAPES, Shape, drawn_requests, request_of
 
 DEMO, ROWS = Path("data/demo/model"), Path("data/demo/train.parquet")
 PUBLISHED = Path("data/published.csv")

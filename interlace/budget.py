@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,19 +13,22 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from interlace import chat
-from interlace.answered_rows import AnsweredRows, answered_rows
+from interlace.checkpoint.layers import layers_prefix
+from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import InputError
-from interlace.families import bypass, decoder_layers
-from interlace.latency import compare
-from interlace.params import BudgetParams, Ttft
-from interlace.plan import Decision, Plan, select
-from interlace.safetensors_files import checkpoint_tensors
-from interlace.samples import iterate
-from interlace.scores import read_scores
-from interlace.sources import Pinned, model_folder, open_model
-from interlace.states import forward
-from interlace.stored_layers import layers_prefix
+from interlace.model import chat
+from interlace.model.bypass import decoder_layers, without
+from interlace.model.open import open_model, open_processor
+from interlace.model.states import forward
+from interlace.params.budget import BudgetParams
+from interlace.params.timing import Ttft
+from interlace.plan.record import Decision, Plan
+from interlace.samples.answered_rows import AnsweredRows, answered_rows
+from interlace.samples.rows import iterate
+from interlace.scores.table import read_scores
+from interlace.selection.select import select
+from interlace.sources.pinned import Pinned, model_folder
+from interlace.speed.compare import compare
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
 
@@ -57,15 +59,13 @@ def decided(pinned: Pinned, table: Path, calibration: Path, params: BudgetParams
     dtype = ttft.dtype if budget == "ttft_speedup" else sensitivity.dtype
     model = open_model(folder, dtype=dtype, trust_remote_code=trust)
     if budget == "ttft_speedup":
-        processor = chat.open_processor(folder, trust_remote_code=trust)
+        processor = open_processor(folder, trust_remote_code=trust)
         with_images = (row for row in iterate(calibration) if row["images"])
         rows = list(islice(with_images, 16 * ttft.requests))
         return decide(
             budget, target, *speedups(model, processor, rows, plans, params=ttft, seed=params.seed)
         )
-    processor = chat.open_processor(
-        folder, max_pixels=sensitivity.max_pixels, trust_remote_code=trust
-    )
+    processor = open_processor(folder, max_pixels=sensitivity.max_pixels, trust_remote_code=trust)
     with TemporaryDirectory() as encoded:
         answered = answered_rows(processor, calibration, Path(encoded), sensitivity)
         return decide(budget, target, *retentions(model, answered, plans, target))
@@ -133,14 +133,6 @@ def parameter_shares(
     for drops, plan in feasible_plans(plans, n_layers):
         shares[drops] = (total - sum(sizes[i] for i in plan.drop)) / total
     return shares
-
-
-def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
-    """The model without some layers, in memory, sharing all weights with the whole one."""
-    tensors = (*model.parameters(), *model.buffers())
-    pruned = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    bypass(pruned, list(drop))
-    return pruned
 
 
 def speedups(

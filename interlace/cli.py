@@ -10,13 +10,13 @@ from rich.console import Console, RenderableType
 
 from interlace.errors import InputError
 from interlace.outputs import whole
-from interlace.plan import read_plan
-from interlace.publish import Which
-from interlace.report.overview import methods_table, removals_text
-from interlace.report.summary import left_out
-from interlace.report.table import summary_table
-from interlace.report.terminal import groups_table, layer_map_text
-from interlace.scores import Scores, read_scores
+from interlace.plan.record import read_plan
+from interlace.report.facts.run import Which
+from interlace.report.facts.summary import left_out
+from interlace.report.terminal.methods import methods_table, removals_text
+from interlace.report.terminal.plan import groups_table, layer_map_text
+from interlace.report.terminal.summary import summary_table
+from interlace.scores.table import Scores, read_scores
 
 SCORES = Path("artifacts/scores.parquet")
 PLAN = Path("artifacts/plan.json")
@@ -61,8 +61,8 @@ def main() -> None:
 @main.command()
 def show() -> None:
     """Print the plan of the workspace's last run, and its summary once there is one."""
-    from interlace.report.published import Beside, published_table
-    from interlace.report.write import read_evaluations, read_json
+    from interlace.report.facts.published import Beside, published_table
+    from interlace.report.facts.run import read_evaluations, read_json
 
     plan = read_plan(PLAN)
     parts: list[RenderableType] = [layer_map_text(plan)]
@@ -103,11 +103,11 @@ def methods(scores_file: Path, ratio: float | None) -> None:
 )
 def compare(answers: tuple[str, ...], show: int, html: Path | None, params: Path) -> None:
     """Which answers changed: those of the last run's models, or of ANSWERS ([NAME=]PATH each)."""
-    from interlace.evaluation.answers import read_answers
-    from interlace.evaluation.pictures import pictures
-    from interlace.params import read_params
-    from interlace.report.changes import changes_section, changes_text
-    from interlace.report.page import page
+    from interlace.evaluation.benchmarks.pictures import pictures
+    from interlace.evaluation.scores.answers import read_answers
+    from interlace.params.whole import read_params
+    from interlace.report.page.changes import changes_section, changes_text
+    from interlace.report.page.html import page
 
     given = {name: read_answers(path) for name, path in _named(answers).items()}
     Console(highlight=False).print(changes_text(given, show))
@@ -122,7 +122,7 @@ def compare(answers: tuple[str, ...], show: int, html: Path | None, params: Path
 def _named(answers: tuple[str, ...]) -> dict[str, Path]:
     """Files of answers by the name of their model."""
     if not answers:
-        from interlace.report.write import files_of
+        from interlace.report.facts.run import files_of
 
         files = files_of(ANSWERS.parents[1])
         return {name.replace("_", "-"): ANSWERS / f"{file}.parquet" for name, file in files.items()}
@@ -144,7 +144,7 @@ def _named(answers: tuple[str, ...]) -> dict[str, Path]:
 @click.option("--seed", default=0, show_default=True)
 def judged_set(name: str, source: Path, out: Path, rows: int, seed: int) -> None:
     """Make OUT, for evaluate.judged, of the Parquet files of a data set in SOURCE."""
-    from interlace.evaluation.judged_sets import make_judged_set
+    from interlace.evaluation.benchmarks.judged_sets import make_judged_set
 
     made = make_judged_set(name, source, out, rows=rows, seed=seed)
     click.echo(f"judged-set: wrote {made} questions to {out}")
@@ -169,7 +169,7 @@ def judged_set(name: str, source: Path, out: Path, rows: int, seed: int) -> None
 @click.option("--revision", help="Commit to this branch; it is made if there is none.")
 def push(repo: str, model: Which, folder: Path | None, private: bool, revision: str | None) -> None:
     """Upload a checkpoint and its model card to REPO on the hub."""
-    from interlace import publish
+    from interlace.report import publish
 
     files = publish.files_to_publish(Path("artifacts"), model, repo, revision)
     if folder:
@@ -190,7 +190,7 @@ def draw() -> None:
 @out_option
 def similarity(named: tuple[str, ...], out: Path) -> None:
     """Redundancy over depth; one line for each --scores, or the workspace's model alone."""
-    from interlace.report.similarity import similarity_figure
+    from interlace.report.figures.similarity import similarity_figure
 
     tables: dict[str, Path] = {}
     for value in named:
@@ -209,7 +209,8 @@ def similarity(named: tuple[str, ...], out: Path) -> None:
 @out_option
 def removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> None:
     """What each method would remove, at --ratio 0.1, 0.25 and 0.4 or those given."""
-    from interlace.report.removals import RATIOS, removal_map
+    from interlace.report.figures.removals import removal_map
+    from interlace.selection.removals import RATIOS
 
     removal_map(scores_file, out, ratios or RATIOS)
 
@@ -218,7 +219,7 @@ def removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> None:
 @out_option
 def probes(out: Path) -> None:
     """How little each layer changes the probes of each task."""
-    from interlace.report.heatmap import probe_heatmap, probe_table
+    from interlace.report.figures.probes import probe_heatmap, probe_table
 
     if not len(probe_table(SIMILARITY)):
         raise InputError(f"{SIMILARITY}: holds no probes; set probes.per_task, e.g. to 100")
@@ -229,7 +230,7 @@ def probes(out: Path) -> None:
 @out_option
 def layers(out: Path) -> None:
     """The role of each layer, before and after pruning."""
-    from interlace.report.drawings import layer_map_figure
+    from interlace.report.figures.layer_map import layer_map_figure
 
     layer_map_figure(read_plan(PLAN), out)
 

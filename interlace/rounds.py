@@ -20,21 +20,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import interlace
-from interlace.chat import open_processor
-from interlace.checkpoint import export
+from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import InputError
-from interlace.families import bypass
-from interlace.hidden_states import collect, provenance_of
-from interlace.layer_weights import StoredLayers
-from interlace.local_healing import heal_locally
+from interlace.healing.local import heal_locally
+from interlace.measurements.collect import collect, provenance_of
 from interlace.methods.choice import Choice
-from interlace.new_weights import Dense, compensated
+from interlace.model.bypass import bypass
+from interlace.model.open import open_model, open_processor
 from interlace.outputs import link_or_copy, remove, whole
-from interlace.params import Collect, RoundsParams
-from interlace.plan import Plan, Shortfall, read_decision, select
-from interlace.scores import score
-from interlace.segments import segments
-from interlace.sources import Pinned, model_folder, open_model
+from interlace.params.measuring import Collect
+from interlace.params.rounds import RoundsParams
+from interlace.plan.record import Plan, Shortfall, read_decision
+from interlace.plan.segments import segments
+from interlace.pruning.export import export
+from interlace.pruning.new_weights import Dense, compensated
+from interlace.scores.average import score
+from interlace.selection.select import select
+from interlace.sources.pinned import Pinned, model_folder
 
 
 def measure_rounds(

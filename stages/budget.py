@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from interlace.outputs import write_json
-from interlace.params import BudgetParams
+from interlace.params.budget import BudgetParams
 from stages.command import command, pinned
 
 

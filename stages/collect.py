@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from interlace.chat import open_processor
-from interlace.hidden_states import collect, provenance_of
+from interlace.measurements.collect import collect, provenance_of
+from interlace.measurements.token_counts import text_tokens, token_sheet
+from interlace.model.open import open_model, open_processor
 from interlace.outputs import write_json
-from interlace.params import CollectParams
-from interlace.sources import model_folder, open_model
-from interlace.token_counts import text_tokens, token_sheet
+from interlace.params.measuring import CollectParams
+from interlace.sources.pinned import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 

@@ -17,7 +17,8 @@ import click
 from pydantic_core import PydanticUndefined
 
 from interlace.errors import ContractError, InputError
-from interlace.params import Params, Section, part, read_params, validated
+from interlace.params.section import Section, validated
+from interlace.params.whole import Params, part, read_params
 
 PINNED = "pinned_"  # how keys of artifacts/sources.json begin
 QUIET = {

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from interlace.evaluation import evaluate, spoken
-from interlace.evaluation.answers import write_answers
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.scores.answers import write_answers
+from interlace.evaluation.scores.retention import spoken
 from interlace.outputs import remove, write_json
-from interlace.params import EvaluateParams
-from interlace.sources import model_folder
+from interlace.params.evaluating import EvaluateParams
+from interlace.sources.pinned import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder, scratch_root
 
 OUT, MODELS = Path("artifacts/evaluation"), ("dense", "pruned", "tuned", "reference")

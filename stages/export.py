@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from interlace.checkpoint import check_made_for, export
-from interlace.new_weights import Dense, new_weights
 from interlace.outputs import remove, write_json
-from interlace.params import ExportParams
-from interlace.parity import check_parity
-from interlace.plan import read_plan
-from interlace.sources import model_folder
+from interlace.params.exporting import ExportParams
+from interlace.plan.record import read_plan
+from interlace.pruning.export import check_made_for, export
+from interlace.pruning.new_weights import Dense, new_weights
+from interlace.pruning.parity import check_parity
+from interlace.sources.pinned import model_folder
 from stages.command import command, pinned, scratch_folder
 
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from interlace.healing import heal
+from interlace.healing.heal import heal
 from interlace.outputs import remove
-from interlace.params import FinetuneParams
-from interlace.plan import read_plan
-from interlace.sources import model_folder
+from interlace.params.healing import FinetuneParams
+from interlace.plan.record import read_plan
+from interlace.sources.pinned import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import click
 
-from interlace.evaluation import pin_evaluation, validate
-from interlace.feasible import check_asked
+from interlace.data.probes import tasks_to_ask
+from interlace.data.subsets import check_subsets
+from interlace.evaluation.benchmarks.pin import pin_evaluation
+from interlace.evaluation.run.validate import validate
 from interlace.outputs import write_json
-from interlace.params import PinParams
-from interlace.probes import tasks_to_ask
-from interlace.sources import Pinned, pin_data, pin_model
-from interlace.subsets import check_subsets
+from interlace.params.whole import PinParams
+from interlace.selection.feasible import check_asked
+from interlace.sources.pin import pin_data, pin_model
+from interlace.sources.pinned import Pinned
 from stages.command import check_program, command, scratch_root
 
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from interlace.healing import train_reference
+from interlace.healing.heal import train_reference
 from interlace.outputs import remove, write_json
-from interlace.params import ReferenceParams
-from interlace.reference import read_reference
-from interlace.sources import model_folder
+from interlace.params.healing import ReferenceParams
+from interlace.plan.record import read_reference
+from interlace.sources.pinned import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 OUT = Path("artifacts/reference")

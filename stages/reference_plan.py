@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from interlace.params import ReferencePlanParams
-from interlace.plan import read_decision
-from interlace.reference import reference_plan, write_reference
+from interlace.params.choosing import ReferencePlanParams
+from interlace.plan.record import read_decision
+from interlace.selection.reference import reference_plan, write_reference
 from stages.command import command, pinned
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from interlace.params import ReportParams
+from interlace.params.whole import ReportParams
 from interlace.report.write import write_report
-from interlace.sources import model_folder
+from interlace.sources.pinned import model_folder
 from stages.command import command, pinned
 
 

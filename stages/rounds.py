@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from interlace.outputs import whole, write_json
-from interlace.params import RoundsParams
+from interlace.params.rounds import RoundsParams
 from stages.command import command, pinned, scratch_root
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from interlace.datasheet import datasheet, summary
+from interlace.data.datasheet import datasheet, summary
+from interlace.data.files import data_files
+from interlace.data.probes import tasks_to_ask, write_probes
+from interlace.data.sets import sample
 from interlace.outputs import remove, write_json
-from interlace.params import SampleParams
-from interlace.probes import tasks_to_ask, write_probes
-from interlace.report.datasheet import datasheet_figure
-from interlace.sampling import sample
-from interlace.sources import data_files
+from interlace.params.inputs import SampleParams
+from interlace.report.figures.datasheet import datasheet_figure
 from stages.command import command, pinned, scratch_folder, scratch_root
 
 OUT = Path("data")

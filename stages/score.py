@@ -6,13 +6,15 @@ from pyarrow import csv, parquet
 from rich.console import Console
 
 from interlace.outputs import whole
-from interlace.params import ScoreParams
-from interlace.report.heatmap import probe_heatmap, probe_table
-from interlace.report.profile import profile_figure, profile_text
-from interlace.report.stability import calibration_size_figure
-from interlace.scores import profile, read_scores, score
-from interlace.similarities import measured
-from interlace.stability import calibration_sizes, resampled
+from interlace.params.section import ScoreParams
+from interlace.report.figures.calibration import calibration_size_figure
+from interlace.report.figures.probes import probe_heatmap, probe_table
+from interlace.report.figures.profile import profile_figure, profile_text
+from interlace.scores.average import profile, score
+from interlace.scores.per_sample import measured
+from interlace.scores.resample import resampled
+from interlace.scores.table import read_scores
+from interlace.selection.stability import calibration_sizes
 from stages.command import command
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 from rich.console import Console
 
 from interlace.outputs import write_json
-from interlace.params import SelectParams
-from interlace.plan import read_decision, select
-from interlace.report.drawings import layer_map_figure
-from interlace.report.removals import removal_map
-from interlace.report.terminal import layer_map_text
-from interlace.scores import read_scores
-from interlace.stability import read_replicates, stability
+from interlace.params.choosing import SelectParams
+from interlace.plan.record import read_decision
+from interlace.report.figures.layer_map import layer_map_figure
+from interlace.report.figures.removals import removal_map
+from interlace.report.terminal.plan import layer_map_text
+from interlace.scores.resample import read_replicates
+from interlace.scores.table import read_scores
+from interlace.selection.select import select
+from interlace.selection.stability import stability
 from stages.command import command
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from interlace.methods import named
+from interlace.methods.registry import named
 from interlace.outputs import whole
-from interlace.params import SensitivityParams
-from interlace.scores import SCHEMA, SLEB, TAYLOR
+from interlace.params.measuring import SensitivityParams
+from interlace.scores.table import SCHEMA, SLEB, TAYLOR
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 
@@ -22,13 +22,16 @@ def main(params: SensitivityParams) -> None:
             partial.mkdir()
             pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")
         return
-    from interlace import chat, hidden_states, sensitivity, sources
+    from interlace.measurements import collect as hidden_states
+    from interlace.measurements import sensitivity
+    from interlace.model.open import open_model, open_processor
+    from interlace.sources import pinned as sources
 
     model, given = pinned("model"), params.sensitivity
     folder, trust = sources.model_folder(model), model["trust_remote_code"]
     inputs = [Path("artifacts/sources.json"), calibration]
-    opened = sources.open_model(folder, dtype=given.dtype, trust_remote_code=trust)
-    processor = chat.open_processor(folder, max_pixels=given.max_pixels, trust_remote_code=trust)
+    opened = open_model(folder, dtype=given.dtype, trust_remote_code=trust)
+    processor = open_processor(folder, max_pixels=given.max_pixels, trust_remote_code=trust)
     scratch = scratch_folder("sensitivity", params, inputs)
     about = hidden_states.provenance_of(model)
     sensitivity.measure(

@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from interlace.errors import InputError
-from interlace.latency import measure, said
 from interlace.outputs import write_json
-from interlace.params import TtftParams
-from interlace.samples import iterate
-from interlace.sources import model_folder
+from interlace.params.timing import TtftParams
+from interlace.samples.rows import iterate
+from interlace.sources.pinned import model_folder
+from interlace.speed.compare import measure, said
 from stages.command import command, pinned
 
 

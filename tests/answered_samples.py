@@ -10,11 +10,12 @@ import models
 import torch
 from safetensors.torch import save_file
 
-from interlace.answered_rows import AnsweredRows
-from interlace.chat import IGNORED, Inputs, encode_training
-from interlace.plan import Plan, select
-from interlace.samples import write_rows
-from interlace.scores import Scores
+from interlace.model.chat import IGNORED, Inputs, encode_training
+from interlace.plan.record import Plan
+from interlace.samples.answered_rows import AnsweredRows
+from interlace.samples.rows import write_rows
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 
 def saved(examples: Sequence[Inputs], folder: Path, batch_tokens: int = 400) -> AnsweredRows:

@@ -26,13 +26,13 @@ def dense_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dense(dense_dir: Path) -> Any:
     """That model, opened; tests must leave it as it is."""
-    from interlace.sources import open_model
+    from interlace.model.open import open_model
 
     return open_model(dense_dir, dtype="float32")
 
 
 @pytest.fixture(scope="session")
 def processor(dense_dir: Path) -> Any:
-    from interlace.chat import open_processor
+    from interlace.model.open import open_processor
 
     return open_processor(dense_dir)

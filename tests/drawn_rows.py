@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from interlace.data.files import data_files
+from interlace.data.sets import Drawn, sample
 from interlace.outputs import remove
-from interlace.params import Data
-from interlace.samples import SCHEMA, iterate
-from interlace.sampling import Drawn, sample
-from interlace.sources import data_files, pin_data
+from interlace.params.inputs import Data
+from interlace.samples.rows import SCHEMA, iterate
+from interlace.sources.pin import pin_data
 
 Row = dict[str, Any]
 INPUT_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])

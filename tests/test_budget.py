@@ -9,23 +9,18 @@ import models
 import pytest
 import torch
 
-from interlace.answered_rows import AnsweredRows, answered_rows
-from interlace.budget import (
-    answer_accuracy,
-    decide,
-    parameter_shares,
-    retentions,
-    speedups,
-    without,
-)
-from interlace.chat import collate, encode_training
+from interlace.budget import answer_accuracy, decide, parameter_shares, retentions, speedups
 from interlace.errors import InputError
-from interlace.families import bypass
-from interlace.params import Sensitivity, Ttft
-from interlace.plan import Plan, select
-from interlace.report.summary import count_parameters
-from interlace.samples import write_rows
-from interlace.scores import Scores
+from interlace.model.bypass import bypass, without
+from interlace.model.chat import collate, encode_training
+from interlace.params.measuring import Sensitivity
+from interlace.params.timing import Ttft
+from interlace.plan.record import Plan
+from interlace.report.facts.summary import count_parameters
+from interlace.samples.answered_rows import AnsweredRows, answered_rows
+from interlace.samples.rows import write_rows
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 LAYERS = 6
 EQUAL = Scores(LAYERS, 3, {("cosine", i, 1): i / 10 for i in range(LAYERS)}, {})
@@ -104,7 +99,7 @@ def test_a_decision_is_not_read_where_the_ratio_is_given() -> None:
 
 
 def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
-    from interlace.checkpoint import export
+    from interlace.pruning.export import export
 
     shares = parameter_shares(dense_dir, plans, LAYERS)
     assert list(shares) == list(range(LAYERS))
@@ -185,7 +180,7 @@ def test_retention_stops_at_the_first_number_that_is_too_low(
 def test_speedups_lie_on_the_line_through_what_was_timed(
     dense: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interlace.budget.compare", lambda *_, **__: {"ttft_speedup": 1.5})
+    monkeypatch.setattr("interlace.speed.compare.compare", lambda *_, **__: {"ttft_speedup": 1.5})
     values, how = speedups(dense, processor, [], plans, params=Ttft(), seed=0)
     assert values[3] == pytest.approx(1.5)  # a third of the time saved by three layers
     assert values[1] == pytest.approx(1 / (1 - 1 / 9))

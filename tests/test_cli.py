@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from report.report_cases import TTFT, evaluations, full_scores, plan
 
 from interlace.cli import main
-from interlace.methods import METHODS
+from interlace.methods.registry import METHODS
 from interlace.outputs import write_json
-from interlace.report.summary import summarise
-from interlace.scores import SCHEMA
+from interlace.report.facts.summary import summarise
+from interlace.scores.table import SCHEMA
 
 
 def run(*words: str) -> Result:

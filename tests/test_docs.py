@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interlace.methods import METHODS
+from interlace.methods.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data/demo/README.md"]

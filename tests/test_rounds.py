@@ -12,18 +12,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interlace import compensation, rounds
-from interlace.checkpoint import export
+from interlace import rounds
+from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import InputError
 from interlace.methods.choice import Choice
-from interlace.new_weights import Dense, compensated
 from interlace.outputs import write_json
-from interlace.params import Answers, Collect, Compensation, Finetune, RoundsParams, Select
-from interlace.plan import Plan, select
+from interlace.params.choosing import Select
+from interlace.params.exporting import Compensation
+from interlace.params.healing import Finetune
+from interlace.params.measuring import Answers, Collect
+from interlace.params.rounds import RoundsParams
+from interlace.plan.record import Plan
+from interlace.pruning import compensation
+from interlace.pruning.export import export
+from interlace.pruning.new_weights import Dense, compensated
 from interlace.rounds import measure_rounds, measure_without
-from interlace.safetensors_files import tensor_files
-from interlace.samples import write_rows
-from interlace.scores import read_scores
+from interlace.samples.rows import write_rows
+from interlace.scores.table import read_scores
+from interlace.selection.select import select
 
 LAYERS = 6
 COLLECT = Collect(dtype="float32")

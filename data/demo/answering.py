@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from interlace.chat import Inputs, chat_messages, collate, encode_messages
+from interlace.model.chat import Inputs, chat_messages, collate, encode_messages
 
 
 def last_prompt(processor: Any, row: Mapping[str, Any]) -> Inputs:

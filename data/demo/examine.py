@@ -22,11 +22,11 @@ from questions import MATH_SOURCES, PRACTICE, SOURCES
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from interlace.batch_similarity import measure_batch
-from interlace.chat import collate, encode_prompt
-from interlace.families import bypass
-from interlace.plan import select
-from interlace.prompt_batches import batches
+from interlace.measurements.cosines import measure_batch
+from interlace.model.batches import batches
+from interlace.model.bypass import bypass
+from interlace.model.chat import collate, encode_prompt
+from interlace.selection.select import select
 
 SPANS = (1, 2, 3)
 BEGIN, END = "<!-- examination: begin -->\n", "<!-- examination: end -->\n"

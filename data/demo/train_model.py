@@ -36,7 +36,7 @@ from tqdm import tqdm
 from transformers import AutoModelForImageTextToText
 from transformers.utils import logging as transformers_logging
 
-from interlace.chat import IGNORED, Inputs, collate, encode_training
+from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 
 Settings = Mapping[str, Any]
 

@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Iterable
 
 from interlace.errors import InputError
-from interlace.methods.choice import Choice, Group, Request, attainable, neighbours
-from interlace.scores import ANGULAR, Scores
+from interlace.methods.choice import Choice, Request, attainable, neighbours
+from interlace.plan.record import Group
+from interlace.scores.table import ANGULAR, Scores
 
 
 def consecutive(scores: Scores, request: Request) -> Choice:
@@ -101,3 +102,13 @@ def shortgpt(scores: Scores, request: Request) -> Choice:
     influence = {i: 1 - v for i, v in scores.of_span(1).items() if i in request.free}
     order = sorted(influence, key=lambda i: (influence[i], i))
     return Choice.of_ranking(order, influence, scores, request)
+
+
+def wanda_2_4(scores: Scores, request: Request) -> Choice:
+    """Drop no layer; zero 2 of every 4 weights, those of least size times input."""
+    return Choice.of_groups([])
+
+
+def magnitude_2_4(scores: Scores, request: Request) -> Choice:
+    """Drop no layer; zero 2 of every 4 weights, the smallest."""
+    return Choice.of_groups([])

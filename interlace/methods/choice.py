@@ -4,52 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from interlace.errors import InputError
-from interlace.scores import NATIVE, Scores
-
-Policy = Literal["pairs", "fewer", "error"]
-Base = Literal["all", "prunable"]
-Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
-
-
-class Group(BaseModel):
-    """Layers that were decided on together, and why.
-
-    Attributes:
-        kind: triplet, pair, run (neighbours) or layer (on its own).
-        layers: its layers, in order; neighbours in the decoder that was measured.
-        score: the score the group was taken for; missing where chance or a person decided.
-        layer_scores: `S_1` of its layers that decided the roles within it, in order.
-        drop: layers that go.
-        tune: layers that are fine-tuned in their stead.
-        anchor: the layer kept frozen behind them.
-        round: of a choice in several rounds, counted from 1.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["triplet", "pair", "run", "layer"]
-    layers: tuple[int, ...]
-    score: float | None
-    layer_scores: tuple[float, ...] = ()
-    drop: tuple[int, ...]
-    tune: tuple[int, ...] = ()
-    anchor: int | None = None
-    round: int = 1
-
-    @property
-    def first(self) -> int:
-        """The first layer."""
-        return self.layers[0]
-
-    @property
-    def span(self) -> int:
-        """How many layers."""
-        return len(self.layers)
+from interlace.plan.record import Base, Group, Policy, Sparsity
+from interlace.scores.table import NATIVE, Scores
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from interlace.methods.choice import Choice, Request
 from interlace.methods.interlace import greedy
-from interlace.scores import CKA, MATH, NONMATH, POOLED, Scores
+from interlace.scores.table import CKA, MATH, NONMATH, POOLED, Scores
 
 
 def standardised(values: Mapping[int, float]) -> dict[int, float]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from interlace.errors import InputError
-from interlace.methods.choice import Choice, Group, Request
-from interlace.scores import Scores
+from interlace.methods.choice import Choice, Request
+from interlace.plan.record import Group
+from interlace.scores.table import Scores
 
 SpanScores = Callable[[int], Mapping[int, float]]  # span -> score by first layer
 Rule = Callable[[float, float], bool]  # S_1 of the first two layers -> whether the second goes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from interlace.errors import InputError
 from interlace.methods.choice import Choice, Request, attainable
-from interlace.scores import SLEB, TAYLOR, Scores
+from interlace.scores.table import SLEB, TAYLOR, Scores
 
 
 def sleb(scores: Scores, request: Request) -> Choice:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from interlace.errors import InputError
-from interlace.methods.choice import Choice, Group, Request
-from interlace.scores import Scores
+from interlace.methods.choice import Choice, Request
+from interlace.plan.record import Group
+from interlace.scores.table import Scores
 
 
 def manual(scores: Scores, request: Request) -> Choice:

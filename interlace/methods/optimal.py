@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from interlace.methods.choice import Choice, Request
 from interlace.methods.interlace import group, more_redundant, ran_out
-from interlace.scores import Scores
+from interlace.scores.table import Scores
 
 Chain = tuple[tuple[int, int], "Chain"] | None  # (first, span) of a group, then the next ones
 Best = tuple[Fraction, Chain]  # sum of scores, groups

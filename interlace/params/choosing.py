@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, field_validator
 
-from interlace.errors import InputError
-from interlace.params.section import Section
+from interlace.params.section import Section, Seed
 
 
 def _ratio(value: Any) -> float | Literal["auto"]:
@@ -94,33 +93,27 @@ class Select(Protection):
         return self.model_dump(exclude={"heal_steps"})
 
 
-class Budget(Section):
-    """What `ratio: auto` has to reach; exactly one of them is set."""
+Reference = Annotated[
+    Literal["none", "dense-ft", "dense-sft"],
+    Field(
+        "none",
+        description="the dense model tuned by the same recipe, to be compared with; dense-ft: its"
+        " last layers, as many as the ratio or budget is of all; dense-sft: all its layers",
+    ),
+]
 
-    params: float | None = Field(
-        None, gt=0, lt=1, description="largest share of the dense model's parameters to keep"
-    )
-    ttft_speedup: float | None = Field(
-        None, gt=1, description="least speedup of the first token, dense time / pruned time"
-    )
-    retention: float | None = Field(
-        None,
-        gt=0,
-        le=100,
-        description="least accuracy on calibration answers before tuning, percent of dense",
-    )
 
-    def target(self) -> tuple[str, float]:
-        """The budget that is set, and its value.
+class SelectParams(Section):
+    """`select`: decide which layers go."""
 
-        Raises:
-            InputError: none or several are set.
-        """
-        given = [(name, value) for name, value in self if value is not None]
-        if len(given) != 1:
-            said = ", ".join(f"budget.{name} = {value}" for name, value in given) or "none is set"
-            raise InputError(
-                "ratio = auto needs exactly one of budget.params, budget.ttft_speedup and"
-                f" budget.retention: {said}"
-            )
-        return given[0]
+    ratio: Ratio
+    method: Method
+    seed: Seed
+    select: Select = Select()
+
+
+class ReferencePlanParams(Section):
+    """`reference_plan`: say which layers of the dense model the reference run tunes."""
+
+    ratio: Ratio
+    reference: Reference

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import Field
 
-from interlace.benchmark_names import key
 from interlace.params.section import Section
 
 
@@ -53,53 +52,13 @@ class Evaluate(Section):
     )
 
 
-RequestShape = Literal[
-    "AI2D",
-    "ChartQA",
-    "OCRBench",
-    "TextVQA",
-    "MMBench",
-    "POPE",
-    "RealWorldQA",
-    "HRBench4K",
-    "HRBench8K",
-    "VStar",
-    "MIABench",
-    "ScienceQA",
-]
+def key(name: str) -> str:
+    """A benchmark's name without case and punctuation (V*, MIA-Bench)."""
+    letters = name.casefold().replace("*", "star")
+    return "".join(letter for letter in letters if letter.isalnum())
 
 
-def _shape(value: Any) -> Any:
-    """A benchmark's name as `evaluate.benchmarks` takes it: V*, MIA-Bench."""
-    known = {key(name): name for name in get_args(RequestShape)}
-    return known.get(key(value), value) if isinstance(value, str) else value
+class EvaluateParams(Section):
+    """`evaluate`: score one model on the benchmarks."""
 
-
-class Ttft(Section):
-    """Time to first token, and end to end."""
-
-    shapes: tuple[Annotated[RequestShape, BeforeValidator(_shape)], ...] = Field(
-        (),
-        description="benchmarks whose typical request is timed, by name, e.g. AI2D; none: rows of"
-        " the calibration set",
-    )
-    requests: int = Field(
-        8, ge=1, description="calibration rows to send, spread over their sources, requests"
-    )
-    batch_sizes: tuple[PositiveInt, ...] = Field(
-        (), description="batches of one prompt, repeated, to time beside single ones, prompts"
-    )
-    new_tokens: int = Field(
-        8, ge=1, description="length of every answer, for decode and end to end, tokens"
-    )
-    repeats: int = Field(5, ge=1, description="timed dense and pruned pairs per request, pairs")
-    warmup: int = Field(2, ge=0, description="untimed pairs per request shape, pairs")
-    confidence: float = Field(0.95, gt=0, lt=1, description="level of the bootstrap interval")
-    max_interval: float = Field(
-        0.1,
-        gt=0,
-        description="widest interval of a speedup that is reported, share of the speedup",
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
-    )
+    evaluate: Evaluate = Evaluate()

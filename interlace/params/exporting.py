@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from interlace.params.measuring import Answers
 from interlace.params.section import Section
 
 
@@ -40,3 +41,10 @@ class Export(Compensation):
     sparsity_samples: int = Field(
         128, ge=1, description="wanda-2:4: calibration rows to measure inputs on, samples"
     )
+
+
+class ExportParams(Section):
+    """`export`: write the pruned checkpoint."""
+
+    sensitivity: Answers = Answers()
+    export: Export = Export()

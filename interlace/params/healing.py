@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from interlace.params.section import Section
+from interlace.params.section import Section, Seed
 
 
 class Recipe(Section):
@@ -95,11 +95,15 @@ class Finetune(Recipe):
     )
 
 
-Reference = Annotated[
-    Literal["none", "dense-ft", "dense-sft"],
-    Field(
-        "none",
-        description="the dense model tuned by the same recipe, to be compared with; dense-ft: its"
-        " last layers, as many as the ratio or budget is of all; dense-sft: all its layers",
-    ),
-]
+class FinetuneParams(Section):
+    """`finetune`: heal the pruned model."""
+
+    seed: Seed
+    finetune: Finetune = Finetune()
+
+
+class ReferenceParams(Section):
+    """`reference`: tune the dense model by the same recipe."""
+
+    seed: Seed
+    finetune: Recipe = Recipe()

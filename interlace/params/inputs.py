@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from interlace.params.section import Section
+from interlace.params.section import Section, Seed
 
 Rating = Literal["relevance", "image_correspondence", "visual_dependency", "formatting"]
 FINEVISION = "HuggingFaceM4/FineVision"  # on the hub
@@ -88,3 +88,11 @@ class Probes(Section):
     nonmath_sources: tuple[str, ...] = Field(
         (), description="sources of the training set whose images the other tasks are asked about"
     )
+
+
+class SampleParams(Section):
+    """`sample`: draw the training and calibration sets."""
+
+    seed: Seed
+    data: Data
+    probes: Probes = Probes()

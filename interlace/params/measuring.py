@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from interlace.params.choosing import Method, Protection
 from interlace.params.section import Section
 
 
@@ -76,3 +77,17 @@ class Sensitivity(Answers):
         0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
     )
     samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
+
+
+class CollectParams(Section):
+    """`collect`: measure how layers change the hidden states."""
+
+    collect: Collect = Collect()
+
+
+class SensitivityParams(Section):
+    """`sensitivity`: measure what sleb or taylor needs; nothing for other methods."""
+
+    method: Method
+    select: Protection = Protection()
+    sensitivity: Sensitivity = Sensitivity()

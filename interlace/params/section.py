@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlace.errors import InputError, validation_message
 
@@ -29,3 +29,10 @@ def validated(model: type[S], values: Any, where: str) -> S:
         return model.model_validate(values)
     except ValidationError as error:
         raise InputError(validation_message(where, error)) from None
+
+
+Seed = Annotated[int, Field(0, ge=0, description="seed of every random draw")]
+
+
+class ScoreParams(Section):
+    """`score`: average the measurements."""

@@ -10,7 +10,7 @@ import pytest
 from evaluation.heldout_schema import SCHEMA
 from models import tiny_qwen3_vl
 
-from interlace.evaluation.isolation import isolated
+from interlace.evaluation.run.isolation import isolated
 
 
 @pytest.fixture(scope="session")

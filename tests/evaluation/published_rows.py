@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset, Features, Image, List, Value
 from models import picture
 
-from interlace.evaluation.benchmarks import BENCHMARKS
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 
 TEXT = Value("string")
 OPTIONS = ("red", "green", "blue", "white")

@@ -9,14 +9,14 @@ import torch
 from models import row, rows
 from PIL import Image
 
-from interlace.chat import Inputs, chat_messages, collate
 from interlace.errors import InputError
+from interlace.model.chat import Inputs, chat_messages, collate
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
 
 def opened(model_dir: Path, batch_size: int) -> Any:
-    from interlace.evaluation.adapter import open_adapter
+    from interlace.evaluation.run.adapter import open_adapter
 
     return open_adapter(model_dir, batch_size=batch_size)
 
@@ -81,9 +81,9 @@ def test_windows_of_encoded_prompts_do_not_change_answers(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = answers(opened(model_dir, 3), CONVERSATIONS)
-    monkeypatch.setattr("interlace.evaluation.adapter.WINDOW_BATCHES", 1)
+    monkeypatch.setattr("interlace.evaluation.run.adapter.WINDOW_BATCHES", 1)
     assert answers(opened(model_dir, 3), CONVERSATIONS) == expected
-    monkeypatch.setattr("interlace.evaluation.adapter.WINDOW_BYTES", 1)
+    monkeypatch.setattr("interlace.evaluation.run.adapter.WINDOW_BYTES", 1)
     assert answers(opened(model_dir, 3), CONVERSATIONS) == expected
 
 
@@ -111,8 +111,8 @@ def test_answers_end_at_the_end_token(model_dir: Path) -> None:
 def test_a_checkpoint_that_samples_is_still_answered_greedily(model_dir: Path) -> None:
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
-    from interlace.chat import open_processor
-    from interlace.evaluation.adapter import CheckpointAdapter
+    from interlace.evaluation.run.adapter import CheckpointAdapter
+    from interlace.model.open import open_processor
 
     model = AutoModelForImageTextToText.from_pretrained(model_dir).eval()
     model.generation_config = GenerationConfig(
@@ -137,7 +137,8 @@ def test_images_in_later_turns_and_a_system_turn_are_seen(model_dir: Path) -> No
 
 
 def test_whole_encoding_equals_turn_by_turn_encoding(model_dir: Path) -> None:
-    from interlace.chat import encode_messages, encode_whole, open_processor
+    from interlace.model.chat import encode_messages, encode_whole
+    from interlace.model.open import open_processor
 
     processor = open_processor(model_dir)
     for turns in CONVERSATIONS:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlace.errors import InputError
-from interlace.evaluation.answers import (
+from interlace.evaluation.scores.answers import (
     Answer,
     by_question,
     place,

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmark_data import benchmark_files
-from interlace.evaluation.benchmarks import BENCHMARKS, Benchmark
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS, Benchmark
+from interlace.evaluation.benchmarks.files import benchmark_files
 
 
 def put(path: Path, benchmark: Benchmark, without: str = "") -> Path:

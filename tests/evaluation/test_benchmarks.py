@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks import BENCHMARKS, find_benchmark
-from interlace.evaluation.heldout import is_exact_match
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS, find_benchmark
+from interlace.evaluation.benchmarks.heldout import is_exact_match
 
 
 def test_twelve_benchmarks_in_four_categories() -> None:

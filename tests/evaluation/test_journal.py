@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlace.evaluation.journal import Journal
+from interlace.evaluation.run.journal import Journal
 
 
 def test_answers_of_all_processes_are_read_back(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from evaluation.judge_server import judge_server
 
 from interlace.errors import InputError
-from interlace.evaluation.judge import ATTEMPTS, Endpoint, check_judge
-from interlace.params import Judge
+from interlace.evaluation.run.judge import ATTEMPTS, Endpoint, check_judge
+from interlace.params.evaluating import Judge
 
 
 def endpoint(url: str, **kwargs: Any) -> Endpoint:

@@ -14,10 +14,10 @@ from PIL import Image
 
 from interlace.cli import main
 from interlace.errors import InputError
-from interlace.evaluation import validate
-from interlace.evaluation.judged_sets import SETS, llava_onevision, make_judged_set
-from interlace.evaluation.typeset import MARGIN, WIDTH, _lines, typeset
-from interlace.params import Evaluate, Judge
+from interlace.evaluation.benchmarks.judged_sets import SETS, llava_onevision, make_judged_set
+from interlace.evaluation.benchmarks.typeset import MARGIN, WIDTH, _lines, typeset
+from interlace.evaluation.run.validate import validate
+from interlace.params.evaluating import Evaluate, Judge
 
 
 def numina(n: int) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from evaluation.published_rows import write_parquet
 from models import picture, rows
 from PIL import Image
 
-from interlace.chat import opened
 from interlace.errors import InputError
-from interlace.evaluation.pictures import pictures
-from interlace.params import Evaluate
+from interlace.evaluation.benchmarks.pictures import pictures
+from interlace.model.chat import opened
+from interlace.params.evaluating import Evaluate
 
 
 def same(image: Image.Image, seed: int, side: int) -> bool:

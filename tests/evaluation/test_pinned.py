@@ -7,8 +7,8 @@ from typing import Any
 from evaluation.published_rows import write_parquet
 from models import rows
 
-from interlace.evaluation import pin_evaluation
-from interlace.params import Evaluate
+from interlace.evaluation.benchmarks.pin import pin_evaluation
+from interlace.params.evaluating import Evaluate
 
 
 def test_a_changed_file_changes_what_is_pinned(

@@ -11,10 +11,10 @@ import pytest
 from evaluation.published_rows import MADE, N, rows_of, write_all, write_parquet
 
 from interlace.errors import InputError
-from interlace.evaluation.answers import Answer, score_of
-from interlace.evaluation.benchmarks import BENCHMARKS
-from interlace.evaluation.judge import Endpoint
-from interlace.params import Judge
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.evaluation.run.judge import Endpoint
+from interlace.evaluation.scores.answers import Answer, score_of
+from interlace.params.evaluating import Judge
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def task(name: str, data: Path, judge: Endpoint | None = None, longest: int = 5) -> Any:
-    from interlace.evaluation.tasks import published_task
+    from interlace.evaluation.run.tasks import published_task
 
     return published_task(
         BENCHMARKS[name], max_new_tokens=longest, data=data, cache=data / ".cache", judge=judge
@@ -39,7 +39,7 @@ def task(name: str, data: Path, judge: Endpoint | None = None, longest: int = 5)
 def answered(name: str, data: Path, answer: Reply, judge: Any = None) -> list[Answer]:
     from evaluation.fake_model import FakeModel
 
-    from interlace.evaluation.answering import answer_tasks
+    from interlace.evaluation.run.answering import answer_tasks
 
     found = answer_tasks(FakeModel(answer), [task(name, data, judge)])
     assert list(found) == [name]
@@ -220,8 +220,8 @@ def test_ocrbench_scores_the_same_however_often_it_is_run(data: Path) -> None:
 
 
 def test_the_adapter_answers_all_twelve(data: Path, model_dir: Path) -> None:
-    from interlace.evaluation.adapter import open_adapter
-    from interlace.evaluation.answering import answer_tasks
+    from interlace.evaluation.run.adapter import open_adapter
+    from interlace.evaluation.run.answering import answer_tasks
 
     adapter = open_adapter(model_dir, batch_size=8)
     found = answer_tasks(adapter, [task(name, data, StubJudge(None)) for name in NAMES], limit=3)
@@ -232,7 +232,7 @@ def test_the_adapter_answers_all_twelve(data: Path, model_dir: Path) -> None:
 def test_both_lengths_of_answers_hold_for_all_twelve(longest: int, data: Path) -> None:
     from evaluation.fake_model import FakeModel
 
-    from interlace.evaluation.answering import answer_tasks
+    from interlace.evaluation.run.answering import answer_tasks
 
     model = FakeModel(lambda row, place: "First, I look.\n\nYes")
     tasks = [task(name, data, StubJudge(None), longest) for name in NAMES]
@@ -244,7 +244,7 @@ def test_both_lengths_of_answers_hold_for_all_twelve(longest: int, data: Path) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_of_benchmarks_says_what_lmms_eval_says(name: str) -> None:
-    from interlace.evaluation.tasks import definition
+    from interlace.evaluation.run.tasks import definition
 
     benchmark, config = BENCHMARKS[name], definition(BENCHMARKS[name])
     assert benchmark.metric in {metric["metric"] for metric in config["metric_list"]}
@@ -255,7 +255,7 @@ def test_the_table_of_benchmarks_says_what_lmms_eval_says(name: str) -> None:
 def test_data_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lmms_eval.api.task import ConfigurableTask
 
-    from interlace.evaluation.tasks import published_task
+    from interlace.evaluation.run.tasks import published_task
 
     monkeypatch.setattr(ConfigurableTask.download.retry, "sleep", lambda seconds: None)
     monkeypatch.setattr(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from interlace.evaluation import (
-    Score,
+from interlace.evaluation.scores.result import Score
+from interlace.evaluation.scores.retention import (
     category_scores,
     common_benchmarks,
     overall_score,

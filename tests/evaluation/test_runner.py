@@ -22,9 +22,10 @@ from evaluation.published_rows import write_parquet
 from models import rows
 
 from interlace.errors import InputError
-from interlace.evaluation import evaluate, validate
-from interlace.evaluation.answers import read_answers
-from interlace.params import Evaluate, Judge
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.validate import validate
+from interlace.evaluation.scores.answers import read_answers
+from interlace.params.evaluating import Evaluate, Judge
 
 Write = Callable[[list[dict[str, Any]]], Path]
 
@@ -230,7 +231,7 @@ evaluate(sys.argv[2], params=params, model_name="m", scratch=Path(sys.argv[3]))
 def test_a_killed_evaluation_goes_on_at_the_sample_where_it_was(
     model_dir: Path, write_rows: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from interlace.evaluation.journal import Journal
+    from interlace.evaluation.run.journal import Journal
 
     params = Evaluate(heldout=str(write_rows(rows(11))), batch_size=3, max_new_tokens=3)
     scratch, whole = tmp_path / "scratch", tmp_path / "whole.parquet"
@@ -254,12 +255,12 @@ def test_a_killed_evaluation_goes_on_at_the_sample_where_it_was(
 def test_results_do_not_depend_on_the_number_of_processes(
     model_dir: Path, write_rows: Write, tmp_path: Path
 ) -> None:
-    from interlace.chat import chat_messages, encode_messages
-    from interlace.evaluation.isolation import isolated
+    from interlace.evaluation.run.isolation import isolated
+    from interlace.model.chat import chat_messages, encode_messages
 
     made = rows(9, source="a") + rows(4, source="b")
     with isolated(offline=True):
-        from interlace.evaluation.adapter import open_adapter
+        from interlace.evaluation.run.adapter import open_adapter
 
         adapter = open_adapter(model_dir, batch_size=4)
         for asked in made[::2]:  # half of the true answers are the model's own

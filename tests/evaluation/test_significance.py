@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from interlace.errors import InputError
-from interlace.evaluation.answers import Answer, sample_id, score_of
-from interlace.evaluation.significance import OVERALL, Difference, differences, mcnemar
+from interlace.evaluation.scores.answers import Answer, sample_id, score_of
+from interlace.evaluation.scores.significance import OVERALL, Difference, differences, mcnemar
 
 
 def answers(

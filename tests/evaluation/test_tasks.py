@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from models import row
 
-from interlace.evaluation.answers import score_of
+from interlace.evaluation.scores.answers import score_of
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -22,7 +22,7 @@ def fake(answer: Callable[[dict[str, Any], int], str]) -> Any:
 
 
 def scored(model: Any, tasks: Any, **settings: Any) -> dict[str, Any]:
-    from interlace.evaluation.answering import answer_tasks
+    from interlace.evaluation.run.answering import answer_tasks
 
     answers = answer_tasks(model, tasks, **settings)
     return {task.benchmark: score_of(answers[task.benchmark], task.category) for task in tasks}
@@ -33,7 +33,7 @@ def gold(doc: dict[str, Any], place: int) -> str:
 
 
 def test_known_answers_give_known_scores(write_rows: Write) -> None:
-    from interlace.evaluation.tasks import heldout_tasks
+    from interlace.evaluation.run.tasks import heldout_tasks
 
     made = [row(seed, images=seed % 3, source="b" if seed % 2 else "a") for seed in range(12)]
     runs = heldout_tasks(write_rows(made), max_new_tokens=7)
@@ -53,7 +53,7 @@ def test_known_answers_give_known_scores(write_rows: Write) -> None:
 
 
 def test_a_limit_counts_rows_of_each_source(write_rows: Write) -> None:
-    from interlace.evaluation.tasks import heldout_tasks
+    from interlace.evaluation.run.tasks import heldout_tasks
 
     made = [row(seed, source="b" if seed > 3 else "a") for seed in range(12)]
     model = fake(gold)
@@ -63,7 +63,7 @@ def test_a_limit_counts_rows_of_each_source(write_rows: Write) -> None:
 
 
 def test_the_last_turn_is_asked_with_the_true_history(write_rows: Write) -> None:
-    from interlace.evaluation.tasks import heldout_tasks
+    from interlace.evaluation.run.tasks import heldout_tasks
 
     made = row(4, images=2, turns=3)
     model = fake(gold)
@@ -83,7 +83,7 @@ def test_the_last_turn_is_asked_with_the_true_history(write_rows: Write) -> None
 
 
 def test_an_open_question_is_graded_by_the_judge(write_rows: Write) -> None:
-    from interlace.evaluation.tasks import judged_tasks
+    from interlace.evaluation.run.tasks import judged_tasks
 
     class Judge:
         def is_correct(self, question: str, target: str, answer: str) -> bool | None:

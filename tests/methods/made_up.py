@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from methods import slow_version
 
-from interlace.methods import METHODS
-from interlace.scores import Scores
+from interlace.methods.registry import METHODS
+from interlace.scores.table import Scores
 
 POLICIES = ("pairs", "fewer", "error")
 

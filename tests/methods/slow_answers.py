@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from methods import slow_domain, slow_optimal, slow_version
 
-from interlace.scores import Scores
+from interlace.scores.table import Scores
 
 
 @dataclass

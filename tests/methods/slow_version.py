@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from interlace.scores import Scores
+from interlace.scores.table import Scores
 
 
 @dataclass

@@ -10,8 +10,9 @@ import pytest
 from methods import slow_version
 
 from interlace.errors import InputError
-from interlace.plan import Plan, select
-from interlace.scores import Scores
+from interlace.plan.record import Plan
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 
 def layer_scores(values: list[float]) -> Scores:

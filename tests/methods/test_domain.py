@@ -11,10 +11,11 @@ import pytest
 from methods import made_up
 
 from interlace.errors import InputError
-from interlace.methods import METHODS
 from interlace.methods.domain import standardised
-from interlace.plan import Plan, select
-from interlace.scores import Scores
+from interlace.methods.registry import METHODS
+from interlace.plan.record import Plan
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 OF_THE_PAPER = ["math-aware", "nonmath-aware", "mixed", "cka", "interlace-pooled"]
 

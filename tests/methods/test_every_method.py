@@ -8,8 +8,9 @@ from methods import made_up
 from methods.slow_answers import ANSWERS, Asked
 
 from interlace.errors import InputError
-from interlace.methods import METHODS, Request
-from interlace.plan import select
+from interlace.methods.choice import Request
+from interlace.methods.registry import METHODS
+from interlace.selection.select import select
 
 CASES = 1500
 # by chance, by hand, and weights instead of layers: there is nothing to recompute

@@ -13,8 +13,9 @@ from methods import slow_version
 
 import interlace
 from interlace.errors import InputError
-from interlace.plan import Plan, select
-from interlace.scores import Scores
+from interlace.plan.record import Plan
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 SHORTFALLS = ("pairs", "fewer", "error")
 

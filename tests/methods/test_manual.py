@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from interlace.errors import InputError
-from interlace.plan import Plan, select
-from interlace.scores import Scores
+from interlace.plan.record import Plan
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 SCORES = Scores(8, 2, {}, {})  # it reads none
 

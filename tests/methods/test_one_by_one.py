@@ -11,8 +11,8 @@ from methods import made_up
 
 from interlace.errors import InputError
 from interlace.methods.choice import neighbours
-from interlace.plan import select
-from interlace.scores import Scores
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 
 def by(criterion: str, values: list[float]) -> Scores:

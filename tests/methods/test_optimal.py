@@ -11,8 +11,9 @@ from methods import made_up, slow_answers, slow_optimal
 from methods.slow_answers import Asked
 
 from interlace.errors import InputError
-from interlace.plan import Plan, select
-from interlace.scores import Scores
+from interlace.plan.record import Plan
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 
 def total(scores: Scores, plan: Plan) -> Fraction:

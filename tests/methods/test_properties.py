@@ -14,9 +14,10 @@ from methods import made_up
 from methods.made_up import POLICIES
 
 from interlace.errors import InputError
-from interlace.methods import METHODS
-from interlace.plan import Plan, select
-from interlace.scores import Scores
+from interlace.methods.registry import METHODS
+from interlace.plan.record import Plan
+from interlace.scores.table import Scores
+from interlace.selection.select import select
 
 CHOOSING = sorted(METHODS.keys() - {"manual"})
 DROPPING = sorted(name for name in CHOOSING if METHODS[name].removes)

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from methods import made_up
 
-from interlace import methods
 from interlace.errors import InputError
-from interlace.methods import METHODS
-from interlace.plan import select
-from interlace.scores import WAYS, Scores
+from interlace.methods.registry import METHODS, named
+from interlace.scores.table import WAYS, Scores
+from interlace.selection.select import select
 
 STAGE_AND_PARAMETER = {
     "cosine": ["`collect`", "collect.max_span"],
@@ -58,7 +57,7 @@ def test_a_sparse_method_drops_and_tunes_nothing_and_says_what_it_does(method: s
 )
 def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(InputError, match=f"method = '{wrong}': .* did you mean {near}"):
-        methods.named(wrong)
+        named(wrong)
 
 
 def test_every_criterion_that_a_method_needs_has_a_way_to_be_measured() -> None:

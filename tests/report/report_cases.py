@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from interlace.evaluation.result import Evaluation
-from interlace.plan import Plan, Shortfall, select
-from interlace.report.card import Run
-from interlace.report.pipeline import illustration
-from interlace.report.summary import left_out, summarise
-from interlace.scores import ANGULAR, CKA, MATH, NATIVE, NONMATH, POOLED, SLEB, TAYLOR, Scores
+from interlace.evaluation.scores.result import Evaluation
+from interlace.plan.record import Plan, Shortfall
+from interlace.report.facts.run import Run
+from interlace.report.facts.summary import left_out, summarise
+from interlace.report.figures.pipeline import illustration
+from interlace.scores.table import ANGULAR, CKA, MATH, NATIVE, NONMATH, POOLED, SLEB, TAYLOR, Scores
+from interlace.selection.select import select
 
 SCORES = {
     "dense": {"AI2D": 80.0, "ChartQA": 50.0, "POPE": 90.0},

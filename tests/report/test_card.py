@@ -22,9 +22,10 @@ from report.report_cases import (
     small_plan,
 )
 
-from interlace.plan import Decision, Plan, Shortfall, select
-from interlace.publish import PLACEHOLDER, Which
-from interlace.report.card import inherited_metadata, is_hub_id, model_card
+from interlace.plan.record import Decision, Plan, Shortfall
+from interlace.report.card.card import model_card
+from interlace.report.facts.run import PLACEHOLDER, Which, inherited_metadata, is_hub_id
+from interlace.selection.select import select
 
 BOTH: tuple[Which, ...] = ("pruned", "tuned")
 

@@ -9,12 +9,12 @@ from models import picture
 from PIL import Image
 from rich.console import Console
 
-from interlace.chat import opened
 from interlace.cli import main
 from interlace.errors import InputError
-from interlace.evaluation.answers import Answer, sample_id, write_answers
-from interlace.report.changes import changes, changes_section, changes_text, compared
-from interlace.report.page import LONGEST_SIDE, image, page
+from interlace.evaluation.scores.answers import Answer, sample_id, write_answers
+from interlace.model.chat import opened
+from interlace.report.page.changes import changes, changes_section, changes_text, compared
+from interlace.report.page.html import LONGEST_SIDE, image, page
 
 SCORES = {
     "dense": [1, 1, 1, 0, 0, 1],

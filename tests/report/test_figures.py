@@ -12,13 +12,14 @@ from PIL import Image
 from report.report_cases import evaluations, full_scores, in_rounds, plan, small_plan
 
 from interlace.errors import InputError
-from interlace.plan import select
-from interlace.report import drawings, figures
-from interlace.report.drawings import layer_map_figure
-from interlace.report.pipeline import illustration, pipeline_figure
-from interlace.report.profile import profile_figure
-from interlace.report.scale import nines
-from interlace.scores import SCHEMA
+from interlace.report.figures import layer_map as drawings
+from interlace.report.figures import training as figures
+from interlace.report.figures.layer_map import layer_map_figure
+from interlace.report.figures.pipeline import illustration, pipeline_figure
+from interlace.report.figures.profile import profile_figure
+from interlace.report.figures.style import nines
+from interlace.scores.table import SCHEMA
+from interlace.selection.select import select
 
 
 def score_table(**changes: object) -> pa.Table:

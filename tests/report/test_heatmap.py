@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from interlace.errors import InputError
-from interlace.report.heatmap import probe_heatmap, probe_table
+from interlace.report.figures.probes import probe_heatmap, probe_table
 
 
 def measured(folder: Path, *tasks: tuple[str, str], layers: int = 4, part: int = 0) -> Path:

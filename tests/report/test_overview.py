@@ -8,11 +8,11 @@ from report.report_cases import full_scores
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from interlace.methods import METHODS
-from interlace.plan import select
-from interlace.report.overview import methods_table, removals_text, rule_of
-from interlace.report.roles import layer_roles
-from interlace.scores import CKA, SLEB
+from interlace.methods.registry import METHODS
+from interlace.report.facts.roles import layer_roles
+from interlace.report.terminal.methods import methods_table, removals_text, rule_of
+from interlace.scores.table import CKA, SLEB
+from interlace.selection.select import select
 
 
 def shown(renderable: RenderableType, width: int = 80) -> list[str]:

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks import BENCHMARKS
-from interlace.evaluation.result import Score
-from interlace.params import Params
-from interlace.report.published import (
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.evaluation.scores.result import Score
+from interlace.params.whole import Params
+from interlace.report.facts.published import (
     Beside,
     beside_published,
     published_table,

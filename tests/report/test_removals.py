@@ -8,10 +8,11 @@ from PIL import Image
 from report.report_cases import full_scores
 
 from interlace.errors import InputError
-from interlace.methods import METHODS
-from interlace.plan import select
-from interlace.report.removals import removal_map, removals
-from interlace.scores import MATH
+from interlace.methods.registry import METHODS
+from interlace.report.figures.removals import removal_map
+from interlace.scores.table import MATH
+from interlace.selection.removals import removals
+from interlace.selection.select import select
 
 
 def test_every_method_that_removes_by_a_rule_is_asked_in_order() -> None:

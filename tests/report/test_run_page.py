@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from report.report_cases import SOURCES, TTFT, card_run, plan, small_plan
 
-from interlace.report import page
-from interlace.report.figures import retention_figure
-from interlace.report.pipeline import pipeline_figure
-from interlace.report.run_page import Drawing, run_page
+from interlace.report.figures.pipeline import pipeline_figure
+from interlace.report.figures.training import retention_figure
+from interlace.report.page import html as page
+from interlace.report.page.run import Drawing, run_page
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 PART = {"ttft_speedup": 1.5, "ttft_speedup_low": 1.4, "ttft_speedup_high": 1.6, "ttft_ideal": 1.7,

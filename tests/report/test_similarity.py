@@ -8,9 +8,9 @@ import pytest
 from report.report_cases import full_scores
 
 from interlace.errors import InputError
-from interlace.report.palette import LINE_COLOURS
-from interlace.report.similarity import MOST, positions, similarity_figure
-from interlace.scores import NATIVE, SCHEMA
+from interlace.report.figures.similarity import MOST, positions, similarity_figure
+from interlace.report.figures.style import LINE_COLOURS
+from interlace.scores.table import NATIVE, SCHEMA
 
 
 def table(

@@ -12,13 +12,14 @@ from report.report_cases import TTFT, evaluations, small_plan
 from rich.console import Console, RenderableType
 
 from interlace.errors import InputError
-from interlace.plan import Plan, Stability
-from interlace.report.stability import answer, calibration_size_figure, enough, read_sizes
-from interlace.report.summary import summarise
-from interlace.report.table import summary_table
-from interlace.report.terminal import layer_map_text
-from interlace.report.wording import certainty, notes
-from interlace.stability import SIZES
+from interlace.plan.record import Plan, Stability
+from interlace.report.facts.calibration import enough, read_sizes
+from interlace.report.facts.summary import summarise
+from interlace.report.facts.wording import certainty, notes
+from interlace.report.figures.calibration import answer, calibration_size_figure
+from interlace.report.terminal.plan import layer_map_text
+from interlace.report.terminal.summary import summary_table
+from interlace.selection.stability import SIZES
 
 
 def row(samples: int, tau: float | None, same: float | None = 0.5) -> dict[str, Any]:

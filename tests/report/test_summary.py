@@ -9,7 +9,7 @@ from report.report_cases import TTFT, UNSURE, evaluations, plan, small_plan
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError
-from interlace.report.summary import benchmarks_of, count_parameters, left_out, summarise
+from interlace.report.facts.summary import benchmarks_of, count_parameters, left_out, summarise
 
 
 @pytest.fixture

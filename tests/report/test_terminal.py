@@ -9,15 +9,15 @@ from report.report_cases import TTFT, UNSURE, evaluations, full_scores, in_round
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from interlace.methods import METHODS
-from interlace.plan import select
-from interlace.report.pipeline import illustration
-from interlace.report.profile import profile_text
-from interlace.report.roles import Role, layer_roles, roles_present
-from interlace.report.summary import left_out, summarise
-from interlace.report.table import summary_table
-from interlace.report.terminal import groups_table, layer_map_text
-from interlace.scores import NATIVE
+from interlace.methods.registry import METHODS
+from interlace.report.facts.roles import Role, layer_roles, roles_present
+from interlace.report.facts.summary import left_out, summarise
+from interlace.report.figures.pipeline import illustration
+from interlace.report.figures.profile import profile_text
+from interlace.report.terminal.plan import groups_table, layer_map_text
+from interlace.report.terminal.summary import summary_table
+from interlace.scores.table import NATIVE
+from interlace.selection.select import select
 
 
 def shown(renderable: RenderableType, width: int = 80) -> list[str]:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from report.report_cases import full_scores, in_rounds, plan, small_plan
 
-from interlace.plan import Decision, select
-from interlace.report.wording import asked, listed, notes, number, protection, shortfall_note
+from interlace.plan.record import Decision
+from interlace.report.facts.wording import asked, listed, notes, number, protection, shortfall_note
+from interlace.selection.select import select
 
 
 def test_the_base_of_the_ratio_is_named() -> None:

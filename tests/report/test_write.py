@@ -22,13 +22,14 @@ from report.test_stability_figure import ROWS, sizes
 
 from interlace.cli import main
 from interlace.errors import InputError
-from interlace.evaluation.answers import Answer, write_answers
+from interlace.evaluation.scores.answers import Answer, write_answers
 from interlace.outputs import write_json
-from interlace.params import Params
-from interlace.reference import reference_plan, write_reference
-from interlace.report.published import PUBLISHED
-from interlace.report.write import read_json, write_report
-from interlace.scores import SCHEMA
+from interlace.params.whole import Params
+from interlace.report.facts.published import PUBLISHED
+from interlace.report.facts.run import read_json
+from interlace.report.write import write_report
+from interlace.scores.table import SCHEMA
+from interlace.selection.reference import reference_plan, write_reference
 
 __all__ = ["tab"]
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from interlace.params import Section
+from interlace.params.section import Section
 
 ROOT = Path(__file__).parents[2]
 STAGES = sorted(

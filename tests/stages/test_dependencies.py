@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interlace.params import Params, Section
+from interlace.params.section import Section
+from interlace.params.whole import Params
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

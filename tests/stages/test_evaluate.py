@@ -9,7 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from interlace.evaluation.answers import read_answers
+from interlace.evaluation.scores.answers import read_answers
 from stages import evaluate
 
 RESULT = {"model": "pruned", "scores": {}, "skipped": {}}

@@ -1,0 +1,132 @@
+"""The configuration of a model that keeps only some decoder layers, or other number types."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from interlace.errors import InputError
+from interlace.model.families import (
+    DECODERS,
+    FAMILIES,
+    Config,
+    Decoder,
+    architecture,
+    as_read,
+    decoder_kind,
+    moved_entries,
+    text_config,
+)
+
+_RECURRENT = {"linear_attention", "conv"}
+
+
+def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
+    """The configuration of a model that keeps only some decoder layers.
+
+    Args:
+        config: the contents of the dense model's config.json.
+        keep: kept layers, ascending.
+        where: the file, for messages.
+
+    Raises:
+        InputError: a per-layer field that no rule of the family covers, or visual features that
+            would have no layer of their own to enter in front of, or no layer with attention.
+    """
+    arch = architecture(config, where)
+    kind = decoder_kind(config, where)
+    pruned = copy.deepcopy(config)
+    text = text_config(pruned)
+    _refuse_uncovered(text, kind, arch.n_layers, where)
+    _write_defaults(text, pruned, kind, where)
+    _prune_layers(text, DECODERS[kind], keep)
+    kinds = set(text.get("layer_types") or ("full_attention",))
+    if kinds <= _RECURRENT:
+        raise InputError(
+            f"{where}: layer_types: only {' and '.join(sorted(kinds))} layers would be kept, and"
+            " generation counts tokens in an attention layer; keep one"
+        )
+    family = FAMILIES[arch.model_type]
+    pruned |= moved_entries(pruned, family, keep, where)
+    pruned["tie_word_embeddings"] = text["tie_word_embeddings"] = _tied(config, where)
+    if "rope_parameters" in text:
+        text.pop("rope_scaling", None)
+    return pruned
+
+
+def _refuse_uncovered(text: Config, kind: str, n_layers: int, where: str) -> None:
+    rules = DECODERS[kind]
+    covered = {*rules.lists, *rules.indices}
+    for name, value in text.items():
+        if name not in covered and _per_layer(name, value, n_layers):
+            raise InputError(
+                f"{where}: {name} speaks of single layers, and no rule says how to prune it;"
+                f" add {name} to DECODERS[{kind!r}]"
+            )
+
+
+def _per_layer(name: str, value: Any, n_layers: int) -> bool:
+    """Whether a field has an entry per layer, may hold indices of layers, or packs all layers."""
+    if name == "moe_layer_freq":
+        return value not in (None, 1)  # 1: every layer behind the leading dense ones
+    if "per_layer" in name or name == "num_kv_shared_layers":
+        return bool(value)
+    if not isinstance(value, list) or not value or name.endswith("_token_id"):
+        return False
+    indices = all(type(item) is int and 0 <= item < n_layers for item in value)
+    return indices or len(value) == n_layers
+
+
+def _write_defaults(text: Config, config: Config, kind: str, where: str) -> None:
+    """Write out the per-layer fields that the configuration leaves to defaults or to a pattern."""
+    rules = DECODERS[kind]
+    missing = [name for name in rules.lists if not isinstance(text.get(name), list)]
+    if missing:
+        read = as_read(config, where)[1]
+        text |= {name: read[name] for name in missing if isinstance(read.get(name), list)}
+    for name in rules.periods:
+        text.pop(name, None)
+    step = text.get("decoder_sparse_step") or 1
+    if "mlp_only_layers" in rules.indices and step != 1:
+        n_layers = text.get("num_hidden_layers") or as_read(config, where)[1]["num_hidden_layers"]
+        dense = {*(text.get("mlp_only_layers") or ())}
+        dense |= {layer for layer in range(n_layers) if (layer + 1) % step}
+        text |= {"mlp_only_layers": sorted(dense), "decoder_sparse_step": 1}
+
+
+def _prune_layers(text: Config, rules: Decoder, keep: Sequence[int]) -> None:
+    for name in rules.lists:
+        if isinstance(text.get(name), list):
+            text[name] = [text[name][layer] for layer in keep]
+    for name in rules.leading:
+        if isinstance(text.get(name), int):
+            text[name] = sum(layer < text[name] for layer in keep)
+    for name in rules.indices:
+        if isinstance(text.get(name), list):
+            text[name] = [new for new, layer in enumerate(keep) if layer in text[name]]
+    text["num_hidden_layers"] = len(keep)
+    if text.get("num_nextn_predict_layers"):
+        text["num_nextn_predict_layers"] = 0  # stored behind the decoder's last layer
+
+
+def _tied(config: Config, where: str) -> bool:
+    """Whether the head shares the embeddings' weights, where the two flags may differ."""
+    parts = (config, text_config(config))
+    flags = {bool(p["tie_word_embeddings"]) for p in parts if "tie_word_embeddings" in p}
+    if len(flags) == 1:
+        return flags.pop()
+    return bool(as_read(config, where)[0].get("tie_word_embeddings"))
+
+
+def with_dtype(config: Config, dtype: str) -> Config:
+    """The configuration of the same model with its weights in another type; keep: as it is."""
+    if dtype == "keep":
+        return config
+    changed = copy.deepcopy(config)
+    parts = [changed, *(part for part in changed.values() if isinstance(part, dict))]
+    for part in parts:
+        part |= dict.fromkeys({"dtype", "torch_dtype"} & part.keys(), dtype)
+    if not {"dtype", "torch_dtype"} & changed.keys():
+        changed["dtype"] = dtype
+    return changed

@@ -1,0 +1,62 @@
+"""Replace some tensors of a checkpoint on disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlace.checkpoint.safetensors import (
+    checkpoint_tensors,
+)
+from interlace.errors import ContractError
+from interlace.outputs import link_or_copy, whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+_TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+def with_tensors(pruned: Path, changed: Mapping[str, Tensor], out: Path) -> None:
+    """Write a checkpoint that differs from another in some tensors only.
+
+    Files without a changed tensor are the same bytes (hard links where possible); changed tensors
+    keep the stored type, and lie where they lay.
+
+    Args:
+        pruned: the checkpoint to start from.
+        changed: new values by stored name.
+        out: folder to write.
+
+    Raises:
+        ContractError: a changed tensor is not in the checkpoint, or has another shape.
+    """
+    tensors = checkpoint_tensors(pruned)
+    for name, value in changed.items():
+        if name not in tensors:
+            raise ContractError(f"{pruned} holds no tensor {name}")
+        if tuple(value.shape) != tensors[name].shape:
+            raise ContractError(f"{name}: shape {tuple(value.shape)} differs")
+    rewritten = {tensors[name].path for name in changed}
+    with whole(out) as partial:
+        partial.mkdir()
+        for path in sorted(pruned.iterdir()):
+            if path in rewritten:
+                shutil.copyfile(path, partial / path.name)
+            else:
+                link_or_copy(path, partial / path.name)
+        for name, value in changed.items():
+            with (partial / tensors[name].path.name).open("r+b") as file:
+                file.seek(tensors[name].begin)
+                file.write(_bytes_of(value, tensors[name].dtype))
+
+
+def _bytes_of(value: Tensor, dtype: str) -> bytes:
+    """A tensor's numbers as a file stores them in a type of the format."""
+    import torch
+
+    stored = value.detach().cpu().to(getattr(torch, _TORCH[dtype])).contiguous()
+    return stored.reshape(-1).view(torch.uint8).numpy().tobytes()

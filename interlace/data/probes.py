@@ -1,0 +1,216 @@
+"""Domain probes: what math and other instructions, asked about images, do to the layers.
+
+The tasks are data (`data/probes.yaml`); the images are those of training rows (arXiv 2603.20275,
+section 3). Rows are drawn by rank, so that more probes per task contain every smaller number.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+from pydantic import Field, field_validator
+
+from interlace.errors import InputError
+from interlace.params.inputs import Probes
+from interlace.params.section import Section, validated
+from interlace.samples import rows as samples
+from interlace.samples.order import rank
+
+Domain = Literal["math", "nonmath"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+QUESTION = "{question}"  # stands for the row's first user text
+_PLACEHOLDER = re.compile(r"\{\s*\w*\s*\}")
+_IMAGE_PATHS = "images.list.element.path"  # tells how many images a row has, without their bytes
+
+
+class Task(Section):
+    """One instruction."""
+
+    task: str = Field(description="name")
+    domain: Domain = Field(description="math or nonmath")
+    prompt: str = Field(description="instruction; may hold {question}")
+
+    @field_validator("task", "prompt")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be empty")
+        return value.strip()
+
+    @field_validator("prompt")
+    @classmethod
+    def _known_placeholders(cls, value: str) -> str:
+        unknown = sorted(set(_PLACEHOLDER.findall(value)) - {QUESTION})
+        if unknown:
+            raise ValueError(f"unknown placeholder {unknown[0]}; {QUESTION} is the only one")
+        return value
+
+
+def read_tasks(path: Path) -> tuple[Task, ...]:
+    """Read and check a file of tasks.
+
+    Raises:
+        InputError: no such file, not YAML, or a task that is not what it should be.
+    """
+    listed = _listed(path)
+    tasks = []
+    for number, values in enumerate(listed, 1):
+        name = values.get("task") if isinstance(values, dict) else None
+        named = f"task {name!r}" if isinstance(name, str) and name.strip() else f"task {number}"
+        tasks.append(validated(Task, values, f"{path}: {named}"))
+    for number, task in enumerate(tasks):
+        for other in tasks[:number]:
+            if task.task == other.task:
+                raise InputError(f"{path}: task {task.task!r} appears twice; rename one")
+            if task.prompt == other.prompt:
+                raise InputError(
+                    f"{path}: tasks {other.task!r} and {task.task!r} have the same prompt; change"
+                    " or remove one"
+                )
+    for domain in DOMAINS:
+        if domain not in {task.domain for task in tasks}:
+            raise InputError(f"{path}: no task of domain {domain}; each domain needs at least one")
+    return tuple(tasks)
+
+
+def _listed(path: Path) -> list[Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: no such file; correct probes.prompts, or set probes.per_task to 0"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file ({error})") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, list):
+        raise InputError(
+            f"{path}: expected a list of tasks (task, domain, prompt), found"
+            f" {type(values).__name__}"
+        )
+    return values
+
+
+def tasks_to_ask(probes: Probes) -> tuple[Task, ...]:
+    """The tasks that the parameters ask for; none where `per_task` is 0.
+
+    Raises:
+        InputError: as `read_tasks` does, or the sources of a domain are none or the other's too.
+    """
+    if not probes.per_task:
+        return ()
+    for domain in DOMAINS:
+        if not sources_of(probes, domain):
+            raise InputError(
+                f"probes.{domain}_sources is empty, and probes.per_task = {probes.per_task}: name"
+                " sources of the training set, or set probes.per_task to 0"
+            )
+    if both := sorted(set(probes.math_sources) & set(probes.nonmath_sources)):
+        raise InputError(
+            f"probes.math_sources and probes.nonmath_sources overlap: {both[0]!r} is in both;"
+            " remove it from one"
+        )
+    return read_tasks(Path(probes.prompts))
+
+
+def sources_of(probes: Probes, domain: Domain) -> tuple[str, ...]:
+    """The sources whose images a domain's tasks are asked about."""
+    return probes.math_sources if domain == "math" else probes.nonmath_sources
+
+
+def write_probes(
+    train: Path, out: Path, tasks: Sequence[Task], *, probes: Probes, seed: int
+) -> int:
+    """Ask every task about the images of drawn training rows.
+
+    Args:
+        train: folder of training rows that `sample` wrote.
+        out: folder to write; without tasks it holds one file without rows.
+        tasks: what `tasks_to_ask` returned.
+        probes: sources and number of rows.
+        seed: of the draw.
+
+    Returns:
+        The number of probes.
+
+    Raises:
+        InputError: a source that the training set does not have, or too few rows with images.
+    """
+    chosen: dict[Path, dict[int, Domain]] = {}
+    for domain in DOMAINS if tasks else ():
+        for path, number in _drawn(train, domain, probes, seed):
+            chosen.setdefault(path, {})[number] = domain
+    return len(samples.write_rows(_probes(chosen, tasks), out))
+
+
+def _drawn(train: Path, domain: Domain, probes: Probes, seed: int) -> list[tuple[Path, int]]:
+    """File and number of a domain's rows: of those with images, the lowest in rank."""
+    wanted, field = sources_of(probes, domain), f"probes.{domain}_sources"
+    rows: Counter[str] = Counter()
+
+    def ranked() -> Iterator[tuple[bytes, Path, int]]:
+        for path, number, sample_id, source, has_image in _places(train):
+            rows[source] += 1
+            if source in wanted and has_image:
+                yield rank(seed, "probes", sample_id), path, number
+
+    drawn = heapq.nsmallest(probes.per_task, ranked())
+    if unknown := [source for source in wanted if not rows[source]]:
+        raise InputError(
+            f"{field}: the training set has no rows of {unknown[0]!r}; it has"
+            f" {', '.join(sorted(source for source in rows if rows[source]))}"
+        )
+    if len(drawn) < probes.per_task:
+        raise InputError(
+            f"probes.per_task = {probes.per_task}: only {len(drawn)} training rows of {field}"
+            f" ({', '.join(wanted)}) have images; lower it to {len(drawn)}, name more sources or"
+            " raise data.fraction"
+        )
+    return [(path, number) for _, path, number in drawn]
+
+
+def _places(folder: Path) -> Iterator[tuple[Path, int, str, str, bool]]:
+    """File, number, id, source and whether it has images, of every row; reads no image."""
+    columns = ["sample_id", "source", _IMAGE_PATHS]
+    for path in sorted(folder.glob("*.parquet")):
+        number = 0
+        for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+            counts = pc.fill_null(pc.list_value_length(batch["images"]), 0)
+            values = (
+                column.to_pylist() for column in (batch["sample_id"], batch["source"], counts)
+            )
+            for sample_id, source, images in zip(*values, strict=True):
+                yield path, number, sample_id, source, images > 0
+                number += 1
+
+
+def _probes(
+    chosen: dict[Path, dict[int, Domain]], tasks: Sequence[Task]
+) -> Iterator[dict[str, Any]]:
+    for path, domains in sorted(chosen.items()):
+        for number, row in samples.selected_rows(str(path), path, domains):
+            for task in tasks:
+                if task.domain == domains[number]:
+                    yield probe(row, task)
+
+
+def probe(row: dict[str, Any], task: Task) -> dict[str, Any]:
+    """One task asked about the images of a row; its answer is empty."""
+    asked = task.prompt.replace(QUESTION, row["texts"][0]["user"])
+    made = {
+        "images": row["images"],
+        "texts": [{"user": asked, "assistant": ""}],
+        "source": row["source"],
+        "domain": task.domain,
+        "task": task.task,
+    }
+    return made | {"sample_id": samples.sample_id(made)}

@@ -1,0 +1,91 @@
+"""A held-out Parquet file in FineVision's schema: each of its sources is a benchmark.
+
+A row asks for its last answer, given its images and its earlier turns with their true answers. The
+score is normalised exact match. No torch and no lmms-eval here: what the file must be is checked
+before anything is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interlace.errors import InputError
+from interlace.samples import rows as samples
+
+CATEGORY = "Held-out"
+JUDGED = "Judged"  # category of open questions
+COLUMNS = ["images", "texts", "source"]
+
+
+def normalised(answer: str) -> str:
+    """An answer without what exact match should not see: outer space, case, a last full stop."""
+    return answer.strip().casefold().removesuffix(".").rstrip()
+
+
+def is_exact_match(answer: str, target: str) -> bool:
+    """Whether two answers are the same after normalisation."""
+    return normalised(answer) == normalised(target)
+
+
+def check_schema(path: Path, field: str = "evaluate.heldout") -> None:
+    """Refuse a file that is not Parquet in FineVision's schema.
+
+    Args:
+        path: the file.
+        field: the parameter it was given by, for messages.
+
+    Raises:
+        InputError: the file is missing or unreadable, or a column is; it names which.
+    """
+    if not path.is_file():
+        raise InputError(f"{field} = {path}: no such file")
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a Parquet file: {' '.join(str(error).split())}") from None
+    samples.check_schema(schema, str(path))
+
+
+def check_rows(path: Path) -> list[str]:
+    """Refuse rows that ask nothing, and list the sources.
+
+    Returns:
+        The sources, sorted.
+
+    Raises:
+        InputError: there is no row, or one without a source, a question or an answer.
+    """
+    sources: set[str] = set()
+    row = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["texts", "source"]):
+            for values in batch.to_pylist():
+                samples.check_row(values | {"images": ()}, f"{path}: row {row}")
+                sources.add(values["source"])
+                row += 1
+    if not sources:
+        raise InputError(f"{path}: no rows, so nothing to evaluate on")
+    return sorted(sources)
+
+
+def read_sources(path: Path) -> dict[str, pa.Table]:
+    """The rows of each source, in the file's order, sources sorted; images stay encoded.
+
+    Returns:
+        Tables with the columns `images`, `texts` and `source`, without schema metadata.
+    """
+    table = pq.read_table(path, columns=COLUMNS).replace_schema_metadata(None)
+    places: dict[str, list[int]] = {}
+    for row, source in enumerate(table["source"].to_pylist()):
+        places.setdefault(source, []).append(row)
+    return {source: table.take(pa.array(places[source])) for source in sorted(places)}
+
+
+def question(turns: Sequence[Mapping[str, str]]) -> str:
+    """All text the model is given: every turn but the last answer."""
+    said = [text for turn in turns for text in (turn["user"], turn["assistant"])]
+    return "\n".join(said[:-1])

@@ -1,0 +1,155 @@
+"""Score one checkpoint on the benchmarks a user asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlace.distributed import rank
+from interlace.evaluation.benchmarks import heldout
+from interlace.evaluation.benchmarks.catalogue import (
+    NO_JUDGE,
+    NOT_MATCHED,
+)
+from interlace.evaluation.run.isolation import isolated
+from interlace.evaluation.run.journal import Journal
+from interlace.evaluation.run.judge import Endpoint
+from interlace.evaluation.run.validate import _published, _why_skipped, validate
+from interlace.evaluation.scores.answers import score_of, write_answers
+from interlace.evaluation.scores.result import Evaluation, Score
+from interlace.params.evaluating import Evaluate
+
+if TYPE_CHECKING:
+    from interlace.evaluation.run.tasks import ScoredTask
+
+
+LIBRARIES = {"torch": "torch", "transformers": "transformers", "lmms_eval": "lmms-eval"}
+
+
+def evaluate(
+    model_dir: Path | str,
+    *,
+    params: Evaluate,
+    model_name: str,
+    trust_remote_code: bool = False,
+    answers_file: Path | None = None,
+    scratch: Path | None = None,
+    judgements: Path | None = None,
+) -> Evaluation:
+    """Score one checkpoint.
+
+    Args:
+        model_dir: folder (or hub id) of any vision-language checkpoint.
+        params: benchmarks, data, judge and how to answer.
+        model_name: what the result calls it, e.g. "pruned".
+        trust_remote_code: let the checkpoint's own Python code run.
+        answers_file: gets every answer (see `answers`), written by the first process.
+        scratch: folder for answers as they are made, to go on after a kill; it belongs to this
+            checkpoint, these parameters and this data. None: nothing is kept.
+        judgements: folder that remembers what the judge said; none: it is asked again.
+
+    Returns:
+        Scores of 0 to 100 with standard errors and counts, skipped benchmarks with reasons, and
+        what they were measured with. No times, hosts or paths.
+
+    Raises:
+        InputError: what `validate` refuses, data that cannot be had, or a judge that refuses.
+    """
+    validate(params)
+    judge = Endpoint(params.judge, memory=judgements) if params.judge.url else None
+    online = bool(params.benchmarks) and params.data is None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(isolated(offline=not online and Path(model_dir).is_dir()))
+        cache = stack.enter_context(_unpacked(scratch))
+        from interlace.evaluation.run.adapter import open_adapter
+        from interlace.evaluation.run.answering import answer_tasks
+
+        tasks = list(_tasks(params, judge, cache))
+        adapter = open_adapter(
+            model_dir,
+            batch_size=params.batch_size,
+            dtype=params.dtype,
+            max_pixels=params.max_pixels,
+            trust_remote_code=trust_remote_code,
+        )
+        answers = answer_tasks(adapter, tasks, limit=params.limit, journal=Journal(scratch))
+    if answers_file is not None and rank() == 0:
+        write_answers((answer for rows in answers.values() for answer in rows), answers_file)
+    categories = {task.benchmark: task.category for task in tasks}
+    found = {name: score_of(rows, categories[name]) for name, rows in answers.items()}
+    result: Evaluation = {
+        "model": model_name,
+        "scores": {name: score for name, score in found.items() if score},
+        "skipped": _skipped(params, found),
+        "versions": {name: importlib.metadata.version(pip) for name, pip in LIBRARIES.items()},
+        "device": _device_name(adapter.device),
+        "dtype": str(adapter.dtype).removeprefix("torch."),
+    }
+    if notes := _notes(params, result["scores"]):
+        result["notes"] = notes
+    return result
+
+
+@contextlib.contextmanager
+def _unpacked(scratch: Path | None) -> Iterator[Path]:
+    """Where rows of local files are unpacked, outside of every cache in the home folder."""
+    if scratch is not None:
+        yield scratch / "rows"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _tasks(params: Evaluate, judge: Endpoint | None, cache: Path) -> Iterator[ScoredTask]:
+    from interlace.evaluation.run.tasks import heldout_tasks, judged_tasks, published_task
+
+    longest = params.max_new_tokens
+    data = Path(params.data) if params.data else None
+    for benchmark in _published(params):
+        if not _why_skipped(benchmark, params):
+            yield published_task(
+                benchmark, max_new_tokens=longest, data=data, cache=cache, judge=judge
+            )
+    if params.heldout is not None:
+        yield from heldout_tasks(Path(params.heldout), max_new_tokens=longest)
+    if judge is not None:
+        for file in params.judged:
+            yield from judged_tasks(Path(file), judge, max_new_tokens=longest)
+
+
+def _skipped(params: Evaluate, found: Mapping[str, Score | None]) -> dict[str, str]:
+    """Benchmarks that were asked for and have no score, and why."""
+    skipped = {
+        benchmark.name: reason
+        for benchmark in _published(params)
+        if (reason := _why_skipped(benchmark, params))
+    }
+    for file in params.judged if not params.judge.url else ():
+        skipped |= dict.fromkeys(heldout.check_rows(Path(file)), NO_JUDGE)
+    silent = [name for name, score in found.items() if score is None]
+    return skipped | dict.fromkeys(silent, "the judge gave no judgement")
+
+
+def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
+    """What to know about scores."""
+    notes = {
+        benchmark.name: NOT_MATCHED
+        for benchmark in _published(params)
+        if benchmark.judge == "fallback" and not params.judge.url
+    }
+    return notes | {
+        name: f"{score['missing']} answers have no judgement and count nowhere"
+        for name, score in scores.items()
+        if "missing" in score
+    }
+
+
+def _device_name(device: object) -> str:
+    import torch
+
+    kind = torch.device(str(device))
+    return torch.cuda.get_device_name(kind) if kind.type == "cuda" else kind.type

@@ -1,0 +1,231 @@
+"""Benchmarks as lmms-eval tasks.
+
+This module imports lmms-eval (seconds): import it inside `isolation.isolated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmms_eval.tasks
+import pyarrow as pa
+from datasets import Dataset, Image, List
+from lmms_eval.api.task import ConfigurableMessagesTask
+from lmms_eval.utils import load_yaml_config
+from tenacity import RetryError
+
+from interlace.errors import InputError
+from interlace.evaluation.benchmarks import heldout
+from interlace.evaluation.benchmarks.catalogue import Benchmark
+from interlace.evaluation.benchmarks.files import benchmark_files
+from interlace.evaluation.run import scoring
+from interlace.evaluation.run.judge import Endpoint
+from interlace.evaluation.run.scoring import Row, Scorer
+from interlace.model.chat import chat_messages
+
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class ScoredTask:
+    """An lmms-eval task, and how its answers are scored.
+
+    Attributes:
+        benchmark: what it measures.
+        category: of the benchmark.
+        task: lmms-eval's; it asks, and takes the answer out of what the model says.
+        score: a row's score for an answer.
+        target: a row's true answer.
+        question_id: which question a row asks, from the row and its place.
+        judged: whether scoring may wait for a judge.
+    """
+
+    benchmark: str
+    category: str
+    task: Any
+    score: Scorer
+    target: Callable[[Row], str]
+    question_id: Callable[[Row, int], str]
+    judged: bool = False
+
+
+def _messages(row: Row) -> list[dict[str, Any]]:
+    return chat_messages(row)[:-1]
+
+
+def _question(row: Row) -> str:
+    return heldout.question(row["texts"])
+
+
+def _target(row: Row) -> str:
+    return str(row["texts"][-1]["assistant"])
+
+
+def _place(row: Row, place: int) -> str:
+    return str(place)
+
+
+def _exact_match(row: Row, answer: str) -> float:
+    return float(heldout.is_exact_match(answer, _target(row)))
+
+
+def _exact_matches(row: Row, answers: Sequence[str]) -> dict[str, float]:
+    return {"exact_match": _exact_match(row, answers[0])}
+
+
+class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
+    """One source of a held-out file. Its rows are in memory, so nothing is written to a cache."""
+
+    def __init__(self, source: str, rows: pa.Table, *, max_new_tokens: int) -> None:
+        self._rows = Dataset(rows)
+        config = {
+            "task": f"heldout_{source}",  # apart from lmms-eval's own tasks
+            "test_split": SPLIT,
+            "output_type": "generate_until",
+            "doc_to_messages": _messages,
+            "doc_to_text": _question,
+            "doc_to_target": _target,
+            "process_results": _exact_matches,
+            "metric_list": [
+                {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
+            ],
+            "generation_kwargs": {"max_new_tokens": max_new_tokens, "until": []},
+        }
+        super().__init__(config=config)
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
+        """Hand over the rows; those for scoring come without images."""
+        self.dataset = {SPLIT: self._rows}
+        self.dataset_no_image = {SPLIT: self._rows.remove_columns("images")}
+
+
+def heldout_tasks(path: Path, *, max_new_tokens: int) -> list[ScoredTask]:
+    """One task per source of a file in FineVision's schema, scored by normalised exact match."""
+    return [
+        ScoredTask(
+            source,
+            heldout.CATEGORY,
+            HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
+            _exact_match,
+            _target,
+            _place,
+        )
+        for source, rows in heldout.read_sources(path).items()
+    ]
+
+
+def judged_tasks(path: Path, judge: Endpoint, *, max_new_tokens: int) -> list[ScoredTask]:
+    """One task per source of a file in FineVision's schema, graded by a judge."""
+
+    def graded(row: Row, answer: str) -> float | None:
+        correct = judge.is_correct(_question(row), _target(row), answer)
+        return None if correct is None else float(correct)
+
+    return [
+        ScoredTask(
+            source,
+            heldout.JUDGED,
+            HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
+            graded,
+            _target,
+            _place,
+            judged=True,
+        )
+        for source, rows in heldout.read_sources(path).items()
+    ]
+
+
+class BenchmarkTask(ConfigurableMessagesTask):  # type: ignore[misc]
+    """A published benchmark, whose images are images however they are stored."""
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
+        """Open the rows; those for scoring come without images."""
+        super().download(dataset_kwargs)
+        for split in list(self.dataset):
+            rows = self.dataset[split]
+            for name, feature in rows.features.items():
+                if set(getattr(feature, "keys", tuple)()) == {"bytes", "path"}:
+                    rows = rows.cast_column(name, Image())
+                elif isinstance(feature, List) and isinstance(feature.feature, dict):
+                    rows = rows.cast_column(name, List(Image()))
+            media = [name for name in ("image", "images") if name in rows.column_names]
+            self.dataset[split] = rows
+            self.dataset_no_image[split] = rows.remove_columns(media)
+
+
+def published_task(
+    benchmark: Benchmark,
+    *,
+    max_new_tokens: int,
+    data: Path | None = None,
+    cache: Path | None = None,
+    judge: Endpoint | None = None,
+) -> ScoredTask:
+    """A published benchmark as lmms-eval defines it, but for the length of answers.
+
+    Args:
+        benchmark: which.
+        max_new_tokens: longest answer, tokens.
+        data: folder of local data, see `benchmark_data`; none: from the hub.
+        cache: where local rows are unpacked; none: where `datasets` does.
+        judge: whom to ask, where the benchmark needs it.
+
+    Raises:
+        InputError: its data cannot be had.
+    """
+    config = definition(benchmark)
+    given = config.get("generation_kwargs") or {}
+    # lmms-eval stops at a blank line where a task names no stop, which would cut a long answer
+    config["generation_kwargs"] = {
+        "max_new_tokens": max_new_tokens,
+        "until": given.get("until") or [],
+    }
+    if data is not None:
+        config |= _local_data(benchmark, data, cache)
+    try:
+        task = BenchmarkTask(config=config)
+    except (RetryError, OSError, ValueError) as error:
+        cause = error.last_attempt.exception() if isinstance(error, RetryError) else error
+        raise InputError(
+            f"evaluate.benchmarks = {benchmark.name!r}: cannot open its data"
+            f" ({config['dataset_path']}): {' '.join(str(cause).split())}; connect, or point"
+            " evaluate.data at a local copy"
+        ) from None
+    return ScoredTask(
+        benchmark.name,
+        benchmark.category,
+        task,
+        scoring.scorer(benchmark, _results(task), judge),
+        lambda row: scoring.target(benchmark, row),
+        lambda row, place: scoring.question_id(benchmark, row, place),
+        judged=judge is not None and benchmark.judge != "never",
+    )
+
+
+def _results(task: Any) -> scoring.Results:
+    """The task's own rule where it has one, else lmms-eval's for its metrics."""
+    own = task.config.process_results
+    return own if callable(own) else task.process_results  # type: ignore[no-any-return]
+
+
+def definition(benchmark: Benchmark) -> dict[str, Any]:
+    """lmms-eval's configuration of a benchmark's task."""
+    folder = Path(lmms_eval.tasks.__file__).parent / benchmark.folder
+    manager = lmms_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
+    path = manager.task_index[benchmark.task]["yaml_path"]
+    config: dict[str, Any] = load_yaml_config(path, mode="full")
+    data = dict(config.get("dataset_kwargs") or {})
+    data.pop("token", None)  # a stored token is used anyway; asking for one fails without
+    return config | {"dataset_kwargs": data}
+
+
+def _local_data(benchmark: Benchmark, folder: Path, cache: Path | None) -> dict[str, Any]:
+    """What points a task's configuration to local files."""
+    files = [str(path) for path in benchmark_files(folder, benchmark)]
+    kwargs: dict[str, Any] = {"data_files": {benchmark.split: files}}
+    if cache is not None:
+        kwargs["cache_dir"] = str(cache)
+    return {"dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": kwargs}

@@ -1,0 +1,58 @@
+"""Validate what is to be evaluated, before any long work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from interlace.errors import InputError
+from interlace.evaluation.benchmarks import heldout
+from interlace.evaluation.benchmarks.catalogue import (
+    NO_JUDGE,
+    Benchmark,
+    find_benchmark,
+)
+from interlace.evaluation.benchmarks.files import benchmark_files
+from interlace.evaluation.run.judge import check_judge
+from interlace.params.evaluating import Evaluate
+
+
+def validate(params: Evaluate) -> None:
+    """Check all that can be checked without loading a model; imports neither torch nor lmms-eval.
+
+    Raises:
+        InputError: nothing to evaluate on, an unknown benchmark, one named twice, a limit where it
+            makes no sense, data that is missing or malformed, a judge that cannot be asked, or none
+            where nothing is scored without.
+    """
+    if not params.benchmarks and params.heldout is None and not params.judged:
+        raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
+    check_judge(params.judge)
+    names = [benchmark.name for benchmark in _published(params)]
+    for benchmark in _published(params):
+        if params.limit is not None and benchmark.all_rows:
+            raise InputError(
+                f"evaluate.limit = {params.limit}: {benchmark.name} divides by its full number of"
+                f" rows; drop the limit or {benchmark.name}"
+            )
+        if params.data is not None and not _why_skipped(benchmark, params):
+            benchmark_files(Path(params.data), benchmark)
+    files = [("heldout", params.heldout)] if params.heldout is not None else []
+    for field, file in [*files, *(("judged", file) for file in params.judged)]:
+        heldout.check_schema(Path(file), f"evaluate.{field}")
+        names += heldout.check_rows(Path(file))
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"evaluate: benchmark named twice: {', '.join(twice)}")
+    unjudged = all(_why_skipped(benchmark, params) for benchmark in _published(params))
+    if unjudged and params.heldout is None and not params.judge.url:
+        raise InputError(
+            "evaluate: nothing asked for can be scored without a judge; set evaluate.judge.url, or"
+            " evaluate.heldout"
+        )
+
+
+def _published(params: Evaluate) -> list[Benchmark]:
+    return [find_benchmark(name) for name in params.benchmarks]
+
+
+def _why_skipped(benchmark: Benchmark, params: Evaluate) -> str | None:
+    return NO_JUDGE if benchmark.judge == "always" and not params.judge.url else None

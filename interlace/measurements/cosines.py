@@ -1,0 +1,161 @@
+"""How much spans of layers change the states, as arithmetic on tensors: no model, no files.
+
+Shapes: B rows, T padded tokens, d the decoder's width, L its layers, M masks, D distinct states.
+The input `x_i` and output `y_i` of layer i are [B, T, d]. In most of a decoder `y_i` and `x_{i+1}`
+are one tensor, which is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from interlace.errors import ContractError
+from interlace.model.bypass import vision_token_ids
+from interlace.model.chat import Inputs
+from interlace.model.states import STATES, first_not_finite
+
+_CHUNK = {"cpu": 2**20, "cuda": 2**25}  # numbers of states taken at once: a cache, or enough work
+_EPSILON = 1e-24  # of a squared length: a state of zeros has cosine 0 with everything
+
+
+def spans_up_to(longest: int | None, n_layers: int) -> NDArray[np.int64]:
+    """Every span of p <= longest layers, shorter ones first: [S, 2] (first layer, span).
+
+    Args:
+        longest: layers; none: all spans.
+        n_layers: L.
+    """
+    most = min(longest or n_layers, n_layers)
+    return np.array([(i, p) for p in range(1, most + 1) for i in range(n_layers - p + 1)])
+
+
+def token_sums(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], masks: Tensor, *, pooled: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Sum `cos(x_i[t], y_j[t])` of all layers i and j, and the states themselves, over tokens.
+
+    The dot products of a token are one product of its states, [D, d], with themselves; the diagonal
+    holds the squared lengths that make cosines of them, so no state is normalised. All this is
+    float32 whatever the states' dtype; a few hundred tokens are added in float32, and their sums in
+    float64. States may lie on several devices; the sums are made on that of the first.
+
+    Args:
+        inputs: `x_0 .. x_{L-1}`, each [B, T, d].
+        outputs: `y_0 .. y_{L-1}`, each [B, T, d].
+        masks: [M, B, T] bool; what lies in none of them is not looked at.
+        pooled: whether to sum the states as well.
+
+    Returns:
+        Cosines [B, M, L, L] float64 over the tokens of each mask and, if pooled, states
+        [B, 2, L, d] float64 (inputs, outputs) over the tokens of any. NaN where a state is not
+        finite, or so large that its square is not.
+    """
+    states, x, y = _distinct(inputs, outputs)
+    (rows, tokens, width), n = states[0].shape, len(states)
+    device = states[0].device
+    masks = masks.to(device)
+    weights, any_mask = masks.transpose(0, 1).float(), masks.any(0)  # [B, M, T], [B, T]
+    cosines = torch.zeros(rows, len(masks), n * n, dtype=torch.float64, device=device)
+    sums = torch.zeros(rows, n * width if pooled else 0, dtype=torch.float64, device=device)
+    for r, t in _chunks(rows, tokens, _CHUNK.get(device.type, 2**25) // (n * width)):
+        u = torch.stack([state[r, t].to(device) for state in states], 2).float()  # [b, t, D, d]
+        u[~any_mask[r, t]] = 0  # what padding holds may not be finite
+        if pooled:
+            sums[r] += u.flatten(2).sum(1)  # [b, D*d]
+        dots = u @ u.mT  # [b, t, D, D]
+        squares = dots.diagonal(dim1=-2, dim2=-1)  # [b, t, D]
+        inverse = squares.masked_fill(squares.isinf(), torch.nan).clamp_(min=_EPSILON).rsqrt_()
+        dots *= inverse[..., None]
+        dots *= inverse[..., None, :]
+        cosines[r] += weights[r, :, t] @ dots.flatten(2)  # [b, M, t] [b, t, D*D]
+    both = cosines.reshape(rows, -1, n, n)[:, :, x][..., y]  # [B, M, L, L]
+    if not pooled:
+        return both, None
+    return both, sums.reshape(rows, n, width)[:, [x, y]]  # [B, 2, L, d]
+
+
+def _distinct(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> tuple[list[Tensor], list[int], list[int]]:
+    """Each tensor once, and where every input and every output is among them."""
+    states: dict[int, Tensor] = {}
+    places: dict[int, int] = {}
+    for pair in zip(inputs, outputs, strict=True):
+        for state in pair:
+            states[id(state)] = state
+            places.setdefault(id(state), len(places))
+    x, y = ([places[id(state)] for state in side] for side in (inputs, outputs))
+    return list(states.values()), x, y
+
+
+def _chunks(rows: int, tokens: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Pieces of a [rows, tokens] grid that hold at most so many tokens, or one."""
+    t = max(1, min(tokens, most))
+    b = max(1, most // t)
+    for row in range(0, rows, b):
+        for token in range(0, tokens, t):
+            yield slice(row, row + b), slice(token, token + t)
+
+
+def last_tokens(attended: Tensor) -> Tensor:
+    """A mask [B, T] of every row's last attended token, wherever the padding lies."""
+    places = torch.arange(1, attended.shape[1] + 1, device=attended.device) * attended  # [B, T]
+    return attended & (places == places.amax(-1, keepdim=True))
+
+
+class NotFinite(ContractError):
+    """A hidden state that is not finite: row of the batch, layer, and "input" or "output"."""
+
+    def __init__(self, row: int, layer: int, side: str) -> None:
+        super().__init__(f"row {row} of the batch: the {side} of layer {layer} is not finite")
+        self.row, self.layer, self.side = row, layer, side
+
+
+def measure_batch(
+    model: Any, batch: Inputs, mode: str, max_span: int | None, *, pooled: bool = True
+) -> dict[str, NDArray[Any]]:
+    """All statistics of one batch, from one pass of the decoder without its head.
+
+    Args:
+        model: the dense model.
+        batch: B padded prompts, where the model takes its inputs.
+        mode: which states, a key of `STATES`.
+        max_span: the longest span, layers; none: all.
+        pooled: whether mean-pooled states are wanted.
+
+    Returns:
+        `spans` [S, 2] (first, span), `cosines` [B, S, 4] float64 (all, vision and text tokens, last
+        token; NaN where there are no such tokens), `counts` [B, 2] (tokens, those of images), and
+        if asked for `pooled` [B, 2, L, d] float64 (inputs, outputs).
+
+    Raises:
+        NotFinite: a state holds NaN or infinity.
+    """
+    attended = batch["attention_mask"].bool()  # [B, T]
+    image_tokens = torch.tensor(vision_token_ids(model.config), device=attended.device)
+    vision = attended & torch.isin(batch["input_ids"], image_tokens)
+    masks = torch.stack([vision, attended & ~vision, last_tokens(attended)])
+    with torch.inference_mode():
+        inputs, outputs = STATES[mode](model, batch)
+        cosine_sums, state_sums = token_sums(inputs, outputs, masks, pooled=pooled)
+        sums = cosine_sums.cpu().numpy()  # [B, 3, L, L]
+        if not np.isfinite(sums).all() and (broken := first_not_finite(inputs, outputs, attended)):
+            raise NotFinite(*broken)
+    spans = spans_up_to(max_span, len(inputs))
+    sums = sums[:, :, spans[:, 0], spans.sum(1) - 1]  # [B, 3, S]
+    counts = masks.sum(-1).T.cpu().numpy()  # [B, 3]
+    sums, counts = (  # all tokens are those of images and of text
+        np.concatenate([part[:, :2].sum(1, keepdims=True), part], 1) for part in (sums, counts)
+    )
+    with np.errstate(invalid="ignore"):  # 0 / 0 where there are no such tokens
+        cosines = (sums / counts[..., None]).transpose(0, 2, 1)  # [B, 4, S] -> [B, S, 4]
+    measured = {"spans": spans, "cosines": cosines, "counts": counts[:, :2]}
+    if state_sums is not None:
+        measured["pooled"] = state_sums.cpu().numpy() / counts[:, :1, None, None]
+    return measured

@@ -1,0 +1,297 @@
+"""What the loss on answers says of layers: SLEB's order of removal, and Taylor importance.
+
+SLEB (arXiv 2402.09025) removes, step by step, the layer without which the pruned model's loss is
+least. First-order Taylor importance is `sum |W * dL/dW|` over the weights of a layer. The loss L is
+the mean cross-entropy over the answer tokens of all samples, however they are batched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import interlace
+from interlace.errors import ContractError, InputError, way_to_finite
+from interlace.methods.registry import named
+from interlace.model.answer_loss import layer_gradients, losses_without
+from interlace.model.bypass import bypassed, decoder_layers
+from interlace.model.families import architecture
+from interlace.outputs import remove, whole
+from interlace.params.measuring import SensitivityParams
+from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
+from interlace.scores.table import SCHEMA, SLEB, TAYLOR
+from interlace.selection.select import protected_layers
+
+SLEB_LOSS = f"{SLEB}/loss"  # the loss once the layer is removed
+CANDIDATES = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("layer", pa.int32()),
+        ("loss", pa.float64()),
+        ("n_tokens", pa.int64()),
+        ("removed", pa.bool_()),
+    ]
+)
+_LOSSES = pa.schema([("layer", pa.int32()), ("loss_sum", pa.float64()), ("n_tokens", pa.int64())])
+_RESUME_POINTS = 10  # of Taylor: a killed run loses at most a tenth of the batches
+
+
+def measure(
+    model: Any,
+    processor: Any,
+    calibration: Path,
+    out: Path,
+    *,
+    params: SensitivityParams,
+    scratch: Path,
+    provenance: dict[str, str],
+) -> None:
+    """Measure what a method needs and write `scores.parquet`, and for SLEB `candidates.parquet`.
+
+    A run that was interrupted goes on behind the last batch, or tenth of them, that it finished.
+
+    Args:
+        model: the dense model; it is as it was afterwards.
+        processor: its processor.
+        calibration: folder that `sample` wrote.
+        out: folder to write.
+        params: the method, the layers it may not drop, and what to measure on.
+        scratch: folder for finished work; must be another one whenever inputs or params change.
+        provenance: what the files' metadata shall say about the model.
+
+    Raises:
+        InputError: no rows with answers, or no layer to remove.
+        ContractError: a loss or a gradient is not finite.
+    """
+    tables_of = next(MEASURES[name] for name in named(params.method).needs if name in MEASURES)
+    protected = _protected(model, params)
+    rows = answered_rows(processor, calibration, scratch / "rows", params.sensitivity)
+    tables = tables_of(model, rows, protected, params.sensitivity.max_ratio, scratch)
+    about = provenance | {
+        "dtype": _name(model.dtype),
+        "rows_left_out": str(rows.skipped),
+        "code_version": interlace.__version__,
+    }
+    with whole(out) as partial:
+        partial.mkdir()
+        for name, table in tables.items():
+            pq.write_table(table.replace_schema_metadata(about), partial / f"{name}.parquet")
+    remove(scratch)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _in_type(dtype: torch.dtype) -> str:
+    """A number type, and what to do where a number is not finite in it."""
+    return f"{_name(dtype)}; {way_to_finite(_name(dtype), 'sensitivity.dtype')}"
+
+
+def _protected(model: Any, params: SensitivityParams) -> list[int]:
+    taps = architecture(model.config.to_dict(), "the model").deepstack_layers
+    first, last = params.select.protect_first, params.select.protect_last
+    return protected_layers(params.method, len(decoder_layers(model)), taps, first, last)
+
+
+def _sleb_tables(
+    model: Any, rows: AnsweredRows, protected: Sequence[int], max_ratio: float, scratch: Path
+) -> dict[str, pa.Table]:
+    steps = removals(max_ratio, len(decoder_layers(model)), protected)
+    candidates = removal_losses(model, rows, protected, steps, scratch)
+    removed = [row for row in candidates.to_pylist() if row["removed"]]
+    removed.sort(key=lambda row: row["layer"])
+    values = [(SLEB, row["layer"], float(row["step"])) for row in removed]
+    values += [(SLEB_LOSS, row["layer"], row["loss"]) for row in removed]
+    return {"scores": _scores(values, len(rows.paths)), "candidates": candidates}
+
+
+def _taylor_tables(
+    model: Any, rows: AnsweredRows, _: Sequence[int], __: float, scratch: Path
+) -> dict[str, pa.Table]:
+    importance = taylor_importance(model, rows, scratch)
+    values = [(TAYLOR, layer, value) for layer, value in enumerate(importance)]
+    return {"scores": _scores(values, len(rows.paths))}
+
+
+MEASURES: dict[str, Callable[..., dict[str, pa.Table]]] = {
+    SLEB: _sleb_tables,
+    TAYLOR: _taylor_tables,
+}
+
+
+def _scores(values: Sequence[tuple[str, int, float]], n: int) -> pa.Table:
+    rows = [
+        {"criterion": criterion, "first": layer, "span": 1, "value": value, "n": n}
+        for criterion, layer, value in values
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def removals(max_ratio: float, n_layers: int, protected: Sequence[int]) -> int:
+    """How many layers SLEB removes: `floor(max_ratio * L)`, at most those not protected.
+
+    Raises:
+        InputError: none.
+    """
+    wanted = min(math.floor(max_ratio * n_layers + 1e-9), n_layers - len(protected))
+    if wanted < 1:
+        raise InputError(
+            f"sensitivity.max_ratio = {max_ratio}: removes none of {n_layers} layers, of which"
+            f" {len(protected)} are protected; raise it, or lower select.protect_first or"
+            " select.protect_last"
+        )
+    return wanted
+
+
+def removal_losses(
+    model: Any, rows: AnsweredRows, protected: Sequence[int], steps: int, scratch: Path
+) -> pa.Table:
+    """Remove layers one after another, each time the one without which the loss is least.
+
+    Of equals the first goes.
+
+    Args:
+        model: the dense model; it is as it was afterwards.
+        rows: what the loss is measured on.
+        protected: layers that stay.
+        steps: layers to remove.
+        scratch: folder for losses by step and batch; those that are there are not measured again.
+
+    Returns:
+        A table of `CANDIDATES`: every candidate of every step, and which of them was removed.
+
+    Raises:
+        ContractError: a loss is not finite.
+    """
+    n_layers = len(decoder_layers(model))
+    candidates = [layer for layer in range(n_layers) if layer not in protected]
+    removed: list[int] = []
+    tables = []
+    runs = sum(len(candidates) - step for step in range(steps)) * len(rows.groups)
+    with tqdm(total=runs, unit="candidate", desc="sleb") as progress:
+        for step in range(steps):
+            living = [layer for layer in range(n_layers) if layer not in removed]
+            positions = {layer: living.index(layer) for layer in candidates}
+            with bypassed(model, removed):
+                losses, tokens = _mean_losses(model, rows, positions, step, scratch, progress)
+            best = min(candidates, key=lambda layer: (losses[layer], layer))
+            tables.append(_candidates(step, losses, tokens, best))
+            removed.append(best)
+            candidates.remove(best)
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _candidates(step: int, losses: dict[int, float], tokens: int, best: int) -> pa.Table:
+    rows = [
+        {"step": step, "layer": i, "loss": loss, "n_tokens": tokens, "removed": i == best}
+        for i, loss in losses.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+
+
+def _mean_losses(
+    model: Any,
+    rows: AnsweredRows,
+    positions: dict[int, int],
+    step: int,
+    scratch: Path,
+    progress: Any,
+) -> tuple[dict[int, float], int]:
+    """Loss by bypassed layer, given where each candidate stands, and how many answer tokens."""
+    sums, tokens = dict.fromkeys(positions, 0.0), 0
+    for number in range(len(rows.groups)):
+        path = scratch / f"step-{step:03d}" / f"batch-{number:05d}.parquet"
+        if not path.is_file():
+            table = _losses_of_batch(model, rows, number, positions, step)
+            with whole(path) as partial:
+                pq.write_table(table, partial)
+        found = pq.read_table(path).to_pylist()
+        for row in found:
+            sums[row["layer"]] += row["loss_sum"]
+        tokens += found[0]["n_tokens"]
+        progress.update(len(positions))
+    return {layer: total / tokens for layer, total in sums.items()}, tokens
+
+
+def _losses_of_batch(
+    model: Any, rows: AnsweredRows, number: int, positions: dict[int, int], step: int
+) -> pa.Table:
+    batch = rows.batch(number, model.device)
+    deepstack_layers = architecture(model.config.to_dict(), "the model").deepstack_layers
+    losses = losses_without(model, batch, list(positions.values()), deepstack_layers)
+    for layer, loss in zip(positions, losses, strict=True):
+        if not math.isfinite(loss):
+            raise ContractError(
+                f"sleb, step {step}: the loss on answers without layer {layer} is not finite in"
+                f" {_in_type(model.dtype)}"
+            )
+    tokens = answer_tokens(batch["labels"])
+    columns = [list(positions), losses, [tokens] * len(losses)]
+    return pa.table(columns, schema=_LOSSES)
+
+
+def taylor_importance(model: Any, rows: AnsweredRows, scratch: Path) -> list[float]:
+    """Importance of every layer, `sum |W * dL/dW|` over its weights.
+
+    Args:
+        model: the dense model; it is as it was afterwards.
+        rows: what the loss is measured on.
+        scratch: folder for sums of gradients; batches that are in them are not measured again.
+
+    Raises:
+        ContractError: a gradient is not finite.
+    """
+    layers = decoder_layers(model)
+    weights = {f"{i}.{k}": w for i, layer in enumerate(layers) for k, w in layer.named_parameters()}
+    place, n = scratch / "gradients.safetensors", len(rows.groups)
+    sums, done, tokens = _gradients_so_far(place, weights)
+    with tqdm(total=len(rows.paths), unit="sample", desc="taylor") as progress:
+        progress.update(sum(map(len, rows.groups[:done])))
+        for number in range(done, n):
+            batch = rows.batch(number, model.device)
+            _add_gradients(sums, model, batch)
+            tokens += answer_tokens(batch["labels"])
+            if (number + 1) % math.ceil(n / _RESUME_POINTS) == 0:
+                said = {"batches": str(number + 1), "tokens": str(tokens)}
+                with whole(place) as partial:
+                    save_file(sums, partial, metadata=said)
+            progress.update(len(rows.groups[number]))
+    importance = [0.0] * len(layers)
+    for name, total in sums.items():
+        product = weights[name].detach().float() * total
+        importance[int(name.split(".")[0])] += product.abs().sum(dtype=torch.float64).item()
+    return [value / tokens for value in importance]
+
+
+def _gradients_so_far(
+    place: Path, weights: dict[str, nn.Parameter]
+) -> tuple[dict[str, Tensor], int, int]:
+    """Sums of gradients by weight, float32, and how many batches and tokens are in them."""
+    if not place.is_file():
+        return {k: torch.zeros_like(w, dtype=torch.float32) for k, w in weights.items()}, 0, 0
+    with safe_open(place, "pt") as file:
+        said = file.metadata()
+    device = str(next(iter(weights.values())).device)
+    return load_file(place, device=device), int(said["batches"]), int(said["tokens"])
+
+
+def _add_gradients(sums: dict[str, Tensor], model: Any, batch: dict[str, Tensor]) -> None:
+    for layer, gradients in layer_gradients(model, batch):
+        for name, gradient in gradients.items():
+            sums[f"{layer}.{name}"] += gradient
+            if not sums[f"{layer}.{name}"].abs().sum().isfinite():
+                raise ContractError(
+                    f"taylor: the gradient of layer {layer} ({name}) is not finite in"
+                    f" {_in_type(model.dtype)}"
+                )

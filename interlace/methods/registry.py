@@ -1,0 +1,52 @@
+"""The registry of methods."""
+
+from __future__ import annotations
+
+import difflib
+
+from interlace.errors import InputError
+from interlace.methods import baselines, domain, loss
+from interlace.methods import baselines as sparse
+from interlace.methods.choice import Method
+from interlace.methods.interlace import interlace, interlace_oa, interlace_tn
+from interlace.methods.manual import manual
+from interlace.methods.optimal import interlace_optimal
+from interlace.scores.table import ANGULAR, CKA, MATH, NONMATH, POOLED, SLEB, TAYLOR
+
+METHODS: dict[str, Method] = {
+    "interlace": Method(interlace),
+    "interlace-optimal": Method(interlace_optimal),
+    "interlace-oa": Method(interlace_oa),
+    "interlace-tn": Method(interlace_tn),
+    "random": Method(baselines.random, needs=()),
+    "consecutive": Method(baselines.consecutive),
+    "dense-ft": Method(baselines.dense_ft, needs=(), removes=False),
+    "math-aware": Method(domain.math_aware, (MATH,), 1, 1, "prunable"),
+    "nonmath-aware": Method(domain.nonmath_aware, (NONMATH,), 1, 1, "prunable"),
+    "mixed": Method(domain.mixed, (MATH, NONMATH), 1, 1, "prunable"),
+    "cka": Method(domain.cka, (CKA,), 1, 1, "prunable"),
+    "interlace-pooled": Method(domain.interlace_pooled, (POOLED,), 1, 1, "prunable"),
+    "shortgpt": Method(baselines.shortgpt),
+    "angular-block": Method(baselines.angular_block, (ANGULAR,)),
+    "sleb": Method(loss.sleb, (SLEB,), 1, 1),
+    "taylor": Method(loss.taylor, (TAYLOR,)),
+    "manual": Method(manual, needs=()),
+    "wanda-2:4": Method(sparse.wanda_2_4, needs=(), removes=False, sparsity="wanda-2:4"),
+    "magnitude-2:4": Method(
+        sparse.magnitude_2_4, needs=(), removes=False, sparsity="magnitude-2:4"
+    ),
+}
+
+
+def named(name: str) -> Method:
+    """Look a method up.
+
+    Raises:
+        InputError: there is none of that name; names the nearest one.
+    """
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0)[0]
+        raise InputError(
+            f"method = {name!r}: no such method; did you mean {near}? ({', '.join(METHODS)})"
+        )
+    return METHODS[name]

@@ -1,0 +1,97 @@
+"""Bypass decoder layers in memory, without touching the weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from interlace.model.families import FAMILIES, moved_entries
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
+    """The model without some layers, in memory, sharing all weights with the whole one."""
+    tensors = (*model.parameters(), *model.buffers())
+    pruned = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    bypass(pruned, list(drop))
+    return pruned
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The decoder's layers, in order."""
+    layers: nn.ModuleList = model.get_decoder().layers  # type: ignore[operator]
+    return layers
+
+
+def decoder_prefix(model: nn.Module) -> str:
+    """The name of the decoder's layers in the model, e.g. `model.language_model.layers`."""
+    layers = decoder_layers(model)
+    names: list[str] = [name for name, module in model.named_modules() if module is layers]
+    return names[0]
+
+
+def vision_token_ids(config: Any) -> list[int]:
+    """Ids of the tokens that stand for images and videos, from a transformers configuration."""
+    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+    found = {getattr(config, name, None) for name in names}
+    return sorted(token for token in found if token is not None)
+
+
+def bypass(model: nn.Module, drop: Sequence[int]) -> None:
+    """Take decoder layers out of a model in memory, for good.
+
+    The kept layers are renumbered, and so is the configuration, so that caches have the right
+    number of slots and visual features enter where they did.
+
+    Raises:
+        InputError: visual features would have no layer of their own to enter in front of.
+    """
+    from torch import nn
+
+    layers = decoder_layers(model)
+    keep = [layer for layer in range(len(layers)) if layer not in set(drop)]
+    config: Any = model.config
+    text = config.get_text_config(decoder=True)
+    family = FAMILIES[config.model_type]
+    entries = {name: getattr(config, name) for name in family.entries}
+    for name, value in moved_entries(entries, family, keep, "the model").items():
+        setattr(config, name, value)
+    for name in family.lists:
+        if getattr(text, name, None) is not None:
+            setattr(text, name, [getattr(text, name)[layer] for layer in keep])
+    text.num_hidden_layers = len(keep)
+    model.get_decoder().layers = nn.ModuleList([layers[i] for i in keep])  # type: ignore[operator]
+    for position, layer in enumerate(decoder_layers(model)):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = position  # type: ignore[assignment]
+
+
+@contextmanager
+def bypassed(model: nn.Module, drop: Sequence[int]) -> Iterator[None]:
+    """Take decoder layers out of a model while the block runs; it is as it was afterwards."""
+    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    config: Any = model.config
+    text = config.get_text_config(decoder=True)
+    family = FAMILIES[config.model_type]
+    layers = decoder.layers
+    fields = [(text, name) for name in ("num_hidden_layers", *family.lists)]
+    fields += [(config, name) for name in family.entries]
+    before = [(part, name, getattr(part, name)) for part, name in fields if hasattr(part, name)]
+    numbered = [module for module in layers.modules() if hasattr(module, "layer_idx")]
+    numbers = [module.layer_idx for module in numbered]
+    try:
+        bypass(model, drop)
+        yield
+    finally:
+        decoder.layers = layers
+        for part, name, value in before:
+            setattr(part, name, value)
+        for module, number in zip(numbered, numbers, strict=True):
+            module.layer_idx = number

@@ -1,0 +1,210 @@
+"""A FineVision row -> chat messages -> model inputs and labels.
+
+Shapes: T is the number of tokens of one row, B the rows of a batch. The images of a row belong to
+its first user turn. Turns are tokenised one after another, exactly as the model meets them when it
+generates: the prompt first, then its own answer.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from interlace.errors import InputError
+from interlace.model.images import plain
+
+Row = Mapping[str, Any]
+Inputs = dict[str, torch.Tensor]
+
+IGNORED = -100  # the label that cross-entropy leaves out
+PER_TOKEN = frozenset(
+    {"input_ids", "labels", "attention_mask", "mm_token_type_ids", "token_type_ids"}
+)
+
+
+def opened(image: Any) -> Image.Image:
+    """Open an image as Parquet holds it ({"bytes", "path"}), or take an open one, as plain RGB."""
+    if isinstance(image, Mapping):
+        image = Image.open(io.BytesIO(image["bytes"]))
+    return plain(image)
+
+
+def chat_messages(row: Row) -> list[dict[str, Any]]:
+    """The whole conversation of a row: user and assistant messages in turn.
+
+    Args:
+        row: `images` (list, may be empty) and `texts` (list of user/assistant pairs).
+    """
+    messages: list[dict[str, Any]] = []
+    for turn, text in enumerate(row["texts"]):
+        content: list[dict[str, Any]] = []
+        if turn == 0:
+            content += [{"type": "image", "image": opened(image)} for image in row["images"] or ()]
+        content.append({"type": "text", "text": text["user"]})
+        messages.append({"role": "user", "content": content})
+        answer = [{"type": "text", "text": text["assistant"]}]
+        messages.append({"role": "assistant", "content": answer})
+    return messages
+
+
+def _rendered(processor: Any, messages: list[dict[str, Any]]) -> str:
+    asks = messages[-1]["role"] == "user"
+    text: str = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+    return text
+
+
+def _segments(processor: Any, messages: list[dict[str, Any]]) -> Iterator[tuple[str, bool]]:
+    """What each message adds to the rendered conversation, and whether it is an answer."""
+    before = ""
+    for end in range(1, len(messages) + 1):
+        text = _rendered(processor, messages[:end])
+        if not text.startswith(before):
+            raise InputError(
+                "the model's chat template rewrites earlier turns, so labels cannot be placed;"
+                " set data.max_turns to 1, or give the model a template that only appends"
+            )
+        yield text[len(before) :], messages[end - 1]["role"] == "assistant"
+        before = text
+
+
+def encode_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
+    """Tokenise a conversation in one piece, images in any of its turns.
+
+    Args:
+        processor: the model's processor.
+        messages: the conversation; one that ends with a user turn becomes a prompt.
+
+    Returns:
+        What the processor made: per token [T] int64, per image as it came.
+
+    Raises:
+        InputError: the family takes no conversation without an image, and this has none.
+    """
+    text = _rendered(processor, messages)
+    images = [
+        part["image"] for turn in messages for part in turn["content"] if part["type"] == "image"
+    ]
+    if not images and _sees_prompts_both_ways(processor):
+        raise InputError(
+            f"{type(processor).__name__} takes no conversation without an image; leave such rows"
+            " out of the data"
+        )
+    begins = processor.tokenizer.bos_token
+    told = {"add_special_tokens": False} if begins and text.startswith(begins) else {}
+    # one list of images per conversation: LLaVA-OneVision tiles an image only if it is alone
+    made = processor(text=[text], images=[images] if images else None, return_tensors="pt", **told)
+    return {name: value[0] if name in PER_TOKEN else value for name, value in made.items()}
+
+
+def _sees_prompts_both_ways(processor: Any) -> bool:
+    """Whether token type 0 marks a prompt, seen in both directions, and 1 what is generated."""
+    return type(processor).__name__ == "PaliGemmaProcessor"
+
+
+def encode_messages(
+    processor: Any, messages: list[dict[str, Any]], *, max_length: int | None = None
+) -> Inputs:
+    """Tokenise a conversation that starts with the user's turn.
+
+    Args:
+        processor: the model's processor.
+        messages: as `chat_messages` makes them; one that ends with a user turn becomes a prompt.
+        max_length: tokens to keep. Later turns are left out whole, then the end of the first
+            answer is cut; a prompt is never cut, so image tokens stay together.
+
+    Returns:
+        Per token `input_ids`, `labels` (-100 but for the assistant's tokens), `attention_mask` and
+        `mm_token_type_ids` where the processor makes them, each [T] int64; per image what the
+        processor made.
+
+    Raises:
+        InputError: the first prompt alone is longer than `max_length`.
+    """
+    inputs = encode_whole(processor, messages[:1])
+    ids = inputs["input_ids"].tolist()
+    prompt, limit = len(ids), max_length or 2**62
+    if prompt > limit:
+        raise InputError(f"a prompt of {prompt} tokens is longer than max_length = {max_length}")
+    labels = [IGNORED] * prompt
+    rest = list(_segments(processor, messages))[1:]
+    for start, end in _exchanges(len(rest)):
+        pieces = [
+            (processor.tokenizer(text, add_special_tokens=False)["input_ids"], answer)
+            for text, answer in rest[start:end]
+        ]
+        if start and len(ids) + sum(len(piece) for piece, _ in pieces) > limit:
+            break
+        for piece, answer in pieces:
+            kept = piece[: limit - len(ids)]
+            ids += kept
+            labels += kept if answer else [IGNORED] * len(kept)
+    fills = {"attention_mask": 1, "token_type_ids": int(_sees_prompts_both_ways(processor))}
+    for name in PER_TOKEN & inputs.keys():
+        fill = fills.get(name, 0)  # text, not image
+        inputs[name] = torch.nn.functional.pad(inputs[name], (0, len(ids) - prompt), value=fill)
+    return inputs | {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+
+
+def _exchanges(segments: int) -> list[tuple[int, int]]:
+    """Bounds of what is kept or left out together: the first answer, then question and answer."""
+    return [(0, min(1, segments))] + [(i, min(i + 2, segments)) for i in range(1, segments, 2)]
+
+
+def encode_training(processor: Any, row: Row, *, max_length: int | None = None) -> Inputs:
+    """Inputs of the whole conversation, with labels on the assistant's turns only."""
+    return encode_messages(processor, chat_messages(row), max_length=max_length)
+
+
+def encode_prompt(processor: Any, row: Row, *, max_length: int | None = None) -> Inputs:
+    """Inputs of the first user turn and the generation prompt: what calibration runs on."""
+    return encode_messages(processor, chat_messages(row)[:1], max_length=max_length)
+
+
+def collate(examples: Sequence[Inputs], *, pad_token_id: int, side: str = "right") -> Inputs:
+    """Pad the per-token inputs of rows to [B, T], join the per-image ones.
+
+    Args:
+        examples: what `encode_training` or `encode_prompt` returned.
+        pad_token_id: fills `input_ids`.
+        side: where padding goes: "right" for measuring and training, "left" for generating.
+    """
+    length = max(example["input_ids"].shape[0] for example in examples)
+    fills = {"input_ids": pad_token_id, "labels": IGNORED}
+    batch: Inputs = {}
+    for name in sorted({name for example in examples for name in example}):
+        if name not in PER_TOKEN:
+            batch[name] = _joined([example[name] for example in examples if name in example])
+            continue
+        rows = [example.get(name, torch.zeros_like(example["input_ids"])) for example in examples]
+        gaps = [length - row.shape[0] for row in rows]
+        batch[name] = torch.stack(
+            [
+                torch.nn.functional.pad(
+                    row, (gap, 0) if side == "left" else (0, gap), value=fills.get(name, 0)
+                )
+                for row, gap in zip(rows, gaps, strict=True)
+            ]
+        )  # [B, T]
+    return batch
+
+
+def _joined(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join what rows have per image or patch, zeros behind what is smaller in other dimensions.
+
+    Every family tells the zeros from the image: by a mask, by the image's size, or because an
+    image of nothing but zeros is none.
+    """
+    shape = [max(sizes) for sizes in zip(*(row.shape[1:] for row in rows), strict=True)]
+    return torch.cat([_filled(row, shape) for row in rows])  # [images or patches of the batch, ...]
+
+
+def _filled(row: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    if list(row.shape[1:]) == shape:
+        return row
+    filled = row.new_zeros(row.shape[0], *shape)
+    filled[tuple(slice(size) for size in row.shape)] = row
+    return filled

@@ -1,0 +1,270 @@
+"""Where a model family keeps its decoder and its per-layer configuration.
+
+The configuration is handled as plain JSON, so that `pin` can judge a model without loading it. What
+the JSON leaves to transformers' defaults is read through transformers, and written out.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interlace.errors import InputError
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What a kind of decoder says layer by layer, beside `num_hidden_layers`.
+
+    Attributes:
+        lists: fields with one entry per layer; dropped layers' entries go.
+        leading: fields that count leading layers; dropped leading layers are subtracted.
+        indices: fields with absolute layer indices; dropped ones go, the others are renumbered.
+        periods: fields that repeat a pattern over the layers; a list stands for each, so they go.
+    """
+
+    lists: tuple[str, ...] = ()
+    leading: tuple[str, ...] = ()
+    indices: tuple[str, ...] = ()
+    periods: tuple[str, ...] = ()
+
+
+_PLAIN = Decoder()
+_QWEN2 = Decoder(lists=("layer_types",), leading=("max_window_layers",))
+_QWEN3_5 = Decoder(lists=("layer_types",), periods=("full_attention_interval",))
+_SLIDING = Decoder(
+    lists=("layer_types",), periods=("sliding_window_pattern", "_sliding_window_pattern")
+)
+_SPARSE = Decoder(indices=("mlp_only_layers",))
+_FIRST_DENSE = Decoder(leading=("first_k_dense_replace",))
+
+DECODERS = {
+    "cohere2": _SLIDING,
+    "deepseek_v3": _FIRST_DENSE,
+    "gemma": _PLAIN,
+    "gemma2": _SLIDING,
+    "gemma3_text": _SLIDING,
+    "glm4v_moe_text": _FIRST_DENSE,
+    "glm4v_text": _PLAIN,
+    "gpt_oss": Decoder(lists=("layer_types",)),
+    "granite4_vision_text": _PLAIN,
+    "kimi_k2": _FIRST_DENSE,
+    "lfm2": Decoder(lists=("layer_types",), indices=("full_attn_idxs",)),
+    "llama": _PLAIN,
+    "ministral3": _PLAIN,
+    "mistral": _PLAIN,
+    "qwen2": _QWEN2,
+    "qwen2_5_vl_text": _QWEN2,
+    "qwen2_vl_text": _QWEN2,
+    "qwen3": _QWEN2,
+    "qwen3_5_moe_text": _QWEN3_5,
+    "qwen3_5_text": _QWEN3_5,
+    "qwen3_moe": _SPARSE,
+    "qwen3_vl_moe_text": _SPARSE,
+    "qwen3_vl_text": _PLAIN,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which decoders a family has, and what else of it speaks of decoder layers.
+
+    Attributes:
+        decoders: `model_type` of the text configuration; the first one where it names none.
+        entries: top-level fields of layers in front of which visual features are added: a list of
+            layers, or of pairs that end in one.
+    """
+
+    decoders: tuple[str, ...]
+    entries: tuple[str, ...] = ()
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Fields with one entry per layer, of all its decoders."""
+        return tuple(sorted({name for kind in self.decoders for name in DECODERS[kind].lists}))
+
+
+FAMILIES = {
+    "aya_vision": Family(("cohere2",)),
+    "cohere2_vision": Family(("cohere2",)),
+    "gemma3": Family(("gemma3_text",)),
+    "glm46v": Family(("glm4v_text",)),
+    "glm4v": Family(("glm4v_text",)),
+    "glm4v_moe": Family(("glm4v_moe_text",)),
+    "granite4_vision": Family(
+        ("granite4_vision_text",), entries=("deepstack_layer_map", "spatial_target_layers")
+    ),
+    "idefics2": Family(("mistral",)),
+    "idefics3": Family(("llama",)),
+    "internvl": Family(("qwen2", "gpt_oss", "llama", "qwen3", "qwen3_moe")),
+    "kimi_k25": Family(("deepseek_v3", "kimi_k2")),
+    "lfm2_vl": Family(("lfm2",)),
+    "llava": Family(("llama", "mistral", "qwen2")),
+    "llava_next": Family(("llama", "mistral")),
+    "llava_onevision": Family(("qwen2",)),
+    "mistral3": Family(("mistral", "ministral3")),
+    "ovis2": Family(("qwen2",)),
+    "paligemma": Family(("gemma", "gemma2")),
+    "qwen2_5_vl": Family(("qwen2_5_vl_text",)),
+    "qwen2_vl": Family(("qwen2_vl_text",)),
+    "qwen3_5": Family(("qwen3_5_text",)),
+    "qwen3_5_moe": Family(("qwen3_5_moe_text",)),
+    "qwen3_vl": Family(("qwen3_vl_text",)),
+    "qwen3_vl_moe": Family(("qwen3_vl_moe_text",)),
+    "smolvlm": Family(("llama",)),
+}
+
+_PACKED = "keeps weights of all layers in one tensor, or shares keys and values between layers"
+REFUSED = {
+    "gemma3n": _PACKED,
+    "gemma4": _PACKED,
+    "gemma4_unified": _PACKED,
+    "mllama": "has layers that text without an image does not pass through",
+    "qwen3_omni_moe": "is not opened by AutoModelForImageTextToText",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What choosing layers needs to know of a model.
+
+    Attributes:
+        model_type: the family, as transformers names it.
+        n_layers: decoder layers.
+        deepstack_layers: leading decoder layers up to the last place where visual features are
+            added to the states.
+    """
+
+    model_type: str
+    n_layers: int
+    deepstack_layers: int
+
+
+def text_config(config: Config) -> Config:
+    """The decoder's part of a configuration (not a copy)."""
+    part: Config = config.get("text_config", config)
+    return part
+
+
+def architecture(config: Config, where: str) -> Architecture:
+    """Read a model's configuration.
+
+    Args:
+        config: the contents of config.json.
+        where: the file, for messages.
+
+    Raises:
+        InputError: not a family that is supported, or a configuration that lacks a field.
+    """
+    model_type = str(config.get("model_type"))
+    if model_type in REFUSED:
+        raise InputError(
+            f"{where}: model_type {model_type!r} is not supported: it {REFUSED[model_type]};"
+            " choose a model of another family"
+        )
+    if model_type not in FAMILIES:
+        raise InputError(
+            f"{where}: model_type {config.get('model_type')!r} is not a supported vision-language"
+            f" model; supported: {', '.join(sorted(FAMILIES))}"
+        )
+    decoder_kind(config, where)
+    text = text_config(config)
+    if "text_config" in config and "num_hidden_layers" not in text:
+        text = as_read(config, where)[1]
+    layers = text.get("num_hidden_layers")
+    if type(layers) is not int or layers < 1:
+        raise InputError(f"{where}: num_hidden_layers = {layers!r} is not a count of layers")
+    taps = (config.get("vision_config") or {}).get("deepstack_visual_indexes") or ()
+    entries = [
+        _target(entry)
+        for field in FAMILIES[model_type].entries
+        for entry in config.get(field) or ()
+    ]
+    return Architecture(model_type, layers, max([len(taps), *entries]))
+
+
+def decoder_kind(config: Config, where: str) -> str:
+    """The `model_type` of a supported family's decoder.
+
+    Raises:
+        InputError: not a decoder whose per-layer fields are known for this family.
+    """
+    known = FAMILIES[config["model_type"]].decoders
+    named = config["text_config"].get("model_type", known[0]) if "text_config" in config else ""
+    kind = named or known[0]
+    if kind not in known:
+        raise InputError(
+            f"{where}: text_config.model_type {kind!r} is not a decoder that {config['model_type']}"
+            f" is supported with: {', '.join(known)}"
+        )
+    return str(kind)
+
+
+def as_read(config: Config, where: str) -> tuple[Config, Config]:
+    """A configuration as transformers reads it, defaults filled in: all of it, and its text part.
+
+    Raises:
+        InputError: transformers does not accept it.
+    """
+    from transformers import CONFIG_MAPPING
+
+    try:
+        read = CONFIG_MAPPING[config["model_type"]].from_dict(copy.deepcopy(config))
+        return read.to_dict(), read.get_text_config(decoder=True).to_dict()
+    except Exception as error:  # whatever a configuration class may raise over its fields
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{where}: transformers does not accept this configuration: {reason}; correct it"
+        ) from None
+
+
+def _target(entry: Any) -> int:
+    """The decoder layer of an entry: itself, or the second of a pair."""
+    return int(entry[1] if isinstance(entry, list | tuple) else entry)
+
+
+def moved_entries(config: Any, family: Family, keep: Sequence[int], where: str) -> Config:
+    """Where visual features enter when layers go: in front of the next kept layer.
+
+    Raises:
+        InputError: no kept layer follows, or two sets of features would enter at one layer.
+    """
+    moved: Config = {}
+    taken: dict[int, int] = {}
+    for field in family.entries:
+        moved[field] = []
+        for entry in config.get(field) or ():
+            layer = _target(entry)
+            position = sum(kept < layer for kept in keep)
+            if position == len(keep) or taken.setdefault(position, layer) != layer:
+                raise InputError(
+                    f"{where}: {field}: visual features enter in front of layer {layer}, and need"
+                    " a kept layer of their own behind it; keep that layer"
+                )
+            moved[field].append(
+                [entry[0], position] if isinstance(entry, list | tuple) else position
+            )
+    return moved
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a model's config.json.
+
+    Raises:
+        InputError: it is missing or not readable.
+    """
+    if not path.is_file():
+        raise InputError(f"{path.parent}: no config.json; is this a model folder?")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable configuration: {error}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a configuration: expected keys and values")
+    return config

@@ -1,0 +1,141 @@
+"""Open a checkpoint: its model for inference, its processor."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interlace.errors import InputError
+
+BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V")  # image processors; others bound edges, if anything
+
+
+def open_processor(
+    model: Path | str,
+    *,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Open the processor beside a checkpoint, with bounds on an image's area in pixels."""
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+    except ImportError as error:  # some families' processors need a package of their own
+        reason = " ".join(str(error).split())
+        raise InputError(f"{model}: the processor cannot be opened: {reason}") from None
+    if processor.chat_template is None:
+        raise InputError(
+            f"{model}: the processor has no chat template; put a chat_template.jinja beside it, or"
+            " choose a checkpoint that was tuned on conversations"
+        )
+    bounds = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
+    given = {edge: bound for edge, bound in bounds.items() if bound is not None}
+    if given:
+        image_processor = processor.image_processor
+        if not type(image_processor).__name__.startswith(BOUND_BY_AREA):
+            raise InputError(
+                f"{model}: {type(image_processor).__name__} has no bound on the area of an image;"
+                " leave min_pixels and max_pixels empty"
+            )
+        size = image_processor.size
+        image_processor.size = type(size)(**(dict(size) | given))
+    return processor
+
+
+def open_model(
+    folder: Path | str,
+    *,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    device_map: str = "none",
+    attn_implementation: str | None = None,
+) -> Any:
+    """Open a checkpoint for inference, on this process's GPU or, where there is none, the CPU.
+
+    Args:
+        folder: a stock Hugging Face checkpoint.
+        dtype: float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU.
+        trust_remote_code: let the model's own code run.
+        device_map: none: on one device; auto: over all GPUs, for a model that one cannot hold.
+        attn_implementation: as transformers names it; auto: see `attention`; none: the model's own.
+
+    Raises:
+        InputError: the checkpoint lacks weights, which transformers would draw at random; several
+            processes would each spread the model; or attention is asked for that this machine does
+            not have.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    on_gpu = torch.cuda.is_available()
+    if dtype == "auto":
+        dtype = "bfloat16" if on_gpu else "float32"
+    check_device_map(device_map)
+    model, loading = AutoModelForImageTextToText.from_pretrained(
+        str(folder),
+        dtype=getattr(torch, dtype),
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+        device_map=None if device_map == "none" else device_map,
+        attn_implementation=attention(attn_implementation, dtype, on_gpu=on_gpu),
+        output_loading_info=True,
+    )
+    if missing := sorted(loading["missing_keys"]):
+        raise InputError(
+            f"{folder}: the weights lack {missing[0]}, {len(missing)} in all; copy them again"
+        )
+    if device_map == "none":
+        model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu")
+    return model.eval()
+
+
+def check_device_map(device_map: str) -> None:
+    """Refuse to spread a model over all GPUs more than once, or without accelerate.
+
+    Raises:
+        InputError: names the parameters to change.
+    """
+    if device_map == "none":
+        return
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise InputError(
+            f"device_map = {device_map}: each of {processes} processes would take all GPUs; set"
+            " launch to python -m, or device_map to none"
+        )
+    if importlib.util.find_spec("accelerate") is None:
+        raise InputError(f"device_map = {device_map}: needs the package accelerate; install it")
+
+
+def attention(asked: str | None, dtype: str, *, on_gpu: bool) -> str | None:
+    """Which attention to open a model with.
+
+    Args:
+        asked: as transformers names it; auto: flash_attention_2 where it can be had, else the
+            model's own choice, which is sdpa wherever the family has it.
+        dtype: of the weights.
+        on_gpu: whether they lie on a GPU.
+
+    Raises:
+        InputError: flash_attention_2 is asked for and cannot be had.
+    """
+    installed = importlib.util.find_spec("flash_attn") is not None
+    usable = on_gpu and installed and dtype in ("bfloat16", "float16")
+    if asked == "flash_attention_2" and not usable:
+        raise InputError(
+            f"attn_implementation = flash_attention_2 with dtype = {dtype}: needs a GPU,"
+            " the package flash-attn, and bfloat16 or float16; set attn_implementation to auto"
+        )
+    if asked == "auto":
+        return "flash_attention_2" if usable else None
+    return asked
+
+
+def input_device(model: Any) -> Any:
+    """Where a model takes its inputs: the device of its first weights."""
+    return next(device for p in model.parameters() if (device := p.device).type != "meta")

@@ -1,0 +1,55 @@
+"""Parameters of the budget behind `ratio: auto`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from interlace.errors import InputError
+from interlace.params.choosing import Method, Ratio, Select
+from interlace.params.measuring import Sensitivity
+from interlace.params.section import Section, Seed
+from interlace.params.timing import Ttft
+
+
+class Budget(Section):
+    """What `ratio: auto` has to reach; exactly one of them is set."""
+
+    params: float | None = Field(
+        None, gt=0, lt=1, description="largest share of the dense model's parameters to keep"
+    )
+    ttft_speedup: float | None = Field(
+        None, gt=1, description="least speedup of the first token, dense time / pruned time"
+    )
+    retention: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="least accuracy on calibration answers before tuning, percent of dense",
+    )
+
+    def target(self) -> tuple[str, float]:
+        """The budget that is set, and its value.
+
+        Raises:
+            InputError: none or several are set.
+        """
+        given = [(name, value) for name, value in self if value is not None]
+        if len(given) != 1:
+            said = ", ".join(f"budget.{name} = {value}" for name, value in given) or "none is set"
+            raise InputError(
+                "ratio = auto needs exactly one of budget.params, budget.ttft_speedup and"
+                f" budget.retention: {said}"
+            )
+        return given[0]
+
+
+class BudgetParams(Section):
+    """`budget`: find how many layers `ratio: auto` drops; nothing for a ratio that is given."""
+
+    ratio: Ratio
+    method: Method
+    seed: Seed
+    select: Select = Select()
+    sensitivity: Sensitivity = Sensitivity()
+    ttft: Ttft = Ttft()
+    budget: Budget = Budget()

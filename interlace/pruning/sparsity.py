@@ -1,0 +1,169 @@
+"""2:4 sparsity: of every four neighbouring weights in a row of a linear layer, two are zero.
+
+Nothing is dropped: these are baselines. Wanda (arXiv 2306.11695) keeps the weights of greatest
+`|W_ij| * ||X_j||_2`, where X_j is input column j over all valid calibration tokens; magnitude keeps
+those of greatest `|W_ij|`. Weights are written dense, zeros among them, so that the checkpoint is
+as large as before and loads anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from interlace.checkpoint.layers import StoredLayers, write_weights
+from interlace.checkpoint.safetensors import stored_tensors
+from interlace.errors import ContractError, InputError
+from interlace.model.bypass import decoder_layers
+from interlace.model.states import following, state_before
+from interlace.samples.answered_rows import AnsweredRows
+
+GROUP, KEPT = 4, 2
+
+
+def mask_2_4(importance: Tensor) -> Tensor:
+    """Which weights stay: of every 4 neighbours in a row the 2 of greatest importance.
+
+    Args:
+        importance: [out, in], in a multiple of 4; of equals the lower column stays.
+
+    Returns:
+        Booleans, [out, in].
+    """
+    groups = importance.reshape(importance.shape[0], -1, GROUP)  # [out, in/4, 4]
+    order = groups.argsort(dim=-1, descending=True, stable=True)
+    mask = torch.zeros_like(groups, dtype=torch.bool).scatter(-1, order[..., :KEPT], True)
+    return mask.flatten(-2)  # [out, in]
+
+
+def linear_layers(layer: nn.Module, number: int) -> dict[str, nn.Linear]:
+    """The linear layers of a decoder layer by name.
+
+    Raises:
+        InputError: it keeps matrices elsewhere too, as packed experts, or a row does not split into
+            groups of four.
+    """
+    found = {name: part for name, part in layer.named_modules() if isinstance(part, nn.Linear)}
+    for name, part in layer.named_modules():
+        large = [weight for weight in part.parameters(recurse=False) if weight.ndim > 1]
+        if large and not isinstance(part, nn.Linear | nn.Conv1d):
+            raise InputError(
+                f"2:4 sparsity: layer {number} keeps matrices in {name}, a {type(part).__name__},"
+                " which is no linear layer; choose another method"
+            )
+    for name, linear in found.items():
+        if linear.in_features % GROUP:
+            raise InputError(
+                f"2:4 sparsity: {name} of layer {number} has {linear.in_features} input columns,"
+                " not a multiple of 4; choose another method"
+            )
+    return found
+
+
+def sparsify(
+    model: nn.Module, stored: StoredLayers, rows: AnsweredRows | None, scratch: Path
+) -> dict[str, Path]:
+    """Zero half of every decoder linear layer, layer by layer.
+
+    Each layer's inputs are those of the model whose earlier layers are sparse already: its own
+    forward pass runs up to the layer, over all samples. That is half as many passes of the decoder
+    as it has layers, and one layer's weights of memory beside the model.
+
+    Args:
+        model: the dense model; its weights become the sparse ones. Without rows none are read, and
+            it may lie on torch's meta device.
+        stored: its checkpoint's weights, which are masked in their stored dtype.
+        rows: calibration samples for Wanda; none: by magnitude.
+        scratch: folder for one file per layer; layers that are in it are not measured again.
+
+    Returns:
+        The file of each new weight by stored name.
+
+    Raises:
+        InputError: a layer whose weights are not all linear layers'.
+        ContractError: an input is not finite.
+    """
+    layers = decoder_layers(model)
+    linears = [linear_layers(layer, number) for number, layer in enumerate(layers)]
+    replaced: dict[str, Path] = {}
+    for number in tqdm(range(len(layers)), unit="layer", desc="sparsify"):
+        file = scratch / f"layer-{number:03d}.safetensors"
+        if not file.is_file():
+            norms = input_norms(model, number, linears[number], rows) if rows else {}
+            write_weights(_masked(stored, number, linears[number], norms), file)
+        if rows:
+            for weight, value in stored.weights(model, file).items():
+                weight.data = value
+        replaced |= dict.fromkeys(stored_tensors(file), file)
+    return replaced
+
+
+def _masked(
+    stored: StoredLayers, number: int, linears: Mapping[str, nn.Linear], norms: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The stored weights of one layer with zeros, by stored name."""
+    masked = {}
+    for name, linear in linears.items():
+        value = stored.read(number, f"{name}.weight", linear.weight.shape)
+        importance = value.double().abs()
+        if name in norms:
+            importance *= norms[name].cpu()  # [out, in] * [in]
+        masked[stored.name(number, f"{name}.weight")] = value * mask_2_4(importance)
+    return masked
+
+
+def input_norms(
+    model: nn.Module, number: int, linears: Mapping[str, nn.Linear], rows: AnsweredRows
+) -> dict[str, Tensor]:
+    """`||X_j||_2` over all valid tokens, by linear layer of one decoder layer, [in] float64.
+
+    Raises:
+        ContractError: an input is not finite.
+    """
+    device = next(model.parameters()).device
+    squares = {
+        name: torch.zeros(linear.in_features, dtype=torch.float64, device=device)
+        for name, linear in linears.items()
+    }
+    behind = following(model, number)
+    for group in range(len(rows.groups)):
+        batch = rows.batch(group, device)
+        valid = batch["attention_mask"].bool()  # [B, T]
+        with torch.inference_mode(), _adding_squares(linears, squares, valid):
+            state_before(model, batch, behind)
+    for name, total in squares.items():
+        if not total.isfinite().all():
+            raise ContractError(
+                f"2:4 sparsity: an input of {name} of layer {number} is not finite; set"
+                " sensitivity.dtype to float32"
+            )
+    return {name: total.sqrt() for name, total in squares.items()}
+
+
+@contextmanager
+def _adding_squares(
+    linears: Mapping[str, nn.Linear], squares: Mapping[str, Tensor], valid: Tensor
+) -> Iterator[None]:
+    """Add up the squares of what linear layers are given, by column, while the block runs."""
+
+    def adding(total: Tensor) -> object:
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            given = args[0].reshape(*valid.shape, -1)  # [B, T, in]
+            total.add_(given[valid].double().square().sum(0))
+
+        return hook
+
+    handles = [
+        linear.register_forward_pre_hook(adding(squares[name]))  # type: ignore[arg-type]
+        for name, linear in linears.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

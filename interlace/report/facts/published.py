@@ -1,0 +1,280 @@
+"""Our numbers beside published ones, where the same model, method and ratio were run.
+
+`data/published.csv` holds the numbers of both papers (arXiv 2511.19676 and 2603.20275), one a line:
+paper, table, model, method, ratio, benchmark, cot (on: answers of up to 16,384 tokens; off: 50;
+empty: not said), metric and value. Scores, what of a reference's scores is retained, and how much
+sooner the first token comes are compared. Two numbers agree when they are no further apart than
+chance would have it for two samples of the size of ours: |ours - published| <= 2 * sqrt(2) * our
+standard error. Prompts, extraction and judge differ between harnesses, so far-off scores of a dense
+model say that the harness differs, and retention compares better than scores.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from interlace.errors import InputError
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.evaluation.scores.result import Score
+from interlace.evaluation.scores.significance import LEVEL
+from interlace.params.evaluating import key
+from interlace.params.whole import Params
+
+PUBLISHED = Path("data/published.csv")
+COLUMNS = ("paper", "table", "model", "method", "ratio", "benchmark", "cot", "metric", "value")
+LONG = 16_384  # tokens of the papers' long answers
+SHORT = 50  # ... and of their short ones
+METHODS = {
+    "dense": "dense",
+    "dense_ft": "dense-ft",
+    "dense_sft": "dense-sft",
+}  # of models that are not pruned
+SCORE, FIRST_TOKEN = "score", "first token"  # what is compared; else "of dense", "of dense-ft"
+# Table 7 gives retention of Dense-FT (88.9% at 25%), table 8 and the model cards that of Dense
+# (86.1%); both follow from the scores in table 5.
+OF_DENSE_FT = {("2511.19676", "7")}
+ON_A_SHARE = re.compile(r"(.+) \(fine-tuned on ([\d.]+)% FineVision\)")
+SUFFIXES = ("-instruct", "-thinking")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One number of ours and the published one.
+
+    Attributes:
+        model: "dense", "tuned", "dense-ft" or "dense-sft".
+        benchmark: its name; all: the mean over the twelve.
+        ours: a score or retention, 0 to 100, or a speedup; and
+        error: its standard error, if it has one.
+        published: the same of the paper.
+        source: the paper and its table.
+        what: `SCORE`, `FIRST_TOKEN` (its speedup), or what retention is of.
+    """
+
+    model: str
+    benchmark: str
+    ours: float
+    error: float | None
+    published: float
+    source: str
+    what: str = SCORE
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the two are as near as chance allows; none without a standard error."""
+        if self.error is None:
+            return None
+        return abs(self.ours - self.published) <= 2 * math.sqrt(2) * self.error
+
+
+def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
+    """Read the published numbers.
+
+    Raises:
+        InputError: the file is not there, or holds something else.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) != COLUMNS:
+                raise InputError(f"{path}: its columns should be {', '.join(COLUMNS)}")
+            return list(rows)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; it comes with the repository") from None
+
+
+def beside_published(
+    scores: Mapping[str, Mapping[str, Score]],
+    params: Params,
+    ratio: float,
+    published: Sequence[Mapping[str, str]],
+) -> list[Beside]:
+    """Every score of this run that was published too.
+
+    Args:
+        scores: by model (dense, tuned, perhaps dense_ft or dense_sft) and benchmark. A merely
+            pruned model has no published counterpart: the papers tune theirs.
+        params: of this run.
+        ratio: share of the layers that was asked for.
+        published: rows of `read_published`.
+    """
+    found = []
+    for row in _alike(published, "score_percent", params):
+        for model, by_benchmark in scores.items():
+            method = METHODS.get(model, params.method)
+            asked = 0.0 if model in METHODS else ratio
+            score = by_benchmark.get(row["benchmark"])
+            if score is None or model == "pruned":
+                continue
+            if row["method"] == method and math.isclose(float(row["ratio"]), asked):
+                found.append(
+                    Beside(
+                        model.replace("_", "-"),
+                        row["benchmark"],
+                        score["score"],
+                        score["standard_error"],
+                        float(row["value"]),
+                        _source(row),
+                    )
+                )
+    return _once(found)
+
+
+def retention_beside(
+    summary: Mapping[str, Any],
+    params: Params,
+    ratio: float,
+    published: Sequence[Mapping[str, str]],
+) -> list[Beside]:
+    """What the tuned model retains, beside what was published of the same reference.
+
+    The mean over benchmarks is compared where all twelve of the paper count in it, and rows that
+    name the share of FineVision that they were trained on where ours was as large.
+
+    Args:
+        summary: what `summarise` returned, with the intervals of retention.
+        params: of this run.
+        ratio: share of the layers that was asked for.
+        published: rows of `read_published`.
+    """
+    found = []
+    for row in _alike(published, "relative_performance_percent", params):
+        reference = "dense_ft" if (row["paper"], row["table"]) in OF_DENSE_FT else "dense"
+        kept = "retention_tuned" + ("" if reference == "dense" else f"_of_{reference}")
+        name = _on_this_share(row["benchmark"], params)
+        twelve = {one.removeprefix(f"{kept}/") for one in summary if one.startswith(f"{kept}/")}
+        ours = summary.get(f"{kept}/{name}")
+        if name == "all":
+            ours = summary.get(kept) if twelve == set(BENCHMARKS) else None
+        if ours is None or not _same_run(row, params, ratio):
+            continue
+        ends = [summary.get(f"{kept}_{end}") for end in ("low", "high")]
+        error = _error(ends, LEVEL) if name == "all" else None
+        what = f"of {reference.replace('_', '-')}"
+        value = float(row["value"])
+        found.append(Beside("tuned", str(name), ours, error, value, _source(row), what))
+    return found
+
+
+def speedup_beside(
+    took: Mapping[str, Any],
+    params: Params,
+    ratio: float,
+    published: Sequence[Mapping[str, str]],
+) -> list[Beside]:
+    """How much sooner the first token of a benchmark's typical request comes, beside table 4.
+
+    Args:
+        took: what `latency.measure` returned.
+        params: of this run; `ttft.shapes` names the benchmarks.
+        ratio: share of the layers that was asked for.
+        published: rows of `read_published`.
+    """
+    found = []
+    for row in _alike(published, "ttft_speedup", params):
+        name = row["benchmark"]
+        one = took.get("benchmarks", {}).get(name, {})
+        if name not in params.ttft.shapes or not _same_run(row, params, ratio):
+            continue
+        if (ours := one.get("ttft_speedup")) is not None:
+            ends = [one.get(f"ttft_speedup_{end}") for end in ("low", "high")]
+            error, value = _error(ends, params.ttft.confidence), float(row["value"])
+            found.append(Beside("tuned", name, ours, error, value, _source(row), FIRST_TOKEN))
+    return found
+
+
+def _alike(
+    published: Sequence[Mapping[str, str]], metric: str, params: Params
+) -> Iterator[Mapping[str, str]]:
+    """Published values of one kind, of the same model with answers as long."""
+    name = key(_family(params.model.id))
+    for row in published:
+        same = _same_length(row["cot"], params.evaluate.max_new_tokens)
+        if row["metric"] == metric and key(row["model"]) == name and same:
+            yield row
+
+
+def _same_run(row: Mapping[str, str], params: Params, ratio: float) -> bool:
+    return row["method"] == params.method and math.isclose(float(row["ratio"]), ratio)
+
+
+def _on_this_share(benchmark: str, params: Params) -> str | None:
+    """The benchmark of a row; none where it was trained on a share that this run was not."""
+    if named := ON_A_SHARE.fullmatch(benchmark):
+        fraction = params.data.fraction
+        same = fraction is not None and math.isclose(float(named[2]), 100 * fraction)
+        return named[1] if same else None
+    return benchmark
+
+
+def _error(ends: Sequence[float | None], level: float) -> float | None:
+    """The standard error behind an interval."""
+    low, high = ends
+    if low is None or high is None:
+        return None
+    return (high - low) / (2 * NormalDist().inv_cdf((1 + level) / 2))
+
+
+def _source(row: Mapping[str, str]) -> str:
+    return f"{row['paper']}, table {row['table']}" if row["table"] else row["paper"]
+
+
+def _once(found: Sequence[Beside]) -> list[Beside]:
+    """Without numbers that another table of the same paper repeats."""
+    seen: dict[tuple[str, str, float, str], Beside] = {}
+    for one in found:
+        paper = one.source.split(",")[0]
+        seen.setdefault((one.model, one.benchmark, one.published, paper), one)
+    return list(seen.values())
+
+
+def _family(model: str) -> str:
+    """A model's name as papers write it: Qwen/Qwen3-VL-8B-Instruct is Qwen3-VL-8B."""
+    name = model.rstrip("/").rpartition("/")[2]
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def _same_length(cot: str, max_new_tokens: int) -> bool:
+    """Whether answers may be as long as the published ones."""
+    return {"on": max_new_tokens >= LONG, "off": max_new_tokens == SHORT}.get(cot, True)
+
+
+HEADINGS = ("benchmark", "what", "ours", "published", "agree", "source")
+
+
+def published_rows(found: Sequence[Beside]) -> Sequence[Sequence[str]]:
+    """The two side by side as text, a row of `HEADINGS` each."""
+    rows = []
+    for one in found:
+        digits, unit = {SCORE: (1, ""), FIRST_TOKEN: (2, "x")}.get(one.what, (1, "%"))
+        error = "" if one.error is None else f" ± {one.error:.{digits}f}"
+        apart = f"{one.ours - one.published:+.{digits}f}"
+        agree = {True: "yes", False: apart, None: ""}[one.agrees]
+        numbers = (f"{one.ours:.{digits}f}{unit}{error}", f"{one.published:.{digits}f}{unit}")
+        what = one.model if one.what == SCORE else one.what
+        rows.append((one.benchmark, what, *numbers, agree, one.source))
+    return rows
+
+
+def published_table(found: Sequence[Beside]) -> Table:
+    """The same for the terminal."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for heading in HEADINGS:
+        right = heading in ("ours", "published")
+        table.add_column(heading, justify="right" if right else "left")
+    for row in published_rows(found):
+        table.add_row(*row)
+    return table

@@ -1,0 +1,235 @@
+"""The run that a report is about: its files, names and versions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+import yaml
+from huggingface_hub import ModelCard
+
+import interlace
+from interlace.errors import InputError
+from interlace.evaluation.scores.answers import Answer, read_answers
+from interlace.evaluation.scores.result import Evaluation
+from interlace.evaluation.scores.significance import differences
+from interlace.params.whole import Params
+from interlace.plan.record import Plan, read_plan, read_reference
+from interlace.report.facts.calibration import enough, read_sizes
+from interlace.report.facts.summary import (
+    MODELS,
+    Metrics,
+    benchmarks_of,
+    count_parameters,
+    left_out,
+    summarise,
+)
+
+Which = Literal["pruned", "tuned"]
+
+
+PLACEHOLDER = '"MODEL"'  # what a card writes for the place it is loaded from
+
+
+INHERITED = ("license", "license_name", "license_link", "language")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a card is made from.
+
+    Attributes:
+        plan: which layers were dropped, tuned and frozen.
+        params: plain values of the parameter file.
+        sources: what `pin` wrote: the model and the data by revision, or by their files' hashes.
+        summary: what `summarise` returned.
+        evaluations: of the dense, pruned and tuned model.
+        ttft: what `latency.measure` returned.
+        rows: of the training set (`train`) and of the calibration set (`calibration`).
+        left_out: benchmarks that count in no mean, and why.
+        exported: what `export` wrote about its work; each of its keys may be missing.
+        inherited: metadata of the base model's own card that holds for what is made of it.
+    """
+
+    plan: Plan
+    params: Mapping[str, Any]
+    sources: Mapping[str, Any]
+    summary: Metrics
+    evaluations: Mapping[str, Evaluation]
+    ttft: Metrics
+    rows: Mapping[str, int]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    exported: Mapping[str, Any] = field(default_factory=dict)
+    inherited: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def base(self) -> Mapping[str, Any]:
+        """The dense model, as pinned."""
+        found: Mapping[str, Any] = self.sources["pinned_model"]
+        return found
+
+
+def name_of(run: Run, which: Which) -> str:
+    """What the checkpoint is called: base model, method, percent, and whether tuning is to come."""
+    plan = run.plan
+    name = f"{Path(str(run.base['id'])).name}-{plan.method}"
+    if plan.drop or plan.tune:
+        name += f"-{100 * plan.ratio:.3g}"
+    if which == "pruned" and plan.tune:
+        name += "-untuned"
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a source, as pinned, may be a repository on the hub."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None
+
+
+def inherited_metadata(base_dir: Path) -> dict[str, Any]:
+    """The licence and the languages that the base model's own card names, if it has one."""
+    try:
+        data = ModelCard.load(base_dir / "README.md").data.to_dict()
+    except (OSError, ValueError, TypeError, yaml.YAMLError):  # no card, or none that can be read
+        return {}
+    return {name: data[name] for name in INHERITED if data.get(name)}
+
+
+def versions(run: Run) -> dict[str, str]:
+    """The libraries that the run was made with."""
+    return {"Interlace": interlace.__version__} | dict(run.evaluations["dense"]["versions"])
+
+
+def pinned(run: Run) -> dict[str, Any]:
+    """The parameters, with the revisions that were used, without what holds on one machine only."""
+    params = {name: value for name, value in run.params.items() if name != "launch"}
+    if asked := params.get("evaluate", {}).get("judge"):
+        judge = {name: value for name, value in asked.items() if name != "url"}
+        params["evaluate"] = dict(params["evaluate"]) | {"judge": judge}
+    for name in ("model", "data"):
+        revision = run.sources[f"pinned_{name}"].get("revision")
+        if revision and name in params:
+            params[name] = dict(params[name]) | {"revision": revision}
+    return params
+
+
+def shareable(value: Any) -> Any:
+    """The same values, absolute paths cut to their last part: they say nothing elsewhere."""
+    if isinstance(value, Mapping):
+        return {key: shareable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shareable(item) for item in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
+def read_json(path: Path) -> Any:
+    """Read what an earlier stage wrote.
+
+    Raises:
+        InputError: it is not there.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run `dvc repro`") from None
+
+
+def files_of(artifacts: Path) -> dict[str, str]:
+    """The models of a run by name, and what the files are called that `evaluate` wrote of them.
+
+    The dense model comes first, then the reference where there is one, then what was pruned: each
+    is compared with those before it.
+    """
+    file = artifacts / "reference_plan.json"
+    plan = read_reference(file) if file.is_file() else None
+    reference = {plan.method.replace("-", "_"): "reference"} if plan else {}
+    return {"dense": "dense"} | reference | {name: name for name in MODELS[1:]}
+
+
+def read_evaluations(artifacts: Path) -> dict[str, Evaluation]:
+    """The evaluations of the dense, pruned and tuned model, and of the reference by its name."""
+    folder = artifacts / "evaluation"
+    return {name: read_json(folder / f"{file}.json") for name, file in files_of(artifacts).items()}
+
+
+def answers_of(artifacts: Path) -> dict[str, list[Answer]]:
+    """Answers of the same models; empty where no row has a score from every one of them."""
+    folder = artifacts / "evaluation/answers"
+    found = {name: read_answers(folder / f"{f}.parquet") for name, f in files_of(artifacts).items()}
+    scored = [{(a.benchmark, a.sample_id) for a in given if a.score is not None}
+              for given in found.values()]  # fmt: skip
+    return found if set.intersection(*scored) else {}
+
+
+def retention_intervals(
+    answers: Mapping[str, Sequence[Answer]], summary: Metrics
+) -> dict[str, float]:
+    """Bounds of retention at 95%, by a paired bootstrap over questions.
+
+    Args:
+        answers: of each model; none where there is nothing to compare.
+        summary: says on which benchmarks all models have a score.
+    """
+    found: dict[str, float] = {}
+    names = benchmarks_of(summary)
+    counted = {name for name in names if all(f"{model}/{name}" in summary for model in answers)}
+    kept = {
+        model: [answer for answer in given if answer.benchmark in counted]
+        for model, given in answers.items()
+    }
+    for first, second in combinations(answers, 2) if counted else ():
+        key = f"retention_{second}" + ("" if first == "dense" else f"_of_{first}")
+        if first == "pruned":
+            continue
+        interval = differences(kept[first], kept[second])[-1].retained_interval
+        if interval is not None:
+            found |= {f"{key}_low": interval[0], f"{key}_high": interval[1]}
+    return found
+
+
+def rows_of(folder: Path) -> int:
+    """How many rows the Parquet files of a folder hold; none is read."""
+    return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+
+
+def read_run(
+    artifacts: Path,
+    metrics: Path,
+    data: Path,
+    dense_dir: Path,
+    params: Params,
+    answers: Mapping[str, Sequence[Answer]],
+) -> Run:
+    """Everything that was measured; see `write_report`."""
+    plan = read_plan(artifacts / "plan.json")
+    evaluations = read_evaluations(artifacts)
+    ttft: Metrics = read_json(metrics / "ttft.json")
+    summary = summarise(
+        evaluations,
+        ttft,
+        plan,
+        parameters_before=count_parameters(dense_dir),
+        parameters_after=count_parameters(artifacts / "pruned"),
+    )
+    rows = {name: rows_of(data / name) for name in ("train", "calibration")}
+    sizes = read_sizes(metrics / "calibration_size.csv")
+    exported = artifacts / "export.json"
+    return Run(
+        plan=plan,
+        params=params.model_dump(mode="json"),
+        sources=read_json(artifacts / "sources.json"),
+        summary=summary
+        | retention_intervals(answers, summary)
+        | enough(sizes, rows["calibration"] / rows["train"]),
+        evaluations=evaluations,
+        ttft=ttft,
+        rows=rows,
+        left_out=left_out(evaluations),
+        exported=read_json(exported) if exported.exists() else {},
+        inherited=inherited_metadata(dense_dir),
+    )

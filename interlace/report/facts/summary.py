@@ -1,0 +1,170 @@
+"""The numbers of one run in one flat file, `metrics/summary.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from interlace.checkpoint.safetensors import stored_tensors
+from interlace.errors import InputError
+from interlace.evaluation.scores.result import Evaluation
+from interlace.evaluation.scores.retention import (
+    Scores,
+    categories,
+    common_benchmarks,
+    overall_error,
+    overall_score,
+    relative_performance,
+)
+from interlace.plan.record import Plan
+
+Metrics = Mapping[str, Any]  # numbers, flat; those of `latency.measure` also say why one is not
+
+MODELS = ("dense", "pruned", "tuned")
+REFERENCES = ("dense_ft", "dense_sft")  # the dense model tuned as well; one of them, or none
+FROM_TTFT = (
+    "ttft_speedup",
+    "ttft_speedup_low",
+    "ttft_speedup_high",
+    "ttft_ideal",
+    "ttft_dense_ms",
+    "ttft_tuned_ms",
+    "prefill_speedup",
+    "prefill_ideal",
+)
+
+
+def count_parameters(folder: Path) -> int:
+    """Count the weights of a checkpoint from its safetensors headers; no weight is read.
+
+    Args:
+        folder: holds one or more `*.safetensors` files. Tied weights are stored, and so counted,
+            once.
+
+    Raises:
+        InputError: there is no such file, or one is damaged or cut short.
+    """
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        raise InputError(f"{folder}: no *.safetensors file; a checkpoint folder is expected")
+    return sum(tensor.count for shard in shards for tensor in stored_tensors(shard).values())
+
+
+def summarise(
+    evaluations: Mapping[str, Evaluation],
+    ttft: Metrics,
+    plan: Plan,
+    *,
+    parameters_before: int,
+    parameters_after: int,
+) -> dict[str, float | int]:
+    """Gather one run's numbers, flat, with stable keys.
+
+    Scores and retention are means over the benchmarks that all models have a score on. Retention
+    is against the dense model, and against the reference where there is one, which the key then
+    names: `retention_tuned`, `retention_tuned_of_dense_ft`. What was not measured is missing,
+    never zero.
+
+    Args:
+        evaluations: by `dense`, `pruned` and `tuned`, and by a name of `REFERENCES` or none.
+        ttft: what `latency.measure` returned.
+        plan: which layers were dropped and tuned.
+        parameters_before: of the dense checkpoint.
+        parameters_after: of the pruned one.
+    """
+    summary: dict[str, float | int] = {}
+    models = (*MODELS, *references_in(evaluations))
+    scores = {model: evaluations[model]["scores"] for model in models}
+    common = common_benchmarks(*scores.values())
+    if common:
+        for model in models:
+            mean = overall_score(scores[model], common)
+            if mean is not None:
+                summary[f"score_{model}"] = mean
+            if (error := overall_error(scores[model], common)) is not None:
+                summary[f"score_{model}_error"] = error
+        summary["samples"] = sum(scores["dense"][name]["n"] for name in common)
+    shared = {model: {name: scores[model][name] for name in common} for model in models}
+    kept = {f"retention_{m}": relative_performance(shared[m], shared["dense"]) for m in models[1:]}
+    for reference in models[len(MODELS) :]:
+        for model in MODELS[1:]:
+            relative = relative_performance(shared[model], shared[reference])
+            kept[f"retention_{model}_of_{reference}"] = relative
+    for key, relative in kept.items():
+        if relative.percent is not None:
+            summary[key] = relative.percent
+    summary["benchmarks"] = len(common)
+    summary |= {name: ttft[name] for name in FROM_TTFT if ttft.get(name) is not None}
+    summary |= {
+        "layers_before": plan.n_layers,
+        "layers_after": len(plan.keep),
+        "layers_tuned": len(plan.tune),
+        "parameters_before": parameters_before,
+        "parameters_after": parameters_after,
+    }
+    if plan.stability:
+        summary["selection_same"] = 100 * plan.stability.same
+    summary |= _by_category(shared)
+    summary |= _by_benchmark(scores)
+    for key, relative in kept.items():
+        summary |= {f"{key}/{name}": value for name, value in relative.ratios.items()}
+    return summary
+
+
+def references_in(named: Iterable[str]) -> list[str]:
+    """Which reference is among some models or keys `score_...`; none or one."""
+    return [name for name in REFERENCES if {name, f"score_{name}"} & set(named)]
+
+
+def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:
+    """Each model's scores and their errors, and the counts of rows."""
+    found: dict[str, float | int] = {
+        f"samples/{name}": score["n"] for name, score in scores["dense"].items()
+    }
+    for model, own in scores.items():
+        found |= {f"{model}/{name}": score["score"] for name, score in own.items()}
+        found |= {
+            f"error_{model}/{name}": score["standard_error"]
+            for name, score in own.items()
+            if score["standard_error"] is not None
+        }
+    return found
+
+
+def _by_category(scores: Mapping[str, Scores]) -> dict[str, float | int]:
+    """Means of each category, with their errors and counts, where there are several categories."""
+    found: dict[str, float | int] = {}
+    members = categories(scores["dense"], scores["dense"])
+    for category, names in members.items() if len(members) > 1 else ():
+        found[f"category_samples/{category}"] = sum(scores["dense"][name]["n"] for name in names)
+        for model in scores:
+            own = {name: scores[model][name] for name in names}
+            for reference in ("dense", *references_in(scores)):
+                relative = relative_performance(own, scores[reference]).percent
+                if relative is None or model in ("dense", reference):
+                    continue
+                of = "" if reference == "dense" else f"_of_{reference}"
+                found[f"category_retention_{model}{of}/{category}"] = relative
+            found[f"category_{model}/{category}"] = overall_score(own) or 0.0
+            if (error := overall_error(own)) is not None:
+                found[f"category_error_{model}/{category}"] = error
+    return found
+
+
+def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
+    """Benchmarks that count in no mean, and why; to be named wherever means are shown."""
+    reasons: dict[str, str] = {}
+    dense = evaluations["dense"]["scores"]
+    for model in (*MODELS, *references_in(evaluations)):
+        reasons |= evaluations[model]["skipped"]
+        relative = relative_performance(evaluations[model]["scores"], dense)
+        for name, why in relative.left_out.items():
+            reasons.setdefault(name, f"{model}: {why}")
+    return reasons
+
+
+def benchmarks_of(summary: Metrics) -> list[str]:
+    """The benchmarks a summary has any score for, in its order."""
+    prefixes = tuple(f"{model}/" for model in (*MODELS, *REFERENCES))
+    return list(dict.fromkeys(key.split("/", 1)[1] for key in summary if key.startswith(prefixes)))

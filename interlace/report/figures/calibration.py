@@ -1,0 +1,89 @@
+"""How many samples are enough: agreement with the whole calibration set by size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from interlace.report.facts.calibration import ENOUGH
+from interlace.report.figures.profile import SPAN_LABELS
+from interlace.report.figures.style import INK, SPAN_COLOURS, drawn
+
+
+def calibration_size_figure(sizes: pa.Table, path: Path) -> None:
+    """Draw Kendall's tau of `S_1` and `S_3`, and how often the same layers go, by size.
+
+    The title is the answer: the smallest part that ranks triplets as the whole does, if any.
+
+    Args:
+        sizes: of `stability.SIZES`; columns without values are left out.
+        path: where to write, .png, .svg or .pdf.
+    """
+    rows = sizes.to_pylist()
+    if not rows:
+        with drawn(path, 7, 1) as figure:
+            figure.text(0.02, 0.5, "Too few samples to compare parts of them.", va="center")
+        return
+    with drawn(path, 8.0, 4.6) as figure:
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1.6, 1])
+        for span in (1, 3):
+            _tau_line(top, rows, span)
+        top.set_ylabel("Kendall's tau with\nthe whole set")
+        top.set_ylim(top=1)
+        if top.get_legend_handles_labels()[0]:
+            top.legend(
+                loc="lower right", ncols=2, handlelength=1.4, title="mean; band: 5% to 95% of draws"
+            )
+        top.set_title(answer(rows))
+        _same_line(bottom, rows)
+        ticks = [f"{100 * row['share']:.2g}%\n{row['samples']:,}" for row in rows]
+        bottom.set_xscale("log")
+        bottom.set_xticks([row["samples"] for row in rows], ticks)
+        bottom.xaxis.set_minor_locator(NullLocator())
+        bottom.set_xlabel("part of the calibration set, and its samples")
+
+
+def answer(rows: list[dict[str, Any]]) -> str:
+    """The smallest part that ranks triplets as the whole does, and what it drops, in words."""
+    known = [row for row in rows if row["tau_3"] is not None]
+    if not known:
+        return "Triplets could not be ranked"
+    row = next((row for row in known if row["tau_3"] >= ENOUGH), None)
+    part = f"{100 * (row or known[-1])['share']:.2g}% of the calibration set ranks triplets"
+    if row is None:
+        return f"Even {part} otherwise than all of it (tau {known[-1]['tau_3']:.2f})"
+    text = f"{part} as all of it does (tau {row['tau_3']:.2f})"
+    if row["same"] is None:
+        return text
+    return f"{text},\nand drops the same layers in {100 * row['same']:.0f}% of draws"
+
+
+def _tau_line(axes: Axes, rows: list[dict[str, Any]], span: int) -> None:
+    shown = [row for row in rows if row[f"tau_{span}"] is not None]
+    if not shown:
+        return
+    samples, colour = [row["samples"] for row in shown], SPAN_COLOURS[span]
+    low, middle, high = (
+        [row[f"tau_{span}{end}"] for row in shown] for end in ("_low", "", "_high")
+    )
+    axes.fill_between(samples, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(
+        samples, middle, color=colour, marker="o", markersize=3.6, clip_on=False,
+        label=SPAN_LABELS[span],
+    )  # fmt: skip
+
+
+def _same_line(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    shown = [row for row in rows if row["same"] is not None]
+    if shown:
+        samples, same = ([row[name] for row in shown] for name in ("samples", "same"))
+        axes.plot(samples, same, color=INK, marker="o", markersize=3.6, clip_on=False)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylabel("share of draws")
+    title = "in which INTERLACE at 25% drops the same layers as on the whole set"
+    axes.set_title(title, fontsize=9.5, fontweight="normal", pad=5)

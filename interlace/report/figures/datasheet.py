@@ -1,0 +1,88 @@
+"""What the training set is made of, and what was left out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from interlace.report.figures.style import LINE_COLOURS, MUTED, drawn
+
+_MOST = 30  # sources that have a bar of their own
+_LONGEST = 44  # letters of a label
+_PANELS = {"rows": "rows", "images": "images", "turns": "turns", "words": "words"}
+
+
+def datasheet_figure(sheet: Mapping[str, Any], path: Path) -> None:
+    """Draw rows, images, turns and words by source; below, odd rows.
+
+    Args:
+        sheet: what `datasheet.datasheet` returned.
+        path: where to write, .png, .svg or .pdf.
+    """
+    sources = _largest(sheet["by_source"])
+    odd = _odd(sheet)
+    heights = [max(len(sources), 3), *([len(odd)] if odd else [])]
+    with drawn(path, 12, 1.6 + 0.24 * sum(heights)) as figure:
+        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        panels = parts[0].subplots(1, len(_PANELS), sharey=True)
+        for axes, (name, unit) in zip(panels, _PANELS.items(), strict=True):
+            _bars(axes, [tally.get(name, 0) for tally in sources.values()], list(sources))
+            axes.set_xlabel(unit)
+        panels[0].set_title(_headline(sheet), loc="left")
+        text_only = [tally.get("text_only", 0) for tally in sources.values()]
+        panels[0].barh(np.arange(len(sources)), text_only, color=LINE_COLOURS[3], height=0.7)
+        if odd:
+            axes = parts[1].subplots()
+            axes.margins(x=0.08)
+            _bars(axes, list(odd.values()), [_short(name) for name in odd], MUTED)
+            axes.bar_label(axes.containers[0], [f" {rows:,}" for rows in odd.values()])
+            axes.set_xlabel("rows that were left out, or odd and kept")
+
+
+def _headline(sheet: Mapping[str, Any]) -> str:
+    return (
+        f"{sheet['rows']:,} training rows of {len(sheet['by_source'])} sources,"
+        f" {100 * sheet['text_only_share']:.0f}% text-only (yellow)"
+    )
+
+
+def _largest(by_source: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
+    """The sources with the most rows, and the sum of the others."""
+    order = sorted(by_source, key=lambda name: (-by_source[name]["rows"], name))
+    shown = {_short(name): by_source[name] for name in order[:_MOST]}
+    if rest := [by_source[name] for name in order[_MOST:]]:
+        names = {name for tally in rest for name in tally}
+        sums = {name: sum(tally.get(name, 0) for tally in rest) for name in names}
+        shown[f"{len(rest)} others"] = sums
+    return shown
+
+
+def _odd(sheet: Mapping[str, Any]) -> dict[str, int]:
+    left_out = {f"left out: {reason}": rows for reason, rows in sheet["left_out"].items()}
+    return left_out | {f"kept: {reason}": rows for reason, rows in sheet["odd"].items()}
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+def _bars(axes: Axes, values: list[int], labels: list[str], colour: str = LINE_COLOURS[0]) -> None:
+    places = np.arange(len(values))
+    axes.barh(places, values, color=colour, height=0.7)
+    axes.set_yticks(places, [label.replace("$", r"\$") for label in labels])
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(lambda value, _: _brief(value))
+    axes.locator_params(axis="x", nbins=4, integer=True)
+
+
+def _brief(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,135 @@
+"""How little each layer changes the probes of each task: which layers serve which work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from interlace.errors import InputError
+from interlace.report.figures.style import NINES, SEQUENTIAL, drawn, nines
+
+DOMAINS = {"math": "math", "nonmath": "non-math"}  # in the order of the rows, as they are shown
+COLOURS = LinearSegmentedColormap.from_list("redundancy", SEQUENTIAL)
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("domain", pa.string()),
+        ("layer", pa.int32()),
+        ("similarity", pa.float64()),
+    ]
+)
+
+
+def probe_table(similarity_folder: Path) -> pa.Table:
+    """Mean cosine of every layer's input and output over each task's probes (`S_1` per task).
+
+    Args:
+        similarity_folder: Parquet files, one row per (sample, first, span).
+
+    Returns:
+        Columns task, domain, layer, similarity, for `dvc plots`: math tasks first, each domain's
+        by name, each task's by layer. No rows where there are no probes.
+
+    Raises:
+        InputError: the folder holds no measurements.
+    """
+    if not any(similarity_folder.glob("*.parquet")):
+        raise InputError(f"{similarity_folder}: no measurements; run `dvc repro collect`")
+    probes = (pc.field("span") == 1) & pc.field("domain").isin(list(DOMAINS))
+    measured = ds.dataset(similarity_folder, format="parquet")
+    columns = {name: pc.field(name) for name in ("task", "domain", "first")}
+    columns["cosine"] = pc.field("cosine").cast(pa.float64())
+    rows = (
+        measured.to_table(columns=columns, filter=probes)
+        .group_by(["task", "domain", "first"], use_threads=False)
+        .aggregate([("cosine", "mean")])
+        .rename_columns(["task", "domain", "layer", "similarity"])
+        .to_pylist()
+    )
+    order = list(DOMAINS)
+    rows.sort(key=lambda row: (order.index(row["domain"]), row["task"], row["layer"]))
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def probe_heatmap(similarity_folder: Path, path: Path) -> None:
+    """Draw tasks by layers: the darker, the less the layer changes that task's probes.
+
+    The colours are on the scale of nines. Without probes the figure says so.
+
+    Args:
+        similarity_folder: Parquet files, one row per (sample, first, span).
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: the folder holds no measurements.
+    """
+    table = probe_table(similarity_folder)
+    if not len(table):
+        with drawn(path, 7, 1) as figure:
+            figure.text(0.02, 0.5, "No probes were measured: probes.per_task is 0.", va="center")
+        return
+    depth = 1 + pc.max(table["layer"]).as_py()
+    grids = {name: _grid(table.filter(pc.field("domain") == name), depth) for name in DOMAINS}
+    grids = {name: grid for name, grid in grids.items() if grid[0]}
+    heights = [len(tasks) for tasks, _ in grids.values()]
+    shown = nines(table["similarity"].to_numpy())
+    limits = (float(shown.min()), max(float(shown.max()), float(shown.min()) + 1e-3))
+    width = float(np.clip(3.0 + 0.19 * depth, 7, 13))
+    with drawn(path, width, 1.2 + 0.3 * sum(heights)) as figure:
+        panels = figure.subplots(
+            len(grids), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+        )[:, 0]
+        for axes, (name, (tasks, values)) in zip(panels, grids.items(), strict=True):
+            _panel(axes, tasks, values, limits)
+            axes.set_ylabel(DOMAINS[name], fontweight="bold")
+        panels[0].set_title("How little each layer changes each task's probes")
+        panels[-1].set_xlabel("layer (0-based)")
+        figure.align_ylabels(panels)
+        _colour_bar(figure, panels, limits)
+
+
+def _grid(table: pa.Table, depth: int) -> tuple[list[str], NDArray[np.float64]]:
+    """The tasks of one domain and their similarities, [tasks, layers]; NaN: not measured."""
+    tasks = list(dict.fromkeys(table["task"].to_pylist()))
+    values = np.full((len(tasks), depth), np.nan)
+    for row in table.to_pylist():
+        values[tasks.index(row["task"]), row["layer"]] = row["similarity"]
+    return tasks, values
+
+
+def _panel(
+    axes: Axes, tasks: list[str], values: NDArray[np.float64], limits: tuple[float, float]
+) -> None:
+    rows, depth = values.shape
+    axes.pcolormesh(
+        np.arange(depth + 1) - 0.5, np.arange(rows + 1) - 0.5, np.ma.masked_invalid(nines(values)),
+        cmap=COLOURS, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.8,
+    )  # fmt: skip
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_yticks(range(rows), tasks)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def _colour_bar(figure: Figure, panels: NDArray[Any], limits: tuple[float, float]) -> None:
+    """Beside all panels; its ticks are cosines, set apart as on the scale of nines."""
+    bar = figure.colorbar(panels[0].collections[0], ax=list(panels), pad=0.02, aspect=18)
+    ticks = [tick for tick in NINES if limits[0] <= nines(np.array(tick)) <= limits[1]]
+    bar.set_ticks(
+        [float(nines(np.array(tick))) for tick in ticks], labels=[f"{t:g}" for t in ticks]
+    )
+    bar.set_label("mean cosine of input and output\n(scale of nines)")
+    bar.outline.set_visible(False)
+    bar.ax.grid(visible=False)

@@ -1,0 +1,99 @@
+"""The profile of scores over depth, as a figure and for the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from rich.text import Text
+
+from interlace.errors import InputError
+from interlace.report.facts.roles import LABEL, lines, ruler
+from interlace.report.figures.style import SPAN_COLOURS, drawn, nines, scale_in_nines
+from interlace.scores.table import NATIVE, Scores, read_scores
+
+SPAN_NAMES = {1: "S_1", 2: "S_2", 3: "S_3"}
+SPAN_LABELS = {1: "$S_1$ layer", 2: "$S_2$ pair", 3: "$S_3$ triplet"}
+NORMAL_95 = 1.96  # standard errors each side of a 95% interval
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
+    """Draw `S_1`, `S_2` and `S_3` over depth, with 95% bands of the mean.
+
+    Args:
+        scores: the score table, or its Parquet file; criterion `cosine` is drawn.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: the table holds no `cosine`.
+    """
+    table = scores if isinstance(scores, pa.Table) else pq.read_table(scores)
+    rows = [row for row in table.to_pylist() if row["criterion"] == NATIVE]
+    if not rows:
+        raise InputError(f"scores hold no criterion {NATIVE!r}; run `collect` and `score` again")
+    with drawn(path, 8.0, 4.2) as figure:
+        axes = figure.add_subplot()
+        for span, label in SPAN_LABELS.items():
+            chosen = sorted((r for r in rows if r["span"] == span), key=lambda r: int(r["first"]))
+            if chosen:
+                _profile_line(axes, chosen, SPAN_COLOURS[span], label)
+        shown = [row["value"] for row in rows if row["span"] in SPAN_LABELS]
+        scale_in_nines(axes, min(shown), max(shown))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
+        axes.set_xlabel("first layer of the span (0-based)")
+        axes.set_ylabel("cosine of input and output")
+        axes.set_title("How little each span of layers changes its input")
+        axes.legend(loc="lower right", ncols=3, handlelength=1.4)
+
+
+def _profile_line(axes: Axes, rows: list[dict[str, Any]], colour: str, label: str) -> None:
+    first = [row["first"] for row in rows]
+    value = np.array([row["value"] for row in rows], dtype=np.float64)  # [spans]
+    error = NORMAL_95 * np.array([row.get("standard_error") or 0.0 for row in rows])
+    axes.fill_between(
+        first, nines(value - error), nines(value + error), color=colour, alpha=0.18, linewidth=0
+    )
+    axes.plot(first, nines(value), color=colour, marker="o", markersize=3.6, label=label)
+
+
+def profile_text(scores: Scores | pa.Table | Path | str) -> Text:
+    """`S_1`, `S_2` and `S_3` over depth as bars; all share one scale of nines.
+
+    Args:
+        scores: the score table, read or not.
+
+    Raises:
+        InputError: the table holds no `cosine` of one layer.
+    """
+    table = scores if isinstance(scores, Scores) else read_scores(scores)
+    measured = {span for criterion, _, span in table.values if criterion == NATIVE}
+    spans = {span: table.of_span(span) for span in sorted(measured & set(SPAN_NAMES) | {1})}
+    every = nines(np.array([value for values in spans.values() for value in values.values()]))
+    low, high = float(every.min()), float(every.max())
+    text = Text("cosine of a span's input and output, by its first layer\n", style="bold")
+    for layers in lines(table.n_layers):
+        text.append_text(ruler(layers))
+        text.append("\n")
+        for span, values in spans.items():
+            text.append(SPAN_NAMES[span].ljust(LABEL))
+            bars = [_block(values.get(layer), low, high) for layer in layers]
+            text.append("".join(bars).rstrip() + "\n", style=SPAN_COLOURS[span])
+    for span, values in spans.items():
+        least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+        text.append(f"{SPAN_NAMES[span].ljust(LABEL)}{values[least]:.4f} at layer {least}")
+        text.append(f" to {values[most]:.4f} at layer {most}\n", style="")
+    text.rstrip()
+    return text
+
+
+def _block(value: float | None, low: float, high: float) -> str:
+    if value is None:
+        return " "
+    share = (float(nines(np.array(value))) - low) / max(high - low, 1e-9)
+    return BLOCKS[min(int(share * len(BLOCKS)), len(BLOCKS) - 1)]

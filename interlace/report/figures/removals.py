@@ -1,0 +1,129 @@
+"""What each method would remove from the same decoder: side by side, before anything is pruned."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Rectangle
+
+from interlace.plan.record import Plan
+from interlace.report.facts.roles import Role, layer_roles
+from interlace.report.facts.wording import percent
+from interlace.report.figures.style import MUTED, drawn
+from interlace.scores.table import Scores, read_scores
+from interlace.selection.removals import RATIOS, Removal, removals
+from interlace.selection.rounds import Table
+
+SHOWN = {  # an anchor is kept as it is: here it counts as such
+    Role.DROP: "dropped",
+    Role.TUNE: "tuned",
+    Role.PROTECTED: "protected",
+    Role.ANCHOR: "kept",
+    Role.FREEZE: "kept",
+}
+COLOURS = {
+    "dropped": Role.DROP.colour,
+    "tuned": Role.TUNE.colour,
+    "protected": Role.PROTECTED.colour,
+    "kept": "#E9ECF1",  # pale: the eye goes to what is removed
+}
+# Inches, of the map.
+STRIP, GAP = 0.15, 0.11  # a strip of layers, and the room between two methods
+TOP, BOTTOM = 0.92, 0.28  # above and below all strips
+NAMES, COUNTS = 1.8, 0.62  # left and right of them
+HEIGHTS = {"dropped": 0.13, "tuned": 0.07, "protected": 0.13, "kept": 0.13}  # of a layer's box
+LETTER = 0.052  # of the smallest text
+
+
+def removal_map(
+    scores: Table | Scores, path: Path, ratios: Sequence[float] = RATIOS, **asked: Any
+) -> None:
+    """Draw a strip of layers per method and ratio, coloured by what becomes of each layer.
+
+    Where a method cannot choose, its strip says why.
+
+    Args:
+        scores: the score table.
+        path: where to write, .png, .svg or .pdf.
+        ratios: shares of the layers, each as the method's paper counts them.
+        asked: what else `select` takes, e.g. alpha, seed or protect_first.
+    """
+    table = scores if isinstance(scores, Scores) else read_scores(scores)
+    made = removals(table, ratios, **asked)
+    methods = [made[i : i + len(ratios)] for i in range(0, len(made), len(ratios))]
+    layers = float(np.clip(0.2 * table.n_layers, 5.6, 9.6))  # width of all
+    pitch = layers / table.n_layers
+    block = len(ratios) * STRIP + GAP
+    width, height = NAMES + layers + COUNTS, TOP + BOTTOM + block * len(methods) - GAP
+    with drawn(path, width, height, layout=None) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)  # from the top down
+        for place, group in enumerate(methods):
+            _block(axes, group, TOP + block * place, table.n_layers, pitch)
+        _frame(axes, table.n_layers, pitch, height)
+
+
+def _block(axes: Axes, group: Sequence[Removal], top: float, n_layers: int, pitch: float) -> None:
+    """One method: its name, and for each ratio a strip or the reason that there is none."""
+    end = NAMES + pitch * n_layers
+    middle = top + len(group) * STRIP / 2
+    axes.text(NAMES - 0.55, middle, group[0].method, ha="right", va="center", fontsize=9)
+    for row, made in enumerate(group):
+        y = top + (row + 0.5) * STRIP
+        _small(axes, NAMES - 0.08, y, percent(made.ratio), "right")
+        if made.plan:
+            axes.add_collection(_strip(made.plan, y, pitch))
+            _small(axes, end + 0.3, y, str(len(made.plan.drop)), "right")
+    if len({made.reason for made in group}) == 1:  # said once, for all ratios
+        _small(axes, NAMES + 0.04, middle, _short(group[0].reason, end), "left")
+        return
+    for row, made in enumerate(group):
+        y = top + (row + 0.5) * STRIP
+        _small(axes, NAMES + 0.04, y, _short(made.reason, end), "left")
+
+
+def _short(reason: str, end: float) -> str:
+    return textwrap.shorten(reason, int((end - NAMES) / LETTER), placeholder=" ...")
+
+
+def _small(axes: Axes, x: float, y: float, text: str, side: Literal["left", "right"]) -> None:
+    axes.text(x, y, text, ha=side, va="center", fontsize=7, color=MUTED)
+
+
+def _strip(plan: Plan, middle: float, pitch: float) -> PatchCollection:
+    """A box per layer, in the colour of its role and of its height, so that grey print tells."""
+    gap = min(0.12 * pitch, 0.025)
+    names = [SHOWN[role] for role in layer_roles(plan)]
+    boxes = [
+        (NAMES + layer * pitch + gap / 2, HEIGHTS[name], COLOURS[name])
+        for layer, name in enumerate(names)
+    ]
+    cells = [Rectangle((x, middle - high / 2), pitch - gap, high) for x, high, _ in boxes]
+    return PatchCollection(cells, facecolors=[colour for _, _, colour in boxes], linewidths=0)
+
+
+def _frame(axes: Axes, n_layers: int, pitch: float, height: float) -> None:
+    """The title, the legend, and the layers' numbers above and below."""
+    title = f"What each method removes from {n_layers} layers"
+    axes.text(0.12, 0.24, title, fontsize=12, fontweight="bold", va="center")
+    x = NAMES
+    for name, colour in COLOURS.items():
+        low, high = 0.5 - HEIGHTS[name] / 2, HEIGHTS[name]
+        axes.add_patch(Rectangle((x, low), 0.16, high, facecolor=colour, linewidth=0))
+        axes.text(x + 0.22, 0.5, name, fontsize=8.5, va="center")
+        x += 0.45 + 0.075 * len(name)
+    for y in (TOP - 0.12, height - BOTTOM + 0.12):
+        axes.text(NAMES - 0.55, y, "layer", ha="right", va="center", fontsize=7, color=MUTED)
+        for layer in range(0, n_layers, 5):
+            middle = NAMES + (layer + 0.5) * pitch
+            axes.text(middle, y, str(layer), ha="center", va="center", fontsize=7.5, color=MUTED)
+    _small(axes, NAMES - 0.08, TOP - 0.12, "ratio", "right")
+    _small(axes, NAMES + n_layers * pitch + 0.5, TOP - 0.12, "dropped", "right")

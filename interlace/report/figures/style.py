@@ -1,0 +1,112 @@
+"""One look for every figure, and a way to save them that gives the same bytes each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from interlace.errors import InputError
+from interlace.outputs import whole
+
+INK, MUTED, HAIRLINE = "#1F2937", "#6B7280", "#D1D5DB"
+SPAN_COLOURS = {1: "#46648C", 2: "#D99A2B", 3: "#8E4585"}  # S_1, S_2, S_3
+MODEL_COLOURS = {"dense": "#46648C", "pruned": "#E4572E", "tuned": "#1B998B"}
+# The same for text: at least 4.5:1 on white.
+MODEL_INKS = {"dense": "#46648C", "pruned": "#C93F19", "tuned": "#157F74"}
+LINE_COLOURS = (  # of lines that have no fixed meaning
+    *("#46648C", "#E4572E", "#1B998B", "#D99A2B"),
+    *("#8E4585", "#5DA9E9", "#6B7280", "#3A2E39"),
+)
+SEQUENTIAL = ("#F4F6F9", "#C3D0E0", "#7F9CBF", "#46648C", "#1B2A44")  # pale is low; grey prints too
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 9.5,
+    "grid.color": "#E9ECF1",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.solid_capstyle": "round",
+    "savefig.dpi": 160,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "interlace",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+}
+METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@contextmanager
+def drawn(
+    path: Path, width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Figure]:
+    """Yield an empty figure in the house style; write it to `path` when the block ends well.
+
+    Args:
+        path: file to write; its suffix is the format, one of `METADATA`.
+        width: inches.
+        height: inches.
+        layout: matplotlib's layout engine; none: the caller places the axes.
+
+    Raises:
+        InputError: a format that cannot be written with the same bytes each time.
+    """
+    kind = path.suffix.removeprefix(".")
+    if kind not in METADATA:
+        raise InputError(f"{path}: figures are written as {', '.join(METADATA)}")
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+        figure = Figure(figsize=(width, height), layout=layout)
+        yield figure
+        with whole(path) as partial:
+            figure.savefig(partial, format=kind, metadata=METADATA[kind])
+
+
+def scale_in_nines(axes: Axes, low: float, high: float) -> None:
+    """Label the y axis of values passed through `nines` by the cosines themselves.
+
+    Args:
+        axes: already drawn on.
+        low: the least cosine shown.
+        high: the greatest.
+    """
+    bottom, top = nines(np.array([low, high]))
+    room = 0.06 * max(top - bottom, 0.1)
+    ticks = [tick for tick in NINES if bottom - room <= nines(np.array(tick)) <= top + room]
+    axes.set_ylim(bottom - room, top + room)
+    axes.set_yticks(nines(np.array(ticks)), [f"{tick:g}" for tick in ticks])
+
+
+NINES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
+CLOSEST = 1e-6  # cosines above 1 - CLOSEST are drawn there
+
+
+def nines(cosine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`-log10(1 - cosine)`: 0.9 is 1, 0.99 is 2, so that redundant layers do not look alike."""
+    distance = np.maximum(1 - np.asarray(cosine, dtype=np.float64), CLOSEST)
+    return np.asarray(-np.log10(distance))

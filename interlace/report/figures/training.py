@@ -1,0 +1,168 @@
+"""Figures of what training and evaluation measured: the loss curve, scores per benchmark."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from interlace.errors import InputError
+from interlace.evaluation.scores.result import Evaluation
+from interlace.evaluation.scores.retention import relative_performance
+from interlace.report.figures.style import HAIRLINE, INK, MODEL_COLOURS, MUTED, SPAN_COLOURS, drawn
+
+SMOOTH_SHARE = 0.05  # window of the smoothed loss, share of its points
+
+
+def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:
+    """Draw the scores of the dense, pruned and tuned model on every benchmark all three have.
+
+    Args:
+        evaluations: by `dense`, `pruned` and `tuned`.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: no benchmark has all three scores.
+    """
+    dense = evaluations["dense"]["scores"]
+    names = [n for n in dense if all(n in each["scores"] for each in evaluations.values())]
+    if not names:
+        raise InputError("no benchmark was scored on the dense, the pruned and the tuned model")
+    kept = relative_performance(evaluations["tuned"]["scores"], dense)
+    with drawn(path, 8.0, 1.5 + 0.44 * len(names)) as figure:
+        axes = figure.add_subplot()
+        for place, model in enumerate(MODEL_COLOURS):
+            _bars(axes, evaluations[model], names, model, (place - 1) * 0.27)
+        for row, name in enumerate(names):
+            ratio = kept.ratios.get(name)
+            text = "\u2013" if ratio is None else f"{ratio:.1f}%"
+            axes.text(103, row, text, va="center", fontsize=9, color=INK)
+        axes.text(103, -0.85, "tuned / dense", va="center", fontsize=8, color=MUTED)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.45, -0.55)
+        axes.set_xlim(0, 100)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("score (0 to 100), whiskers: one standard error")
+        axes.set_title("What pruning costs and healing returns", pad=24)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.0)
+
+
+def _bars(axes: Axes, result: Evaluation, names: list[str], model: str, offset: float) -> None:
+    scores = [result["scores"][name] for name in names]
+    axes.barh(
+        np.arange(len(names)) + offset,
+        [score["score"] for score in scores],
+        height=0.25,
+        color=MODEL_COLOURS[model],
+        label=model,
+        xerr=[score["standard_error"] or 0.0 for score in scores],
+        error_kw={"ecolor": INK, "elinewidth": 0.8, "alpha": 0.55},
+    )
+
+
+def loss_figure(curve: Path | str, path: Path) -> None:
+    """Draw the loss of fine-tuning, with the learning rate and the gradient's norm below it.
+
+    Where there was no end-to-end training the figure says so.
+
+    Args:
+        curve: CSV with columns step, loss, learning_rate, grad_norm; empty cells are skipped.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: the file has no such columns.
+    """
+    columns = _curve(Path(curve), ("step", "loss", "learning_rate", "grad_norm"))
+    if not columns:
+        _say_untrained(path)
+        return
+    with drawn(path, 8.0, 4.8) as figure:
+        top, left, right = figure.subplot_mosaic(
+            [["loss", "loss"], ["rate", "norm"]], height_ratios=[2.4, 1]
+        ).values()
+        step, loss = columns["step"], columns["loss"]
+        top.plot(step, loss, color=HAIRLINE, linewidth=1.2, label="each point")
+        top.plot(step, _smoothed(loss), color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed")
+        top.set_ylabel("loss on answers (nats per token)")
+        top.set_title("Healing the pruned model")
+        top.legend(loc="upper right")
+        left.plot(step, columns["learning_rate"], color=SPAN_COLOURS[1])
+        left.set_title("learning rate", fontsize=9.5, fontweight="normal", pad=4)
+        peak = float(np.nanmax(columns["learning_rate"]))
+        left.set_yticks([0, peak], ["0", f"{peak:.2g}"])
+        right.plot(step, columns["grad_norm"], color=SPAN_COLOURS[3])
+        right.set_title("gradient norm", fontsize=9.5, fontweight="normal", pad=4)
+        for axes in (left, right):
+            axes.set_xlabel("step")
+            axes.set_ylim(bottom=0)
+
+
+def local_loss_figure(curve: Path, path: Path) -> None:
+    """Draw the relative error of local healing by step, the mean and each layer's.
+
+    Nothing is drawn where no layer was healed locally.
+
+    Args:
+        curve: CSV with columns step, relative_error and layer_I.
+        path: where to write, .png, .svg or .pdf.
+
+    Raises:
+        InputError: the file has no such columns.
+    """
+    columns = _curve(curve, ("step", "relative_error"))
+    if not columns:
+        return
+    step = columns["step"]
+    with drawn(path, 8.0, 3.2) as figure:
+        axes = figure.add_subplot()
+        layers = [name for name in columns if name.startswith("layer_")]
+        for place, name in enumerate(layers):
+            label = "each layer" if place == 0 else None
+            axes.plot(step, columns[name], color=HAIRLINE, linewidth=1.2, label=label)
+        colour = MODEL_COLOURS["tuned"]
+        axes.plot(step, columns["relative_error"], color=colour, linewidth=2, label="mean")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step")
+        axes.set_ylabel("squared error / squared change")
+        axes.set_title("Local healing")
+        axes.legend(loc="upper right")
+
+
+def _say_untrained(path: Path) -> None:
+    with drawn(path, 8.0, 1.2) as figure:
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no end-to-end training", ha="center", va="center", color=MUTED)
+
+
+def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """All columns of a curve, some of which it must have; empty where it has no points."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if not set(names) <= set(reader.fieldnames or ()):
+        raise InputError(f"{path}: expected rows with the columns {', '.join(names)}")
+    if not rows:
+        return {}
+    return {
+        name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
+        for name in reader.fieldnames or ()
+    }
+
+
+def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Exponential mean of the points so far, without the pull of the first one."""
+    past = 1 - 1 / max(1.0, SMOOTH_SHARE * len(values))
+    total = weight = 0.0
+    smooth = np.full_like(values, np.nan)
+    for place, value in enumerate(values):
+        if np.isfinite(value):
+            total = past * total + (1 - past) * value
+            weight = past * weight + (1 - past)
+            smooth[place] = total / weight
+    return smooth

@@ -1,0 +1,173 @@
+"""A checkpoint and its model card -> a repository on the hub, or a folder with the same files.
+
+Nothing is sent unless it is asked for, and nothing but the checkpoint's own files and the card.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from interlace.errors import InputError
+from interlace.outputs import whole
+from interlace.report.facts.run import PLACEHOLDER, Which
+
+Files = Mapping[str, Path | bytes]  # what lies where in the repository
+
+CARD = "README.md"
+
+
+_WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+def files_to_publish(
+    artifacts: Path, which: Which, repo: str, revision: str | None = None
+) -> dict[str, Path | bytes]:
+    """The files of a checkpoint and its card, by their names in the repository.
+
+    Args:
+        artifacts: holds `pruned` and `tuned`, and `report` with a card for each.
+        which: the checkpoint.
+        repo: hub id; the card's example loads from it.
+        revision: branch; none: main.
+
+    Raises:
+        InputError: the checkpoint or its card is missing, or weights that its index names are.
+    """
+    from interlace.checkpoint.safetensors import tensor_files
+
+    folder, card = artifacts / which, artifacts / "report" / f"{which}.md"
+    stage = {"pruned": "export", "tuned": "finetune"}[which]
+    for path, made_by in ((folder / "config.json", stage), (card, "report")):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; run `dvc repro {made_by}`")
+    weights = set(tensor_files(folder).values())
+    files: dict[str, Path | bytes] = {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path in weights or (path.suffix != ".safetensors" and _is_open_file(path))
+    }
+    place = f'"{repo}"' + (f', revision="{revision}"' if revision else "")
+    text = card.read_text(encoding="utf-8").replace(PLACEHOLDER, place)
+    return files | {CARD: text.encode()}
+
+
+def _is_open_file(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
+
+
+def write_to(files: Files, folder: Path) -> None:
+    """Put the files into a local folder instead: what would be uploaded, to look at and to load.
+
+    Raises:
+        InputError: the folder exists and is not empty.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and is not empty; choose another folder for --to")
+    with whole(folder) as partial:
+        partial.mkdir()
+        for name, source in files.items():
+            if isinstance(source, bytes):
+                (partial / name).write_bytes(source)
+            else:
+                shutil.copyfile(source, partial / name)
+
+
+def push(
+    files: Files, repo: str, *, private: bool = False, revision: str | None = None, message: str
+) -> str:
+    """Upload the files in one commit; the repository is made if there is none.
+
+    Weights that the repository holds from before and that are not among the files are deleted in
+    the same commit: transformers would load an old model.safetensors in place of new shards. Other
+    files stay.
+
+    Args:
+        files: what to upload.
+        repo: hub id, `namespace/name`.
+        private: make a new repository private; one that exists has to be.
+        revision: branch to commit to, made from main if there is none; none: main.
+        message: of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        InputError: no token, no rights, no network, offline, or a name that is not a hub id.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+
+    if repo.count("/") != 1:
+        raise InputError(f"REPO = {repo}: not a hub id; write NAMESPACE/NAME")
+    if get_token() is None:
+        raise InputError("no token for the hub: run `hf auth login`, or set HF_TOKEN")
+    api = HfApi()
+    with _one_line(repo, revision):
+        api.create_repo(repo, private=True if private else None, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise InputError(
+                f"{repo}: exists and is public; make it private in its settings, or leave out"
+                " --private"
+            )
+        if revision:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        there = api.list_repo_files(repo, revision=revision)
+        old = [name for name in there if name.endswith(_WEIGHTS) and name not in files]
+        adds = [
+            CommitOperationAdd(name, source if isinstance(source, bytes) else str(source))
+            for name, source in files.items()
+        ]
+        deletes = [CommitOperationDelete(name) for name in old if "/" not in name]
+        done = api.create_commit(repo, [*adds, *deletes], commit_message=message, revision=revision)
+    return done.commit_url
+
+
+@contextmanager
+def _one_line(repo: str, revision: str | None) -> Iterator[None]:
+    """Turn what the hub's client raises into one line with the way out."""
+    from huggingface_hub import errors
+
+    # the HTTP library's own error, raised where nothing answers: which library, the client says
+    not_reached: Any = errors.HfHubHTTPError.__bases__[0]
+    where = repo + (f" (revision {revision})" if revision else "")
+    try:
+        yield
+    except errors.HFValidationError:
+        raise InputError(f"REPO = {repo}: not a hub id; write NAMESPACE/NAME") from None
+    except errors.OfflineModeIsEnabled:
+        raise InputError(
+            f"{where}: HF_HUB_OFFLINE is set, so nothing is sent; unset it, or write to a folder"
+            " with --to"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise InputError(_answered(where, error)) from None
+    except (not_reached, OSError) as error:
+        raise InputError(
+            f"{where}: the hub cannot be reached ({type(error).__name__}); connect, or write to a"
+            " folder with --to"
+        ) from None
+    except RuntimeError as error:  # a file whose upload broke off
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            raise InputError(_answered(where, error.__cause__)) from None
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split())
+        raise InputError(f"{where}: nothing was committed: {reason}") from None
+    except ValueError as error:  # a card that the hub does not accept
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: nothing was committed: {reason}") from None
+
+
+def _answered(where: str, error: Any) -> str:
+    """What an answer of the hub means for somebody who uploads."""
+    said = " ".join(str(error.server_message or "").split())
+    status = error.response.status_code
+    reasons = {
+        401: "the hub does not accept the token; run `hf auth login` with one that may write",
+        403: "the token may not write there; use one with write access to the namespace",
+        404: "no such namespace, repository or branch; check the name and the token's access",
+        429: "too many requests; wait some minutes and run it again",
+    }
+    reason = reasons.get(status, f"the hub answered {status}")
+    return f"{where}: {reason}" + (f" ({said})" if said else "")

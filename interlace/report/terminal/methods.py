@@ -1,0 +1,94 @@
+"""Every method at a glance, for the terminal: what it reads, and which layers it would remove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from interlace.methods.registry import METHODS
+from interlace.report.facts.roles import Role, layer_roles, lines, ruler
+from interlace.report.facts.wording import percent
+from interlace.report.terminal.plan import glyph, legend
+from interlace.scores.table import WAYS, Scores
+from interlace.selection.removals import Removal, removals
+
+NAMES = 18  # columns before the first layer: the longest name and a space
+
+
+def rule_of(method: str) -> str:
+    """A method's rule in one sentence: the first line of its function's docstring."""
+    lines_of_it = (METHODS[method].choose.__doc__ or "").strip().splitlines()
+    return lines_of_it[0].replace("`", "") if lines_of_it else ""
+
+
+def methods_table(scores: Scores | None = None) -> RenderableType:
+    """Every method, what it reads, whether that was measured, and its rule.
+
+    Args:
+        scores: the score table to look in, if there is one.
+    """
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    if scores:
+        table.add_column("measured", no_wrap=True)
+    table.add_column("what it does, and what it reads")
+    missing: dict[str, str] = {}
+    for name, rule in METHODS.items():
+        lacking = [need for need in rule.needs if scores and need not in scores.criteria]
+        missing |= {need: WAYS.get(need, "") for need in lacking}
+        cells = [name, "no" if lacking else "yes"] if scores else [name]
+        what = Text(rule_of(name)).append(f" [{', '.join(rule.needs) or 'nothing'}]", style="cyan")
+        table.add_row(*cells, what, style="dim" if lacking else "")
+    return Group(table, *_missing(missing.items()))
+
+
+def _missing(ways: Iterable[tuple[str, str]]) -> list[Text]:
+    """One line for each way to measure something, naming all that it measures."""
+    by_way: dict[str, list[str]] = {}
+    for criterion, way in ways:
+        by_way.setdefault(way, []).append(criterion)
+    return [
+        Text(f"not measured: {', '.join(names)}; {way}", style="yellow")
+        for way, names in by_way.items()
+    ]
+
+
+def removals_text(scores: Scores, ratio: float, **asked: Any) -> RenderableType:
+    """By method: a letter per layer, what the letters mean, and why these layers go.
+
+    Args:
+        scores: the score table.
+        ratio: share of the layers, as each method's paper counts them.
+        asked: what else `select` takes, e.g. alpha or seed.
+    """
+    made = removals(scores, (ratio,), **asked)
+    parts: list[RenderableType] = [
+        Text(f"at {percent(ratio)}, of {scores.n_layers} layers", style="bold"),
+        ruler(next(lines(scores.n_layers)), NAMES),
+    ]
+    for removal in made:
+        parts.append(_strip(removal))
+        if removal.plan:
+            parts.append(Padding(Text(rule_of(removal.method), style="dim"), (0, 0, 0, 2)))
+    plans = [removal.plan for removal in made if removal.plan]
+    present = {role for plan in plans for role in layer_roles(plan)}
+    return Group(*parts, legend([role for role in Role if role in present]))
+
+
+def _strip(removal: Removal) -> Text:
+    text = Text(removal.method.ljust(NAMES), style="bold")
+    if removal.plan is None:
+        return text.append(removal.reason, style="not bold yellow")
+    roles = layer_roles(removal.plan)
+    for place, layers in enumerate(lines(removal.plan.n_layers)):
+        if place:
+            text.append(f"\n{f'from {layers.start}':>{NAMES - 1}} ", style="not bold dim")
+        for layer in layers:
+            text.append(*glyph(roles[layer]))
+    return text

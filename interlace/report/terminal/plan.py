@@ -1,0 +1,112 @@
+"""The map of layers and the reasons behind it for the terminal: the caller prints them.
+
+Colour is never the only sign: roles are letters, and everything fits 80 columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from interlace.plan.record import Plan
+from interlace.report.facts.roles import LABEL, Role, layer_roles, lines, roles_present, ruler
+from interlace.report.facts.wording import asked, listed, notes, number, outcome, score_name
+
+MISSING = TO = "\u2013"
+
+
+def glyph(role: Role) -> tuple[str, str]:
+    """A role's letter and its style."""
+    ink = "black" if role in (Role.FREEZE, Role.PROTECTED) else "bold white"
+    return role.letter, f"{ink} on {role.colour}"
+
+
+def legend(roles: Sequence[Role], counted: Sequence[Role] = ()) -> Text:
+    """What the letters mean, and how many layers have each."""
+    text = Text()
+    for role in roles:
+        text.append(*glyph(role))
+        text.append(f" {role.meaning}{f' {counted.count(role)}' if counted else ''}  ")
+    text.rstrip()
+    return text
+
+
+def layer_map_text(plan: Plan) -> Text:
+    """One letter per layer, its group underneath, what the letters mean, and what to know."""
+    roles = layer_roles(plan)
+    text = Text(f"{asked(plan)}\n", style="bold")
+    text.append(f"{outcome(plan)}\n", style="not bold")
+    for layers in lines(plan.n_layers):
+        text.append_text(ruler(layers))
+        text.append("\n" + "dense".ljust(LABEL))
+        for layer in layers:
+            text.append(*glyph(roles[layer]))
+        for name, marks in _brackets(plan).items():
+            if part := marks[layers.start : layers.stop].rstrip():
+                text.append("\n" + name.ljust(LABEL) + part, style="not bold")
+        text.append("\n")
+    for layers in lines(len(plan.keep)):
+        text.append("pruned".ljust(LABEL))
+        for position in layers:
+            text.append(*glyph(roles[plan.keep[position]]))
+        text.append("\n")
+    text.append_text(legend(roles_present(plan), roles))
+    for note in notes(plan):
+        text.append(f"\n{note}", style="not bold yellow")
+    return text
+
+
+def _brackets(plan: Plan) -> dict[str, str]:
+    """By round: a mark under each group of two layers or more, one character per layer.
+
+    The groups of one round are disjoint; those of two may share an anchor. Layers between that
+    belong to none, because an earlier round dropped them, are left blank.
+    """
+    rows = {}
+    for number_of_round in range(1, plan.rounds + 1):
+        marks = [" "] * plan.n_layers
+        for group in plan.groups:
+            if group.span > 1 and group.round == number_of_round:
+                for layer in group.layers:
+                    marks[layer] = "─"
+                marks[group.first], marks[group.layers[-1]] = "└", "┘"
+        rows["groups" if plan.rounds == 1 else f"round {number_of_round}"] = "".join(marks)
+    return rows
+
+
+def groups_table(plan: Plan) -> Table | None:
+    """Why each layer goes: the groups in the order of decision; none where nothing was scored.
+
+    At most 80 columns.
+    """
+    groups = plan.groups
+    names = list(dict.fromkeys(score_name(plan, g) for g in groups if g.score is not None))
+    if not names:
+        return None
+    named = {name: f"{name} " if name != "score" and len(names) > 1 else "" for name in names}
+    own = "pooled" if names == ["pooled"] else "S_1"
+    alone = all(group.span == 1 for group in groups)
+    columns: dict[str, list[str]] = {
+        "#": [str(place) for place in range(1, len(groups) + 1)],
+        "round": [str(g.round) if plan.rounds > 1 else "" for g in groups],
+        "layers": ["" if alone else listed(g.layers, TO) for g in groups],
+        "kind": [g.kind for g in groups],
+        "score" if len(names) > 1 else names[0]: [
+            MISSING if g.score is None else named[score_name(plan, g)] + number(g.score)
+            for g in groups
+        ],
+        f"{own} of the two": [" ".join(map(number, g.layer_scores)) for g in groups],
+        "dropped": [listed(g.drop, TO) for g in groups],
+        "tuned": [listed(g.tune, TO) if g.tune else "" for g in groups],
+        "anchor": ["" if g.anchor is None else str(g.anchor) for g in groups],
+    }
+    filled = {heading: cells for heading, cells in columns.items() if any(cells)}
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for heading in filled:
+        table.add_column(heading, justify="left" if heading == "kind" else "right")
+    for row in zip(*filled.values(), strict=True):
+        table.add_row(*row)
+    return table

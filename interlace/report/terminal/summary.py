@@ -1,0 +1,143 @@
+"""The numbers of a run as a table for the terminal; fits 80 columns. The caller prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from interlace.report.facts.calibration import ENOUGH
+from interlace.report.facts.roles import Role
+from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
+from interlace.report.facts.wording import size
+
+MISSING = "\u2013"
+
+
+def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -> RenderableType:
+    """Scores and retention per benchmark, then layers, parameters and time to first token.
+
+    Args:
+        summary: what `summarise` returned, or `metrics/summary.json` as read.
+        left_out: benchmarks without a result, and why.
+    """
+    parts: list[RenderableType] = [_scores_table(summary), _facts(summary)]
+    if left_out:
+        parts.append(Text("left out of the means:", style="yellow"))
+        parts += [Text(f"  {name}: {why}", style="dim") for name, why in left_out.items()]
+    return Group(*parts)
+
+
+def _scores_table(summary: Metrics) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, show_footer=True, pad_edge=False)
+    table.add_column("benchmark", footer="mean", overflow="fold")
+    headings = [
+        ("dense", "score_dense", Role.ANCHOR.colour),
+        ("pruned", "score_pruned", Role.DROP.colour),
+        ("tuned", "score_tuned", Role.TUNE.colour),
+        ("pruned\nof dense", "retention_pruned", Role.DROP.colour),
+        ("tuned\nof dense", "retention_tuned", Role.TUNE.colour),
+    ]
+    keys = ["dense", "pruned", "tuned", "retention_pruned", "retention_tuned"]
+    for name in references_in(summary):
+        shown, key = name.replace("_", "-"), f"retention_tuned_of_{name}"
+        headings.append((shown, f"score_{name}", Role.ANCHOR.colour))
+        headings.append((f"tuned of\n{shown}", key, Role.TUNE.colour))
+        keys += [name, key]
+    for (heading, mean, colour), key in zip(headings, keys, strict=True):
+        footer = _number(summary.get(mean), percent=key.startswith("retention"))
+        table.add_column(
+            heading, footer=footer, justify="right", no_wrap=True, header_style=f"bold {colour}"
+        )
+    for name in benchmarks_of(summary):
+        cells = [
+            _number(summary.get(f"{key}/{name}"), percent=key.startswith("retention"))
+            for key in keys
+        ]
+        table.add_row(name, *cells)
+    if names := [key.split("/", 1)[1] for key in summary if key.startswith("category_samples/")]:
+        table.add_section()
+    for name in names:
+        cells = [
+            _number(summary.get(f"category_{key}/{name}"), percent=key.startswith("retention"))
+            for key in keys
+        ]
+        table.add_row(name, *cells, style="italic")
+    return table
+
+
+def _number(value: float | None, *, percent: bool = False) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.1f}%" if percent else f"{value:.1f}"
+
+
+def _facts(summary: Metrics) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in _fact_lines(summary):
+        table.add_row(name, text)
+    return table
+
+
+def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
+    before, after = summary["parameters_before"], summary["parameters_after"]
+    lines = [
+        (
+            "layers",
+            f"{summary['layers_before']} → {summary['layers_after']}"
+            f"   ({summary['layers_tuned']} tuned)",
+        ),
+        ("parameters", f"{size(before)} → {size(after)}   ({100 * (after / before - 1):+.1f}%)"),
+    ]
+    if "score_tuned_error" in summary:
+        errors = ", ".join(f"{summary[f'score_{model}_error']:.1f}" for model in MODELS)
+        lines.append(("error", f"of the means: {errors}   ({summary['samples']:,} questions)"))
+    if "retention_tuned_low" in summary:
+        intervals = [
+            f"{model} [{summary[f'retention_{model}_low']:.1f}%,"
+            f" {summary[f'retention_{model}_high']:.1f}%]"
+            for model in MODELS[1:]
+        ]
+        lines.append(("retention", f"{' and '.join(intervals)} at 95%"))
+    if "selection_same" in summary:
+        share = _number(summary["selection_same"], percent=True)
+        lines.append(("selection", f"the same layers in {share} of other draws of samples"))
+    if "calibration_share" in summary:
+        lines.append(("calibration", _calibration(summary)))
+    if "ttft_dense_ms" in summary:
+        lines.append(("first token", _first_token(summary)))
+    if "prefill_speedup" in summary:
+        ideal = summary.get("prefill_ideal")
+        text = f"{summary['prefill_speedup']:.2f}x as fast"
+        lines.append(("prefill", text + (f", ideal {ideal:.2f}x" if ideal else "")))
+    return lines
+
+
+def _calibration(summary: Metrics) -> str:
+    """Whether a tenth of the calibration set would have done, and how little would."""
+    whole, text = summary["calibration_share"], []
+    if (tau := summary.get("calibration_tenth_tau")) is not None:
+        how = "as" if tau >= ENOUGH else "otherwise than"
+        ranks = f"{whole / 10:.2g}% of the training set ranks {how} {whole:.2g}% does"
+        text.append(f"{ranks} (Kendall's tau {tau:.2f})")
+    share = summary.get("calibration_enough_share")
+    if share is None:
+        text.append(f"no part of the {whole:.2g}% that was tried ranks as all of it")
+    elif not text or abs(share - whole / 10) > 0.02 * whole:
+        text.append(f"{share:.2g}% is enough ({summary['calibration_enough_tau']:.2f})")
+    return "\n".join(text)
+
+
+def _first_token(summary: Metrics) -> str:
+    """The speedup; without it, the interval that was too wide to report one."""
+    low, high = summary["ttft_speedup_low"], summary["ttft_speedup_high"]
+    times = f"({summary['ttft_dense_ms']:.1f} → {summary['ttft_tuned_ms']:.1f} ms)"
+    ideal = f"ideal {summary['ttft_ideal']:.2f}x"
+    if "ttft_speedup" not in summary:
+        return f"no ratio, too unsure: {low:.2f} to {high:.2f}, {ideal}   {times}"
+    return f"{summary['ttft_speedup']:.2f}x as fast [{low:.2f}, {high:.2f}], {ideal}   {times}"

@@ -1,0 +1,228 @@
+"""FineVision rows: their schema, and folders of them.
+
+A row has images (may be none), texts (user/assistant turns), a source and ratings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from interlace.errors import InputError
+from interlace.outputs import whole
+from interlace.params.inputs import RATINGS
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+TURN = pa.struct([("user", pa.string()), ("assistant", pa.string())])
+_SOURCE_FIELDS = [("images", pa.list_(IMAGE)), ("texts", pa.list_(TURN)), ("source", pa.string())]
+_RATING_FIELDS = [
+    item
+    for name in RATINGS
+    for item in ((f"{name}_ratings", pa.list_(pa.int64())), (f"{name}_min", pa.int64()))
+]
+_OWN_FIELDS = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
+SCHEMA = pa.schema([*_SOURCE_FIELDS, *_RATING_FIELDS, *_OWN_FIELDS])
+_ROW_GROUP = 256  # rows, bounds memory while reading and writing
+_ROW_GROUP_BYTES = 2**23
+_SHARD_BYTES = 2**30
+_REPEATED = ["source", "domain", "task"]  # columns worth a dictionary; images are not
+_FEW = 32  # rows that are Python objects at a time
+
+
+def check_schema(schema: pa.Schema, where: str) -> None:
+    """Check that a Parquet file holds FineVision's columns.
+
+    Raises:
+        InputError: names the file, the column and what it should hold.
+    """
+    for name, wanted in _SOURCE_FIELDS:
+        if name not in schema.names:
+            raise InputError(
+                f"{where}: column {name!r} is missing; FineVision's schema has"
+                " images, texts and source"
+            )
+        found = schema.field(name).type
+        if name == "images" and _is_untyped(found):
+            continue  # a file without any image
+        if not _alike(found, wanted):
+            raise InputError(f"{where}: column {name!r} is {found}, not {wanted}")
+
+
+def _is_untyped(found: pa.DataType) -> bool:
+    listed = pa.types.is_list(found) and pa.types.is_null(found.value_type)
+    return bool(pa.types.is_null(found) or listed)
+
+
+def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_list(wanted):
+        listed = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return listed and _alike(found.value_type, wanted.value_type)
+    if pa.types.is_struct(wanted):
+        types = {item.name: item.type for item in found} if pa.types.is_struct(found) else {}
+        needed = [item for item in wanted if item.name != "path"]
+        return all(item.name in types and _alike(types[item.name], item.type) for item in needed)
+    large = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    return bool(large.get(found, found) == wanted)
+
+
+def check_row(row: dict[str, Any], where: str) -> None:
+    """Check one row's values.
+
+    Raises:
+        InputError: names the place, the column and what is wrong with it.
+    """
+    if not isinstance(row["source"], str) or not row["source"]:
+        raise InputError(f"{where}, column 'source': empty; every row needs the name of its source")
+    if not row["texts"]:
+        raise InputError(f"{where}, column 'texts': no turns; every row needs at least one")
+    for turn, text in enumerate(row["texts"]):
+        for side in ("user", "assistant"):
+            if not text or not isinstance(text.get(side), str) or not text[side].strip():
+                raise InputError(f"{where}, column 'texts': turn {turn} has an empty {side} text")
+    for number, image in enumerate(row["images"] or ()):
+        try:
+            Image.open(io.BytesIO(image["bytes"])).verify()
+        except Exception as error:  # PIL raises many types for damaged files
+            raise InputError(
+                f"{where}, column 'images': image {number} cannot be read ({error})"
+            ) from None
+
+
+def sample_id(row: dict[str, Any]) -> str:
+    """A hash of a row's images and texts: 16 hexadecimal digits, the same wherever it is found."""
+    digest = hashlib.sha256()
+    for image in row["images"] or ():
+        digest.update(b"i" + hashlib.sha256(image["bytes"]).digest())
+    for text in row["texts"]:
+        for side in ("user", "assistant"):
+            digest.update(b"t" + hashlib.sha256(text[side].encode()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _opened(name: str, file: Any) -> pq.ParquetFile:
+    try:
+        parquet = pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{name}: not a readable Parquet file: {error}") from None
+    check_schema(parquet.schema_arrow, name)
+    return parquet
+
+
+def selected_rows(
+    name: str, file: Any, rows: Collection[int]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The given rows of one file, reading only the row groups they lie in."""
+    parquet, begin = _opened(name, file), 0
+    columns = [column for column in SCHEMA.names if column in parquet.schema_arrow.names]
+    wanted = set(rows)
+    for group in range(parquet.num_row_groups):
+        end = begin + parquet.metadata.row_group(group).num_rows
+        if any(row in wanted for row in range(begin, end)):
+            values = parquet.read_row_group(group, columns=columns).to_pylist()
+            yield from ((begin + i, value) for i, value in enumerate(values) if begin + i in wanted)
+        begin = end
+
+
+class _Shards:
+    """Row groups of bounded size, in files of bounded size."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+        self._waiting: list[pa.Table] = []
+        self._writer = self._next()
+
+    def _next(self) -> pq.ParquetWriter:
+        path = self._folder / f"part-{self._number:05}.parquet"
+        self._number += 1
+        self._file = path.open("wb")
+        return pq.ParquetWriter(self._file, SCHEMA, use_dictionary=_REPEATED)
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of `SCHEMA`; they are written when there are enough of them."""
+        self._waiting.append(rows)
+        while sum(table.num_rows for table in self._waiting) >= _ROW_GROUP:
+            together = pa.concat_tables(self._waiting)
+            self._waiting = [together.slice(_ROW_GROUP)]
+            self._write(together.slice(0, _ROW_GROUP))
+        if sum(table.nbytes for table in self._waiting) >= _ROW_GROUP_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if together := pa.concat_tables(self._waiting) if self._waiting else None:
+            self._write(together)
+        self._waiting = []
+
+    def _write(self, rows: pa.Table) -> None:
+        if self._file.tell() >= _SHARD_BYTES:
+            self.close()
+            self._writer = self._next()
+        self._writer.write_table(rows.combine_chunks())  # else the bytes tell how rows came
+
+    def close(self) -> None:
+        """End the file."""
+        self._writer.close()
+        self._file.close()
+
+
+@contextmanager
+def shards(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """A function that adds rows of `SCHEMA` to a folder of Parquet; the folder appears when whole.
+
+    Row groups hold at most 256 rows and about 8 MiB, files about 1 GiB; without any row there is
+    one file without row groups.
+    """
+    with whole(folder) as partial:
+        partial.mkdir()
+        writer = _Shards(partial)
+        try:
+            yield writer.add
+            writer.flush()
+        finally:
+            writer.close()
+
+
+def write_rows(rows: Iterable[dict[str, Any]], folder: Path) -> list[str]:
+    """Write rows to a folder of Parquet; returns their ids in order."""
+    ids: list[str] = []
+    with shards(folder) as add:
+        for batch in in_groups(rows, _FEW):
+            ids += [row["sample_id"] for row in batch]
+            add(pa.Table.from_pylist(batch, schema=SCHEMA))
+    return ids
+
+
+def in_groups(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows in lists of `size`, the last one shorter."""
+    rows = iter(rows)
+    while group := list(islice(rows, size)):
+        yield group
+
+
+def iterate(folder: Path) -> Iterator[dict[str, Any]]:
+    """All rows of a folder that `sample` wrote, one after another."""
+    for table in iterate_tables(folder):
+        yield from table.to_pylist()
+
+
+def iterate_tables(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """All rows of a folder of Parquet, a few at a time.
+
+    Args:
+        folder: that `sample` wrote.
+        columns: to read, dotted below the top; none: all.
+    """
+    for path in sorted(folder.glob("*.parquet")):
+        with pq.ParquetFile(path) as parquet:
+            for batch in parquet.iter_batches(_FEW, columns=columns, use_threads=False):
+                yield pa.Table.from_batches([batch])

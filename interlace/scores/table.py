@@ -1,0 +1,169 @@
+"""Per-sample measurements -> one table of scores, one row per (criterion, first, span).
+
+`cosine` is `S_p(i)`: the mean over calibration samples of the cosine between the input of layer i
+and the output of layer i+p-1. High means that the span changes its input little: redundant.
+No torch here: choosing layers is arithmetic on this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from interlace.errors import InputError
+
+Row = dict[str, Any]
+
+SCHEMA = pa.schema(
+    [
+        ("criterion", pa.string()),
+        ("first", pa.int32()),
+        ("span", pa.int32()),
+        ("value", pa.float64()),
+        ("standard_error", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
+_INTEGERS, _STRINGS = (types.is_integer,), (types.is_string, types.is_large_string)
+_NUMBERS = (types.is_floating, types.is_integer)
+_TYPES = {
+    "criterion": ("text", _STRINGS),
+    "first": ("whole numbers", _INTEGERS),
+    "span": ("whole numbers", _INTEGERS),
+    "value": ("numbers", _NUMBERS),
+    "standard_error": ("numbers", (*_NUMBERS, types.is_null)),
+    "n": ("whole numbers", (*_INTEGERS, types.is_null)),
+}
+_UNIT = 2**31  # of the integers that values are added as
+# Criteria: what a row's value is. All but the last two are measured by `collect`.
+NATIVE = "cosine"  # mean cosine of a span's input and output, calibration rows (S_p)
+MATH, NONMATH = "cosine/math", "cosine/nonmath"  # the same on the probes of one domain
+ANGULAR = "angular"  # mean angle of the last token between a span's input and output, over pi
+POOLED = "pooled"  # mean over probe tasks of the cosine of a layer's mean-pooled input and output
+CKA = "cka"  # linear CKA over probe tasks of a layer's output and that of the layer before
+SLEB = "sleb"  # when the layer was removed, counted from 0
+TAYLOR = "taylor"  # importance of the layer's weights
+_PROBES = "set probes.per_task, probes.math_sources and probes.nonmath_sources"
+WAYS = {
+    NATIVE: "`collect` measures it: see collect.max_span",
+    MATH: f"`collect` measures it on the probes: {_PROBES}",
+    NONMATH: f"`collect` measures it on the probes: {_PROBES}",
+    ANGULAR: "`collect` measures it: leave collect.max_span empty, or raise it",
+    POOLED: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
+    CKA: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
+    SLEB: "the stage `sensitivity` measures it: set method to sleb and run dvc repro",
+    TAYLOR: "the stage `sensitivity` measures it: set method to taylor and run dvc repro",
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A table of scores, indexed.
+
+    Attributes:
+        n_layers: L, the decoder's layers.
+        deepstack_layers: leading layers that visual features are added after, by position.
+        values: (criterion, first, span) -> score.
+        provenance: what the table says about where it comes from.
+        kept: where the measured model's layers stand in the dense decoder; empty: it is dense.
+    """
+
+    n_layers: int
+    deepstack_layers: int
+    values: Mapping[tuple[str, int, int], float]
+    provenance: Mapping[str, str]
+    kept: tuple[int, ...] = ()
+
+    @property
+    def criteria(self) -> frozenset[str]:
+        """What was measured."""
+        return frozenset(criterion for criterion, _, _ in self.values)
+
+    def of_span(self, span: int, criterion: str = NATIVE) -> dict[int, float]:
+        """Scores of every span of this many layers, by first layer.
+
+        Raises:
+            InputError: none were measured.
+        """
+        found = {f: v for (c, f, s), v in self.values.items() if c == criterion and s == span}
+        if not found:
+            raise InputError(
+                f"scores hold no {criterion!r} of {span} layer(s);"
+                f" {WAYS.get(criterion, 'run `collect` and `score` again')}"
+            )
+        return dict(sorted(found.items()))
+
+
+def read_scores(source: Path | str | pa.Table) -> Scores:
+    """Read and check a table of scores.
+
+    Args:
+        source: a Parquet file or an Arrow table. Without `n_layers` in its metadata, the decoder is
+            taken to end where the last measured span ends.
+
+    Raises:
+        InputError: no such file, a column is missing or of another type, a value is not finite or
+            appears twice, or the metadata does not fit.
+    """
+    name = "scores" if isinstance(source, pa.Table) else str(source)
+    table = source if isinstance(source, pa.Table) else _read(Path(source))
+    needed = ["criterion", "first", "span", "value"]
+    _check_columns(table, name, needed)
+    values: dict[tuple[str, int, int], float] = {}
+    for number, row in enumerate(table.select(needed).to_pylist()):
+        key = (row["criterion"], row["first"], row["span"])
+        if None in key or row["first"] < 0 or row["span"] < 1:
+            raise InputError(f"{name}: row {number}: {key} is no criterion, first layer and span")
+        if row["value"] is None or not np.isfinite(row["value"]):
+            raise InputError(f"{name}: row {number}: value {row['value']} of {key} is not a number")
+        if key in values:
+            raise InputError(f"{name}: row {number}: {key} appears twice")
+        values[key] = row["value"]
+    if not values:
+        raise InputError(f"{name}: holds no scores; run `collect` and `score` again")
+    about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    end = max(first + span for _, first, span in values)
+    n_layers = _count(about, "n_layers", end, name)
+    if n_layers < end:
+        raise InputError(
+            f"{name}: metadata n_layers = {n_layers}, but scores reach layer {end - 1}"
+        )
+    return Scores(
+        n_layers=n_layers,
+        deepstack_layers=_count(about, "deepstack_layers", 0, name),
+        values=values,
+        provenance={k: v for k, v in about.items() if k in ("model", "revision", "mode", "dtype")},
+        kept=tuple(int(layer) for layer in about.get("kept", "").split()),
+    )
+
+
+def _check_columns(table: pa.Table, where: str, needed: Sequence[str]) -> None:
+    for column in needed:
+        if column not in table.column_names:
+            raise InputError(f"{where}: column {column!r} is missing; `score` writes this table")
+        found, (kind, fits) = table.schema.field(column).type, _TYPES[column]
+        if not any(fit(found) for fit in fits):
+            raise InputError(f"{where}: column {column!r} holds {found}, not {kind}")
+
+
+def _count(about: Mapping[str, str], field: str, default: int, where: str) -> int:
+    said = about.get(field, str(default))
+    if not said.isdecimal():
+        raise InputError(f"{where}: metadata {field} = {said!r} is not a number of layers")
+    return int(said)
+
+
+def _read(path: Path, stage: str = "score") -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run `dvc repro {stage}`") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: not a Parquet file: {error}") from None

@@ -1,0 +1,205 @@
+"""The clock: one request on one model, its parts apart, and many on two models in turn.
+
+The clock runs from the call to the first token (vision tower, prefill, one greedy sample), and on
+until the last of `new_tokens`. Inputs are already on the device.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from interlace.model.chat import Inputs
+from interlace.params.timing import Ttft
+from interlace.speed.flops import Work
+
+Spans = dict[str, list[list[Any]]]  # [start, end] readings of each run of a part
+Pairs = list[list[tuple["Timing", "Timing"]]]  # [R][P], of dense and tuned
+DENSE, TUNED = 0, 1
+VISION_NAMES = ("visual", "vision_tower", "vision_model", "vision_encoder", "image_tower")
+
+
+@dataclass
+class Timing:
+    """One request, one model. What did not run is missing.
+
+    Attributes:
+        ttft: from call to first token, ms.
+        end_to_end: from call to the last of `new_tokens`, ms.
+        decode: each token after the first, ms.
+        prefill: within `ttft`, the decoder's layers and final norm, ms.
+        vision: within `ttft`, the vision tower and what it holds (Qwen's merger included), ms.
+    """
+
+    ttft: float
+    end_to_end: float
+    decode: float | None
+    prefill: float | None
+    vision: float | None
+
+
+def vision_tower(model: nn.Module) -> nn.Module | None:
+    """The module that turns images into features; missing where it cannot be told for sure."""
+    get_encoder = getattr(model, "get_encoder", None)
+    found: Any = None
+    if get_encoder is not None:
+        try:
+            found = get_encoder(modality="image")
+        except (TypeError, ValueError, AttributeError):  # a model's own code may know no modality
+            found = None
+    if found is None or any(found is other for other in (model, getattr(model, "model", None))):
+        modules = model.named_modules()
+        found = next((m for name, m in modules if name.split(".")[-1] in VISION_NAMES), None)
+    return found if isinstance(found, nn.Module) else None
+
+
+@contextmanager
+def marked(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]:
+    """Read a meter whenever the vision tower or the decoder starts and ends."""
+    spans: Spans = {"vision": [], "prefill": []}
+    parts = {"vision": vision_tower(model), "prefill": model.get_decoder()}  # type: ignore[operator]
+    handles = []
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            mine = spans[name]
+            start = partial(lambda mine, *_: mine.append([read()]), mine)
+            end = partial(lambda mine, *_: mine[-1].append(read()), mine)
+            handles.append(part.register_forward_pre_hook(start))
+            handles.append(part.register_forward_hook(end))
+    try:
+        yield spans
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _total(spans: list[list[Any]], between: Callable[[Any, Any], float]) -> float | None:
+    return sum(between(start, end) for start, end in spans) if spans else None
+
+
+def first_token(model: nn.Module, inputs: Inputs) -> tuple[torch.Tensor, Any]:
+    """Vision tower, prefill and one greedy sample.
+
+    Args:
+        model: a `ForConditionalGeneration`.
+        inputs: of B prompts of one length, [B, T] per token, on the model's device.
+
+    Returns:
+        The tokens, [B, 1], and the cache of the T prompt tokens.
+    """
+    output = model(**inputs, use_cache=True, logits_to_keep=1)
+    return output.logits[:, -1:].argmax(-1), output.past_key_values
+
+
+def next_token(model: nn.Module, tokens: torch.Tensor, cache: Any) -> torch.Tensor:
+    """One more greedy token behind a cache, [B, 1] to [B, 1]; the cache grows by one."""
+    # No mask: prompts have no padding, and Qwen would place all T + 1 tokens of a mask anew.
+    output = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    following: torch.Tensor = output.logits[:, -1:].argmax(-1)
+    return following
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _meter(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
+    """A reading that does not stall a CUDA device, and the ms between two of them."""
+
+    def now() -> float:
+        _synchronise(device)
+        return time.perf_counter()
+
+    def read() -> Any:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    if device.type != "cuda":
+        return now, lambda start, end: 1000 * (end - start)
+    return read, lambda start, end: float(start.elapsed_time(end))
+
+
+def timed(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timing:
+    """Time one request once, and the tokens that follow its first one."""
+    device = inputs["input_ids"].device
+    read, between = _meter(device)
+    with marked(model, read) as spans:
+        _synchronise(device)
+        start = time.perf_counter()
+        tokens, cache = first_token(model, inputs)
+        _synchronise(device)
+        first = time.perf_counter()
+    for _ in range(new_tokens - 1):
+        tokens = next_token(model, tokens, cache)
+        tokens.tolist()  # as a server would: each token is read before the next
+    last = time.perf_counter() if new_tokens > 1 else first
+    return Timing(
+        ttft=1000 * (first - start),
+        end_to_end=1000 * (last - start),
+        decode=1000 * (last - first) / (new_tokens - 1) if new_tokens > 1 else None,
+        prefill=_total(spans["prefill"], between),
+        vision=_total(spans["vision"], between),
+    )
+
+
+def counted(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Work:
+    """Count the FLOPs up to the first token, and of the one after it if there is to be one."""
+    counter = FlopCounterMode(display=False)
+    with counter, marked(model, counter.get_total_flops) as spans:
+        tokens, cache = first_token(model, inputs)
+    total = counter.get_total_flops()
+    decode = 0
+    if new_tokens > 1:
+        with (further := FlopCounterMode(display=False)):
+            next_token(model, tokens, cache)
+        decode = further.get_total_flops()
+    prefill = _total(spans["prefill"], lambda start, end: end - start)
+    return Work(total=total, prefill=int(prefill or 0), decode=decode)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector out of what is timed."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def time_pairs(
+    models: tuple[nn.Module, nn.Module], requests: Sequence[Inputs], params: Ttft, seed: int
+) -> Pairs:
+    """Time every request `repeats` times on both models, [R][P]; who goes first alternates."""
+    rng = np.random.default_rng(seed)
+    pairs: Pairs = [[] for _ in requests]
+    leads = rng.integers(2, size=len(requests))
+    total = len(requests) * (params.warmup + params.repeats)
+    with tqdm(total=total, desc="time to first token", unit="pair") as bar, _no_collection():
+        for number in range(-params.warmup, params.repeats):
+            for request in rng.permutation(len(requests)):
+                order = (DENSE, TUNED) if (leads[request] + number) % 2 else (TUNED, DENSE)
+                took = {
+                    model: timed(models[model], requests[request], params.new_tokens)
+                    for model in order
+                }
+                if number >= 0:  # below: warm-up
+                    pairs[request].append((took[DENSE], took[TUNED]))
+                bar.update()
+    return pairs

@@ -1,0 +1,127 @@
+"""What is sent when a model is timed: rows of the data, or the typical request of a benchmark.
+
+The published speedups (arXiv 2511.19676, table 4) are per benchmark, and what sets benchmarks apart
+is how many image and text tokens a request has. The paper gives no sizes; `SHAPES` holds a typical
+image of each benchmark's data, rounded, and the tokens of its question with choices and
+instruction.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from interlace.errors import InputError
+from interlace.model.chat import Inputs, Row, collate, encode_prompt
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A typical request.
+
+    Attributes:
+        width: of its one image, pixels.
+        height: of its one image, pixels.
+        text_tokens: of the user's text, without the chat template.
+    """
+
+    width: int
+    height: int
+    text_tokens: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to time.
+
+    Attributes:
+        benchmark: what it stands for: a benchmark, or the source of a row.
+        encoded: what `chat.encode_prompt` made of it.
+    """
+
+    benchmark: str
+    encoded: Inputs
+
+    def batch(self, size: int) -> Inputs:
+        """The same prompt `size` times, [size, T] per token: a batch without padding."""
+        inputs = collate([self.encoded] * size, pad_token_id=0)
+        inputs.pop("labels", None)
+        return inputs
+
+
+SHAPES = {
+    "AI2D": Shape(600, 450, 60),
+    "ChartQA": Shape(800, 600, 35),
+    "OCRBench": Shape(700, 500, 25),
+    "TextVQA": Shape(1024, 768, 30),
+    "MMBench": Shape(512, 384, 90),
+    "POPE": Shape(640, 480, 25),
+    "RealWorldQA": Shape(1536, 1024, 60),
+    "HRBench4K": Shape(4032, 3024, 75),
+    "HRBench8K": Shape(7680, 4320, 75),
+    "VStar": Shape(2250, 1500, 60),
+    "MIABench": Shape(1024, 768, 70),
+    "ScienceQA": Shape(400, 300, 90),
+}
+
+
+def made_up_row(processor: Any, shape: Shape) -> dict[str, Any]:
+    """A FineVision row of a shape: a grey image, and text of so many tokens."""
+    file = io.BytesIO()
+    Image.new("RGB", (shape.width, shape.height), "grey").save(file, "PNG")
+    ids = processor.tokenizer(" which" * (2 * shape.text_tokens), add_special_tokens=False)
+    text = processor.tokenizer.decode(ids["input_ids"][: shape.text_tokens])
+    return {
+        "images": [{"bytes": file.getvalue(), "path": None}],
+        "texts": [{"user": text, "assistant": ""}],
+        "source": "made_up",
+    }
+
+
+def typical_requests(processor: Any, names: Sequence[str]) -> list[Request]:
+    """One request in the shape of each named benchmark.
+
+    Raises:
+        InputError: a benchmark without a shape.
+    """
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise InputError(f"ttft.shapes: {unknown[0]!r} is not one of {', '.join(SHAPES)}")
+    return [request_of(processor, name, SHAPES[name]) for name in names]
+
+
+def request_of(processor: Any, name: str, shape: Shape) -> Request:
+    """A request of a shape, under a name."""
+    return Request(name, encode_prompt(processor, made_up_row(processor, shape)))
+
+
+def drawn_requests(processor: Any, rows: Sequence[Row], count: int, seed: int) -> list[Request]:
+    """Requests made of rows that are drawn evenly from their sources.
+
+    Args:
+        processor: the model's.
+        rows: FineVision rows.
+        count: requests to make; all rows where there are fewer.
+        seed: of the draw.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if not rows:
+        raise InputError("no rows to time: the calibration set is empty")
+    seen: Counter[str] = Counter()
+    turns: list[tuple[int, int]] = []  # (how many of its source came before, place)
+    for place in np.random.default_rng(seed).permutation(len(rows)).tolist():
+        source = str(rows[place].get("source", ""))
+        turns.append((seen[source], place))
+        seen[source] += 1
+    drawn = sorted(turns, key=lambda turn: turn[0])[:count]
+    return [
+        Request(str(rows[place].get("source", "")), encode_prompt(processor, rows[place]))
+        for place in sorted(place for _, place in drawn)
+    ]

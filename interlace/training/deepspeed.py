@@ -1,0 +1,102 @@
+"""DeepSpeed: how training processes meet, and where ZeRO keeps weights, gradients and moments."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from interlace.distributed import device, meet, world_size
+from interlace.errors import InputError
+from interlace.params.healing import Recipe
+
+
+def join(params: Recipe) -> None:
+    """Meet the other processes; DeepSpeed wants a group of processes also where there is one.
+
+    Raises:
+        InputError: DeepSpeed is asked for and not installed.
+    """
+    meet()
+    if params.zero_stage:
+        _check_deepspeed()
+        import deepspeed
+
+        _address()
+        if torch.cuda.is_available():
+            torch.cuda.set_device(device())
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        deepspeed.init_distributed(backend, verbose=False)
+
+
+def _check_deepspeed() -> None:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "finetune.zero_stage needs DeepSpeed, which is not installed; install it (Linux) or set"
+            " finetune.zero_stage to 0"
+        ) from None
+
+
+def _address() -> None:
+    """Where the processes meet, if no launcher said it."""
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update(alone | {"MASTER_PORT": str(port)})
+
+
+def zero_config(params: Recipe, dtype: torch.dtype, passes: int) -> dict[str, Any]:
+    """DeepSpeed's configuration: the published recipe's, and where weights and moments lie.
+
+    Args:
+        params: the recipe.
+        dtype: of the model's weights.
+        passes: forward passes per update of each process.
+    """
+    zero: dict[str, Any] = {
+        "stage": params.zero_stage,
+        "overlap_comm": True,
+        "contiguous_gradients": True,
+    }
+    host = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    if params.offload != "none":
+        zero["offload_optimizer"] = host
+    if params.offload == "all":
+        zero["offload_param"] = host
+    return {
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": dtype is torch.bfloat16},
+        "gradient_clipping": params.max_grad_norm,
+        "train_micro_batch_size_per_gpu": 1,  # one packed batch
+        "gradient_accumulation_steps": passes,
+        "train_batch_size": passes * world_size(),
+    }
+
+
+@contextmanager
+def split_as_loaded(config: dict[str, Any]) -> Iterator[None]:
+    """A block in which transformers hands models that it opens to ZeRO-3, weight by weight."""
+    if config["zero_optimization"]["stage"] != 3:
+        yield
+        return
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    held = HfDeepSpeedConfig(config)  # transformers refers to it weakly
+    try:
+        yield
+    finally:
+        del held
+        unset_hf_deepspeed_config()

@@ -1,0 +1,206 @@
+"""A file written from others has the bytes that the safetensors library would give it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import models
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save, save_file
+
+from interlace.checkpoint import safetensors as safetensors_files
+from interlace.checkpoint.safetensors import stored_tensors, write_tensors
+from interlace.errors import InputError
+
+TYPES = [
+    *(torch.bool, torch.uint8, torch.int8, torch.float8_e5m2, torch.float8_e4m3fn),
+    *(torch.int16, torch.uint16, torch.float16, torch.bfloat16, torch.int32, torch.uint32),
+    *(torch.float32, torch.complex64, torch.float64, torch.int64, torch.uint64),
+]
+SHAPES = [(), (0, 3), (1,), (3, 5), (2, 1, 7)]
+FORMAT = {"format": "pt"}
+
+
+def random(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    if dtype is torch.bool:
+        return torch.rand(shape) < 0.5
+    size = torch.empty(shape, dtype=dtype).element_size()
+    count = torch.Size(shape).numel()
+    return torch.randint(0, 255, (count * size,), dtype=torch.uint8).view(dtype).reshape(shape)
+
+
+def rewritten(tensors: dict[str, torch.Tensor], folder: Path, files: int = 2) -> bytes:
+    """Spread tensors over files, and write them into one."""
+    found = {}
+    for number in range(files):
+        held = {name: tensors[name] for name in sorted(tensors)[number::files]}
+        save_file(held, folder / f"{number}.safetensors")
+        found |= stored_tensors(folder / f"{number}.safetensors")
+    write_tensors(folder / "all.safetensors", found)
+    return (folder / "all.safetensors").read_bytes()
+
+
+def test_every_type_is_written_as_the_library_does(tmp_path: Path) -> None:
+    tensors = {f"{n % 5}.{t}": random(SHAPES[n % 5], t) for n, t in enumerate(TYPES)}
+    assert rewritten(tensors, tmp_path) == save(tensors, metadata=FORMAT)
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+            lambda name: name != "__metadata__"
+        ),
+        st.tuples(st.sampled_from(SHAPES), st.sampled_from(TYPES)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_any_names_are_written_as_the_library_does(tmp_path_factory: Any, made: Any) -> None:
+    tensors = {name: random(shape, dtype) for name, (shape, dtype) in made.items()}
+    folder = tmp_path_factory.mktemp("names")
+    assert rewritten(tensors, folder) == save(tensors, metadata=FORMAT)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A file with tensors larger than what is read at once, beside small ones."""
+    tensors = {"a": torch.randn(3), "b": torch.randn(700_001), "c": torch.randn(2, 600_000)}
+    save_file(tensors, tmp_path / "large.safetensors", metadata=FORMAT)
+    return tmp_path / "large.safetensors"
+
+
+def test_large_tensors_are_copied_whole(large: Path, tmp_path: Path) -> None:
+    write_tensors(tmp_path / "copy.safetensors", stored_tensors(large))
+    assert (tmp_path / "copy.safetensors").read_bytes() == large.read_bytes()
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_the_system_cannot_copy_it_is_read_and_written(
+    large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: int
+) -> None:
+    """Also when it gives up after some bytes."""
+    copy, calls = os.copy_file_range, []
+
+    def failing(source: int, target: int, size: int, *rest: Any) -> int:
+        calls.append(size)
+        if len(calls) > after:
+            raise OSError(number, os.strerror(number))
+        return copy(source, target, 1000, *rest)
+
+    monkeypatch.setattr(os, "copy_file_range", failing)
+    told: list[int] = []
+    write_tensors(tmp_path / "copy.safetensors", stored_tensors(large), copied=told.append)
+    assert len(calls) > after
+    assert (tmp_path / "copy.safetensors").read_bytes() == large.read_bytes()
+    assert sum(told) == sum(tensor.size for tensor in stored_tensors(large).values())
+
+
+def test_other_failures_of_copying_are_not_hidden(
+    large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> int:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(os, "copy_file_range", failing)
+    with pytest.raises(OSError, match="input/output error"):
+        write_tensors(tmp_path / "copy.safetensors", stored_tensors(large))
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(
+    large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = stored_tensors(large)
+    os.truncate(large, large.stat().st_size - 4)
+    with pytest.raises(InputError, match=r"large\.safetensors: not a whole safetensors file"):
+        write_tensors(tmp_path / "copy.safetensors", found)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "as_torch"),
+    [("BF16", torch.bfloat16), ("F16", torch.float16), ("F32", torch.float32)],
+)
+def test_floating_point_numbers_are_converted_and_others_are_not(
+    tmp_path: Path, dtype: str, as_torch: torch.dtype
+) -> None:
+    tensors = {
+        "a": torch.randn(1_100_000),  # more than is read at once
+        "b": torch.randn(3, 2).bfloat16(),
+        "c": torch.randn(4).half(),
+        "d": torch.randn(5).double(),
+        "e": torch.arange(6),
+        "f": torch.randn(8).to(torch.float8_e4m3fn),
+    }
+    save_file(tensors, tmp_path / "one.safetensors")
+    write_tensors(
+        tmp_path / "two.safetensors", stored_tensors(tmp_path / "one.safetensors"), dtype=dtype
+    )
+    expected = {
+        name: value if name in "ef" else value.float().to(as_torch)
+        for name, value in tensors.items()
+    }
+    assert (tmp_path / "two.safetensors").read_bytes() == save(expected, metadata=FORMAT)
+
+
+def test_a_number_that_is_too_large_is_named_with_its_tensor(tmp_path: Path) -> None:
+    save_file({"up": torch.tensor([1e9])}, tmp_path / "one.safetensors")
+    found = stored_tensors(tmp_path / "one.safetensors")
+    with pytest.raises(InputError, match=r"one\.safetensors: up: 1e\+09 is too large for F16; set"):
+        write_tensors(tmp_path / "two.safetensors", found, dtype="F16")
+
+
+def test_memory_does_not_depend_on_the_size_of_a_tensor(tmp_path: Path) -> None:
+    import tracemalloc
+
+    save_file({"a": torch.zeros(2**24)}, tmp_path / "one.safetensors")  # 64 MiB
+    found = stored_tensors(tmp_path / "one.safetensors")
+    for dtype, most in ((None, 2**20), ("BF16", 12 * safetensors_files._CHUNK)):
+        tracemalloc.start()
+        write_tensors(tmp_path / "two.safetensors", found, dtype=dtype)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < most
+    assert load_file(tmp_path / "two.safetensors")["a"].shape == (2**24,)
+
+
+def header(text: bytes, data: bytes = b"") -> bytes:
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\\0" * 4,
+        header(b"{"),
+        header(b"[]"),
+        header(b'{"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'),
+        header(b'{"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"12"),
+        header(b'{"t":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}}', b"1"),
+        header(b'{"t":{"dtype":"U9","shape":[1],"data_offsets":[0,1]}}', b"1"),
+        header(b'{"t":{"dtype":"U8","shape":[1],"data_offsets":[-1,0]}}'),
+        header(b'{"t":{"dtype":"U8","shape":[1]}}', b"1"),
+        (2**60).to_bytes(8, "little") + b"{}",
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"w\.safetensors: not a whole safetensors file") as caught:
+        stored_tensors(tmp_path / "w.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("by", "said"), [(-1, "is cut short"), (1, "goes on behind its tensors")])
+def test_a_file_of_another_length_is_not_whole(tmp_path: Path, by: int, said: str) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(models.weights_file())
+    size = file.stat().st_size
+    os.truncate(file, size + by)
+    with pytest.raises(InputError, match=f"the file {said}: {size + by} bytes, not {size}"):
+        stored_tensors(file)

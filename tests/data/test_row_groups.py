@@ -1,0 +1,109 @@
+"""A draw is the beginning of one fixed order of a subset's rows, spread over all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interlace.data.row_groups import rows_in_group, takes, visits, wanted_rows
+from interlace.samples.order import rank
+
+sizes_of = st.lists(st.integers(0, 40), min_size=1, max_size=30)
+starts = st.integers(0, 2**64 - 1)
+shares = st.sampled_from([0.1, 0.34, 0.5, 1.0])
+
+
+def start(seed: int) -> int:
+    return int.from_bytes(rank(seed, "start")[:8])
+
+
+def drawn(sizes: list[int], wanted: int, share: float, seed: int) -> set[tuple[int, int]]:
+    taken = takes(sizes, wanted, share=share, start=start(seed))
+    return {
+        (group, row)
+        for group, take in taken.items()
+        for row in rows_in_group(sizes[group], take, seed, group)
+    }
+
+
+@settings(deadline=None)
+@given(groups=st.integers(1, 500), start=starts)
+def test_every_group_is_visited_once(groups: int, start: int) -> None:
+    assert sorted(visits(groups, start)) == list(range(groups))
+
+
+def test_the_first_visits_are_spread_over_the_subset() -> None:
+    for seed in range(50):
+        first = sorted(islice(visits(1000, start(seed)), 20))
+        gaps = [b - a for a, b in zip(first, [*first[1:], first[0] + 1000], strict=True)]
+        assert max(gaps) <= 3 * 1000 / 20  # random places would leave gaps of about 180
+        assert min(gaps) >= 1000 / 20 / 3
+
+
+def test_every_group_is_as_likely_as_another() -> None:
+    found = Counter(g for seed in range(6000) for g in islice(visits(12, start(seed)), 3))
+    assert set(found) == set(range(12))
+    assert all(abs(count - 1500) < 5 * 1500**0.5 for count in found.values())
+
+
+def test_every_row_is_as_likely_as_another() -> None:
+    sizes = [10] * 8
+    found = Counter(row for seed in range(4000) for row in drawn(sizes, 10, 0.5, seed))
+    assert len(found) == 80
+    assert all(abs(count - 500) < 5 * 500**0.5 for count in found.values())
+
+
+@settings(deadline=None)
+@given(sizes=sizes_of, share=shares, seed=st.integers(0, 99), data=st.data())
+def test_a_larger_draw_holds_every_smaller_one(
+    sizes: list[int], share: float, seed: int, data: st.DataObject
+) -> None:
+    small = data.draw(st.integers(0, sum(sizes)))
+    large = data.draw(st.integers(small, sum(sizes)))
+    assert drawn(sizes, small, share, seed) <= drawn(sizes, large, share, seed)
+
+
+@settings(deadline=None)
+@given(sizes=sizes_of, share=shares, start=starts, data=st.data())
+def test_as_many_rows_are_taken_as_are_wanted(
+    sizes: list[int], share: float, start: int, data: st.DataObject
+) -> None:
+    wanted = data.draw(st.integers(0, sum(sizes)))
+    taken = takes(sizes, wanted, share=share, start=start)
+    assert sum(taken.values()) == wanted
+    assert all(0 < take <= sizes[group] for group, take in taken.items())
+
+
+@settings(deadline=None)
+@given(groups=st.integers(1, 60), size=st.integers(2, 50), start=starts, data=st.data())
+def test_rows_read_are_at_most_one_group_more_than_wanted_over_share(
+    groups: int, size: int, start: int, data: st.DataObject
+) -> None:
+    wanted = data.draw(st.integers(1, groups * size // 2))
+    read = size * len(takes([size] * groups, wanted, share=0.5, start=start))
+    assert read <= 2 * wanted + size
+
+
+def test_a_smaller_share_reads_more_groups() -> None:
+    wide = takes([100] * 50, 100, share=0.1, start=0)
+    narrow = takes([100] * 50, 100, share=1.0, start=0)
+    assert (len(wide), len(narrow)) == (10, 1)
+
+
+def test_a_share_of_rows_is_rounded_up_but_not_by_binary_fractions() -> None:
+    assert [wanted_rows(n, 0.01) for n in (0, 1, 99, 100, 101)] == [0, 1, 1, 1, 2]
+    assert wanted_rows(100, 0.07) == 7  # 0.07 * 100 > 7 in floats
+    assert wanted_rows(10, 1.0) == 10
+
+
+def test_rows_of_a_group_depend_on_seed_and_group() -> None:
+    ways = {tuple(rows_in_group(100, 10, seed, key)) for seed in (0, 1) for key in ("a", "b")}
+    assert len(ways) == 4
+
+
+def test_rows_of_a_group_come_in_their_order() -> None:
+    assert rows_in_group(100, 30, 0, "a") == sorted(rows_in_group(100, 30, 0, "a"))
+    assert rows_in_group(5, 5, 0, "a") == [0, 1, 2, 3, 4]

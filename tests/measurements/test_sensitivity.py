@@ -1,0 +1,390 @@
+"""SLEB's order of removal and Taylor importance, against slow versions and interruptions."""
+
+from __future__ import annotations
+
+import copy
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import models
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from model.test_answer_loss import loss_of_pruned, slow_loss, snapshot
+from samples.test_answered_rows import write_rows
+
+import interlace
+from interlace.errors import ContractError, InputError
+from interlace.measurements import sensitivity
+from interlace.measurements.sensitivity import measure, removals
+from interlace.model.bypass import decoder_layers
+from interlace.model.chat import IGNORED, Inputs, collate, encode_training
+from interlace.model.open import open_model
+from interlace.outputs import write_json
+from interlace.params.choosing import Protection
+from interlace.params.measuring import Sensitivity, SensitivityParams
+from interlace.scores.table import SCHEMA
+from stages.sensitivity import main
+
+LAYERS, SAMPLES = 6, 8
+ABOUT = {"model": "org/name", "revision": "abc", "n_layers": "6", "deepstack_layers": "3"}
+FREE = Protection(protect_first=1, protect_last=1)  # layers 1 and 2 are behind visual features
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("calibration"), models.rows(12))
+
+
+def params_of(method: str, select: Protection = FREE, **given: Any) -> SensitivityParams:
+    settings = {"max_ratio": 0.5, "samples": SAMPLES, "batch_tokens": 256} | given
+    return SensitivityParams(method=method, select=select, sensitivity=Sensitivity(**settings))
+
+
+def run(
+    model: Any, processor: Any, calibration: Path, folder: Path, params: SensitivityParams
+) -> dict[str, bytes]:
+    """Measures into `folder`; returns the written bytes by name."""
+    measure(
+        model,
+        processor,
+        calibration,
+        folder / "out",
+        params=params,
+        scratch=folder / "scratch",
+        provenance=ABOUT,
+    )
+    return {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def measured(
+    dense: Any, processor: Any, calibration: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Output folders by method."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("sleb", "taylor")}
+    for method, folder in folders.items():
+        run(dense, processor, calibration, folder, params_of(method))
+    return {method: folder / "out" for method, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def everything(processor: Any, calibration: Path) -> Inputs:
+    """The rows that are measured, as one batch."""
+    rows = sorted(pq.read_table(calibration).to_pylist(), key=lambda row: row["sample_id"])
+    encoded = [encode_training(processor, row) for row in rows[:SAMPLES]]
+    return collate(encoded, pad_token_id=0)
+
+
+@pytest.fixture(scope="module")
+def removal(dense: Any, everything: Inputs) -> list[dict[int, float]]:
+    """Mean losses by candidate of three steps, each pruned model built and run whole."""
+    tokens = int((everything["labels"] != IGNORED).sum())
+    removed: list[int] = []
+    steps = []
+    for _ in range(3):
+        left = [layer for layer in range(1, LAYERS - 1) if layer not in removed]
+        losses = {i: loss_of_pruned(dense, everything, [*removed, i]) / tokens for i in left}
+        removed.append(min(losses, key=losses.__getitem__))
+        steps.append(losses)
+    return steps
+
+
+def values(folder: Path, criterion: str) -> dict[int, float]:
+    rows = pq.read_table(folder / "scores.parquet").to_pylist()
+    return {row["first"]: row["value"] for row in rows if row["criterion"] == criterion}
+
+
+def test_sleb_removes_the_layer_without_which_the_loss_is_least(
+    measured: dict[str, Path], removal: list[dict[int, float]]
+) -> None:
+    expected = {min(losses, key=losses.__getitem__): step for step, losses in enumerate(removal)}
+    assert values(measured["sleb"], "sleb") == expected
+
+
+def test_the_loss_after_each_removal_is_kept(
+    measured: dict[str, Path], removal: list[dict[int, float]]
+) -> None:
+    expected = {min(losses, key=losses.__getitem__): min(losses.values()) for losses in removal}
+    found = values(measured["sleb"], "sleb/loss")
+    assert found == {layer: pytest.approx(loss, rel=1e-5) for layer, loss in expected.items()}
+
+
+def test_every_candidate_s_loss_is_kept(
+    measured: dict[str, Path], removal: list[dict[int, float]], everything: Inputs
+) -> None:
+    rows = pq.read_table(measured["sleb"] / "candidates.parquet").to_pylist()
+    expected = [
+        {
+            "step": step,
+            "layer": layer,
+            "loss": pytest.approx(loss, rel=1e-5),
+            "n_tokens": int((everything["labels"] != IGNORED).sum()),
+            "removed": loss == min(losses.values()),
+        }
+        for step, losses in enumerate(removal)
+        for layer, loss in losses.items()
+    ]
+    assert rows == expected
+
+
+def test_taylor_is_the_sum_of_weights_times_gradients(
+    dense_dir: Path, measured: dict[str, Path], everything: Inputs
+) -> None:
+    model = open_model(dense_dir, dtype="float32")
+    (slow_loss(model, everything) / (everything["labels"] != IGNORED).sum()).backward()
+    expected = {
+        i: sum((w * w.grad).abs().sum().item() for w in layer.parameters())
+        for i, layer in enumerate(decoder_layers(model))
+    }
+    found = values(measured["taylor"], "taylor")
+    assert found == {i: pytest.approx(value, rel=1e-4) for i, value in expected.items()}
+
+
+@pytest.mark.parametrize(("method", "criterion"), [("sleb", "sleb/loss"), ("taylor", "taylor")])
+def test_the_split_into_batches_does_not_matter(
+    dense: Any,
+    processor: Any,
+    calibration: Path,
+    tmp_path: Path,
+    measured: dict[str, Path],
+    method: str,
+    criterion: str,
+) -> None:
+    run(dense, processor, calibration, tmp_path, params_of(method, batch_tokens=10**6))
+    expected = values(measured[method], criterion)
+    found = values(tmp_path / "out", criterion)
+    assert found == {i: pytest.approx(value, rel=1e-4) for i, value in expected.items()}
+
+
+def test_scores_have_the_contract_s_columns(measured: dict[str, Path]) -> None:
+    for folder in measured.values():
+        table = pq.read_table(folder / "scores.parquet")
+        assert table.schema.equals(SCHEMA)
+        for row in table.to_pylist():
+            assert (row["span"], row["standard_error"], row["n"]) == (1, None, SAMPLES)
+
+
+def test_files_say_how_they_were_measured(measured: dict[str, Path]) -> None:
+    for path in (path for folder in measured.values() for path in folder.iterdir()):
+        said = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
+        assert said.items() >= (ABOUT | {"dtype": "float32", "rows_left_out": "0"}).items()
+
+
+@pytest.mark.parametrize("method", ["sleb", "taylor"])
+def test_a_plan_can_be_made_of_it(measured: dict[str, Path], method: str) -> None:
+    table = measured[method] / "scores.parquet"
+    plan = interlace.select(table, method=method, ratio=0.34, protect_first=1, protect_last=1)
+    assert len(plan.drop) == 2
+
+
+@pytest.mark.parametrize("method", ["sleb", "taylor"])
+def test_the_model_is_left_as_it_was(
+    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path, method: str
+) -> None:
+    model = open_model(dense_dir, dtype="float32").requires_grad_(False)
+    before = copy.deepcopy(model.state_dict()), snapshot(model)
+    run(model, processor, calibration, tmp_path, params_of(method))
+    assert snapshot(model) == before[1]
+    assert all(torch.equal(value, before[0][name]) for name, value in model.state_dict().items())
+    assert not any(w.requires_grad or w.grad is not None for w in model.parameters())
+
+
+@pytest.mark.parametrize(("method", "calls"), [("sleb", 4), ("taylor", 2)])
+def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(
+    dense: Any,
+    processor: Any,
+    calibration: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    calls: int,
+) -> None:
+    name = {"sleb": "losses_without", "taylor": "layer_gradients"}[method]
+    function = getattr(sensitivity, name)
+    seen: list[Inputs] = []
+
+    def counting(model: Any, batch: Inputs, *rest: Any) -> Any:
+        seen.append(batch)
+        if len(seen) == stop:
+            raise KeyboardInterrupt
+        return function(model, batch, *rest)
+
+    monkeypatch.setattr(sensitivity, name, counting)
+    stop = -1
+    expected = run(dense, processor, calibration, tmp_path / "whole", params_of(method))
+    needed, stop = len(seen), calls + 1
+    assert needed > calls
+    seen.clear()
+    before = snapshot(dense)
+    with pytest.raises(KeyboardInterrupt):
+        run(dense, processor, calibration, tmp_path / "broken", params_of(method))
+    assert not (tmp_path / "broken/out").exists()
+    assert snapshot(dense) == before
+    seen.clear()
+    stop = -1
+    assert run(dense, processor, calibration, tmp_path / "broken", params_of(method)) == expected
+    assert len(seen) == needed - calls
+
+
+def test_taylor_keeps_its_sums_every_tenth_of_the_batches(
+    dense: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+    save = sensitivity.save_file
+
+    def saving(*args: Any, metadata: dict[str, str]) -> None:
+        saved.append(metadata["batches"])
+        save(*args, metadata=metadata)
+
+    monkeypatch.setattr(sensitivity, "save_file", saving)
+    rows = [models.row(seed, images=0) for seed in range(23)]
+    params = params_of("taylor", batch_tokens=1, samples=23)
+    run(dense, processor, write_rows(tmp_path, rows), tmp_path, params)
+    assert saved == ["3", "6", "9", "12", "15", "18", "21"]
+
+
+@pytest.mark.parametrize("method", ["sleb", "taylor"])
+def test_a_finished_run_leaves_no_scratch(
+    dense: Any, processor: Any, calibration: Path, tmp_path: Path, method: str
+) -> None:
+    run(dense, processor, calibration, tmp_path, params_of(method))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_of_layers_that_are_equal_the_first_goes(
+    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    model = open_model(dense_dir, dtype="float32")
+    for i in (3, 4):  # these hand their input on as it is
+        layer: Any = decoder_layers(model)[i]
+        layer.self_attn.o_proj.weight.data.zero_()
+        layer.mlp.down_proj.weight.data.zero_()
+    params = params_of("sleb", Protection(protect_first=3, protect_last=1), max_ratio=0.2)
+    run(model, processor, calibration, tmp_path, params)
+    losses = pq.read_table(tmp_path / "out/candidates.parquet")["loss"].to_pylist()
+    assert losses[0] == losses[1]
+    assert values(tmp_path / "out", "sleb") == {3: 0}
+
+
+def test_layers_behind_visual_features_and_the_last_stay_by_default(
+    dense: Any, processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    run(dense, processor, calibration, tmp_path, params_of("sleb", Protection(), max_ratio=0.9))
+    assert values(tmp_path / "out", "sleb").keys() == {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("max_ratio", "n_layers", "protected", "expected"),
+    [(0.4, 24, 4, 9), (0.29, 100, 2, 29), (0.9, 6, 4, 2), (0.5, 2, 0, 1)],
+)
+def test_sleb_removes_a_share_of_the_layers_but_no_protected_one(
+    max_ratio: float, n_layers: int, protected: int, expected: int
+) -> None:
+    assert removals(max_ratio, n_layers, range(protected)) == expected
+
+
+@pytest.mark.parametrize(("max_ratio", "protected"), [(0.1, 0), (0.9, 6)])
+def test_a_share_that_removes_no_layer_is_refused(max_ratio: float, protected: int) -> None:
+    with pytest.raises(InputError, match=r"^sensitivity.max_ratio = .* removes none of 6 layers"):
+        removals(max_ratio, 6, range(protected))
+
+
+def test_a_loss_that_is_not_finite_names_layer_and_step(
+    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    model = open_model(dense_dir, dtype="float32")
+    next(decoder_layers(model)[4].parameters()).data.fill_(math.nan)
+    with pytest.raises(
+        ContractError, match=r"step 0: .* without layer 1 is not finite in float32; the"
+    ):
+        run(model, processor, calibration, tmp_path, params_of("sleb"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gradient_that_is_not_finite_names_the_layer(
+    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
+) -> None:
+    model = open_model(dense_dir, dtype="float32")
+    next(decoder_layers(model)[5].parameters()).data.fill_(math.nan)
+    with pytest.raises(
+        ContractError, match=r"gradient of layer 5 \(.*\) is not finite in float32; the"
+    ):
+        run(model, processor, calibration, tmp_path, params_of("taylor"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_gradients_are_summed_in_float32_whatever_the_model_s_dtype(
+    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path, measured: dict[str, Path]
+) -> None:
+    seen: list[torch.dtype] = []
+    add = sensitivity._add_gradients
+
+    def adding(sums: dict[str, torch.Tensor], *rest: Any) -> None:
+        seen.extend(total.dtype for total in sums.values())
+        add(sums, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensitivity, "_add_gradients", adding)
+        model = open_model(dense_dir, dtype="bfloat16")
+        run(model, processor, calibration, tmp_path, params_of("taylor"))
+    assert set(seen) == {torch.float32}
+    expected = values(measured["taylor"], "taylor")
+    found = values(tmp_path / "out", "taylor")
+    assert found == {i: pytest.approx(value, rel=0.1) for i, value in expected.items()}
+
+
+@pytest.fixture
+def project(
+    dense_dir: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder with what the stage reads."""
+    pinned = {"id": str(dense_dir), "files": {}, "trust_remote_code": False}
+    pinned |= {"n_layers": LAYERS, "deepstack_layers": 3}
+    write_json(tmp_path / "artifacts/sources.json", {"pinned_model": pinned})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/calibration").symlink_to(calibration)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_params(folder: Path, method: str) -> None:
+    settings = params_of(method).model_dump(mode="json")
+    text = yaml.safe_dump({"model": {"id": "x"}, "data": {"id": "x"}} | settings)
+    (folder / "params.yaml").write_text(text)
+
+
+def test_the_stage_writes_what_was_measured(project: Path, measured: dict[str, Path]) -> None:
+    write_params(project, "sleb")
+    assert CliRunner().invoke(main, [], catch_exceptions=False).exit_code == 0
+    found = values(project / "artifacts/sensitivity", "sleb")
+    assert found == values(measured["sleb"], "sleb")
+
+
+def test_only_the_first_process_measures(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(project, "sleb")
+    monkeypatch.setenv("RANK", "1")
+    assert CliRunner().invoke(main, [], catch_exceptions=False).exit_code == 0
+    assert not (project / "artifacts/sensitivity").exists()
+
+
+def test_other_methods_get_an_empty_table_without_torch(project: Path) -> None:
+    write_params(project, "interlace")
+    code = (
+        "import sys; from stages.sensitivity import main; main([], standalone_mode=False);"
+        " print('torch' in sys.modules)"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": root}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+    [path] = (project / "artifacts/sensitivity").iterdir()
+    table = pq.read_table(path)
+    assert (path.name, table.num_rows) == ("scores.parquet", 0)
+    assert table.schema.equals(SCHEMA)

@@ -1,0 +1,65 @@
+"""Prompts in batches; what cannot be read is named, not fatal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import models
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlace.model.batches import batches, encoded, token_batches
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 200))
+def test_batches_stay_within_the_budget_and_cover_every_row(
+    lengths: list[int], tokens: int
+) -> None:
+    groups = batches(lengths, tokens)
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    for group in groups:
+        padded = max(lengths[i] for i in group) * len(group)
+        assert padded <= tokens or len(group) == 1
+
+
+def test_encoded_rows_are_batched_by_their_numbers(processor: Any) -> None:
+    rows = models.rows(6)
+    examples, left_out = encoded(processor, {10 + i: row for i, row in enumerate(rows)}, 8192)
+    groups = token_batches(examples, 100)
+    assert not left_out and len(groups) > 1
+    assert sorted(i for group in groups for i in group) == list(range(10, 16))
+
+
+BROKEN = {
+    "a broken image": ({"images": [{"bytes": b"GIF89a", "path": None}]}, "UnidentifiedImageError"),
+    "no image bytes": ({"images": [{"bytes": None, "path": None}]}, "UnidentifiedImageError"),
+    "no turns": ({"texts": []}, "IndexError"),
+    "a turn without text": ({"texts": [{"user": None, "assistant": "a"}]}, "has no user text"),
+    "a column missing": ({"texts": None}, "TypeError"),
+    "a long prompt": (
+        {"texts": [{"user": "left " * 900, "assistant": "a"}]},
+        "is longer than max_length = 512",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_row_that_cannot_be_read_is_left_out_with_a_reason(processor: Any, kind: str) -> None:
+    wrong, reason = BROKEN[kind]
+    rows = {3: models.row(3), 4: models.row(4) | wrong, 5: models.row(5)}
+    examples, left_out = encoded(processor, rows, 512)
+    assert list(examples) == [3, 5] and list(left_out) == [4]
+    assert reason in left_out[4]
+    assert "\n" not in left_out[4] and "0x" not in left_out[4]
+
+
+def test_running_out_of_memory_is_no_bad_row(
+    processor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("interlace.model.chat.encode_prompt", fails)
+    with pytest.raises(MemoryError):
+        encoded(processor, {0: models.row(0)}, 512)

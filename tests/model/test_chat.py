@@ -1,0 +1,195 @@
+"""A conversation becomes tokens exactly as the model meets it, and labels where it answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import models
+import pytest
+import torch
+
+from interlace.errors import InputError
+from interlace.model.chat import IGNORED, chat_messages, collate, encode_prompt, encode_training
+from interlace.model.open import open_processor
+
+VISUAL = 16  # tokens of one 64 x 64 image: 8-pixel patches, 2 x 2 merged
+CASES = [{"images": images, "turns": turns} for images in (0, 1, 3) for turns in (1, 3)]
+
+
+def text_of(processor: Any, ids: torch.Tensor) -> str:
+    return processor.tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def labelled_runs(example: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The stretches of neighbouring tokens that have a label."""
+    runs: list[list[int]] = []
+    inside = False
+    for label in example["labels"].tolist():
+        if label != IGNORED:
+            if not inside:
+                runs.append([])
+            runs[-1].append(label)
+        inside = label != IGNORED
+    return [torch.tensor(run) for run in runs]
+
+
+def image_tokens(processor: Any, example: dict[str, torch.Tensor]) -> int:
+    return int((example["input_ids"] == processor.image_token_id).sum())
+
+
+def test_images_belong_to_the_first_user_turn() -> None:
+    messages = chat_messages(models.row(0, images=2, turns=2))
+    kinds = [[part["type"] for part in message["content"]] for message in messages]
+    assert kinds == [["image", "image", "text"], ["text"], ["text"], ["text"]]
+    assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_labels_are_the_assistant_s_answers_and_nothing_else(
+    processor: Any, case: dict[str, int]
+) -> None:
+    row = models.row(1, **case)
+    runs = labelled_runs(encode_training(processor, row))
+    assert [text_of(processor, run) for run in runs] == [
+        f"{turn['assistant']}<|im_end|>\n" for turn in row["texts"]
+    ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_label_is_the_token_it_stands_at(processor: Any, case: dict[str, int]) -> None:
+    example = encode_training(processor, models.row(2, **case))
+    labelled = example["labels"] != IGNORED
+    assert torch.equal(example["labels"][labelled], example["input_ids"][labelled])
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_prompt_is_the_beginning_of_the_training_tokens(
+    processor: Any, case: dict[str, int]
+) -> None:
+    row = models.row(3, **case)
+    prompt, training = encode_prompt(processor, row), encode_training(processor, row)
+    length = len(prompt["input_ids"])
+    assert torch.equal(prompt["input_ids"], training["input_ids"][:length])
+    assert training["labels"][length] != IGNORED  # the answer begins where the prompt ends
+    assert (training["labels"][:length] == IGNORED).all()
+
+
+def test_a_prompt_is_the_first_turn_and_the_generation_prompt(processor: Any) -> None:
+    row = models.row(4, turns=3)
+    text = text_of(processor, encode_prompt(processor, row)["input_ids"])
+    assert row["texts"][0]["user"] in text
+    assert text.endswith("<|im_start|>assistant\n")
+    assert text.count("<|im_start|>user") == 1
+
+
+def test_a_prompt_has_no_labels(processor: Any) -> None:
+    assert (encode_prompt(processor, models.row(4))["labels"] == IGNORED).all()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_tokens_are_those_of_the_rendered_conversation(
+    processor: Any, case: dict[str, int]
+) -> None:
+    row = models.row(5, **case)
+    rendered = processor.apply_chat_template(chat_messages(row), tokenize=False)
+    expanded = rendered.replace("<|image_pad|>", "<|image_pad|>" * VISUAL)
+    assert text_of(processor, encode_training(processor, row)["input_ids"]) == expanded
+
+
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_every_image_has_its_tokens_and_its_patches(processor: Any, images: int) -> None:
+    example = encode_training(processor, models.row(6, images=images))
+    assert image_tokens(processor, example) == VISUAL * images
+    if images:
+        assert example["image_grid_thw"].shape == (images, 3)
+        assert example["pixel_values"].shape[0] == VISUAL * 4 * images
+    else:
+        assert "pixel_values" not in example
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_inputs_per_token_are_of_one_length(processor: Any, case: dict[str, int]) -> None:
+    example = encode_training(processor, models.row(7, **case))
+    length = len(example["input_ids"])
+    per_token = [n for n in ("labels", "attention_mask", "mm_token_type_ids") if n in example]
+    assert {"labels", "attention_mask"} <= set(per_token)
+    assert {len(example[name]) for name in per_token} == {length}
+    assert example["attention_mask"].tolist() == [1] * length
+
+
+def test_token_types_mark_the_image_tokens(processor: Any) -> None:
+    example = encode_training(processor, models.row(8, images=2, turns=2))
+    marked = example["mm_token_type_ids"] == 1
+    assert torch.equal(marked, example["input_ids"] == processor.image_token_id)
+
+
+def test_later_turns_are_left_out_whole(processor: Any) -> None:
+    row = models.row(9, images=1, turns=3)
+    lengths = [
+        len(encode_training(processor, row | {"texts": row["texts"][:n]})["input_ids"])
+        for n in (1, 2, 3)
+    ]
+    for limit in range(lengths[0], lengths[2] + 1):
+        example = encode_training(processor, row, max_length=limit)
+        assert len(example["input_ids"]) == max(n for n in lengths if n <= limit)
+
+
+def test_the_first_answer_is_cut_at_its_end(processor: Any) -> None:
+    row = models.row(9, images=1) | {"texts": [{"user": "What ?", "assistant": "1234567890"}]}
+    whole = encode_training(processor, row)
+    limit = len(whole["input_ids"]) - 4
+    cut = encode_training(processor, row, max_length=limit)
+    assert torch.equal(cut["input_ids"], whole["input_ids"][:limit])
+    assert torch.equal(cut["labels"], whole["labels"][:limit])
+
+
+def test_image_tokens_are_never_cut(processor: Any) -> None:
+    row = models.row(10, images=3, turns=2)
+    prompt = len(encode_prompt(processor, row)["input_ids"])
+    for limit in range(prompt, prompt + 40):
+        assert image_tokens(processor, encode_training(processor, row, max_length=limit)) == 48
+
+
+@pytest.mark.parametrize("encode", [encode_prompt, encode_training])
+def test_a_prompt_that_is_too_long_is_refused(processor: Any, encode: Any) -> None:
+    row = models.row(11, images=1)
+    length = len(encode_prompt(processor, row)["input_ids"])
+    encode(processor, row, max_length=length)
+    with pytest.raises(InputError, match=f"{length} tokens .* max_length = {length - 1}"):
+        encode(processor, row, max_length=length - 1)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(dense_dir: Any) -> None:
+    processor = open_processor(dense_dir)
+    processor.chat_template = "{{ messages | length }}" + processor.chat_template
+    with pytest.raises(InputError, match="rewrites earlier turns"):
+        encode_training(processor, models.row(12, images=0))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_goes_to_one_side_and_is_masked(processor: Any, side: str) -> None:
+    examples = [encode_training(processor, models.row(seed, images=0)) for seed in (1, 2, 3)]
+    batch = collate(examples, pad_token_id=0, side=side)
+    longest = max(len(example["input_ids"]) for example in examples)
+    assert batch["input_ids"].shape == (3, longest)
+    for row, example in enumerate(examples):
+        n = len(example["input_ids"])
+        mine = slice(longest - n, None) if side == "left" else slice(0, n)
+        rest = slice(0, longest - n) if side == "left" else slice(n, None)
+        for name in example:
+            assert torch.equal(batch[name][row, mine], example[name])
+        assert not batch["attention_mask"][row, rest].any()
+        assert (batch["labels"][row, rest] == IGNORED).all()
+
+
+def test_images_of_a_batch_are_joined_in_order(processor: Any) -> None:
+    examples = [encode_training(processor, models.row(seed, images=seed)) for seed in (2, 0, 1)]
+    batch = collate(examples, pad_token_id=0)
+    expected = torch.cat([e["pixel_values"] for e in examples if "pixel_values" in e])
+    assert torch.equal(batch["pixel_values"], expected)
+    assert batch["image_grid_thw"].shape == (3, 3)
+
+
+def test_a_cap_on_pixels_shrinks_images(dense_dir: Any) -> None:
+    capped = open_processor(dense_dir, min_pixels=256, max_pixels=32 * 32)
+    assert image_tokens(capped, encode_prompt(capped, models.row(0, images=1))) == 4

@@ -1,0 +1,234 @@
+"""What each family's own processor makes, through encoding, batches and a tiny model."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import family_models
+import family_processors
+import numpy as np
+import pytest
+import torch
+from family_processors import MADE
+from PIL import Image
+from transformers.models.smolvlm import processing_smolvlm
+
+from interlace.errors import InputError
+from interlace.model.bypass import decoder_layers, vision_token_ids
+from interlace.model.chat import IGNORED, Inputs, collate, encode_prompt, encode_training
+from interlace.model.families import FAMILIES
+from interlace.model.open import open_model, open_processor
+
+ANSWERS = {0: ["3"], 1: ["1 2", "left"], 2: ["4 5 6"]}  # by the row's number of images
+SIZES = [(24, 16), (16, 40), (30, 20)]  # width and height, pixels: other tiles, other patches
+# Linear attention is computed in chunks in float32, so that its rounding depends on the padding.
+TOLERANCE = {"qwen3_5": 1e-3, "qwen3_5_moe": 1e-3}
+BOUNDED = ("qwen", "glm")  # families whose processors bound the area of an image
+
+
+def picture(seed: int) -> dict[str, Any]:
+    width, height = SIZES[seed % len(SIZES)]
+    pixels = np.random.default_rng(seed).integers(1, 256, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def row(images: int) -> dict[str, Any]:
+    texts = [{"user": "What number is left ?", "assistant": said} for said in ANSWERS[images]]
+    return {"images": [picture(images + i) for i in range(images)], "texts": texts}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny processor and model, and the rows the family takes: with 0, 1 and 2 images."""
+
+    name: str
+    processor: Any
+    model: Any
+
+    @property
+    def images(self) -> list[int]:
+        return [1, 2] if self.name.startswith("paligemma") else [0, 1, 2]
+
+    @property
+    def pad(self) -> int:
+        return int(self.processor.tokenizer.pad_token_id)
+
+    def encoded(self) -> list[Inputs]:
+        return [encode_training(self.processor, row(images)) for images in self.images]
+
+    def image_tokens(self, example: Inputs) -> int:
+        ids = torch.tensor(vision_token_ids(self.model.config))
+        return int(torch.isin(example["input_ids"], ids).sum())
+
+    @torch.inference_mode()
+    def logits(self, *examples: Inputs) -> torch.Tensor:
+        batch = collate(examples, pad_token_id=self.pad)
+        return self.model(**{k: v for k, v in batch.items() if k != "labels"}).logits
+
+
+@pytest.fixture(scope="module", params=MADE)
+def case(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processing_smolvlm, "num2words", str)  # counts frames of films, not images
+        folder = family_processors.save(request.param, tmp_path_factory.mktemp("family"))
+        yield Case(request.param, open_processor(folder), open_model(folder, dtype="float32"))
+
+
+def test_labels_are_the_answers_and_nothing_else(case: Case) -> None:
+    for images, example in zip(case.images, case.encoded(), strict=True):
+        labelled = example["labels"] != IGNORED
+        assert torch.equal(example["labels"][labelled], example["input_ids"][labelled])
+        said = case.processor.tokenizer.decode(example["labels"][labelled])
+        assert said == "".join(f"{answer}<end>\n" for answer in ANSWERS[images])
+
+
+def test_a_prompt_is_the_beginning_of_the_training_tokens(case: Case) -> None:
+    for images in case.images:
+        prompt = encode_prompt(case.processor, row(images))["input_ids"]
+        training = encode_training(case.processor, row(images))
+        assert torch.equal(prompt, training["input_ids"][: len(prompt)])
+        assert training["labels"][len(prompt)] != IGNORED
+
+
+def test_a_prompt_has_one_token_of_beginning_or_none(case: Case) -> None:
+    for images in case.images:
+        ids = encode_prompt(case.processor, row(images))["input_ids"].tolist()
+        begins = case.processor.tokenizer.convert_tokens_to_ids(family_processors.BEGIN)
+        assert ids.count(begins) == bool(MADE[case.name].begins)
+
+
+def test_rows_with_images_have_image_tokens(case: Case) -> None:
+    for images, example in zip(case.images, case.encoded(), strict=True):
+        assert (case.image_tokens(example) > 0) == (images > 0)
+
+
+def test_a_padded_batch_gives_what_its_rows_give(case: Case) -> None:
+    examples = case.encoded()
+    found = case.logits(*examples)
+    for place, example in enumerate(examples):
+        (alone,) = case.logits(example)
+        worst = (found[place, : len(alone)] - alone).abs().max()
+        assert worst < TOLERANCE.get(case.name, 1e-5)
+
+
+def test_a_batch_that_begins_without_an_image_gives_the_same(case: Case) -> None:
+    first, *_, last = examples = case.encoded()
+    there, back = case.logits(*examples), case.logits(*reversed(examples))
+    for example, found, other in ((first, there[0], back[-1]), (last, there[-1], back[0])):
+        n = len(example["input_ids"])
+        assert (found[:n] - other[:n]).abs().max() < TOLERANCE.get(case.name, 1e-5)
+
+
+def test_answers_of_a_batch_padded_left_are_those_of_its_rows(case: Case) -> None:
+    prompts = [encode_prompt(case.processor, row(images)) for images in case.images]
+    several = generated(case, prompts)
+    for place, prompt in enumerate(prompts):
+        assert torch.equal(generated(case, [prompt])[0], several[place])
+
+
+@torch.inference_mode()
+def generated(case: Case, prompts: list[Inputs]) -> torch.Tensor:
+    batch = collate(prompts, pad_token_id=case.pad, side="left")
+    batch = {name: value for name, value in batch.items() if name != "labels"}
+    special = sorted({case.pad, *case.processor.tokenizer.all_special_ids})
+    made = case.model.generate(
+        **batch, do_sample=False, min_new_tokens=3, max_new_tokens=3, suppress_tokens=special
+    )
+    return made[:, batch["input_ids"].shape[1] :]
+
+
+def test_the_second_image_matters(case: Case) -> None:
+    two = row(2)
+    other = two | {"images": [two["images"][0], picture(2 + 3 + 1)]}  # the same size
+    one, another = (encode_training(case.processor, each) for each in (two, other))
+    assert torch.equal(one["input_ids"], another["input_ids"])
+    assert not torch.allclose(case.logits(one)[0, -1], case.logits(another)[0, -1], atol=1e-4)
+
+
+def test_no_token_sees_the_answer_in_front_of_it(case: Case) -> None:
+    """Changing a token changes no logits before it, behind the prompt."""
+    example = encode_training(case.processor, row(1))
+    changed = {name: value.clone() for name, value in example.items()}
+    changed["input_ids"][-1] = changed["input_ids"][-2]
+    before, after = case.logits(example)[0, :-1], case.logits(changed)[0, :-1]
+    assert torch.equal(before, after)
+
+
+def test_every_decoder_layer_learns_from_a_batch(case: Case) -> None:
+    batch = collate(case.encoded(), pad_token_id=case.pad)
+    case.model.train()
+    try:
+        case.model(**batch).loss.backward()
+        for layer in decoder_layers(case.model):
+            gradients = [p.grad for p in layer.parameters() if p.grad is not None]
+            assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+            assert any(gradient.any() for gradient in gradients)
+    finally:
+        case.model.zero_grad()
+        case.model.eval()
+
+
+def test_a_bound_on_pixels_is_kept_or_refused(case: Case, tmp_path: Path) -> None:
+    case.processor.save_pretrained(tmp_path)
+    if not case.name.startswith(BOUNDED):
+        with pytest.raises(InputError, match="leave min_pixels and max_pixels empty"):
+            open_processor(tmp_path, max_pixels=16 * 16)
+        return
+    bounded = open_processor(tmp_path, min_pixels=8 * 8, max_pixels=16 * 16)
+    few, many = (encode_prompt(each, row(1)) for each in (bounded, case.processor))
+    assert 0 < case.image_tokens(few) < case.image_tokens(many)
+
+
+def test_llava_onevision_tiles_an_image_only_if_it_is_alone(tmp_path: Path) -> None:
+    processor = open_processor(family_processors.save("llava_onevision", tmp_path))
+    alone = encode_prompt(processor, row(1))["pixel_values"]
+    several = encode_prompt(processor, row(2))["pixel_values"]
+    assert alone.shape[:2] == (1, 3) and several.shape[:2] == (2, 1)  # images, tiles
+
+
+def test_paligemma_s_answers_are_seen_from_behind_only(tmp_path: Path) -> None:
+    processor = open_processor(family_processors.save("paligemma", tmp_path))
+    example = encode_training(processor, row(1))
+    prompt = len(encode_prompt(processor, row(1))["input_ids"])
+    length = len(example["input_ids"])
+    assert example["token_type_ids"].tolist() == [0] * prompt + [1] * (length - prompt)
+
+
+def test_paligemma_takes_no_row_without_an_image(tmp_path: Path) -> None:
+    processor = open_processor(family_processors.save("paligemma", tmp_path))
+    with pytest.raises(InputError, match="takes no conversation without an image"):
+        encode_prompt(processor, row(0))
+
+
+def test_a_processor_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    family_processors.save("llava", tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(InputError, match=r"no chat template; put a chat_template\.jinja beside it"):
+        open_processor(tmp_path)
+
+
+def test_a_processor_whose_package_is_missing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processing_smolvlm, "num2words", str)
+    family_processors.save("smolvlm", tmp_path)
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(InputError, match=r"processor cannot be opened: .*num2words"):
+        open_processor(tmp_path)
+
+
+def test_every_family_has_a_tiny_processor() -> None:
+    tried = {family_models.TINY[name]().config["model_type"] for name in MADE}
+    assert tried == set(FAMILIES)
+
+
+def test_rows_differ_in_length(dense_dir: Path) -> None:
+    """Otherwise nothing here would be padded."""
+    processor = open_processor(dense_dir)
+    lengths = [len(encode_training(processor, row(images))["input_ids"]) for images in (0, 1, 2)]
+    assert len(set(lengths)) == 3

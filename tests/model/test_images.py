@@ -1,0 +1,143 @@
+"""Odd images are named; unfit ones are refused before they cost memory; all are seen as a viewer shows them."""  # noqa: E501
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import models
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from interlace.model.chat import encode_prompt, opened
+from interlace.model.images import UnfitImage, oddities, plain
+
+MOST = 1_000_000
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def rgb(width: int = 8, height: int = 6, colour: tuple[int, int, int] = (200, 30, 60)) -> Any:
+    return Image.new("RGB", (width, height), colour)
+
+
+def turned(orientation: int) -> bytes:
+    """A JPEG of 16 x 8, left half black, with an orientation."""
+    image = Image.new("RGB", (16, 8), "white")
+    image.paste((0, 0, 0), (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, "JPEG", exif=exif, quality=95)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes whose header claims a size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        whole = kind + data
+        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(b""))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+
+
+PALETTE = rgb().convert("P")
+SIXTEEN = Image.fromarray(np.full((6, 8), 32896, dtype=np.uint16))
+CLEAR = Image.new("RGBA", (8, 6), (0, 0, 0, 0))
+ODD = {
+    "CMYK": (encoded(rgb().convert("CMYK"), "JPEG"), ["CMYK"]),
+    "palette": (encoded(PALETTE), ["palette"]),
+    "transparent palette": (encoded(PALETTE, transparency=0), ["palette", "transparent"]),
+    "16-bit": (encoded(SIXTEEN), ["16-bit"]),
+    "transparent": (encoded(CLEAR), ["transparent"]),
+    "grey and transparent": (encoded(Image.new("LA", (8, 6), (9, 99))), ["transparent"]),
+    "turned": (turned(6), ["turned by EXIF"]),
+    "plain JPEG": (encoded(rgb(), "JPEG"), []),
+    "upright": (turned(1), []),
+    "grey": (encoded(Image.new("L", (8, 6), 7)), []),
+    "one pixel": (encoded(rgb(1, 1)), []),
+    "a ribbon": (encoded(rgb(9_000, 50)), []),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_is_odd_is_named(case: str) -> None:
+    data, wanted = ODD[case]
+    assert oddities(data, MOST) == wanted
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_every_image_opens_as_plain_rgb(case: str) -> None:
+    image = opened({"bytes": ODD[case][0], "path": None})
+    assert image.mode == "RGB"
+
+
+UNFIT = {
+    "nothing": (b"", "empty"),
+    "null": (None, "empty"),
+    "no image": (b"GIF?", "no known format"),
+    "cut JPEG": (encoded(rgb(64, 64), "JPEG")[:-40], "cut short or damaged"),
+    "cut PNG": (models.picture(0, 32)[:-400], "cut short or damaged"),
+    "bomb": (png_claiming(30_000, 30_000), "more than 1000000 pixels"),
+    "too large": (encoded(rgb(1001, 1000)), "more than 1000000 pixels"),
+    "ribbon": (encoded(rgb(20_000, 40)), "200 times as long as it is wide"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_is_unfit_is_refused_with_its_reason(case: str) -> None:
+    data, reason = UNFIT[case]
+    with pytest.raises(UnfitImage, match=reason):
+        oddities(data, MOST)
+
+
+def test_a_wide_image_within_the_bounds_is_kept() -> None:
+    assert oddities(encoded(rgb(20_000, 120)), 20_000 * 120) == []
+
+
+def test_what_is_transparent_is_seen_on_white() -> None:
+    assert plain(CLEAR).getpixel((0, 0)) == (255, 255, 255)
+    half = Image.new("RGBA", (1, 1), (255, 0, 0, 128))
+    assert plain(half).getpixel((0, 0)) == (255, 127, 127)
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    assert plain(Image.open(io.BytesIO(encoded(SIXTEEN)))).getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_eight_bits_in_wider_numbers_keep_their_value() -> None:
+    assert plain(Image.fromarray(np.full((2, 2), 77, dtype=np.int32))).getpixel((0, 0)) == (77,) * 3
+
+
+def test_an_image_is_turned_upright() -> None:
+    image = plain(Image.open(io.BytesIO(turned(6))))  # a quarter turn clockwise
+    assert image.size == (8, 16)
+    assert image.getpixel((4, 2)) < (20, 20, 20)
+    assert image.getpixel((4, 13)) > (235, 235, 235)
+
+
+def test_a_plain_image_is_what_pil_makes_of_it() -> None:
+    for image in (rgb(), Image.new("L", (4, 4), 99), rgb().convert("CMYK"), PALETTE):
+        assert plain(image).tobytes() == image.convert("RGB").tobytes()
+
+
+def test_a_model_can_be_asked_about_one_pixel(processor: Any) -> None:
+    texts = [{"user": "What?", "assistant": "A pixel."}]
+    made = encode_prompt(processor, {"images": [{"bytes": encoded(rgb(1, 1))}], "texts": texts})
+    assert made["pixel_values"].shape[0] > 0
+
+
+def test_a_cut_image_is_refused_where_others_let_them_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(UnfitImage, match="cut short"):
+        oddities(encoded(rgb(64, 64), "JPEG")[:-40], MOST)

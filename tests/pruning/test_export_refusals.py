@@ -1,0 +1,182 @@
+"""What `export` refuses, in one line and with nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pruning.test_export import LAYERS, PLAN, PREFIX, make_plan, printed
+from safetensors.torch import load_file, save_file
+
+import interlace
+from interlace.checkpoint.safetensors import INDEX, tensor_files
+from interlace.errors import ContractError, InputError
+from interlace.pruning import export as checkpoint
+from interlace.pruning.export import check_made_for
+from interlace.sources.pinned import identity
+
+
+def test_a_plan_for_another_layer_count_is_refused(dense_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has 6 decoder layers, the plan is for 8"):
+        interlace.export(dense_dir, make_plan([3], [4], n_layers=8), tmp_path / "pruned")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_weight_file_is_named(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    index = {"weight_map": {"a": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "dense" / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names model-00002-of-00002\.safetensors, which is not"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_a_layer_that_lacks_a_weight_is_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    tensors = load_file(tmp_path / "dense/model.safetensors")
+    del tensors[f"{PREFIX}.2.mlp.down_proj.weight"]
+    save_file(tensors, tmp_path / "dense/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        InputError, match=r"the weights lack .*layers\.2\.mlp\.down_proj\.weight, and hold"
+    ):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_a_limit_on_the_size_of_files_ends_in_one_line(dense_dir: Path, tmp_path: Path) -> None:
+    code = f"""
+import resource
+import interlace
+from interlace.errors import InputError
+from interlace.plan import read_plan
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    interlace.export({str(dense_dir)!r}, read_plan(Path("plan.json")), "pruned")
+except InputError as error:
+    print(error)
+"""
+    (tmp_path / "plan.json").write_text(PLAN.model_dump_json())
+    assert printed(code, tmp_path) == (
+        "pruned: could not be written: File too large; free disk space and run it again\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    dense_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**10))
+    monkeypatch.setattr(checkpoint, "write_tensors", None)
+    with pytest.raises(InputError, match=r"deep/pruned: takes \d+ MiB, and 0 MiB of the disk"):
+        interlace.export(dense_dir, PLAN, tmp_path / "deep/pruned")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        (f"{PREFIX}.4.mlp.down_proj.weight", (2, 2), r"down_proj\.weight is F32 \[2, 2\], and the"),
+        (f"{PREFIX}.3.mlp.down_proj.weight", (32, 48), "to be replaced, and its layer is dropped"),
+        ("surprise", (1,), "the model holds no tensor surprise, which is to be replaced"),
+    ],
+)
+def test_replaced_values_that_do_not_fit_are_refused(
+    dense_dir: Path, tmp_path: Path, name: str, shape: tuple[int, ...], said: str
+) -> None:
+    save_file({name: torch.zeros(shape)}, tmp_path / "new.safetensors")
+    with pytest.raises(ContractError, match=said):
+        interlace.export(
+            dense_dir, PLAN, tmp_path / "pruned", replaced={name: tmp_path / "new.safetensors"}
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["new.safetensors"]
+
+
+SOURCES = {"model": "org/name", "revision": "abc", "mode": "residual"}
+
+
+PINNED = {"id": "org/name", "revision": "abc", "n_layers": LAYERS}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"id": "org/other"}, "for model org/name, but the model is org/other with org/other; run"),
+        ({"revision": "def"}, "for revision or files abc, but the model is org/name with def; run"),
+        ({"n_layers": 8}, "for number of layers 6, but the model is org/name with 8; run"),
+    ],
+)
+def test_a_plan_for_another_model_is_refused(change: dict[str, Any], said: str) -> None:
+    plan = PLAN.model_copy(update={"sources": SOURCES})
+    check_made_for(plan, PINNED)
+    check_made_for(PLAN, PINNED)  # a plan that does not say
+    with pytest.raises(InputError, match=said) as caught:
+        check_made_for(plan, PINNED | change)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_for_other_files_of_a_local_model_is_refused() -> None:
+    local = {"id": "model", "files": {"a": {"size": 1, "sha256": "x"}}, "n_layers": LAYERS}
+    other = local | {"files": {"a": {"size": 1, "sha256": "y"}}}
+    plan = PLAN.model_copy(update={"sources": identity(local)})
+    check_made_for(plan, local)
+    with pytest.raises(InputError, match="made for revision or files"):
+        check_made_for(plan, other)
+
+
+def test_an_index_that_names_absent_tensors_is_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    names = [*tensor_files(dense_dir), "model.ghost.weight"]
+    index = {"weight_map": dict.fromkeys(names, "model.safetensors")}
+    (tmp_path / "dense" / INDEX).write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names 1 tensors that .* model\.ghost\.weight is not in"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"weight_map": 3}', "[]"])
+def test_a_broken_index_is_refused(dense_dir: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    (tmp_path / "dense" / INDEX).write_text(text)
+    with pytest.raises(InputError, match=r"index\.json: not a readable index"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_a_weight_file_that_is_cut_short_is_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    file = tmp_path / "dense/model.safetensors"
+    os.truncate(file, file.stat().st_size - 1)
+    with pytest.raises(InputError, match=r"model\.safetensors: not a whole .* cut short"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_pickled_weights_are_refused_with_the_way_to_convert_them(
+    dense_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    (tmp_path / "dense/model.safetensors").rename(tmp_path / "dense/pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin is pickled.*save_pretrained writes"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_quantised_weights_are_refused(dense_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_dir, tmp_path / "dense")
+    config = json.loads((tmp_path / "dense/config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8"}
+    (tmp_path / "dense/config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="quantised weights are not supported"):
+        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+
+
+def test_a_folder_that_is_no_checkpoint_is_not_written_over(
+    dense_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years")
+    with pytest.raises(InputError, match=r"mine: exists and is no checkpoint"):
+        interlace.export(dense_dir, PLAN, tmp_path / "mine")
+    with pytest.raises(InputError, match="the output is the model itself"):
+        interlace.export(dense_dir, PLAN, dense_dir)
+    assert (tmp_path / "mine/thesis.txt").read_text() == "years"

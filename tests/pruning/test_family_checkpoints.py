@@ -1,0 +1,262 @@
+"""Of every family: what `export` writes is the dense model without some layers, to the last bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import answered_samples
+import family_models
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import interlace
+from interlace.checkpoint.layers import StoredLayers
+from interlace.checkpoint.safetensors import tensor_files
+from interlace.errors import InputError
+from interlace.model.bypass import bypassed, decoder_layers, vision_token_ids
+from interlace.model.chat import PER_TOKEN
+from interlace.model.families import DECODERS, FAMILIES, decoder_kind
+from interlace.model.open import open_model
+from interlace.model.states import residual_states
+from interlace.plan.record import Plan, Shortfall
+from interlace.pruning import compensation, sparsity
+from interlace.pruning.parity import Prompt, parting, round_weights, run_states
+from interlace.samples.answered_rows import AnsweredRows
+
+DROPS = {"the first": (0,), "two in the middle": (1, 3), "the last": (-1,)}
+GENERATED = 5  # tokens
+SPECIAL = list(range(family_models.IMAGE, family_models.VOCABULARY))  # never generated
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A tiny model, where it is saved, and what it is run on."""
+
+    folder: Path
+    model: Any
+    inputs: dict[str, torch.Tensor]
+
+    @property
+    def n_layers(self) -> int:
+        return len(decoder_layers(self.model))
+
+    def without(self, drop: list[int]) -> Path:
+        """The checkpoint that `export` writes without some layers."""
+        out = self.folder.with_name("-".join(map(str, drop)))
+        if not out.exists():
+            interlace.export(self.folder, plan_of(drop, self.n_layers), out)
+        return out
+
+
+def plan_of(drop: list[int], n_layers: int) -> Plan:
+    return Plan(
+        method="manual",
+        ratio=0.25,
+        n_layers=n_layers,
+        drop=drop,
+        tune=[],
+        freeze=[i for i in range(n_layers) if i not in drop],
+        groups=[],
+        protected=[],
+        shortfall=Shortfall(policy="pairs", wanted=len(drop), triplets=0, pairs=0, missing=0),
+        sources={},
+    )
+
+
+def opened(name: str, folder: Path) -> Dense:
+    family_models.save(name, folder)
+    return Dense(folder, open_model(folder, dtype="float32"), family_models.inputs(name))
+
+
+@pytest.fixture(scope="module", params=family_models.TINY)
+def dense(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Dense:
+    return opened(request.param, tmp_path_factory.mktemp("family") / "dense")
+
+
+@torch.inference_mode()
+def logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    return model(**inputs).logits
+
+
+def generated(model: Any, inputs: dict[str, torch.Tensor], cache: bool) -> torch.Tensor:
+    return model.generate(
+        **inputs,
+        use_cache=cache,
+        do_sample=False,
+        min_new_tokens=GENERATED,
+        max_new_tokens=GENERATED,
+        suppress_tokens=SPECIAL,
+    )[:, inputs["input_ids"].shape[1] :]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gate_finds_no_difference(dense: Dense, dtype: Any, tmp_path: Path) -> None:
+    drop = list(DROPS["two in the middle"])
+    plan = plan_of(drop, dense.n_layers)
+    interlace.export(dense.folder, plan, tmp_path / "out", dtype=dtype)
+    whole = open_model(dense.folder, dtype=dtype)
+    round_weights(whole, getattr(torch, dtype))
+    prompts = [Prompt("one", dense.inputs)]
+    reloaded = open_model(tmp_path / "out", dtype=dtype)
+    found = next(run_states(reloaded, prompts, "written"))
+    with bypassed(whole, drop):
+        assert list(parting(next(run_states(whole, prompts, "dense")), found)) == []
+    assert len(found) == dense.n_layers - 2 + 1
+    assert list(parting(next(run_states(whole, prompts, "dense"))[2:], found))
+
+
+@pytest.mark.parametrize("where", DROPS)
+def test_logits_are_those_without_the_layers(dense: Dense, where: str) -> None:
+    drop = [layer % dense.n_layers for layer in DROPS[where]]
+    reloaded = open_model(dense.without(drop), dtype="float32")
+    found = logits(reloaded, dense.inputs)
+    with bypassed(dense.model, drop):
+        assert torch.equal(found, logits(dense.model, dense.inputs))
+    assert not torch.equal(found, logits(dense.model, dense.inputs))
+
+
+def test_cached_generation_is_that_without_cache(dense: Dense) -> None:
+    drop = list(DROPS["two in the middle"])
+    reloaded = open_model(dense.without(drop), dtype="float32")
+    uncached = generated(reloaded, dense.inputs, cache=False)
+    assert uncached.shape == (1, GENERATED)
+    assert torch.equal(generated(reloaded, dense.inputs, cache=True), uncached)
+    with bypassed(dense.model, drop):
+        assert torch.equal(generated(dense.model, dense.inputs, cache=True), uncached)
+
+
+def test_stock_transformers_misses_nothing(dense: Dense) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    folder = dense.without([1, 3])
+    _, loading = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    assert not any(loading.values())
+
+
+def test_the_picture_matters(dense: Dense) -> None:
+    other = dense.inputs | {"pixel_values": -dense.inputs["pixel_values"]}
+    assert not torch.equal(logits(dense.model, other), logits(dense.model, dense.inputs))
+
+
+def test_a_model_is_as_it_was_after_a_bypass(dense: Dense) -> None:
+    n_layers, before = dense.n_layers, dense.model.config.to_dict()
+    expected = logits(dense.model, dense.inputs)
+    with bypassed(dense.model, [1]):
+        assert dense.n_layers == n_layers - 1
+        assert dense.model.config.to_dict() != before
+    assert dense.model.config.to_dict() == before
+    assert torch.equal(logits(dense.model, dense.inputs), expected)
+    for number, layer in enumerate(decoder_layers(dense.model)):
+        found = {m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")}
+        assert found == {number}
+
+
+def test_every_layer_is_measured(dense: Dense) -> None:
+    batch = dense.inputs
+    with torch.inference_mode():
+        inputs, outputs = residual_states(dense.model, batch)
+    assert len(inputs) == len(outputs) == dense.n_layers
+    assert {state.shape for state in inputs + outputs} == {(*batch["input_ids"].shape, 32)}
+
+
+def test_tokens_of_the_picture_are_told_from_text(dense: Dense) -> None:
+    assert family_models.IMAGE in vision_token_ids(dense.model.config)
+
+
+@pytest.mark.parametrize("kind", [(1,), (0, 1, 3, 4), (2,), (2, 3)])
+def test_a_hybrid_s_layers_of_either_kind_may_go(tmp_path: Path, kind: tuple[int, ...]) -> None:
+    dense = opened("qwen3_5", tmp_path / "dense")  # layers 2 and 5 have full attention
+    reloaded = open_model(dense.without(list(kind)), dtype="float32")
+    with bypassed(dense.model, kind):
+        assert torch.equal(logits(reloaded, dense.inputs), logits(dense.model, dense.inputs))
+    cached, uncached = (generated(reloaded, dense.inputs, cache) for cache in (True, False))
+    assert torch.equal(cached, uncached)
+
+
+@pytest.mark.parametrize(("name", "drop"), [("qwen3_5", [2, 5]), ("lfm2_vl", [1, 3, 4])])
+def test_a_hybrid_keeps_a_layer_with_attention(tmp_path: Path, name: str, drop: list[int]) -> None:
+    dense = opened(name, tmp_path / "dense")
+    with pytest.raises(InputError, match=r"layer_types: only (conv|linear_attention) layers"):
+        dense.without(drop)
+
+
+def test_layers_behind_the_decoder_s_last_are_left_out(tmp_path: Path) -> None:
+    dense = opened("glm4v_moe", tmp_path / "dense")
+    weights, config = dense.folder / "model.safetensors", dense.folder / "config.json"
+    tensors = load_file(weights)
+    last = {name: value for name, value in tensors.items() if ".layers.5." in name}
+    assert last
+    predicting = {name.replace(".layers.5.", ".layers.6."): v.clone() for name, v in last.items()}
+    save_file(tensors | predicting, weights, metadata={"format": "pt"})
+    written = json.loads(config.read_text())
+    written["text_config"]["num_nextn_predict_layers"] = 1
+    config.write_text(json.dumps(written))
+    pruned = dense.without([1])
+    assert not any(".layers.5." in name for name in tensor_files(pruned))
+    text = json.loads((pruned / "config.json").read_text())["text_config"]
+    assert (text["num_hidden_layers"], text["num_nextn_predict_layers"]) == (5, 0)
+
+
+def same_rows(dense: Dense, folder: Path) -> AnsweredRows:
+    """Four times the row that the model is run on, with answers, of which one judges."""
+    labels = dense.inputs["input_ids"].roll(1)
+    per_token = {name: value[0] for name, value in dense.inputs.items() if name in PER_TOKEN}
+    return answered_samples.saved([dense.inputs | per_token | {"labels": labels[0]}] * 4, folder)
+
+
+WITH_EXPERTS = {name for name in family_models.TINY if "moe" in name or "kimi" in name}
+WITH_EXPERTS |= {"internvl, gpt_oss"}
+AT_OTHER_LAYERS = {"qwen3_vl_moe, every second layer sparse"}  # than those before dropped ones
+NORMALISING = {"paligemma, gemma2", "gemma3", "glm4v", "glm46v"}
+
+
+def test_dropped_layers_are_made_up_for_or_refused(
+    dense: Dense, request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter(range(10, 0, -1))  # every map is taken
+    monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
+    stored, drop = StoredLayers.of(dense.folder), [1, 3]
+    name = request.node.callspec.params["dense"]
+    asked = (dense.model, stored, drop, same_rows(dense, tmp_path / "rows"), tmp_path)
+    if name in NORMALISING | WITH_EXPERTS - AT_OTHER_LAYERS:
+        why = "normalises" if name in NORMALISING else "has an MLP that does not end in one linear"
+        layer = r"^export\.compensate = lstsq: layer [02], a \w+"
+        with pytest.raises(InputError, match=f"{layer}, {why}"):
+            compensation.compensate(*asked)
+        return
+    replaced, reports = compensation.compensate(*asked)
+    assert [report["kept"] for report in reports] == [True, True]
+    out = tmp_path / "out"
+    interlace.export(dense.folder, plan_of(drop, dense.n_layers), out, replaced=replaced)
+    found = logits(open_model(out, dtype="float32"), dense.inputs)
+    new = {k: v for f in replaced.values() for k, v in stored.weights(dense.model, f).items()}
+    with compensation.pruned(dense.model, drop, new):
+        assert torch.equal(found, logits(dense.model, dense.inputs))
+    with bypassed(dense.model, drop):
+        assert not torch.equal(found, logits(dense.model, dense.inputs))
+
+
+def test_weights_become_sparse_or_are_refused(dense: Dense, request: Any, tmp_path: Path) -> None:
+    stored, rows = StoredLayers.of(dense.folder), same_rows(dense, tmp_path / "rows")
+    model = open_model(dense.folder, dtype="float32")
+    if request.node.callspec.params["dense"] in WITH_EXPERTS:
+        with pytest.raises(InputError, match=r"keeps matrices in \S+, a \w+, which is no linear"):
+            sparsity.sparsify(model, stored, rows, tmp_path)
+        return
+    replaced = sparsity.sparsify(model, stored, rows, tmp_path)
+    out = tmp_path / "out"
+    interlace.export(dense.folder, plan_of([], dense.n_layers), out, replaced=replaced)
+    found = logits(open_model(out, dtype="float32"), dense.inputs)
+    assert torch.equal(found, logits(model, dense.inputs))
+    assert not torch.equal(found, logits(dense.model, dense.inputs))
+
+
+def test_every_family_and_decoder_has_a_tiny_model() -> None:
+    configs = [tiny().config for tiny in family_models.TINY.values()]
+    tried = {(config["model_type"], decoder_kind(config, "c")) for config in configs}
+    assert tried == {(name, kind) for name, family in FAMILIES.items() for kind in family.decoders}
+    assert {kind for _, kind in tried} == set(DECODERS)

@@ -1,0 +1,35 @@
+"""Which process this is; waiting for others that never come."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from interlace.distributed import barrier, gather, process_group, rank, world_size
+
+
+def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert (rank(), world_size()) == (0, 1)
+    with process_group():
+        barrier()
+        assert gather("a") == ["a"]
+
+
+def test_a_launcher_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (rank(), world_size()) == (3, 4)
+
+
+def test_one_process_needs_no_torch() -> None:
+    code = (
+        "import sys; from interlace import processes as p\n"
+        "with p.process_group(): p.barrier()\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,220 @@
+"""Packed rows are to every sample as if it were alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import family_models
+import models
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from interlace.model import chat
+from interlace.model.answer_loss import AnswerLoss
+from interlace.model.bypass import decoder_layers
+from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, encode_training
+from interlace.training.packing import first_fit_decreasing, pack, packs, sample_positions
+
+TUNED = (3, 4)
+
+
+@pytest.fixture(scope="module")
+def examples(processor: Any) -> list[Inputs]:
+    """Samples with none, one and two images, of one and two turns, of all lengths."""
+    return [encode_training(processor, row) for row in models.rows(9)]
+
+
+@pytest.fixture(scope="module")
+def positions(dense_dir: Path) -> Any:
+    return sample_positions(dense_dir)
+
+
+def plain_loss(model: Any, examples: list[Inputs]) -> torch.Tensor:
+    """Sum over answer tokens from all logits, one sample at a time."""
+    total = torch.zeros(())
+    for example in examples:
+        batch = chat.collate([example], pad_token_id=0)
+        labels = batch.pop("labels")
+        logits = model(**batch, use_cache=False).logits.float()
+        total = total + functional.cross_entropy(
+            logits[0, :-1], labels[0, 1:], ignore_index=IGNORED, reduction="sum"
+        )
+    return total
+
+
+def packed_loss(model: Any, batch: Inputs) -> torch.Tensor:
+    inputs = dict(batch)
+    return AnswerLoss(model)(inputs, inputs.pop("labels"))
+
+
+def gradients(model: Any, loss: torch.Tensor) -> list[torch.Tensor]:
+    tuned = [weight for i in TUNED for weight in decoder_layers(model)[i].parameters()]
+    return list(torch.autograd.grad(loss, tuned))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20),
+    extra=st.integers(0, 40),
+)
+def test_every_sample_is_in_one_row_and_rows_hold_them(lengths: list[int], extra: int) -> None:
+    capacity = max(lengths) + extra
+    rows = first_fit_decreasing(lengths, capacity)
+    assert sorted(sample for row in rows for sample in row) == list(range(len(lengths)))
+    assert all(0 < sum(lengths[sample] for sample in row) <= capacity for row in rows)
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20))
+def test_no_two_rows_would_fit_into_one(lengths: list[int]) -> None:
+    rows = first_fit_decreasing(lengths, max(lengths))
+    filled = [sum(lengths[sample] for sample in row) for row in rows]
+    assert all(a + b > max(lengths) for i, a in enumerate(filled) for b in filled[i + 1 :])
+
+
+@pytest.mark.parametrize("one_row", [False, True])
+def test_the_loss_is_that_of_single_samples(
+    dense: Any, examples: list[Inputs], positions: Any, one_row: bool
+) -> None:
+    batch = pack(examples, positions, pad_token_id=0, one_row=one_row)
+    with torch.no_grad():
+        found, expected = packed_loss(dense, batch), plain_loss(dense, examples)
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("one_row", [False, True])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_gradients_are_those_of_the_plain_way(
+    dense_dir: Path, examples: list[Inputs], positions: Any, one_row: bool, recomputed: bool
+) -> None:
+    """The plain way has a graph from the pixels on, all logits, and one sample at a time."""
+    from interlace.training.checkpointing import graph_layers, recompute
+
+    model = AutoModelForImageTextToText.from_pretrained(dense_dir, dtype=torch.float32).train()
+    expected = gradients(model, plain_loss(model, examples))
+    for i, layer in enumerate(decoder_layers(model)):
+        layer.requires_grad_(i in TUNED)
+    model.model.visual.requires_grad_(False)
+    model.get_input_embeddings().requires_grad_(False)
+    recompute(graph_layers(model, TUNED), recomputed)
+    batch = pack(examples, positions, pad_token_id=0, one_row=one_row)
+    found = gradients(model, packed_loss(model, batch))
+    for ours, theirs in zip(found, expected, strict=True):
+        scale = float(theirs.abs().max())
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_a_sample_does_not_see_its_neighbours(
+    dense: Any, examples: list[Inputs], positions: Any
+) -> None:
+    """Other words in one sample change no state of another, to the bit."""
+    batch = pack(examples, positions, pad_token_id=0)
+    changed = [dict(example) for example in examples]
+    words = changed[0]["labels"] != IGNORED
+    changed[0]["input_ids"] = torch.where(words, 40, changed[0]["input_ids"])
+    other = pack(changed, positions, pad_token_id=0)
+    moved = batch["input_ids"] != other["input_ids"]
+    mine = torch.zeros_like(moved)
+    for row, column in moved.nonzero().tolist():
+        end = column
+        while end < moved.shape[1] and (end == column or batch["position_ids"][0, row, end]):
+            end += 1
+        mine[row, column:end] = True
+    with torch.no_grad():
+        before, after = (
+            dense.model(**{k: v for k, v in b.items() if k != "labels"}, use_cache=False)[0]
+            for b in (batch, other)
+        )
+    assert moved.any()
+    assert torch.equal(before[~mine], after[~mine])
+    assert not torch.equal(before[mine], after[mine])
+
+
+def test_positions_are_those_that_the_model_gives_a_sample_alone(
+    dense: Any, examples: list[Inputs], positions: Any
+) -> None:
+    for example in examples:
+        found = positions(example)
+        n = len(example["input_ids"])
+        assert torch.equal(found[0], torch.arange(n))
+        batch = chat.collate([example], pad_token_id=0)
+        expected = dense.model.compute_3d_position_ids(
+            input_ids=batch["input_ids"],
+            inputs_embeds=None,
+            image_grid_thw=batch.get("image_grid_thw"),
+            mm_token_type_ids=batch["mm_token_type_ids"],
+        )
+        if expected is None:  # text: all axes count tokens
+            expected = torch.arange(n).expand(3, 1, n)
+        assert torch.equal(found[1:], expected[:, 0])
+
+
+def test_nothing_is_predicted_across_samples(examples: list[Inputs], positions: Any) -> None:
+    labelled = [e | {"labels": e["input_ids"].clone()} for e in examples]
+    batch = pack(labelled, positions, pad_token_id=0)
+    starts = batch["position_ids"][0] == 0
+    assert (batch["labels"][starts] == IGNORED).all()
+    assert (batch["labels"] != IGNORED).sum() == sum(len(e["labels"]) - 1 for e in examples)
+
+
+def test_images_come_in_the_order_of_the_rows(examples: list[Inputs], positions: Any) -> None:
+    batch = pack(examples, positions, pad_token_id=0)
+    lengths = [len(e["input_ids"]) for e in examples]
+    order = [s for row in first_fit_decreasing(lengths, max(lengths)) for s in row]
+    expected = [examples[s]["pixel_values"] for s in order if "pixel_values" in examples[s]]
+    assert torch.equal(batch["pixel_values"], torch.cat(expected))
+
+
+def test_packed_rows_hold_less_padding_than_padded_ones(
+    examples: list[Inputs], positions: Any
+) -> None:
+    packed = pack(examples, positions, pad_token_id=0)["input_ids"].numel()
+    padded = chat.collate(examples, pad_token_id=0)["input_ids"].numel()
+    assert packed < 0.9 * padded
+
+
+def family_samples(name: str) -> tuple[Inputs, Inputs]:
+    """A sample with the family's picture, and one of text alone, both with answers."""
+    made = family_models.inputs(name)
+    picture = {k: v[0] if k in PER_TOKEN else v for k, v in made.items()}
+    labels = torch.full_like(picture["input_ids"], IGNORED)
+    labels[-5:] = picture["input_ids"][-5:]
+    text = {k: v[-4:].clone() for k, v in picture.items() if k in PER_TOKEN}
+    for kinds in {"mm_token_type_ids", "token_type_ids"} & text.keys():
+        text[kinds].zero_()
+    return picture | {"labels": labels}, text | {"labels": text["input_ids"].clone()}
+
+
+@pytest.mark.parametrize("name", family_models.TINY)
+def test_a_family_that_packs_computes_what_it_computes_on_single_samples(
+    name: str, tmp_path: Path
+) -> None:
+    folder = family_models.save(name, tmp_path / "model")
+    config = AutoConfig.from_pretrained(folder)
+    if not packs(config):
+        pytest.skip("samples of this family are padded")
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    picture, text = family_samples(name)
+    with torch.no_grad():
+        expected = plain_loss(model, [text, picture, text])
+        for one_row in (False, True):
+            batch = pack(
+                [text, picture, text], sample_positions(folder), pad_token_id=2, one_row=one_row
+            )
+            torch.testing.assert_close(packed_loss(model, batch), expected, rtol=1e-5, atol=0)
+
+
+def test_families_with_a_state_or_with_sight_ahead_are_padded(tmp_path: Path) -> None:
+    padded = {
+        name
+        for name in family_models.TINY
+        if not packs(AutoConfig.from_pretrained(family_models.save(name, tmp_path / name)))
+    }
+    assert {name.split(",")[0] for name in padded} == {
+        "gemma3", "internvl", "lfm2_vl", "paligemma", "qwen3_5", "qwen3_5_moe",
+    }  # fmt: skip
+    assert "internvl, gpt_oss" in padded
+    assert "internvl" not in padded
