@@ -10,7 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["__version__", "export", "select"]
 
-_HOMES = {"select": "interlace.plan.record", "export": "interlace.pruning.export"}
+_HOMES = {"select": "interlace.selection.select", "export": "interlace.pruning.export"}
 
 
 def __getattr__(name: str) -> Any:

@@ -180,7 +180,7 @@ def test_retention_stops_at_the_first_number_that_is_too_low(
 def test_speedups_lie_on_the_line_through_what_was_timed(
     dense: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interlace.speed.compare.compare", lambda *_, **__: {"ttft_speedup": 1.5})
+    monkeypatch.setattr("interlace.budget.compare", lambda *_, **__: {"ttft_speedup": 1.5})
     values, how = speedups(dense, processor, [], plans, params=Ttft(), seed=0)
     assert values[3] == pytest.approx(1.5)  # a third of the time saved by three layers
     assert values[1] == pytest.approx(1 / (1 - 1 / 9))

@@ -27,7 +27,7 @@ def test_a_launcher_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) 
 
 def test_one_process_needs_no_torch() -> None:
     code = (
-        "import sys; from interlace import processes as p\n"
+        "import sys; from interlace import distributed as p\n"
         "with p.process_group(): p.barrier()\n"
         "print('torch' in sys.modules)"
     )

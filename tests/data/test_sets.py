@@ -26,14 +26,14 @@ from drawn_rows import (
     three_subsets,
 )
 
-from interlace.data import draw as subset_draws
+from interlace.data import draw as drawing
 from interlace.errors import InputError
 from interlace.samples.rows import SCHEMA, iterate
 
 
 @pytest.fixture
 def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
-    monkeypatch.setattr(subset_draws, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(drawing, "WAITS", (0.01, 0.01))
     return Draw(tmp_path / "out")
 
 
@@ -239,7 +239,7 @@ def test_a_local_file_is_tried_again_only_where_that_may_help(
         times += 1
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(subset_draws, "outline", fail)
+    monkeypatch.setattr(drawing, "outline", fail)
     with pytest.raises(InputError, match=r"^subset x: cannot be read"):
         draw(data)
     assert times == tries
@@ -270,8 +270,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from drawn_rows import Draw
-from interlace import subset_draws
-subset_draws._CHUNK_BYTES = 20_000
+from interlace.data import draw
+draw._CHUNK_BYTES = 20_000
 Draw(Path(sys.argv[2]))(Path(sys.argv[1]), workers=2)
 """
 
@@ -300,7 +300,7 @@ def test_a_killed_draw_resumes_to_the_same_bytes(tmp_path: Path, draw: Draw) -> 
     assert kept
     assert not (again.folder / "train").exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subset_draws, "_CHUNK_BYTES", 20_000)
+        patch.setattr(drawing, "_CHUNK_BYTES", 20_000)
         patch.setattr("drawn_rows.remove", lambda _: None)  # to look at the chunks
         again(data)
     assert all(path.stat().st_mtime_ns == time_ for path, time_ in kept.items())
