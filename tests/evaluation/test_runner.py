@@ -32,8 +32,9 @@ Write = Callable[[list[dict[str, Any]]], Path]
 
 def test_checks_import_neither_torch_nor_lmms_eval(write_rows: Write) -> None:
     code = (
-        "import sys; from interlace.evaluation import validate, relative_performance;"
-        "from interlace.params import Evaluate;"
+        "import sys; from interlace.evaluation.run.validate import validate;"
+        "from interlace.evaluation.scores.retention import relative_performance;"
+        "from interlace.params.evaluating import Evaluate;"
         f"validate(Evaluate(benchmarks=['POPE'], heldout={str(write_rows(rows(3)))!r}));"
         "assert not {'torch', 'transformers', 'lmms_eval'} & set(sys.modules)"
     )
@@ -213,9 +214,9 @@ def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from interlace.evaluation import evaluate
-from interlace.evaluation.journal import Journal
-from interlace.params import Evaluate
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.journal import Journal
+from interlace.params.evaluating import Evaluate
 saved, save = [], Journal.save
 def save_then_die(self, answers, process):
     save(self, answers, process)
@@ -280,8 +281,8 @@ def test_results_do_not_depend_on_the_number_of_processes(
     script.write_text(
         "import json, os\n"
         "from pathlib import Path\n"
-        "from interlace.evaluation import evaluate\n"
-        "from interlace.params import Evaluate\n"
+        "from interlace.evaluation.run.evaluate import evaluate\n"
+        "from interlace.params.evaluating import Evaluate\n"
         f"params = Evaluate.model_validate_json({params.model_dump_json()!r})\n"
         f"found = evaluate({str(model_dir)!r}, params=params, model_name='m',\n"
         f"    answers_file={folder} / ({rank} + '.parquet'), scratch={folder} / 'scratch')\n"

@@ -22,10 +22,11 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 
-from interlace import hidden_states, processes, windows
-from interlace.chat import open_processor
-from interlace.params import Collect
-from interlace.sources import open_model
+from interlace.measurements import collect as hidden_states, windows
+from interlace import distributed as processes
+from interlace.model.open import open_processor
+from interlace.params.measuring import Collect
+from interlace.model.open import open_model
 
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
 # which process dies, after how many batches; below 0: when it has written one window's table

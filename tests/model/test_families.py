@@ -245,8 +245,8 @@ def test_every_tiny_model_is_supported(name: str) -> None:
 
 def test_a_complete_configuration_is_judged_without_torch() -> None:
     code = (
-        "import json, sys; from interlace.families import architecture;"
-        "from interlace.pruned_config import pruned_config;"
+        "import json, sys; from interlace.model.families import architecture;"
+        "from interlace.checkpoint.config import pruned_config;"
         "config = json.loads(sys.argv[1]); pruned_config(config, [0, 5], 'c');"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )

@@ -310,7 +310,7 @@ def test_export_imports_neither_torch_nor_transformers(dense_dir: Path, tmp_path
 import sys
 from pathlib import Path
 import interlace
-from interlace.plan import read_plan
+from interlace.plan.record import read_plan
 plan = read_plan(Path("plan.json"))
 interlace.export({str(dense_dir)!r}, plan, "kept")
 interlace.export({str(dense_dir)!r}, plan, "halved", dtype="bfloat16")

@@ -51,7 +51,7 @@ def test_a_limit_on_the_size_of_files_ends_in_one_line(dense_dir: Path, tmp_path
 import resource
 import interlace
 from interlace.errors import InputError
-from interlace.plan import read_plan
+from interlace.plan.record import read_plan
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

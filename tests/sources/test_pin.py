@@ -96,7 +96,7 @@ def test_a_file_that_did_not_change_is_not_read_again(
     def unexpected(_: Any) -> str:
         raise AssertionError
 
-    monkeypatch.setattr("interlace.sources.pinned._sha256", unexpected)
+    monkeypatch.setattr("interlace.sources.pin._sha256", unexpected)
     assert pin(folder) == before
 
 
