@@ -1,4 +1,4 @@
-"""A small local server that speaks chat completions, for judges."""
+"""A local server that speaks chat completions, for judges."""
 
 from __future__ import annotations
 
@@ -10,39 +10,48 @@ from typing import Any
 
 from local_server import serving
 
-Reply = str | int | bytes  # what it says, an HTTP status, or a raw body
+Reply = str | int | bytes  # a message, an HTTP status, or a raw body
 
 
 class JudgeServer:
-    """Answers each request with what `reply` makes of the prompt."""
+    """Records the requests; answers each with `reply` of its prompt."""
 
     def __init__(self, reply: Callable[[str], Reply]) -> None:
         self.reply = reply
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
         self.url = ""
+
+    @property
+    def prompts(self) -> list[str]:
+        return [request["messages"][0]["content"] for request in self.requests]
+
+
+def _completion(message: str | int) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": message}}]}).encode()
 
 
 @contextmanager
 def judge_server(reply: Callable[[str], Reply]) -> Iterator[JudgeServer]:
-    served = JudgeServer(reply)
+    server = JudgeServer(reply)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            served.asked.append(body)
-            served.keys.append(self.headers["Authorization"])
-            said = served.reply(body["messages"][0]["content"])
-            choice = {"choices": [{"message": {"content": said}}], "model": body["model"]}
-            self.send_response(said if isinstance(said, int) else 200)
-            if said == 429:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            server.requests.append(request)
+            server.headers.append(self.headers)
+            reply = server.reply(request["messages"][0]["content"])
+            body = reply if isinstance(reply, bytes) else _completion(reply)
+            self.send_response(reply if isinstance(reply, int) else 200)
+            self.send_header("Content-Type", "application/json")
+            if reply == 429:
                 self.send_header("Retry-After", "7")
             self.end_headers()
-            self.wfile.write(said if isinstance(said, bytes) else json.dumps(choice).encode())
+            self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:
             pass
 
     with serving(Handler) as url:
-        served.url = f"{url}/v1"
-        yield served
+        server.url = f"{url}/v1"
+        yield server

@@ -201,13 +201,13 @@ def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
         )
         kept = {"params": params, "model_name": "dense", "judgements": tmp_path / "judgements"}
         found = evaluate(model_dir, **kept)
-        asked = len(server.asked)
+        asked = len(server.requests)
         assert evaluate(model_dir, **kept) == found
     assert {name: score["score"] for name, score in found["scores"].items()} == {
         "MIABench": 50,
         "open": 25,
     }
-    assert asked == len(server.asked) == 8
+    assert asked == len(server.requests) == 8
     assert server.url not in json.dumps(found)
 
 

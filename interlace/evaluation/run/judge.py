@@ -1,19 +1,15 @@
-"""Ask a judge: another model, behind an endpoint that speaks OpenAI's chat completions.
+"""A judge: another model, served by an endpoint that speaks OpenAI's chat completions.
 
-Answers are remembered by content, so no question is paid for twice. A judge that stays silent or
-talks nonsense gives no judgement; it never makes an answer wrong. No torch here.
+Replies are cached by content, so no question is paid for twice. A judge that fails or replies
+nonsense leaves the answer without a judgement, never wrong. No torch here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +18,9 @@ from interlace.errors import InputError
 from interlace.outputs import whole
 from interlace.params.evaluating import Judge
 
-ATTEMPTS = 6  # with the waits below: half a minute of trouble is survived
+RETRIES = 7  # the client waits 0.5 to 8 seconds before each, about half a minute in all
 TIMEOUT = 120.0  # seconds for one reply
-LONGEST_WAIT = 60.0  # seconds
+NO_KEY = "EMPTY"  # the client insists on a key; vLLM's word for none
 REFUSALS = {
     401: "the key is not accepted",
     403: "the key may not use this model",
@@ -52,7 +48,7 @@ def check_judge(judge: Judge) -> None:
     """Refuse settings that cannot work, before anything is loaded.
 
     Raises:
-        InputError: a model or a key is missing, or the address is none.
+        InputError: the address is not one, or the model or the key is missing.
     """
     if judge.url is None:
         return
@@ -65,45 +61,49 @@ def check_judge(judge: Judge) -> None:
     if judge.key_variable and not os.environ.get(judge.key_variable):
         raise InputError(
             f"evaluate.judge.key_variable = {judge.key_variable!r}: that environment variable is"
-            " not set; export the endpoint's key in it, or leave it empty for one without a key"
+            " not set; export the endpoint's key in it, or leave the field empty for an endpoint"
+            " without keys"
         )
 
 
 class Endpoint:
-    """A judge that can be asked, from several threads at once.
+    """A judge that several threads may ask at once.
+
+    The client sends the key, the prompt and its own version to the endpoint, and nothing elsewhere.
 
     Args:
-        judge: where it is; checked by `check_judge`.
-        memory: folder that remembers its replies; none: they are forgotten.
-        sleep: waits so many seconds.
+        judge: the endpoint's address, model and key; checked by `check_judge`.
+        memory: folder that caches replies; None: no cache.
     """
 
-    def __init__(
-        self,
-        judge: Judge,
-        *,
-        memory: Path | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.url = str(judge.url).rstrip("/") + "/chat/completions"
+    def __init__(self, judge: Judge, *, memory: Path | None = None) -> None:
+        import openai  # 0.7 seconds; only a run with a judge needs it
+
+        self.url = str(judge.url).rstrip("/")
         self.model = str(judge.model)
-        self.key = os.environ.get(judge.key_variable or "", "")
         self.memory = memory
-        self.sleep = sleep
+        self._client = openai.OpenAI(
+            base_url=self.url,
+            api_key=os.environ.get(judge.key_variable or "") or NO_KEY,
+            max_retries=RETRIES,
+            timeout=TIMEOUT,
+            # else the client would send OPENAI_ORG_ID and OPENAI_PROJECT_ID to any endpoint
+            default_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
+        )
         self._writing = threading.Lock()
 
     def ask(
         self, prompt: str, *, accepted: Callable[[str], Any], max_tokens: int = 1024
     ) -> str | None:
-        """Its reply to a prompt, at temperature 0.
+        """Return the reply to a prompt, at temperature 0.
 
         Args:
-            prompt: the one user message.
-            accepted: whether a reply can be used; another one is not remembered.
+            prompt: the only message, from the user.
+            accepted: true of a usable reply; other replies are not cached.
             max_tokens: longest reply, tokens.
 
         Returns:
-            The reply; none where there was none that could be used.
+            The reply; None without a usable one.
 
         Raises:
             InputError: the endpoint refuses the key, or knows no such model.
@@ -114,69 +114,50 @@ class Endpoint:
             "temperature": 0,
             "max_tokens": max_tokens,
         }
-        known = self._remembered(body)
-        if known and known.is_file():
-            return known.read_text(encoding="utf-8")
-        reply = self._reply(json.dumps(body).encode())
-        if reply is None or not accepted(reply):
+        cached = self._cached(body)
+        if cached and cached.is_file():
+            return cached.read_text(encoding="utf-8")
+        reply = self._reply(body)
+        if not reply or not accepted(reply):
             return None
-        if known:
-            with self._writing, whole(known) as partial:
+        if cached:
+            with self._writing, whole(cached) as partial:
                 partial.write_text(reply, encoding="utf-8")
         return reply
 
     def is_correct(self, question: str, target: str, answer: str) -> bool | None:
-        """Whether an answer to an open question is correct; none without a judgement."""
+        """Grade an answer to an open question; None without a judgement."""
         prompt = GRADING.format(question=question, target=target, answer=answer)
         reply = self.ask(prompt, accepted=_verdict, max_tokens=16)
         return None if reply is None else _verdict(reply) == "CORRECT"
 
-    def _remembered(self, body: dict[str, Any]) -> Path | None:
+    def _cached(self, body: dict[str, Any]) -> Path | None:
+        """File of the cached reply to a request."""
         if self.memory is None:
             return None
-        asked = json.dumps([self.url, body], sort_keys=True).encode()
-        name = hashlib.sha256(asked).hexdigest()
+        content = json.dumps([f"{self.url}/chat/completions", body], sort_keys=True).encode()
+        name = hashlib.sha256(content).hexdigest()
         return self.memory / name[:2] / f"{name}.txt"
 
-    def _reply(self, body: bytes) -> str | None:
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._once(body)
-            except urllib.error.HTTPError as error:
-                if why := REFUSALS.get(error.code):
-                    raise InputError(
-                        f"evaluate.judge: {self.url} answers {error.code} for model"
-                        f" {self.model!r}: {why}; correct evaluate.judge"
-                    ) from None
-                if error.code < 500 and error.code not in (408, 409, 425, 429):
-                    return None  # it will not take this prompt, however often it is asked
-                wait = _seconds(error.headers.get("Retry-After"))
-            except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
-                wait = None  # no connection, cut off, or no chat completion
-            if attempt + 1 < ATTEMPTS:
-                self.sleep(min(2.0**attempt if wait is None else wait, LONGEST_WAIT))
-        return None
+    def _reply(self, body: dict[str, Any]) -> str | None:
+        """Send one request; the client retries lost connections, timeouts, 408, 409, 429, 5xx."""
+        from openai import APIStatusError, OpenAIError
 
-    def _once(self, body: bytes) -> str:
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        request = urllib.request.Request(self.url, data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
-            said = json.load(reply)["choices"][0]["message"]["content"].strip()
-        if not said:
-            raise ValueError("an empty reply")
-        return str(said)
+        try:
+            completion = self._client.chat.completions.create(**body)
+            return str(completion.choices[0].message.content or "").strip()
+        except APIStatusError as error:
+            if reason := REFUSALS.get(error.status_code):
+                raise InputError(
+                    f"evaluate.judge: {self.url} answers {error.status_code} for model"
+                    f" {self.model!r}: {reason}; correct evaluate.judge"
+                ) from None
+        except (OpenAIError, ValueError, LookupError, TypeError, AttributeError):
+            pass  # no connection, or no chat completion
+        return None
 
 
 def _verdict(reply: str) -> str | None:
     words = [word.strip("*.,:;!\"'`()").upper() for word in reply.split()]
     verdicts = {word for word in words if word in ("CORRECT", "INCORRECT")}
     return verdicts.pop() if len(verdicts) == 1 else None
-
-
-def _seconds(said: str | None) -> float | None:
-    try:
-        return max(float(said or ""), 0.0)
-    except ValueError:
-        return None
