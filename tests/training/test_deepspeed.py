@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 ZERO = {"zero_stage": 3}
 DIE_IN_UPDATE = """
 import os, signal
-from interlace.training import engines, resume as resume_points, loop as training, rows as training_rows
+from interlace.training import engines, loop as training
+from interlace.training import resume as resume_points, rows as training_rows
 update, calls = training.update, []
 def killing(*args):
     calls.append(1)
