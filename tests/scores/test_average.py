@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from interlace.errors import ContractError, InputError
-from interlace.scores import table as scores_module
+from interlace.scores import average
 from interlace.scores.average import _batches, linear_cka, profile, score, task_means
 from interlace.scores.table import SCHEMA, read_scores
 
@@ -259,7 +259,7 @@ def test_pooled_states_are_read_a_little_at_a_time(
             yield batch
 
     expected = task_means(tmp_path / "pooled")[1]
-    monkeypatch.setattr(scores_module, "_batches", batches)
+    monkeypatch.setattr(average, "_batches", batches)
     np.testing.assert_allclose(task_means(tmp_path / "pooled")[1], expected, rtol=1e-12)
     assert len(seen) > 1 and max(seen) <= 10
 
