@@ -31,7 +31,7 @@ _PLACEHOLDER = re.compile(r"\{\s*\w*\s*\}")
 _IMAGE_PATHS = "images.list.element.path"  # tells how many images a row has, without their bytes
 
 
-class Task(Section):
+class ProbeTask(Section):
     """One instruction."""
 
     task: str = Field(description="name")
@@ -54,7 +54,7 @@ class Task(Section):
         return value
 
 
-def read_tasks(path: Path) -> tuple[Task, ...]:
+def read_tasks(path: Path) -> tuple[ProbeTask, ...]:
     """Read and check a file of tasks.
 
     Raises:
@@ -65,7 +65,7 @@ def read_tasks(path: Path) -> tuple[Task, ...]:
     for number, values in enumerate(listed, 1):
         name = values.get("task") if isinstance(values, dict) else None
         named = f"task {name!r}" if isinstance(name, str) and name.strip() else f"task {number}"
-        tasks.append(validated(Task, values, f"{path}: {named}"))
+        tasks.append(validated(ProbeTask, values, f"{path}: {named}"))
     for number, task in enumerate(tasks):
         for other in tasks[:number]:
             if task.task == other.task:
@@ -100,7 +100,7 @@ def _listed(path: Path) -> list[Any]:
     return values
 
 
-def tasks_to_ask(probes: Probes) -> tuple[Task, ...]:
+def tasks_to_ask(probes: Probes) -> tuple[ProbeTask, ...]:
     """The tasks that the parameters ask for; none where `per_task` is 0.
 
     Raises:
@@ -128,7 +128,7 @@ def sources_of(probes: Probes, domain: Domain) -> tuple[str, ...]:
 
 
 def write_probes(
-    train: Path, out: Path, tasks: Sequence[Task], *, probes: Probes, seed: int
+    train: Path, out: Path, tasks: Sequence[ProbeTask], *, probes: Probes, seed: int
 ) -> int:
     """Ask every task about the images of drawn training rows.
 
@@ -194,7 +194,7 @@ def _places(folder: Path) -> Iterator[tuple[Path, int, str, str, bool]]:
 
 
 def _probes(
-    chosen: dict[Path, dict[int, Domain]], tasks: Sequence[Task]
+    chosen: dict[Path, dict[int, Domain]], tasks: Sequence[ProbeTask]
 ) -> Iterator[dict[str, Any]]:
     for path, domains in sorted(chosen.items()):
         for number, row in samples.selected_rows(str(path), path, domains):
@@ -203,7 +203,7 @@ def _probes(
                     yield probe(row, task)
 
 
-def probe(row: dict[str, Any], task: Task) -> dict[str, Any]:
+def probe(row: dict[str, Any], task: ProbeTask) -> dict[str, Any]:
     """One task asked about the images of a row; its answer is empty."""
     asked = task.prompt.replace(QUESTION, row["texts"][0]["user"])
     made = {

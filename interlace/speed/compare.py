@@ -22,7 +22,7 @@ from interlace.params.timing import Ttft
 from interlace.speed.clock import DENSE, TUNED, Pairs, counted, first_token, time_pairs
 from interlace.speed.flops import NAMES, Work, by_formula, ideals
 from interlace.speed.memory import cache_bytes, request_peak, weight_bytes
-from interlace.speed.requests import Request, drawn_requests, typical_requests
+from interlace.speed.requests import TimedRequest, drawn_requests, typical_requests
 
 BOOTSTRAPS = 2000  # resamples behind an interval
 PARTS = ("ttft", "vision", "prefill", "decode", "end_to_end")
@@ -84,7 +84,7 @@ def speedup(
     return found
 
 
-def _requests(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> Sequence[Request]:
+def _requests(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> Sequence[TimedRequest]:
     """The typical requests of the benchmarks that are named, or rows that are drawn."""
     if params.shapes:
         return typical_requests(processor, params.shapes)
@@ -137,7 +137,7 @@ def _end_to_end_ideal(metrics: Mapping[str, Any], new_tokens: int) -> float:
 
 
 def _by_benchmark(
-    requests: Sequence[Request],
+    requests: Sequence[TimedRequest],
     pairs: Pairs,
     works: Sequence[tuple[Work, Work]],
     params: Ttft,
@@ -153,7 +153,7 @@ def _by_benchmark(
     return found
 
 
-def _median_tokens(requests: Sequence[Request]) -> float:
+def _median_tokens(requests: Sequence[TimedRequest]) -> float:
     return float(np.median([len(request.encoded["input_ids"]) for request in requests]))
 
 
@@ -199,14 +199,14 @@ def compare(
     }
 
 
-def _of_median_length(requests: Sequence[Request]) -> Request:
+def _of_median_length(requests: Sequence[TimedRequest]) -> TimedRequest:
     return sorted(requests, key=lambda request: len(request.encoded["input_ids"]))[
         len(requests) // 2
     ]
 
 
 def _one_size(
-    models: tuple[Any, Any], requests: Sequence[Request], size: int, params: Ttft, seed: int
+    models: tuple[Any, Any], requests: Sequence[TimedRequest], size: int, params: Ttft, seed: int
 ) -> tuple[dict[str, Any], Pairs, list[tuple[Work, Work]]]:
     """All that is measured with batches of one size: numbers, and what they are made from."""
     device, dtype = models[DENSE].device, models[DENSE].dtype

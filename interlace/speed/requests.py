@@ -37,7 +37,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Request:
+class TimedRequest:
     """One prompt to time.
 
     Attributes:
@@ -84,7 +84,7 @@ def made_up_row(processor: Any, shape: Shape) -> dict[str, Any]:
     }
 
 
-def typical_requests(processor: Any, names: Sequence[str]) -> list[Request]:
+def typical_requests(processor: Any, names: Sequence[str]) -> list[TimedRequest]:
     """One request in the shape of each named benchmark.
 
     Raises:
@@ -95,12 +95,12 @@ def typical_requests(processor: Any, names: Sequence[str]) -> list[Request]:
     return [request_of(processor, name, SHAPES[name]) for name in names]
 
 
-def request_of(processor: Any, name: str, shape: Shape) -> Request:
+def request_of(processor: Any, name: str, shape: Shape) -> TimedRequest:
     """A request of a shape, under a name."""
-    return Request(name, encode_prompt(processor, made_up_row(processor, shape)))
+    return TimedRequest(name, encode_prompt(processor, made_up_row(processor, shape)))
 
 
-def drawn_requests(processor: Any, rows: Sequence[Row], count: int, seed: int) -> list[Request]:
+def drawn_requests(processor: Any, rows: Sequence[Row], count: int, seed: int) -> list[TimedRequest]:
     """Requests made of rows that are drawn evenly from their sources.
 
     Args:
@@ -122,6 +122,6 @@ def drawn_requests(processor: Any, rows: Sequence[Row], count: int, seed: int) -
         seen[source] += 1
     drawn = sorted(turns, key=lambda turn: turn[0])[:count]
     return [
-        Request(str(rows[place].get("source", "")), encode_prompt(processor, rows[place]))
+        TimedRequest(str(rows[place].get("source", "")), encode_prompt(processor, rows[place]))
         for place in sorted(place for _, place in drawn)
     ]

@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 from drawn_rows import Draw
 
-from interlace.data.probes import Task, probe, read_tasks, tasks_to_ask, write_probes
+from interlace.data.probes import ProbeTask, probe, read_tasks, tasks_to_ask, write_probes
 from interlace.errors import InputError
 from interlace.outputs import write_json
 from interlace.params.inputs import Probes
@@ -79,7 +79,7 @@ def write(train: Path, tmp_path: Path) -> Write:
     """Writes probes; returns their rows."""
 
     def run(folder: Path = train, seed: int = 0, **changes: Any) -> list[Row]:
-        tasks = [Task(**task) for task in TASKS]
+        tasks = [ProbeTask(**task) for task in TASKS]
         probes = asking(**changes)
         count = write_probes(folder, tmp_path / "probes", tasks, probes=probes, seed=seed)
         found = list(iterate(tmp_path / "probes"))
@@ -131,7 +131,7 @@ def test_the_prompt_is_the_only_turn_and_holds_the_first_question(write: Write) 
 def test_a_question_is_put_in_as_it_is() -> None:
     question = r"What is \frac{1}{2} of {question} in {x}?"
     row = rows_of("a", 1)[0] | {"texts": [{"user": question, "assistant": "1"}]}
-    asked = probe(row, Task(**TASKS[0]))["texts"][0]["user"]
+    asked = probe(row, ProbeTask(**TASKS[0]))["texts"][0]["user"]
     assert asked == f"Work it out: {question}"
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from drawn_rows import Draw
 
-from interlace.data.probes import Task, probe
+from interlace.data.probes import ProbeTask, probe
 from interlace.errors import ContractError, InputError
 from interlace.measurements import collect as hidden_states
 from interlace.measurements import tables as similarity_tables
@@ -50,8 +50,8 @@ def probes(tmp_path_factory: pytest.TempPathFactory, calibration: Path) -> Path:
     """Two tasks asked about the images of four calibration rows."""
     folder = tmp_path_factory.mktemp("probes") / "probes"
     tasks = (
-        Task(task="answer", domain="math", prompt="left {question} right"),
-        Task(task="caption", domain="nonmath", prompt="What is in this image"),
+        ProbeTask(task="answer", domain="math", prompt="left {question} right"),
+        ProbeTask(task="caption", domain="nonmath", prompt="What is in this image"),
     )
     rows = [row for row in iterate(calibration) if row["images"]][:4]
     write_rows((probe(row, task) for row in rows for task in tasks), folder)

@@ -12,7 +12,7 @@ from interlace.model.chat import Inputs, encode_prompt
 from interlace.model.open import open_processor
 from interlace.params.timing import Ttft
 from interlace.speed import clock as timing
-from interlace.speed.requests import Request
+from interlace.speed.requests import TimedRequest
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def model(checkpoint: Path) -> torch.nn.Module:
 
 
 def batch(checkpoint: Path, size: int) -> Inputs:
-    return Request("a", encode_prompt(open_processor(checkpoint), row(0))).batch(size)
+    return TimedRequest("a", encode_prompt(open_processor(checkpoint), row(0))).batch(size)
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -18,7 +18,7 @@ from interlace.model.open import open_processor
 from interlace.speed import flops
 from interlace.speed.clock import counted
 from interlace.speed.flops import Work
-from interlace.speed.requests import Request
+from interlace.speed.requests import TimedRequest
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def model(checkpoint: Path) -> Any:
 
 
 def request(checkpoint: Path, images: int) -> dict[str, torch.Tensor]:
-    return Request("a", encode_prompt(open_processor(checkpoint), row(3, images=images))).batch(1)
+    return TimedRequest("a", encode_prompt(open_processor(checkpoint), row(3, images=images))).batch(1)
 
 
 @pytest.mark.parametrize("images", [0, 1, 2])
