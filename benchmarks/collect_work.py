@@ -20,7 +20,7 @@ from pathlib import Path  # noqa: E402
 import click  # noqa: E402
 
 from benchmarks.peak_memory import peak_mib  # noqa: E402
-from interlace.distributed import rank  # noqa: E402
+from interlace.distributed import process_rank  # noqa: E402
 from interlace.measurements import collect as hidden_states  # noqa: E402
 from interlace.model.open import open_model, open_processor  # noqa: E402
 from interlace.params.measuring import Collect  # noqa: E402
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
         scratch=folder / "scratch",
         provenance={},
     )
-    if rank() == 0:
+    if process_rank() == 0:
         took = {"loading": ready[0] - BEGIN, "work": time.perf_counter() - ready[0]}
         click.echo(json.dumps(took | {"peak": peak_mib()}))
 

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from benchmarks.peak_memory import peak_mib
 from interlace.data.files import data_files
-from interlace.data.row_groups import rows_in_group, takes, wanted_rows
-from interlace.data.sets import Drawn, sample
+from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw
+from interlace.data.sets import DrawCounts, sample
 from interlace.params.inputs import Data
 from interlace.samples.order import rank
 from interlace.samples.rows import SCHEMA
@@ -99,7 +99,7 @@ def pinned_data(data: Path) -> Pinned:
     return pin_data(str(data), None, field="data", hashes=data.parent / "hashes.json")
 
 
-def run(data: Path, out: Path, fraction: float, workers: int) -> Drawn:
+def run(data: Path, out: Path, fraction: float, workers: int) -> DrawCounts:
     """One draw, as the stage runs it."""
     pinned = pinned_data(data)
     return sample(
@@ -190,14 +190,14 @@ def sameness(data: Path, folder: Path) -> Iterator[str]:
 
 def estimates(values: NDArray[np.float64], share: float | None, seed: int) -> float:
     """The mean of a value over a draw of 1%: by row groups, or one by one where share is none."""
-    wanted = wanted_rows(len(values), 0.01)
+    wanted = rows_to_draw(len(values), 0.01)
     if share is None:
         return float(np.random.default_rng(seed).choice(values, wanted, replace=False).mean())
     sizes = [min(ROW_GROUP, len(values) - i) for i in range(0, len(values), ROW_GROUP)]
     start = int.from_bytes(rank(seed, "start")[:8])
     drawn = [
         values[group * ROW_GROUP + np.array(rows_in_group(sizes[group], take, seed, group))]
-        for group, take in takes(sizes, wanted, share=share, start=start).items()
+        for group, take in rows_per_group(sizes, wanted, share=share, start=start).items()
     ]
     return float(np.concatenate(drawn).mean())
 
@@ -228,7 +228,7 @@ def fairness() -> Iterator[str]:
         for share in (0.1, 0.6, 1.0):
             found = np.array([estimates(values, share, seed) for seed in range(DRAWS)])
             error = found.std(ddof=1) / DRAWS**0.5
-            groups = -(-wanted_rows(len(values), 0.01) // int(share * ROW_GROUP))
+            groups = -(-rows_to_draw(len(values), 0.01) // int(share * ROW_GROUP))
             yield (
                 f"| {name} | {share} | {groups} | {(found.mean() - values.mean()) / error:+.1f} |"
                 f" {found.var(ddof=1) / plain.var(ddof=1):.1f} |"

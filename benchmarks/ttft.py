@@ -27,7 +27,7 @@ from benchmarks.random_model import random_qwen3_vl_of
 from interlace.model.bypass import decoder_layers, without
 from interlace.model.chat import Inputs
 from interlace.model.open import open_model, open_processor
-from interlace.speed.clock import Timing, counted, timed
+from interlace.speed.clock import Timing, count_flops, time_request
 from interlace.speed.compare import ratio_interval
 from interlace.speed.flops import ideals
 from interlace.speed.requests import SHAPES, Shape, drawn_requests, request_of
@@ -99,7 +99,7 @@ def in_turn(case: Case, inputs: Inputs, rounds: int, bar: Any) -> Times:
         for number in range(-1, rounds):
             for place in rng.permutation(len(case.models)):
                 ratio = list(case.models)[place]
-                took = timed(case.models[ratio], inputs, new_tokens=3)
+                took = time_request(case.models[ratio], inputs, new_tokens=3)
                 if number >= 0:
                     times[ratio].append(took)
                 bar.update()
@@ -115,7 +115,7 @@ def measured(case: Case, rounds: int) -> dict[str, tuple[Times, dict[float, dict
     with torch.inference_mode(), tqdm(total=total, desc=case.name, unit="request") as bar:
         for name, inputs in case.requests.items():
             times = in_turn(case, inputs, rounds, bar)
-            works = {ratio: counted(model, inputs, 2) for ratio, model in case.models.items()}
+            works = {ratio: count_flops(model, inputs, 2) for ratio, model in case.models.items()}
             ideal = {ratio: ideals([(works[0.0], works[ratio])]) for ratio in RATIOS}
             found[name] = (times, ideal)
     return found

@@ -28,12 +28,14 @@ from interlace.samples.rows import iterate
 from interlace.scores.table import read_scores
 from interlace.selection.select import select
 from interlace.sources.pinned import Pinned, model_folder
-from interlace.speed.compare import compare
+from interlace.speed.compare import compare_models
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
 
 
-def decided(pinned: Pinned, table: Path, calibration: Path, params: BudgetParams) -> Decision:
+def resolve_budget(
+    pinned: Pinned, table: Path, calibration: Path, params: BudgetParams
+) -> Decision:
     """Turn the budget into a number of layers.
 
     Args:
@@ -68,7 +70,7 @@ def decided(pinned: Pinned, table: Path, calibration: Path, params: BudgetParams
     processor = open_processor(folder, max_pixels=sensitivity.max_pixels, trust_remote_code=trust)
     with TemporaryDirectory() as encoded:
         answered = answered_rows(processor, calibration, Path(encoded), sensitivity)
-        return decide(budget, target, *retentions(model, answered, plans, target))
+        return decide(budget, target, *retention_by_drops(model, answered, plans, target))
 
 
 def decide(budget: str, target: float, values: Mapping[int, float], how: str) -> Decision:
@@ -158,7 +160,7 @@ def speedups(
     timed = min(max(1, n_layers // 2), max(feasible))
     first_only = params.model_copy(update={"batch_sizes": (), "new_tokens": 1})
     models = (model, without(model, feasible[timed].drop))
-    measured = compare(models, processor, rows, params=first_only, seed=seed)
+    measured = compare_models(models, processor, rows, params=first_only, seed=seed)
     if measured["ttft_speedup"] is None:
         raise InputError(f"budget.ttft_speedup: {measured['ttft_speedup_refused']}")
     saved = (1 - 1 / float(measured["ttft_speedup"])) / timed  # share of the time, per layer
@@ -188,7 +190,7 @@ def answer_accuracy(model: nn.Module, rows: AnsweredRows) -> float:
     return right / total
 
 
-def retentions(
+def retention_by_drops(
     model: nn.Module, rows: AnsweredRows, plans: Plans, target: float
 ) -> tuple[dict[int, float], str]:
     """Accuracy on calibration answers by K, percent of the dense model's, until it is too low.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(hours=3)  # how far one process may be behind another, however long the run
 
 
-def rank() -> int:
+def process_rank() -> int:
     """This process's number, from 0."""
     return int(os.environ.get("RANK", "0"))
 
@@ -114,6 +114,6 @@ def _all_come() -> Iterator[None]:
     except RuntimeError as error:  # what every backend raises
         reason = " ".join(str(error).split())[:200]
         raise ContractError(
-            f"process {rank()} of {world_size()}: another one is gone or too far behind"
+            f"process {process_rank()} of {world_size()}: another one is gone or too far behind"
             f" ({reason}); see what it said, then run the stage again: finished work is kept"
         ) from None

@@ -16,10 +16,10 @@ def main(params: BudgetParams) -> None:
     if params.ratio != "auto":
         write_json(out, None)
         return
-    from interlace.budget import decided
+    from interlace.budget import resolve_budget
 
     scores, calibration = Path("artifacts/scores.parquet"), Path("data/calibration")
-    decision = decided(pinned("model"), scores, calibration, params)
+    decision = resolve_budget(pinned("model"), scores, calibration, params)
     write_json(out, decision.model_dump(mode="json"))
     click.echo(f"budget: {decision.reason}")
 

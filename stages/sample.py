@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from interlace.data.datasheet import datasheet, summary
+from interlace.data.datasheet import datasheet, datasheet_text
 from interlace.data.files import data_files
 from interlace.data.probes import tasks_to_ask, write_probes
 from interlace.data.sets import sample
@@ -32,7 +32,7 @@ def main(params: SampleParams) -> None:
     write_json(OUT / "datasheet.json", sheet)
     datasheet_figure(sheet, Path("artifacts/datasheet.png"))
     remove(scratch)  # not before the probes: drawing is what takes long
-    click.echo(f"{summary(sheet)}\nsample: {made} domain probes of {len(tasks)} tasks")
+    click.echo(f"{datasheet_text(sheet)}\nsample: {made} domain probes of {len(tasks)} tasks")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from interlace.outputs import write_json
 from interlace.params.timing import TtftParams
 from interlace.samples.rows import iterate
 from interlace.sources.pinned import model_folder
-from interlace.speed.compare import measure, said
+from interlace.speed.compare import compare_checkpoints, speedup_line
 from stages.command import command, pinned
 
 
@@ -21,7 +21,7 @@ def main(params: TtftParams) -> None:
     if not tuned.is_dir():
         raise InputError(f"{tuned}: no such folder; run `dvc repro finetune`")
     rows = (row for row in iterate(Path("data/calibration")) if row["images"])
-    measured = measure(
+    measured = compare_checkpoints(
         model_folder(model),
         tuned,
         list(islice(rows, 16 * params.ttft.requests)),
@@ -30,7 +30,7 @@ def main(params: TtftParams) -> None:
         trust_remote_code=model["trust_remote_code"],
     )
     write_json(Path("metrics/ttft.json"), measured)
-    click.echo(f"ttft: {said(measured)}")
+    click.echo(f"ttft: {speedup_line(measured)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from interlace.data.files import data_files
-from interlace.data.sets import Drawn, sample
+from interlace.data.sets import DrawCounts, sample
 from interlace.outputs import remove
 from interlace.params.inputs import Data
 from interlace.samples.rows import SCHEMA, iterate
@@ -62,7 +62,7 @@ class Draw:
     """Draws into one place; `source` is a file or a folder."""
 
     folder: Path
-    drawn: Drawn = field(default_factory=Drawn)
+    drawn: DrawCounts = field(default_factory=DrawCounts)
 
     def __call__(self, source: Path, seed: int = 0, **data: Any) -> list[Row]:
         """Draw; returns the training rows."""

@@ -9,7 +9,7 @@ import models
 import pytest
 import torch
 
-from interlace.budget import answer_accuracy, decide, parameter_shares, retentions, speedups
+from interlace.budget import answer_accuracy, decide, parameter_shares, retention_by_drops, speedups
 from interlace.errors import InputError
 from interlace.model.bypass import bypass, without
 from interlace.model.chat import collate, encode_training
@@ -173,14 +173,14 @@ def test_retention_stops_at_the_first_number_that_is_too_low(
 ) -> None:
     accuracies = iter([0.8, 0.8, 0.76, 0.4, 0.8])
     monkeypatch.setattr("interlace.budget.answer_accuracy", lambda *_, **__: next(accuracies))
-    values, _ = retentions(dense, answered(processor, tmp_path, 100), plans, 90.0)
+    values, _ = retention_by_drops(dense, answered(processor, tmp_path, 100), plans, 90.0)
     assert values == pytest.approx({0: 100, 1: 100, 2: 95, 3: 50})
 
 
 def test_speedups_lie_on_the_line_through_what_was_timed(
     dense: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interlace.budget.compare", lambda *_, **__: {"ttft_speedup": 1.5})
+    monkeypatch.setattr("interlace.budget.compare_models", lambda *_, **__: {"ttft_speedup": 1.5})
     values, how = speedups(dense, processor, [], plans, params=Ttft(), seed=0)
     assert values[3] == pytest.approx(1.5)  # a third of the time saved by three layers
     assert values[1] == pytest.approx(1 / (1 - 1 / 9))

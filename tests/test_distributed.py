@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from interlace.distributed import barrier, gather, process_group, rank, world_size
+from interlace.distributed import barrier, gather, process_group, process_rank, world_size
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert (rank(), world_size()) == (0, 1)
+    assert (process_rank(), world_size()) == (0, 1)
     with process_group():
         barrier()
         assert gather("a") == ["a"]
@@ -22,7 +22,7 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
 def test_a_launcher_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert (rank(), world_size()) == (3, 4)
+    assert (process_rank(), world_size()) == (3, 4)
 
 
 def test_one_process_needs_no_torch() -> None:

@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(
 )
 
 
-class LeftOut(Exception):
+class UnfitRow(Exception):
     """A row that cannot be trained on; the message is the reason."""
 
 
@@ -41,7 +41,7 @@ class Counts:
     odd: Counter[str] = field(default_factory=Counter)
 
 
-def cleaned(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
+def clean_row(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
     """A row fit for training.
 
     Args:
@@ -57,13 +57,13 @@ def cleaned(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
     try:
         images = list(row.get("images") or ())
         if len(images) > data.max_images:
-            raise LeftOut(f"more than {data.max_images} images")
+            raise UnfitRow(f"more than {data.max_images} images")
         texts = _turns(row.get("texts") or (), data.max_turns, odd)
         ratings = _ratings(row, len(texts))
         _check_ratings(ratings, data)
         for image in images:
             odd |= set(oddities((image or {}).get("bytes"), data.max_image_pixels))
-    except (LeftOut, UnfitImage) as reason:
+    except (UnfitRow, UnfitImage) as reason:
         counts.left_out[str(reason)] += 1
         return None
     source = row.get("source")
@@ -94,7 +94,7 @@ def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
             break
         kept.append(turn)
     if not kept:
-        raise LeftOut("the first turn has no question or no answer")
+        raise UnfitRow("the first turn has no question or no answer")
     return kept
 
 
@@ -121,4 +121,4 @@ def _check_ratings(ratings: Row, data: Data) -> None:
     for name, least in sorted(data.min_ratings.items()):
         value = ratings[f"{name}_min"]
         if value is not None and value < least:
-            raise LeftOut(f"rated below {least} for {name}")
+            raise UnfitRow(f"rated below {least} for {name}")

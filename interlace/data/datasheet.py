@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from interlace.data.sets import Drawn
+from interlace.data.sets import DrawCounts
 from interlace.samples.rows import iterate_tables
 
 Tally = Counter[str]
@@ -17,7 +17,7 @@ _COLUMNS = ("source", "domain", "texts", "images.list.element.path")  # no image
 _SIDES = ("user", "assistant")
 
 
-def datasheet(drawn: Drawn, train: Path, calibration: Path, probes: Path) -> dict[str, Any]:
+def datasheet(drawn: DrawCounts, train: Path, calibration: Path, probes: Path) -> dict[str, Any]:
     """Describe the sets that `sample` wrote.
 
     Tokens are the model's and no set depends on the model, so text is counted in characters and in
@@ -78,7 +78,7 @@ def _tally(images: int, texts: list[dict[str, str]]) -> dict[str, int]:
     }
 
 
-def summary(sheet: dict[str, Any]) -> str:
+def datasheet_text(sheet: dict[str, Any]) -> str:
     """The datasheet in a few lines for the terminal."""
     megabytes = f"{sheet['bytes_read'] / 1e6:.1f} MB read, {sheet['bytes_kept'] / 1e6:.1f} MB kept"
     lines = [

@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from interlace.data.cleaning import Counts, cleaned
+from interlace.data.cleaning import Counts, clean_row
 from interlace.data.convert import converter
 from interlace.data.files import DataFile
-from interlace.data.row_groups import rows_in_group, takes, wanted_rows
-from interlace.data.subsets import CountedFile, Outline, RowGroup, Subset, opened, outline
+from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw
+from interlace.data.subsets import CountedFile, Outline, RowGroup, Subset, open_parquet, outline
 from interlace.errors import InputError
 from interlace.outputs import whole, write_json
 from interlace.params.inputs import Data
@@ -121,9 +121,9 @@ class _Work:
     def _draw(self, found: Outline) -> None:
         name, data = self.subset.name, self.data
         sizes = [group.rows for group in found.groups]
-        wanted = wanted_rows(sum(sizes), min(1.0, data.share * data.weights.get(name, 1.0)))
+        wanted = rows_to_draw(sum(sizes), min(1.0, data.share * data.weights.get(name, 1.0)))
         start = int.from_bytes(rank(self.seed, "start", name)[:8])
-        taken = takes(sizes, wanted, share=data.group_share, start=start)
+        taken = rows_per_group(sizes, wanted, share=data.group_share, start=start)
         chosen = [(found.groups[i], take) for i, take in sorted(taken.items())]
         for number, chunk in enumerate(_chunks(chosen)):
             folder = self.folder / f"{number:05}"
@@ -139,7 +139,10 @@ class _Work:
             nonlocal read
             for place, groups in groupby(chunk, key=lambda item: item[0].file):
                 file = self.subset.files[place]
-                with closing(CountedFile(file.open())) as stream, opened(file, stream) as parquet:
+                with (
+                    closing(CountedFile(file.open())) as stream,
+                    open_parquet(file, stream) as parquet,
+                ):
                     for group, take in groups:
                         if self.stop.is_set():
                             raise _Stopped
@@ -174,7 +177,7 @@ class _Work:
         if len(numbers) < table.num_rows:
             table = table.take(numbers)
         for row in _python_rows(table, counts):
-            found = cleaned(convert(row) if convert else row, self.subset.name, self.data, counts)
+            found = clean_row(convert(row) if convert else row, self.subset.name, self.data, counts)
             if found is not None:
                 found |= {"sample_id": sample_id(found), "domain": "native", "task": "native"}
                 yield found

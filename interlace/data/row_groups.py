@@ -19,12 +19,12 @@ _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio
 _TURN = 2**64
 
 
-def wanted_rows(total: int, fraction: float) -> int:
+def rows_to_draw(total: int, fraction: float) -> int:
     """How many rows a fraction comes to: rounded up, so that no subset goes without."""
     return min(total, math.ceil(fraction * total - 1e-9))
 
 
-def visits(groups: int, start: int) -> Iterator[int]:
+def visit_order(groups: int, start: int) -> Iterator[int]:
     """Every number below `groups` once; any first k of them are spread evenly.
 
     Args:
@@ -41,7 +41,9 @@ def visits(groups: int, start: int) -> Iterator[int]:
         place = (place + _GOLDEN) % _TURN
 
 
-def takes(sizes: Sequence[int], wanted: int, *, share: float, start: int) -> dict[int, int]:
+def rows_per_group(
+    sizes: Sequence[int], wanted: int, *, share: float, start: int
+) -> dict[int, int]:
     """How many rows to take of each row group.
 
     Args:
@@ -58,7 +60,7 @@ def takes(sizes: Sequence[int], wanted: int, *, share: float, start: int) -> dic
         return {group: size for group, size in enumerate(sizes) if size}
     taken: dict[int, int] = {}
     left, order = wanted, []
-    for group in visits(len(sizes), start):
+    for group in visit_order(len(sizes), start):
         if left <= 0:
             return taken
         order.append(group)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from interlace.data.draw import chunks, draw_subsets
 from interlace.data.files import DataFile
-from interlace.data.subsets import asked_subsets
+from interlace.data.subsets import selected_subsets
 from interlace.errors import InputError
 from interlace.params.inputs import Data
 from interlace.samples.order import rank
@@ -23,7 +23,7 @@ from interlace.samples.rows import iterate_tables, shards
 
 
 @dataclass
-class Drawn:
+class DrawCounts:
     """What was drawn, before and after rows were left out.
 
     Attributes:
@@ -54,7 +54,7 @@ def sample(
     seed: int,
     scratch: Path,
     outlines: Path,
-) -> Drawn:
+) -> DrawCounts:
     """Draw the training set, and from it the calibration set.
 
     Args:
@@ -72,16 +72,16 @@ def sample(
         InputError: a subset, file or column that is not what it should be or cannot be read, a full
             disk, or nothing was drawn. What was drawn until then stays in `scratch`.
     """
-    subsets = asked_subsets(files, data)
+    subsets = selected_subsets(files, data)
     parts = draw_subsets(subsets, data, seed, scratch, outlines)
     drawn = _gathered(parts)
     _write_sets(parts, train, calibration, drawn, data.calibration_fraction, seed)
     return drawn
 
 
-def _gathered(parts: Mapping[str, Path]) -> Drawn:
+def _gathered(parts: Mapping[str, Path]) -> DrawCounts:
     """What the chunks say about themselves, added up."""
-    drawn = Drawn()
+    drawn = DrawCounts()
     for name, folder in parts.items():
         subset = json.loads((folder / "subset.json").read_text(encoding="utf-8")) | {"kept": 0}
         for chunk in chunks(folder):
@@ -99,7 +99,7 @@ def _write_sets(
     parts: Mapping[str, Path],
     train: Path,
     calibration: Path,
-    drawn: Drawn,
+    drawn: DrawCounts,
     calibration_fraction: float,
     seed: int,
 ) -> None:
@@ -148,6 +148,6 @@ def _calibration(
     return chosen
 
 
-def _nothing(drawn: Drawn) -> str:
+def _nothing(drawn: DrawCounts) -> str:
     why = "; ".join(f"{rows} rows: {reason}" for reason, rows in drawn.left_out.most_common(3))
     return f"no rows were drawn: the data is empty, or all was left out ({why or 'no rows'})"

@@ -122,7 +122,7 @@ def subsets_of(files: Iterable[DataFile]) -> list[Subset]:
     return [Subset(name, tuple(members)) for name, members in sorted(found.items())]
 
 
-def asked_subsets(files: Iterable[DataFile], data: Data) -> list[Subset]:
+def selected_subsets(files: Iterable[DataFile], data: Data) -> list[Subset]:
     """The subsets that the parameters ask for.
 
     Raises:
@@ -153,7 +153,7 @@ def check_subsets(pinned: Pinned, data: Data, *, checked: Path) -> None:
         InputError: names the subset, or the file and the column.
     """
     files = data_files(pinned)
-    subsets = asked_subsets(files, data)
+    subsets = selected_subsets(files, data)
     local = "files" in pinned
     known = _remembered(checked)
     asked = [file for subset in subsets for file in subset.files[: None if local else 1]]
@@ -173,11 +173,11 @@ def _remembered(path: Path) -> set[str]:
 
 
 def _check(file: DataFile) -> None:
-    with closing(CountedFile(file.open())) as stream, opened(file, stream):
+    with closing(CountedFile(file.open())) as stream, open_parquet(file, stream):
         pass
 
 
-def opened(file: DataFile, stream: CountedFile) -> pq.ParquetFile:
+def open_parquet(file: DataFile, stream: CountedFile) -> pq.ParquetFile:
     """Open a file in FineVision's schema, or one that can be converted to it.
 
     Raises:
@@ -201,7 +201,7 @@ def outline(subset: Subset, cache: Path) -> Outline:
         cache: folder of remembered outlines, by the digests of the files.
 
     Raises:
-        InputError: as `opened`.
+        InputError: as `open_parquet`.
     """
     said = repr([(file.name, file.digest) for file in subset.files])
     path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.json"
@@ -213,7 +213,7 @@ def outline(subset: Subset, cache: Path) -> Outline:
     groups: list[RowGroup] = []
     bytes_read = 0
     for place, file in enumerate(subset.files):
-        with closing(CountedFile(file.open())) as stream, opened(file, stream) as parquet:
+        with closing(CountedFile(file.open())) as stream, open_parquet(file, stream) as parquet:
             groups += _groups(place, parquet.metadata)
         bytes_read += stream.bytes_read
     found = Outline(tuple(groups), bytes_read)

@@ -76,7 +76,7 @@ def finetune(
             point cannot be written.
         ContractError: the loss is not finite.
     """
-    first = processes.rank() == 0
+    first = processes.process_rank() == 0
     processes.meet()
     if not (plan.tune and params.max_steps):  # nothing to train: pruned is tuned
         if first:
@@ -137,7 +137,7 @@ def _positions(pruned: Path, params: Recipe, trust_remote_code: bool) -> packing
     config = AutoConfig.from_pretrained(pruned, trust_remote_code=trust_remote_code)
     if packing.packs(config):
         return packing.sample_positions(pruned, trust_remote_code)
-    if processes.rank() == 0:
+    if processes.process_rank() == 0:
         tqdm.write(f"finetune: {config.model_type}: samples are padded, not packed")
     return None
 

@@ -65,10 +65,10 @@ def heal(
             local_healing.heal_locally(
                 dense, pruned, train, start, kept, scratch=scratch / "local", **asked
             )
-        if processes.rank() == 0:  # also of a run that was killed in end-to-end training
+        if processes.process_rank() == 0:  # also of a run that was killed in end-to-end training
             with whole(local_curve) as partial:
                 shutil.copyfile(kept, partial)
-    elif processes.rank() == 0:
+    elif processes.process_rank() == 0:
         local_healing.write_curve(local_curve, [])
     given: dict[str, Any] = {"scratch": scratch / "end-to-end"}
     if params.distill_logits or params.distill_states:
@@ -106,7 +106,7 @@ def train_reference(
     """
     processes.meet()
     start, trust = scratch / "dense", trust_remote_code
-    if processes.rank() == 0 and not start.is_dir():
+    if processes.process_rank() == 0 and not start.is_dir():
         export(dense, plan, start, trust_remote_code=trust)  # tuned layers in files of their own
     processes.barrier()
     curve = scratch / "loss.csv"

@@ -102,7 +102,7 @@ def heal_locally(
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
     shares = schedule(len(rows), seed, params, processes.world_size())
     history = train_segments(model, repairs, rows, shares, params, scratch)
-    if processes.rank() == 0:
+    if processes.process_rank() == 0:
         prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
         write_curve(curve, history)
         with_tensors(pruned, dict(stored_weights(repairs, prefix)), out)
@@ -136,12 +136,12 @@ def train_segments(
 ) -> list[dict[str, float]]:
     """Run all updates from the last resume point on; returns the curve's points."""
     done, history = resume(repairs, scratch)
-    steps, first = params.local_steps, processes.rank() == 0
+    steps, first = params.local_steps, processes.process_rank() == 0
     begin, seen = time.perf_counter(), 0  # tokens of this process
     made = collate(rows.processor, None, one_row=False, blank=False)
     ahead = passes(
         rows, shares, made,
-        steps=range(done, steps), process=processes.rank(), workers=params.workers,
+        steps=range(done, steps), process=processes.process_rank(), workers=params.workers,
     )  # fmt: skip
     with tqdm(
         total=steps, initial=done, unit="step", desc="local healing", disable=not first

@@ -85,7 +85,7 @@ def _state(repair: Repair) -> dict[str, Tensor]:
 def resume(repairs: Sequence[Repair], scratch: Path) -> tuple[int, list[dict[str, float]]]:
     """Take up the newest resume point that is whole; returns its step and the curve so far."""
     point, damages = newest_point(scratch)
-    for damage in damages if processes.rank() == 0 else ():
+    for damage in damages if processes.process_rank() == 0 else ():
         tqdm.write(f"local healing: {damage}")
     if point is None:
         return 0, []

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import interlace
-from interlace.distributed import barrier, process_group, rank, world_size
+from interlace.distributed import barrier, process_group, process_rank, world_size
 from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.measurements.cosines import NotFinite, measure_batch
 from interlace.measurements.tables import LEFT_OUT, Parts, pooled_table, similarity_table
@@ -94,7 +94,7 @@ def collect(
         raise InputError(f"{places}: no rows to measure; run `dvc repro sample`")
     with process_group():
         _measure(model, processor, windows, scratch, params)
-    if rank() > 0:
+    if process_rank() > 0:
         return None
     about = provenance | {
         "mode": params.mode,
@@ -115,9 +115,9 @@ def _measure(
     check_left_out(windows, scratch, params.max_bad)
     left = [window for window in windows if not is_measured(scratch / window.name)]
     barrier()  # nobody begins before all have seen what is left: they share out one list
-    mine = left[rank() :: world_size()]
+    mine = left[process_rank() :: world_size()]
     total = sum(window.rows for window in mine)
-    with tqdm(total=total, unit="sample", desc="collect", disable=rank() > 0) as progress:
+    with tqdm(total=total, unit="sample", desc="collect", disable=process_rank() > 0) as progress:
         for window, rows in read(mine):
             place = scratch / window.name
             plan = _measure_window(model, processor, rows, place, params, progress)

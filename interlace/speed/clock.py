@@ -65,7 +65,7 @@ def vision_tower(model: nn.Module) -> nn.Module | None:
 
 
 @contextmanager
-def marked(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]:
+def metered_parts(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]:
     """Read a meter whenever the vision tower or the decoder starts and ends."""
     spans: Spans = {"vision": [], "prefill": []}
     parts = {"vision": vision_tower(model), "prefill": model.get_decoder()}  # type: ignore[operator]
@@ -132,11 +132,11 @@ def _meter(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any]
     return read, lambda start, end: float(start.elapsed_time(end))
 
 
-def timed(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timing:
+def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timing:
     """Time one request once, and the tokens that follow its first one."""
     device = inputs["input_ids"].device
     read, between = _meter(device)
-    with marked(model, read) as spans:
+    with metered_parts(model, read) as spans:
         _synchronise(device)
         start = time.perf_counter()
         tokens, cache = first_token(model, inputs)
@@ -155,10 +155,10 @@ def timed(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timing:
     )
 
 
-def counted(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Work:
+def count_flops(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Work:
     """Count the FLOPs up to the first token, and of the one after it if there is to be one."""
     counter = FlopCounterMode(display=False)
-    with counter, marked(model, counter.get_total_flops) as spans:
+    with counter, metered_parts(model, counter.get_total_flops) as spans:
         tokens, cache = first_token(model, inputs)
     total = counter.get_total_flops()
     decode = 0
@@ -196,7 +196,7 @@ def time_pairs(
             for request in rng.permutation(len(requests)):
                 order = (DENSE, TUNED) if (leads[request] + number) % 2 else (TUNED, DENSE)
                 took = {
-                    model: timed(models[model], requests[request], params.new_tokens)
+                    model: time_request(models[model], requests[request], params.new_tokens)
                     for model in order
                 }
                 if number >= 0:  # below: warm-up

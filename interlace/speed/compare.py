@@ -19,7 +19,7 @@ from torch import nn
 from interlace.model.chat import Inputs, Row
 from interlace.model.open import open_model, open_processor
 from interlace.params.timing import Ttft
-from interlace.speed.clock import DENSE, TUNED, Pairs, counted, first_token, time_pairs
+from interlace.speed.clock import DENSE, TUNED, Pairs, count_flops, first_token, time_pairs
 from interlace.speed.flops import NAMES, Work, by_formula, ideals
 from interlace.speed.memory import cache_bytes, request_peak, weight_bytes
 from interlace.speed.requests import TimedRequest, drawn_requests, typical_requests
@@ -84,7 +84,9 @@ def speedup(
     return found
 
 
-def _requests(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> Sequence[TimedRequest]:
+def _requests(
+    processor: Any, rows: Sequence[Row], params: Ttft, seed: int
+) -> Sequence[TimedRequest]:
     """The typical requests of the benchmarks that are named, or rows that are drawn."""
     if params.shapes:
         return typical_requests(processor, params.shapes)
@@ -110,7 +112,7 @@ def _times(pairs: Pairs, part: str) -> list[np.ndarray] | None:
     return both
 
 
-def summary(
+def pair_metrics(
     pairs: Pairs, works: Sequence[tuple[Work, Work]], params: Ttft, seed: int
 ) -> dict[str, Any]:
     """Medians, speedups and ideals of some requests, by part."""
@@ -147,7 +149,7 @@ def _by_benchmark(
     found = {}
     for name in sorted({request.benchmark for request in requests}):
         mine = [place for place, request in enumerate(requests) if request.benchmark == name]
-        whole = summary([pairs[i] for i in mine], [works[i] for i in mine], params, seed)
+        whole = pair_metrics([pairs[i] for i in mine], [works[i] for i in mine], params, seed)
         found[name] = {key: value for key, value in whole.items() if key.startswith("ttft_")}
         found[name]["tokens"] = _median_tokens([requests[i] for i in mine])
     return found
@@ -171,7 +173,7 @@ def _memory(models: tuple[nn.Module, nn.Module], requests: Sequence[Inputs]) -> 
     return found
 
 
-def compare(
+def compare_models(
     models: tuple[Any, Any],
     processor: Any,
     rows: Sequence[Mapping[str, Any]],
@@ -214,18 +216,18 @@ def _one_size(
     with torch.inference_mode():
         pairs = time_pairs(models, inputs, params, seed)
         works = [_works(models, each, params.new_tokens) for each in inputs]
-        found = summary(pairs, works, params, seed) | by_formula(models, inputs)
+        found = pair_metrics(pairs, works, params, seed) | by_formula(models, inputs)
         return found | _memory(models, inputs), pairs, works
 
 
 def _works(models: tuple[Any, Any], inputs: Inputs, new_tokens: int) -> tuple[Work, Work]:
     return (
-        counted(models[DENSE], inputs, new_tokens),
-        counted(models[TUNED], inputs, new_tokens),
+        count_flops(models[DENSE], inputs, new_tokens),
+        count_flops(models[TUNED], inputs, new_tokens),
     )
 
 
-def measure(
+def compare_checkpoints(
     dense_dir: Path | str,
     tuned_dir: Path | str,
     rows: Sequence[Mapping[str, Any]],
@@ -263,10 +265,10 @@ def measure(
         open_model(dense_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
         open_model(tuned_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
     )
-    return compare(models, processor, rows, params=params, seed=seed)
+    return compare_models(models, processor, rows, params=params, seed=seed)
 
 
-def said(measured: Mapping[str, Any]) -> str:
+def speedup_line(measured: Mapping[str, Any]) -> str:
     """The speedup of the first token in one line, or why there is none."""
     ideal = f"ideal {measured['ttft_ideal']:.2f}x"
     if measured["ttft_speedup"] is None:

@@ -100,7 +100,9 @@ def request_of(processor: Any, name: str, shape: Shape) -> TimedRequest:
     return TimedRequest(name, encode_prompt(processor, made_up_row(processor, shape)))
 
 
-def drawn_requests(processor: Any, rows: Sequence[Row], count: int, seed: int) -> list[TimedRequest]:
+def drawn_requests(
+    processor: Any, rows: Sequence[Row], count: int, seed: int
+) -> list[TimedRequest]:
     """Requests made of rows that are drawn evenly from their sources.
 
     Args:

@@ -101,11 +101,13 @@ def train(
     budget = Recomputation(model, tuned, params)
     ahead = passes(
         rows, shares, made,
-        steps=range(len(done), steps), process=processes.rank(), workers=params.workers,
+        steps=range(len(done), steps), process=processes.process_rank(), workers=params.workers,
     )  # fmt: skip
     for loaded in _progress(ahead, done, steps):
         step = len(done)
-        torch.manual_seed(((shares.seed << 24) + step) * shares.processes + processes.rank())
+        torch.manual_seed(
+            ((shares.seed << 24) + step) * shares.processes + processes.process_rank()
+        )
         rate = learning_rate(params, step, steps)
         try:
             loss, norm, tokens = update(engine, loaded, rate, budget)
@@ -188,7 +190,7 @@ def layer_names(module: nn.Module, model: nn.Module) -> list[list[str]]:
 def save(engine: Engine, layers: list[list[str]], done: list[Update], scratch: Path) -> None:
     """Write a resume point; all processes hand over their part, the first one writes."""
     states = (engine.state(names) for names in layers)
-    if processes.rank() == 0:
+    if processes.process_rank() == 0:
         write_point(scratch, len(done), states, updates=done)
         return
     for _ in states:
@@ -201,7 +203,7 @@ def resume(engine: Engine, scratch: Path) -> list[Update]:
     The first process chooses it; all read it, so that `scratch` must be one folder for all.
     """
     step = torch.zeros((), dtype=torch.int64, device=processes.device())
-    if processes.rank() == 0:
+    if processes.process_rank() == 0:
         point, damages = newest_point(scratch)
         for damage in damages:
             tqdm.write(f"finetune: {damage}")
@@ -218,7 +220,7 @@ def resume(engine: Engine, scratch: Path) -> list[Update]:
 def _progress(ahead: Iterator[list[Pass]], done: list[Update], steps: int) -> Iterator[list[Pass]]:
     """Show loss, speed and time left while updates are made."""
     begin, before = time.perf_counter(), done[-1].tokens if done else 0
-    quiet = processes.rank() > 0
+    quiet = processes.process_rank() > 0
     with tqdm(total=steps, initial=len(done), unit="step", desc="finetune", disable=quiet) as bar:
         for loaded in ahead:
             yield loaded

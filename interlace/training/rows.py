@@ -256,7 +256,7 @@ def stopped(
     indices = [i for process, n in error.places for i in shares.pass_of(step, n, process)]
     ids = rows.sample_ids(indices)
     kept = scratch / RECORD
-    if processes.rank() == 0:
+    if processes.process_rank() == 0:
         write_json(kept, {"step": step + 1, "sample_ids": ids})
     named = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     return ContractError(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interlace.data.cleaning import Counts, cleaned
+from interlace.data.cleaning import Counts, clean_row
 from interlace.params.inputs import Data
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ def row(*turns: tuple[str | None, str | None], images: int = 0, **others: Any) -
 
 def clean(given: Row, **data: Any) -> tuple[Row | None, Counts]:
     counts = Counts()
-    return cleaned(given, "subset", Data(id="x", **data), counts), counts
+    return clean_row(given, "subset", Data(id="x", **data), counts), counts
 
 
 def users(found: Row | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from drawn_rows import Draw, stored, text_row
 
-from interlace.data.datasheet import datasheet, summary
+from interlace.data.datasheet import datasheet, datasheet_text
 from interlace.report.figures.datasheet import datasheet_figure
 from interlace.samples.rows import write_rows
 
@@ -61,12 +61,12 @@ def test_every_set_is_counted(sheet: dict[str, Any]) -> None:
 
 def test_what_was_left_out_is_said_with_the_reason(sheet: dict[str, Any]) -> None:
     assert sheet["left_out"] == {"more than 3 images": 1, "repeated": 1}
-    assert "sample: left out 1 rows: repeated" in summary(sheet)
+    assert "sample: left out 1 rows: repeated" in datasheet_text(sheet)
 
 
 def test_the_text_only_share_is_said(sheet: dict[str, Any]) -> None:
     assert sheet["text_only_share"] == 0.75
-    assert "20 rows of 2 sources (75% text-only), 2 to calibrate" in summary(sheet)
+    assert "20 rows of 2 sources (75% text-only), 2 to calibrate" in datasheet_text(sheet)
 
 
 def test_a_datasheet_is_json_that_names_no_place(sheet: dict[str, Any], tmp_path: Path) -> None:

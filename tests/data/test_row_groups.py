@@ -8,7 +8,7 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlace.data.row_groups import rows_in_group, takes, visits, wanted_rows
+from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw, visit_order
 from interlace.samples.order import rank
 
 sizes_of = st.lists(st.integers(0, 40), min_size=1, max_size=30)
@@ -21,7 +21,7 @@ def start(seed: int) -> int:
 
 
 def drawn(sizes: list[int], wanted: int, share: float, seed: int) -> set[tuple[int, int]]:
-    taken = takes(sizes, wanted, share=share, start=start(seed))
+    taken = rows_per_group(sizes, wanted, share=share, start=start(seed))
     return {
         (group, row)
         for group, take in taken.items()
@@ -32,19 +32,19 @@ def drawn(sizes: list[int], wanted: int, share: float, seed: int) -> set[tuple[i
 @settings(deadline=None)
 @given(groups=st.integers(1, 500), start=starts)
 def test_every_group_is_visited_once(groups: int, start: int) -> None:
-    assert sorted(visits(groups, start)) == list(range(groups))
+    assert sorted(visit_order(groups, start)) == list(range(groups))
 
 
 def test_the_first_visits_are_spread_over_the_subset() -> None:
     for seed in range(50):
-        first = sorted(islice(visits(1000, start(seed)), 20))
+        first = sorted(islice(visit_order(1000, start(seed)), 20))
         gaps = [b - a for a, b in zip(first, [*first[1:], first[0] + 1000], strict=True)]
         assert max(gaps) <= 3 * 1000 / 20  # random places would leave gaps of about 180
         assert min(gaps) >= 1000 / 20 / 3
 
 
 def test_every_group_is_as_likely_as_another() -> None:
-    found = Counter(g for seed in range(6000) for g in islice(visits(12, start(seed)), 3))
+    found = Counter(g for seed in range(6000) for g in islice(visit_order(12, start(seed)), 3))
     assert set(found) == set(range(12))
     assert all(abs(count - 1500) < 5 * 1500**0.5 for count in found.values())
 
@@ -72,7 +72,7 @@ def test_as_many_rows_are_taken_as_are_wanted(
     sizes: list[int], share: float, start: int, data: st.DataObject
 ) -> None:
     wanted = data.draw(st.integers(0, sum(sizes)))
-    taken = takes(sizes, wanted, share=share, start=start)
+    taken = rows_per_group(sizes, wanted, share=share, start=start)
     assert sum(taken.values()) == wanted
     assert all(0 < take <= sizes[group] for group, take in taken.items())
 
@@ -83,20 +83,20 @@ def test_rows_read_are_at_most_one_group_more_than_wanted_over_share(
     groups: int, size: int, start: int, data: st.DataObject
 ) -> None:
     wanted = data.draw(st.integers(1, groups * size // 2))
-    read = size * len(takes([size] * groups, wanted, share=0.5, start=start))
+    read = size * len(rows_per_group([size] * groups, wanted, share=0.5, start=start))
     assert read <= 2 * wanted + size
 
 
 def test_a_smaller_share_reads_more_groups() -> None:
-    wide = takes([100] * 50, 100, share=0.1, start=0)
-    narrow = takes([100] * 50, 100, share=1.0, start=0)
+    wide = rows_per_group([100] * 50, 100, share=0.1, start=0)
+    narrow = rows_per_group([100] * 50, 100, share=1.0, start=0)
     assert (len(wide), len(narrow)) == (10, 1)
 
 
 def test_a_share_of_rows_is_rounded_up_but_not_by_binary_fractions() -> None:
-    assert [wanted_rows(n, 0.01) for n in (0, 1, 99, 100, 101)] == [0, 1, 1, 1, 2]
-    assert wanted_rows(100, 0.07) == 7  # 0.07 * 100 > 7 in floats
-    assert wanted_rows(10, 1.0) == 10
+    assert [rows_to_draw(n, 0.01) for n in (0, 1, 99, 100, 101)] == [0, 1, 1, 1, 2]
+    assert rows_to_draw(100, 0.07) == 7  # 0.07 * 100 > 7 in floats
+    assert rows_to_draw(10, 1.0) == 10
 
 
 def test_rows_of_a_group_depend_on_seed_and_group() -> None:

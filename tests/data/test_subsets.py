@@ -12,7 +12,7 @@ import pytest
 from drawn_rows import stored, text_row, three_subsets
 
 from interlace.data.files import DataFile, data_files
-from interlace.data.subsets import CountedFile, asked_subsets, check_subsets, outline, subsets_of
+from interlace.data.subsets import CountedFile, check_subsets, outline, selected_subsets, subsets_of
 from interlace.errors import InputError
 from interlace.params.inputs import Data
 from interlace.sources.pin import pin_data
@@ -70,7 +70,7 @@ def test_a_test_file_that_is_asked_for_by_itself_is_read() -> None:
 )
 def test_an_unknown_subset_is_named(data: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        asked_subsets(files("chartqa/0.parquet", "ai2d/0.parquet"), Data(id="x", **data))
+        selected_subsets(files("chartqa/0.parquet", "ai2d/0.parquet"), Data(id="x", **data))
 
 
 @pytest.mark.parametrize("column", ["images", "texts", "source"])

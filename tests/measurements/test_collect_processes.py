@@ -37,10 +37,10 @@ write, tables = hidden_states.similarity_table, 0
 
 def measured(*args, **kwargs):
     global done
-    if processes.rank() == victim and done == survives:
+    if processes.process_rank() == victim and done == survives:
         os.kill(os.getpid(), signal.SIGKILL)
     done += 1
-    with open(folder / f"measured-{processes.rank()}", "a") as log:
+    with open(folder / f"measured-{processes.process_rank()}", "a") as log:
         log.write("batch\\n")
     return measure(*args, **kwargs)
 

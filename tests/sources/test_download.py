@@ -20,7 +20,7 @@ import yaml
 
 from interlace.data import draw as subset_draws
 from interlace.data.files import data_files
-from interlace.data.sets import Drawn, sample
+from interlace.data.sets import DrawCounts, sample
 from interlace.data.subsets import check_subsets
 from interlace.errors import InputError
 from interlace.outputs import remove
@@ -93,7 +93,7 @@ def pinned(tmp_path: Path, name: str = NAME, revision: str | None = None) -> dic
     return pin_data(name, revision, field="data.id", hashes=tmp_path / "hashes.json")
 
 
-def draw(tmp_path: Path, **data: Any) -> Drawn:
+def draw(tmp_path: Path, **data: Any) -> DrawCounts:
     drawn = sample(
         data_files(pinned(tmp_path)),
         tmp_path / "train",

@@ -49,13 +49,13 @@ def test_decode_is_the_mean_of_the_tokens_after_the_first(
     model: torch.nn.Module, checkpoint: Path
 ) -> None:
     with torch.inference_mode():
-        took = timing.timed(model, batch(checkpoint, 1), new_tokens=4)
+        took = timing.time_request(model, batch(checkpoint, 1), new_tokens=4)
     assert took.decode == pytest.approx((took.end_to_end - took.ttft) / 3)
 
 
 def test_the_end_of_one_token_is_the_first(model: torch.nn.Module, checkpoint: Path) -> None:
     with torch.inference_mode():
-        took = timing.timed(model, batch(checkpoint, 1))
+        took = timing.time_request(model, batch(checkpoint, 1))
     assert took.decode is None and took.end_to_end == took.ttft
 
 
@@ -75,7 +75,7 @@ def test_hooks_and_garbage_collection_are_put_back(
     model: torch.nn.Module, checkpoint: Path
 ) -> None:
     with torch.inference_mode():
-        timing.timed(model, batch(checkpoint, 1))
+        timing.time_request(model, batch(checkpoint, 1))
     with timing._no_collection():
         assert not gc.isenabled()
     assert gc.isenabled()
@@ -85,11 +85,11 @@ def test_hooks_and_garbage_collection_are_put_back(
 def test_who_goes_first_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def timed(model: object, inputs: object, new_tokens: int) -> timing.Timing:
+    def time_request(model: object, inputs: object, new_tokens: int) -> timing.Timing:
         calls.append(str(model))
         return timing.Timing(ttft=1.0, end_to_end=1.0, decode=1.0, prefill=None, vision=None)
 
-    monkeypatch.setattr(timing, "timed", timed)
+    monkeypatch.setattr(timing, "time_request", time_request)
     params = Ttft(requests=1, repeats=4, warmup=0)
     timing.time_pairs(("dense", "tuned"), [{}], params, 0)  # type: ignore[arg-type]
     leads = calls[::2]
@@ -100,11 +100,11 @@ def test_who_goes_first_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_warm_up_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(100, 0, -1))
 
-    def timed(model: object, inputs: object, new_tokens: int) -> timing.Timing:
+    def time_request(model: object, inputs: object, new_tokens: int) -> timing.Timing:
         took = float(next(times))
         return timing.Timing(ttft=took, end_to_end=took, decode=None, prefill=None, vision=None)
 
-    monkeypatch.setattr(timing, "timed", timed)
+    monkeypatch.setattr(timing, "time_request", time_request)
     params = Ttft(requests=1, repeats=2, warmup=3)
     pairs = timing.time_pairs(("dense", "tuned"), [{}], params, 0)  # type: ignore[arg-type]
     assert [len(request) for request in pairs] == [2]

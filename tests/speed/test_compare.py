@@ -32,7 +32,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def metrics(checkpoints: tuple[Path, Path]) -> dict[str, Any]:
     params = Ttft(requests=3, repeats=8, warmup=2, new_tokens=3, batch_sizes=(2,), max_interval=100)
     requests = [row(seed, images=seed % 2 + 1, source="ab"[seed % 2]) for seed in range(3)]
-    return latency.measure(*checkpoints, requests, params=params, seed=0)
+    return latency.compare_checkpoints(*checkpoints, requests, params=params, seed=0)
 
 
 def made_up(dense: float, tuned: float) -> tuple[Timing, Timing]:
@@ -111,27 +111,27 @@ def test_a_request_takes_more_than_weights_and_cache(metrics: dict[str, Any]) ->
 
 def test_a_text_only_request_has_no_vision_time(checkpoints: tuple[Path, Path]) -> None:
     params = Ttft(requests=1, repeats=1, warmup=0, new_tokens=1)
-    metrics = latency.measure(*checkpoints, [row(0, images=0)], params=params, seed=0)
+    metrics = latency.compare_checkpoints(*checkpoints, [row(0, images=0)], params=params, seed=0)
     assert "vision_dense_ms" not in metrics
     assert metrics["ttft_dense_ms"] > 0
 
 
 def test_one_new_token_has_no_decode_and_no_end(checkpoints: tuple[Path, Path]) -> None:
     params = Ttft(requests=1, repeats=1, warmup=0, new_tokens=1)
-    metrics = latency.measure(*checkpoints, [row(0)], params=params, seed=0)
+    metrics = latency.compare_checkpoints(*checkpoints, [row(0)], params=params, seed=0)
     assert not [key for key in metrics if key.startswith(("decode_", "end_to_end_"))]
 
 
 def test_named_benchmarks_are_timed_in_place_of_rows(checkpoints: tuple[Path, Path]) -> None:
     params = Ttft(shapes=("ScienceQA", "POPE"), repeats=1, warmup=0, new_tokens=1)
-    metrics = latency.measure(*checkpoints, [], params=params, seed=0)
+    metrics = latency.compare_checkpoints(*checkpoints, [], params=params, seed=0)
     assert set(metrics["benchmarks"]) == {"ScienceQA", "POPE"}
 
 
 def test_a_wide_interval_gives_no_ratio_but_a_reason() -> None:
     rng = np.random.default_rng(0)
     pairs = [[made_up(*rng.lognormal(0, 1, 2)) for _ in range(4)]]
-    metrics = latency.summary(pairs, [WORK], Ttft(max_interval=0.1, new_tokens=3), 0)
+    metrics = latency.pair_metrics(pairs, [WORK], Ttft(max_interval=0.1, new_tokens=3), 0)
     assert metrics["ttft_speedup"] is None
     assert "is wider than 10% of it" in metrics["ttft_speedup_refused"]
     assert metrics["ttft_speedup_low"] < metrics["ttft_speedup_high"]
@@ -147,7 +147,7 @@ def test_the_bound_is_a_share_of_the_ratio(bound: float, given: float | None) ->
 
 def test_end_to_end_weighs_ideals_by_the_dense_times() -> None:
     pairs = [[made_up(10.0, 8.0)] * 3]
-    metrics = latency.summary(pairs, [WORK], Ttft(new_tokens=3), 0)
+    metrics = latency.pair_metrics(pairs, [WORK], Ttft(new_tokens=3), 0)
     first, further = 120 / 70, 12 / 7
     assert metrics["end_to_end_ideal"] == pytest.approx(30 / (10 / first + 20 / further))
     assert metrics["end_to_end_speedup"] == pytest.approx(1.25)
@@ -172,15 +172,15 @@ def test_a_drift_that_hits_both_models_leaves_the_ratio_alone() -> None:
 
 def test_no_rows_is_the_users_mistake(checkpoints: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match="no rows"):
-        latency.measure(*checkpoints, [], params=Ttft(), seed=0)
+        latency.compare_checkpoints(*checkpoints, [], params=Ttft(), seed=0)
 
 
 def test_one_line_says_the_ratio_or_why_there_is_none() -> None:
     known = {"ttft_speedup": 1.2, "ttft_speedup_low": 1.1, "ttft_speedup_high": 1.3,
              "ttft_ideal": 1.25}  # fmt: skip
-    assert latency.said(known) == "1.20x (1.10 to 1.30), ideal 1.25x"
+    assert latency.speedup_line(known) == "1.20x (1.10 to 1.30), ideal 1.25x"
     refused = known | {"ttft_speedup": None, "ttft_speedup_refused": "too wide"}
-    assert latency.said(refused) == "no ratio: too wide (ideal 1.25x)"
+    assert latency.speedup_line(refused) == "no ratio: too wide (ideal 1.25x)"
 
 
 @pytest.mark.gpu

@@ -16,7 +16,7 @@ from interlace.model.bypass import bypassed
 from interlace.model.chat import encode_prompt
 from interlace.model.open import open_processor
 from interlace.speed import flops
-from interlace.speed.clock import counted
+from interlace.speed.clock import count_flops
 from interlace.speed.flops import Work
 from interlace.speed.requests import TimedRequest
 
@@ -32,7 +32,9 @@ def model(checkpoint: Path) -> Any:
 
 
 def request(checkpoint: Path, images: int) -> dict[str, torch.Tensor]:
-    return TimedRequest("a", encode_prompt(open_processor(checkpoint), row(3, images=images))).batch(1)
+    return TimedRequest(
+        "a", encode_prompt(open_processor(checkpoint), row(3, images=images))
+    ).batch(1)
 
 
 @pytest.mark.parametrize("images", [0, 1, 2])
@@ -44,7 +46,7 @@ def test_a_whole_request_counts_as_the_formula_says(
     patches = [time * height * width for time, height, width in grids]
     tokens = inputs["input_ids"].shape[1]
     with torch.inference_mode():
-        work = counted(model, inputs)
+        work = count_flops(model, inputs)
     assert work.total == pytest.approx(
         flops.qwen3_vl_flops(model.config, tokens, patches)
         - (0 if images else flops.vision_flops(model.config.vision_config, [])),
@@ -56,9 +58,9 @@ def test_dropped_layers_count_exactly_as_the_formula_says(model: Any, checkpoint
     inputs = request(checkpoint, 1)
     text, tokens = model.config.text_config, inputs["input_ids"].shape[1]
     with torch.inference_mode():
-        dense = counted(model, inputs, new_tokens=2)
+        dense = count_flops(model, inputs, new_tokens=2)
         with bypassed(model, [3]):
-            pruned = counted(model, inputs, new_tokens=2)
+            pruned = count_flops(model, inputs, new_tokens=2)
     assert dense.total - pruned.total == flops.layer_flops(text, tokens)
     assert dense.prefill - pruned.prefill == flops.layer_flops(text, tokens)
     assert dense.decode - pruned.decode == flops.layer_flops(text, 1, cached=tokens)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from lmms_eval.api.reasoning import strip_reasoning_tags
 from tqdm import tqdm
 
-from interlace.distributed import gather, process_group, rank, world_size
+from interlace.distributed import gather, process_group, process_rank, world_size
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.tasks import ScoredTask
 from interlace.evaluation.scores.answers import Answer, sample_id
@@ -61,14 +61,16 @@ def answer_tasks(
         # what one process reads, all take as known: another may be writing by now
         known: dict[int, str] = gather(journal.read())[0]
         made = dict(known)
-        for batch in model.batches(requests, known=known, process=rank(), processes=world_size()):
-            journal.save(batch, rank())
+        for batch in model.batches(
+            requests, known=known, process=process_rank(), processes=world_size()
+        ):
+            journal.save(batch, process_rank())
             made |= batch
         for part in gather(made):
             made |= part
         for place, request in enumerate(requests):
             request.resps = [made[place]]
-        scores = {task.benchmark: _scored(task) for task in tasks} if rank() == 0 else None
+        scores = {task.benchmark: _scored(task) for task in tasks} if process_rank() == 0 else None
         found: dict[str, list[Answer]] = gather(scores)[0]
     return found
 

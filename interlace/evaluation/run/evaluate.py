@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interlace.distributed import rank
+from interlace.distributed import process_rank
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import (
     NO_JUDGE,
@@ -77,7 +77,7 @@ def evaluate(
             trust_remote_code=trust_remote_code,
         )
         answers = answer_tasks(adapter, tasks, limit=params.limit, journal=Journal(scratch))
-    if answers_file is not None and rank() == 0:
+    if answers_file is not None and process_rank() == 0:
         write_answers((answer for rows in answers.values() for answer in rows), answers_file)
     categories = {task.benchmark: task.category for task in tasks}
     found = {name: score_of(rows, categories[name]) for name, rows in answers.items()}
