@@ -24,8 +24,9 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.random_model import random_qwen3_vl_of
-from interlace.model.bypass import decoder_layers, without
+from interlace.model.bypass import without
 from interlace.model.chat import Inputs
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model, open_processor
 from interlace.speed.clock import Timing, count_flops, time_request
 from interlace.speed.compare import ratio_interval

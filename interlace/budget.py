@@ -17,7 +17,8 @@ from interlace.checkpoint.layers import layers_prefix
 from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import InputError
 from interlace.model import chat
-from interlace.model.bypass import decoder_layers, without
+from interlace.model.bypass import without
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model, open_processor
 from interlace.model.states import forward
 from interlace.params.budget import BudgetParams

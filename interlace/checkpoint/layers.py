@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from interlace.checkpoint.safetensors import Stored, checkpoint_tensors
 from interlace.errors import InputError
-from interlace.model.bypass import decoder_layers, decoder_prefix
+from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.families import architecture, read_config, text_config
 from interlace.outputs import whole
 

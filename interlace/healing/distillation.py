@@ -9,8 +9,7 @@ Shapes: B rows of T tokens, V the vocabulary, d the hidden width, N answer token
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -24,8 +23,8 @@ from interlace.model.answer_loss import (
     normed_state,
     summed_loss,
 )
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import IGNORED, Inputs
+from interlace.model.states import recorded
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan
 
@@ -45,62 +44,36 @@ class DistilledLoss(AnswerLoss):
         super().__init__(model)
         self._teacher = (teacher.eval().requires_grad_(False),)  # no part of what is trained
         held = anchors(plan) if params.distill_states else []
-        self._theirs = {layer: layer for layer in held}
-        self._ours = {layer: plan.keep.index(layer) for layer in held}
+        self._positions = {layer: plan.keep.index(layer) for layer in held}
         self._params = params
 
     def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """See `AnswerLoss`."""
         params, (teacher,) = self._params, self._teacher
-        with torch.no_grad(), outputs_of(teacher, self._theirs) as goals:
+        with torch.no_grad(), recorded(teacher, outputs=self._positions) as teacher_pass:
             goal, _ = answer_states(normed_state(teacher, inputs), labels)
-        with outputs_of(self.model, self._ours) as found:
+        with recorded(self.model, outputs=self._positions.values()) as student_pass:
             states, tokens = answer_states(normed_state(self.model, inputs), labels)
 
         def loss_of(part: Tensor, place: slice) -> Tensor:
             logits = logits_of(self.model, part)  # [n, V]
             loss = nn.functional.cross_entropy(logits, tokens[place], reduction="sum")
             if params.distill_logits:
-                theirs = logits_of(teacher, goal[place])
-                far = divergence(logits, theirs, params.temperature)
+                wanted = logits_of(teacher, goal[place])
+                far = divergence(logits, wanted, params.temperature)
                 loss = loss + params.distill_logits * far
             return loss
 
         total = summed_loss(states, loss_of)
         if params.distill_states:
-            errors = state_errors(found, goals) * token_weights(inputs, labels)  # [B, T]
+            positions = self._positions.items()
+            states_by_anchor = {
+                layer: student_pass.outputs[position] for layer, position in positions
+            }
+            errors = state_errors(states_by_anchor, teacher_pass.outputs)
+            errors = errors * token_weights(inputs, labels)  # [B, T]
             total = total + params.distill_states * errors.sum()
         return total
-
-
-@contextmanager
-def outputs_of(model: nn.Module, positions: Mapping[int, int]) -> Iterator[dict[int, Tensor]]:
-    """Record the outputs of some decoder layers while the block runs.
-
-    Args:
-        model: its forward pass fills what is yielded.
-        positions: layers of the model, by what they are called.
-
-    Yields:
-        Outputs by what their layers are called, [B, T, d] each.
-    """
-    states: dict[int, Tensor] = {}
-
-    def keep(called: int) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            states[called] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    handles = [
-        decoder_layers(model)[position].register_forward_hook(keep(called))
-        for called, position in positions.items()
-    ]
-    try:
-        yield states
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def anchors(plan: Plan) -> list[int]:

@@ -26,7 +26,7 @@ from interlace.checkpoint.replace import with_tensors
 from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import ContractError
 from interlace.model.answer_loss import AnswerLoss
-from interlace.model.bypass import decoder_layers, decoder_prefix
+from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.open import attention, open_processor
 from interlace.outputs import whole
 from interlace.params.healing import Recipe

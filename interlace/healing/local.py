@@ -28,10 +28,10 @@ from interlace.checkpoint.replace import with_tensors
 from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import InputError
 from interlace.healing.local_layers import Repair, open_survivors, resume, save, stored_weights
-from interlace.healing.local_targets import States, pair, recorded, visual_features
+from interlace.healing.local_targets import pair, recorded_for, visual_features
 from interlace.model import chat
 from interlace.model.open import open_model, open_processor
-from interlace.model.states import forward
+from interlace.model.states import Recording, forward
 from interlace.outputs import whole
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan
@@ -199,7 +199,7 @@ def update(
 def accumulate(model: nn.Module, repairs: Sequence[Repair], batch: chat.Inputs) -> Tensor:
     """Add one batch's gradients of the squared errors; returns their sums, [segments, 2]."""
     valid = batch["attention_mask"].bool()  # [B, T]
-    with torch.no_grad(), recorded(model, [repair.task for repair in repairs]) as states:
+    with torch.no_grad(), recorded_for([repair.task for repair in repairs], model) as states:
         forward(model, batch)
     device, dtype = valid.device.type, next(model.parameters()).dtype
     sums = []
@@ -213,7 +213,7 @@ def accumulate(model: nn.Module, repairs: Sequence[Repair], batch: chat.Inputs) 
     return torch.stack(sums)
 
 
-def in_order(repair: Repair, state: Tensor, states: States) -> Tensor:
+def in_order(repair: Repair, state: Tensor, states: Recording) -> Tensor:
     """What the survivors of a segment make of its input, one after the other, [B, T, d]."""
     job = repair.task
     for layer, dense_layer, entering in zip(
@@ -221,9 +221,7 @@ def in_order(repair: Repair, state: Tensor, states: States) -> Tensor:
     ):
         for e in entering:
             state = state + visual_features(states, e)
-        args, kwargs = states.calls[dense_layer]
-        output = layer(state, *args, **kwargs)
-        state = output[0] if isinstance(output, tuple) else output
+        state = states.arguments[dense_layer].output(layer, state)
     return state
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from interlace import distributed as processes
 from interlace.healing.local_targets import Task, tasks
-from interlace.model.bypass import decoder_layers
+from interlace.model.decoder import decoder_layers
 from interlace.model.families import FAMILIES
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan

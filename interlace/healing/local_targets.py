@@ -5,32 +5,16 @@ B is the rows of a batch, T the tokens of the longest, d the hidden width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
 
-from interlace.model.bypass import decoder_layers
+from interlace.model.states import Recording, recorded
 from interlace.plan.record import Plan
 from interlace.plan.segments import Segment, segments
-
-
-@dataclass
-class States:
-    """What one dense forward pass leaves behind, by dense layer; tensors are [B, T, d].
-
-    Attributes:
-        inputs: true inputs.
-        outputs: true outputs.
-        calls: what else a layer is called with, positional and by name.
-    """
-
-    inputs: dict[int, Tensor]
-    outputs: dict[int, Tensor]
-    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -83,51 +67,24 @@ def tasks(plan: Plan, by_position: bool) -> list[Task]:
     ]
 
 
-@contextmanager
-def recorded(model: nn.Module, jobs: Sequence[Task]) -> Iterator[States]:
+def recorded_for(jobs: Sequence[Task], model: nn.Module) -> AbstractContextManager[Recording]:
     """Record what the tasks read of the decoder while the block runs, and nothing else."""
     features = {e for job in jobs for e in (*job.input_signs, *job.target_signs)}
     features |= {e for job in jobs for entering in job.between for e in entering}
-    inputs = {job.segment.first for job in jobs} | features
-    outputs = {job.segment.last for job in jobs} | {e - 1 for e in features}
-    calls = {layer for job in jobs for layer in job.segment.survivors}
-    states = States({}, {}, {})
-
-    def before(i: int) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if i in inputs:
-                states.inputs[i] = args[0] if args else kwargs["hidden_states"]
-            if i in calls:
-                others = {k: v for k, v in kwargs.items() if k != "hidden_states"}
-                states.calls[i] = (args[1:], others)
-
-        return hook
-
-    def after(i: int) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            states.outputs[i] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
-    layers = decoder_layers(model)
-    handles = [
-        layers[i].register_forward_pre_hook(before(i), with_kwargs=True)
-        for i in sorted(inputs | calls)
-    ]
-    handles += [layers[i].register_forward_hook(after(i)) for i in sorted(outputs)]
-    try:
-        yield states
-    finally:
-        for handle in handles:
-            handle.remove()
+    return recorded(
+        model,
+        inputs={job.segment.first for job in jobs} | features,
+        outputs={job.segment.last for job in jobs} | {e - 1 for e in features},
+        arguments={layer for job in jobs for layer in job.segment.survivors},
+    )
 
 
-def visual_features(states: States, layer: int) -> Tensor:
+def visual_features(states: Recording, layer: int) -> Tensor:
     """The visual features that enter in front of a dense layer, [B, T, d]; 0 at text."""
     return states.inputs[layer] - states.outputs[layer - 1]
 
 
-def pair(job: Task, states: States) -> tuple[Tensor, Tensor]:
+def pair(job: Task, states: Recording) -> tuple[Tensor, Tensor]:
     """A segment's input and target, [B, T, d] each."""
 
     def moved(state: Tensor, signs: Mapping[int, int]) -> Tensor:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interlace.errors import ContractError
-from interlace.model.bypass import vision_token_ids
 from interlace.model.chat import Inputs
+from interlace.model.families import vision_token_ids
 from interlace.model.states import STATES, first_not_finite
 
 _CHUNK = {"cpu": 2**20, "cuda": 2**25}  # numbers of states taken at once: a cache, or enough work

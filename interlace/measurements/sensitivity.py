@@ -24,7 +24,8 @@ import interlace
 from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.methods.registry import named
 from interlace.model.answer_loss import layer_gradients, losses_without
-from interlace.model.bypass import bypassed, decoder_layers
+from interlace.model.bypass import bypassed
+from interlace.model.decoder import decoder_layers
 from interlace.model.families import architecture
 from interlace.outputs import remove, whole
 from interlace.params.measuring import SensitivityParams

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from interlace.model import chat
 from interlace.model.bypass import bypassed
 from interlace.model.chat import IGNORED, Inputs
-from interlace.model.states import last_state, layer_calls, norm_and_head
+from interlace.model.decoder import decoder_layers, norm_and_head
+from interlace.model.states import forward, recorded, state_before
 
 CHUNK = 1024  # answer tokens whose logits exist at once: 600 MB for 151,936 words in float32
 
@@ -100,16 +101,19 @@ def losses_without(
         Sums over the answer tokens of the batch, in the order of `positions`.
     """
     losses = []
+    layers, (norm, _) = decoder_layers(model), norm_and_head(model)
+    everywhere = range(len(layers))
     with torch.inference_mode():
-        calls = layer_calls(model, batch)
+        with recorded(model, inputs=everywhere, arguments=everywhere) as recording:
+            forward(model, batch)
         for position in positions:
             if position < deepstack_layers:
                 with bypassed(model, [position]):
-                    state = last_state(model, batch)
+                    state = state_before(model, batch, norm)
             else:
-                state = calls[position].state
-                for call in calls[position + 1 :]:
-                    state = call.output(state)
+                state = recording.inputs[position]
+                for layer in everywhere[position + 1 :]:
+                    state = recording.arguments[layer].output(layers[layer], state)
             losses.append(answer_loss(model, state, batch["labels"]))
     return losses
 
@@ -128,15 +132,19 @@ def layer_gradients(model: nn.Module, batch: Inputs) -> Iterator[tuple[int, dict
     Yields:
         Layer, and the gradients of the sum over answer tokens by name of weight.
     """
-    with torch.no_grad():
-        calls = layer_calls(model, batch)
+    layers = decoder_layers(model)
+    everywhere = range(len(layers))
+    with (
+        torch.no_grad(),
+        recorded(model, inputs=everywhere, arguments=everywhere) as recording,
+    ):
+        forward(model, batch)
     upstream: Tensor | None = None
-    for position in reversed(range(len(calls))):
-        call = calls[position]
-        weights = dict(call.layer.named_parameters())
+    for position in reversed(everywhere):
+        weights = dict(layers[position].named_parameters())
         with torch.enable_grad(), _requiring_grad(list(weights.values())):
-            state = call.state.detach().requires_grad_()
-            output = call.output(state)
+            state = recording.inputs[position].detach().requires_grad_()
+            output = recording.arguments[position].output(layers[position], state)
             if upstream is None:
                 upstream = _gradient_by_state(model, output.detach(), batch["labels"])
             upstream, *found = torch.autograd.grad(

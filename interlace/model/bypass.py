@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
+from interlace.model.decoder import decoder_layers
 from interlace.model.families import FAMILIES, moved_entries
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
@@ -21,26 +19,6 @@ def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
     pruned = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     bypass(pruned, list(drop))
     return pruned
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The decoder's layers, in order."""
-    layers: nn.ModuleList = model.get_decoder().layers  # type: ignore[operator]
-    return layers
-
-
-def decoder_prefix(model: nn.Module) -> str:
-    """The name of the decoder's layers in the model, e.g. `model.language_model.layers`."""
-    layers = decoder_layers(model)
-    names: list[str] = [name for name, module in model.named_modules() if module is layers]
-    return names[0]
-
-
-def vision_token_ids(config: Any) -> list[int]:
-    """Ids of the tokens that stand for images and videos, from a transformers configuration."""
-    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
-    found = {getattr(config, name, None) for name in names}
-    return sorted(token for token in found if token is not None)
 
 
 def bypass(model: nn.Module, drop: Sequence[int]) -> None:
@@ -52,8 +30,6 @@ def bypass(model: nn.Module, drop: Sequence[int]) -> None:
     Raises:
         InputError: visual features would have no layer of their own to enter in front of.
     """
-    from torch import nn
-
     layers = decoder_layers(model)
     keep = [layer for layer in range(len(layers)) if layer not in set(drop)]
     config: Any = model.config

@@ -229,6 +229,13 @@ def _target(entry: Any) -> int:
     return int(entry[1] if isinstance(entry, list | tuple) else entry)
 
 
+def vision_token_ids(config: Any) -> list[int]:
+    """Return the ids of the tokens that stand for images and videos, from a model's `config`."""
+    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+    ids = {getattr(config, name, None) for name in names}
+    return sorted(token for token in ids if token is not None)
+
+
 def moved_entries(config: Any, family: Family, keep: Sequence[int], where: str) -> Config:
     """Where visual features enter when layers go: in front of the next kept layer.
 

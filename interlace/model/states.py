@@ -1,59 +1,176 @@
-"""The hidden states of one forward pass: what every decoder layer takes in and gives out.
+"""The hidden states of a forward pass: the inputs and outputs of decoder layers.
 
 Shapes: B rows, T padded tokens, d the decoder's width, L its layers. The input `x_i` and output
-`y_i` of layer i are [B, T, d], in the model's dtype and on the device of their layer.
+`y_i` of layer i are [B, T, d], in the model's dtype and on the device of their layer. No other
+module of the library registers hooks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from interlace.errors import ContractError, InputError
-from interlace.model.bypass import decoder_layers
+from interlace.errors import ContractError
 from interlace.model.chat import Inputs
+from interlace.model.decoder import decoder_layers
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @contextmanager
-def true_states(model: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Record the true input and output of every decoder layer while the block runs.
+def hooked(
+    modules: Mapping[Key, nn.Module],
+    before: Callable[[Key, tuple[Any, ...], dict[str, Any]], None] | None = None,
+    after: Callable[[Key, Any], Any] | None = None,
+) -> Iterator[None]:
+    """Call back around each call of some modules while the block runs.
+
+    The hooks are removed when the block ends, also where it raises.
+
+    Args:
+        modules: by a key that the callbacks get.
+        before: gets the key, and the positional and the named arguments of the call.
+        after: gets the key and the output, the first one of a tuple. If it returns a tensor, that
+            becomes the module's output.
+    """
+    handles = []
+    try:
+        for key, module in modules.items():
+            if before is not None:
+                hook = partial(_before, before, key)
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+            if after is not None:
+                handles.append(module.register_forward_hook(partial(_after, after, key)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _before(callback: Any, key: Any, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+    callback(key, args, kwargs)
+
+
+def _after(callback: Any, key: Any, _: nn.Module, __: Any, output: Any) -> Any:
+    return callback(key, _first(output))
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    state: Tensor = args[0] if args else kwargs["hidden_states"]
+    return state
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a decoder layer beside its input.
+
+    Attributes:
+        args: by position.
+        kwargs: by name: mask, position embeddings.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def output(self, layer: nn.Module, state: Tensor) -> Tensor:
+        """Call a layer with these arguments on an input [B, T, d]; return its output."""
+        output: Tensor = _first(layer(state, *self.args, **self.kwargs))
+        return output
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The latest forward pass, by layer.
+
+    Attributes:
+        inputs: true inputs, [B, T, d].
+        outputs: true outputs, [B, T, d].
+        arguments: the arguments beside the input.
+    """
+
+    inputs: dict[int, Tensor] = field(default_factory=dict)
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+    arguments: dict[int, Arguments] = field(default_factory=dict)
+
+
+@contextmanager
+def recorded(
+    model: nn.Module,
+    *,
+    inputs: Collection[int] = (),
+    outputs: Collection[int] = (),
+    arguments: Collection[int] = (),
+) -> Iterator[Recording]:
+    """Record the true inputs, outputs and arguments of decoder layers while the block runs.
 
     In a model with DeepStack the output of layer i is not the input of layer i+1, since visual
     features are added between them; hooks see both as they are.
 
+    Args:
+        model: its forward passes are recorded, each in place of the last.
+        inputs: layers whose inputs are recorded.
+        outputs: layers whose outputs are recorded.
+        arguments: layers whose other arguments are recorded.
+
     Yields:
-        Inputs and outputs, lists of L tensors [B, T, d], filled anew by each forward pass.
+        The recording. Tensors are not copied: they have the model's dtype, the device of their
+        layer, and the graph of the pass where it has one.
     """
     layers = decoder_layers(model)
-    inputs: list[Tensor] = [torch.empty(0)] * len(layers)
-    outputs: list[Tensor] = [torch.empty(0)] * len(layers)
+    recording = Recording()
 
-    def before(i: int) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            inputs[i] = args[0] if args else kwargs["hidden_states"]
+    def before(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if layer in inputs:
+            recording.inputs[layer] = _input(args, kwargs)
+        if layer in arguments:
+            others = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            recording.arguments[layer] = Arguments(args[1:], others)
 
-        return hook
+    called = {layer: layers[layer] for layer in sorted({*inputs, *arguments})}
+    returning = {layer: layers[layer] for layer in sorted(outputs)}
+    with hooked(called, before=before), hooked(returning, after=recording.outputs.__setitem__):
+        yield recording
 
-    def after(i: int) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            outputs[i] = output[0] if isinstance(output, tuple) else output
 
-        return hook
+class _ReachedError(Exception):
+    def __init__(self, state: Tensor) -> None:
+        self.state = state
 
-    handles = []
-    for i, layer in enumerate(layers):
-        handles.append(layer.register_forward_pre_hook(before(i), with_kwargs=True))
-        handles.append(layer.register_forward_hook(after(i)))
+
+def state_before(model: nn.Module, batch: Inputs, module: nn.Module) -> Tensor:
+    """Run a model up to one of its modules, and stop there.
+
+    Args:
+        model: runs with its hooks and current weights.
+        batch: inputs, per token [B, T]; labels are not used.
+        module: a decoder layer or the final norm.
+
+    Returns:
+        The module's true input, [B, T, d].
+
+    Raises:
+        ContractError: the model's forward pass does not call the module.
+    """
+
+    def stop(_: None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        raise _ReachedError(_input(args, kwargs))
+
     try:
-        yield inputs, outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+        with hooked({None: module}, before=stop):
+            forward(model, batch)
+    except _ReachedError as reached:
+        return reached.state
+    raise ContractError(f"{type(model).__name__} does not call its {type(module).__name__}")
 
 
 def forward(model: nn.Module, batch: Inputs, **options: Any) -> Any:
@@ -64,18 +181,19 @@ def forward(model: nn.Module, batch: Inputs, **options: Any) -> Any:
 
 
 def residual_states(model: nn.Module, batch: Inputs) -> tuple[list[Tensor], list[Tensor]]:
-    """True inputs and outputs of all L layers, [B, T, d] each."""
-    with true_states(model) as (inputs, outputs):
+    """Return the true inputs and outputs of all L layers, [B, T, d] each."""
+    layers = range(len(decoder_layers(model)))
+    with recorded(model, inputs=layers, outputs=layers) as recording:
         forward(model, batch)
-        return list(inputs), list(outputs)
+    return [recording.inputs[i] for i in layers], [recording.outputs[i] for i in layers]
 
 
 def reference_states(model: nn.Module, batch: Inputs) -> tuple[list[Tensor], list[Tensor]]:
-    """What the published code takes for inputs and outputs: `output_hidden_states`.
+    """Return the inputs and outputs of layers as the published code has them.
 
-    State i+1 stands for the output of layer i (DeepStack features not yet added) and for the input
-    of layer i+1 alike. The last state lies behind the final norm and is left out, so the last layer
-    has no score.
+    It reads `output_hidden_states`: state i+1 stands for the output of layer i (DeepStack features
+    not yet added) and for the input of layer i+1 alike. The last state lies after the final norm
+    and is skipped, so the last layer has no score.
     """
     states = forward(model, batch, output_hidden_states=True).hidden_states
     return list(states[:-2]), list(states[1:-1])
@@ -87,9 +205,9 @@ STATES = {"residual": residual_states, "reference": reference_states}
 def first_not_finite(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], attended: Tensor
 ) -> tuple[int, int, str] | None:
-    """Where a state's length is first not finite, in the order in which the states come about.
+    """Return the first hidden state in forward order whose length is not finite.
 
-    It is not where the state holds NaN or infinity, or numbers whose squares pass float32.
+    A length is not finite if the state holds NaN or infinity, or its square exceeds float32.
 
     Args:
         inputs: `x_0 .. x_{L-1}`, each [B, T, d].
@@ -97,7 +215,7 @@ def first_not_finite(
         attended: [B, T] bool; padding does not count.
 
     Returns:
-        Row of the batch, layer, and "input" or "output"; none where all are finite.
+        Row of the batch, layer, and "input" or "output"; `None` where all are finite.
     """
     for layer, pair in enumerate(zip(inputs, outputs, strict=True)):
         for side, state in zip(("input", "output"), pair, strict=True):
@@ -106,114 +224,3 @@ def first_not_finite(
             if broken.any():
                 return int(broken.any(-1).nonzero()[0]), layer, side
     return None
-
-
-class _ReachedError(Exception):
-    def __init__(self, state: Tensor) -> None:
-        self.state = state
-
-
-def following(model: nn.Module, layer: int) -> nn.Module:
-    """What takes the state behind a layer: the next layer, or behind the last the final norm."""
-    layers = decoder_layers(model)
-    return layers[layer + 1] if layer + 1 < len(layers) else norm_and_head(model)[0]
-
-
-def state_before(model: nn.Module, batch: Inputs, module: nn.Module) -> Tensor:
-    """Run a model up to one of its modules.
-
-    Args:
-        model: its hooks and weights count, e.g. those of layers in front of the module.
-        batch: inputs, per token [B, T]; labels are left out.
-        module: a decoder layer or the final norm.
-
-    Returns:
-        The module's true input, [B, T, d].
-
-    Raises:
-        ContractError: the model's forward pass does not call the module.
-    """
-
-    def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        raise _ReachedError(args[0] if args else kwargs["hidden_states"])
-
-    handle = module.register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        forward(model, batch)
-    except _ReachedError as reached:
-        return reached.state
-    finally:
-        handle.remove()
-    raise ContractError(f"{type(model).__name__} does not call its {type(module).__name__}")
-
-
-@dataclass(frozen=True)
-class Call:
-    """How the model called one of its layers.
-
-    Attributes:
-        layer: the layer.
-        state: its true input, [B, T, d].
-        args: what else it was given by position.
-        kwargs: what else it was given by name: mask, position embeddings.
-    """
-
-    layer: nn.Module
-    state: Tensor
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def output(self, state: Tensor) -> Tensor:
-        """What the layer makes of another input, called as the model called it, [B, T, d]."""
-        made = self.layer(state, *self.args, **self.kwargs)
-        output: Tensor = made[0] if isinstance(made, tuple) else made
-        return output
-
-
-def layer_calls(model: nn.Module, batch: Inputs) -> list[Call]:
-    """Run the model once and record how it calls every decoder layer, in order."""
-    calls: list[Call] = []
-
-    def record(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        named = dict(kwargs)
-        state = args[0] if args else named.pop("hidden_states")
-        calls.append(Call(layer, state, args[1:], named))
-
-    handles = [
-        layer.register_forward_pre_hook(record, with_kwargs=True) for layer in decoder_layers(model)
-    ]
-    try:
-        forward(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """What follows the last decoder layer: the final norm, and the head that gives logits.
-
-    Raises:
-        InputError: they are not where every supported family has them.
-    """
-    decoder: Any = model.get_decoder()  # type: ignore[operator]
-    head: Any = model.get_output_embeddings()  # type: ignore[operator]
-    norm = getattr(decoder, "norm", None) or getattr(decoder, "embedding_norm", None)  # LFM2's
-    if not isinstance(norm, nn.Module) or head is None:
-        raise InputError(
-            f"{type(model).__name__}: no final norm at get_decoder().norm, or no output embeddings;"
-            " the loss on answers needs both: choose another method, or export.compensate = none"
-        )
-    return norm, head
-
-
-def last_state(model: nn.Module, batch: Inputs) -> Tensor:
-    """What the decoder's last layer hands to the final norm, [B, T, d]."""
-    seen: list[Tensor] = []
-    norm, _ = norm_and_head(model)
-    handle = norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    try:
-        forward(model, batch)
-    finally:
-        handle.remove()
-    return seen[0]

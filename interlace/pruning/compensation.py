@@ -36,7 +36,8 @@ from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.model.answer_loss import answer_loss
 from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs
-from interlace.model.states import following, norm_and_head, state_before
+from interlace.model.decoder import following, norm_and_head
+from interlace.model.states import hooked, state_before
 from interlace.outputs import write_json
 from interlace.pruning.least_squares import Sums, solve
 from interlace.pruning.mlp import check_added_as_it_is, last_linear, residual_multiplier
@@ -179,13 +180,17 @@ class _Repair:
         follower = following(self.model, cut.layers[-1])
         linear = last_linear(self.model, layer)[1]
         sums = Sums.of_width(linear.out_features, linear.weight.device)
+        signals: dict[None, Tensor] = {}
         for batch in _batches(self.model, self.fitted, f"fit layer {layer}"):
             valid = batch["attention_mask"].bool()  # [B, T]
             with torch.inference_mode():
                 wanted = state_before(self.model, batch, follower)
-                with pruned(self.model, self.drop, self.weights), _output_of(linear) as seen:
+                with (
+                    pruned(self.model, self.drop, self.weights),
+                    hooked({None: linear}, after=signals.__setitem__),
+                ):
                     state = state_before(self.model, batch, follower)
-                signal = seen[0] * scale
+                signal = signals[None] * scale
             sums.add(*(part[valid] for part in (signal, state, wanted)))  # [B, T, d] -> [N, d]
         return sums
 
@@ -230,17 +235,6 @@ def pruned(model: nn.Module, drop: Sequence[int], weights: Weights) -> Iterator[
     finally:
         for parameter, value in before.items():
             parameter.data = value
-
-
-@contextmanager
-def _output_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Record what a module gives while the block runs."""
-    seen: list[Tensor] = []
-    handle = module.register_forward_hook(lambda _, __, output: seen.append(output))
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 def _batches(model: nn.Module, rows: AnsweredRows, what: str) -> Iterator[Inputs]:

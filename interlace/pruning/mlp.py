@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from interlace.errors import InputError
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import Inputs
-from interlace.model.states import Call, layer_calls
+from interlace.model.decoder import decoder_layers
+from interlace.model.states import Arguments, forward, hooked, recorded
 
 LAST_LINEAR = ("mlp.down_proj", "feed_forward.w2")  # names within a decoder layer
 _NOISE = 0.05  # relative: what rounding to bfloat16 makes of a difference of two states
@@ -58,21 +58,25 @@ def check_added_as_it_is(model: nn.Module, layers: Sequence[int], batch: Inputs)
     if not layers:
         return
     with torch.inference_mode():
-        calls = layer_calls(model, batch)
-        for layer, linear in linears.items():
-            asked = _made_up(calls[layer].state, layer)
-            given = _with_output(linear, asked, calls[layer])
-            given -= _with_output(linear, torch.zeros_like(asked), calls[layer])
-            expected = asked.float() * residual_multiplier(model)
-            if (given - expected).norm() > _NOISE * expected.norm():
+        with recorded(model, inputs=layers, arguments=layers) as recording:
+            forward(model, batch)
+        for number, linear in linears.items():
+            layer, state = decoder_layers(model)[number], recording.inputs[number]
+            noise = _noise(state, number)
+            added = _output(layer, state, recording.arguments[number], linear, noise)
+            added -= _output(
+                layer, state, recording.arguments[number], linear, torch.zeros_like(noise)
+            )
+            expected = noise.float() * residual_multiplier(model)
+            if (added - expected).norm() > _NOISE * expected.norm():
                 raise InputError(
-                    f"export.compensate = lstsq: layer {layer}, a"
-                    f" {type(calls[layer].layer).__name__}, normalises or scales what its MLP gives"
+                    f"export.compensate = lstsq: layer {number}, a"
+                    f" {type(layer).__name__}, normalises or scales what its MLP gives"
                     " before it adds it; set it to none"
                 )
 
 
-def _made_up(state: Tensor, seed: int) -> Tensor:
+def _noise(state: Tensor, seed: int) -> Tensor:
     """Noise [B, T, d] as large as a state, and twice as large at every second token."""
     noise = torch.randn(state.shape, generator=torch.Generator().manual_seed(seed))
     noise *= 1 + torch.arange(state.shape[1])[:, None] % 2
@@ -80,10 +84,9 @@ def _made_up(state: Tensor, seed: int) -> Tensor:
     return noise.to(state.device, state.dtype)
 
 
-def _with_output(linear: nn.Linear, value: Tensor, call: Call) -> Tensor:
-    """What a layer gives, float32 [B, T, d], when its MLP gives a certain value."""
-    handle = linear.register_forward_hook(lambda _, __, output: value.reshape(output.shape))
-    try:
-        return call.output(call.state).float()
-    finally:
-        handle.remove()
+def _output(
+    layer: nn.Module, state: Tensor, arguments: Arguments, linear: nn.Linear, value: Tensor
+) -> Tensor:
+    """Return a layer's output, float32 [B, T, d], where its MLP's linear layer gives a value."""
+    with hooked({None: linear}, after=lambda _, output: value.reshape(output.shape)):
+        return arguments.output(layer, state).float()

@@ -24,9 +24,10 @@ from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import ContractError, InputError
 from interlace.model import chat
 from interlace.model.batches import encoded
-from interlace.model.bypass import bypass, decoder_prefix
+from interlace.model.bypass import bypass
+from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.open import open_model, open_processor
-from interlace.model.states import forward, true_states
+from interlace.model.states import forward, recorded
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.plan.record import Plan
@@ -213,10 +214,11 @@ def run_states(model: Any, prompts: Sequence[Prompt], what: str) -> Iterator[lis
             name: value.to(device, model.dtype if value.is_floating_point() else None)
             for name, value in prompt.inputs.items()
         }
-        with torch.inference_mode(), true_states(model) as (_, outputs):
+        layers = range(len(decoder_layers(model)))
+        with torch.inference_mode(), recorded(model, outputs=layers) as recording:
             last = forward(model, inputs).last_hidden_state[:, -LAST_TOKENS:]
             logits = model.get_output_embeddings()(last)
-            yield [state.cpu() for state in (*outputs, logits)]
+            yield [state.cpu() for state in (*recording.outputs.values(), logits)]
 
 
 def parting(one: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[tuple[int, float]]:

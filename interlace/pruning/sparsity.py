@@ -8,9 +8,9 @@ as large as before and loads anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from tqdm import tqdm
 from interlace.checkpoint.layers import StoredLayers, write_weights
 from interlace.checkpoint.safetensors import stored_tensors
 from interlace.errors import ContractError, InputError
-from interlace.model.bypass import decoder_layers
-from interlace.model.states import following, state_before
+from interlace.model.decoder import decoder_layers, following
+from interlace.model.states import hooked, state_before
 from interlace.samples.answered_rows import AnsweredRows
 
 GROUP, KEPT = 4, 2
@@ -130,12 +130,17 @@ def input_norms(
         name: torch.zeros(linear.in_features, dtype=torch.float64, device=device)
         for name, linear in linears.items()
     }
-    behind = following(model, number)
+    follower = following(model, number)
     for group in range(len(rows.groups)):
         batch = rows.batch(group, device)
         valid = batch["attention_mask"].bool()  # [B, T]
-        with torch.inference_mode(), _adding_squares(linears, squares, valid):
-            state_before(model, batch, behind)
+
+        def add(name: str, args: tuple[Any, ...], _: object, valid: Tensor = valid) -> None:
+            columns = args[0].reshape(*valid.shape, -1)[valid]  # [N, in]
+            squares[name].add_(columns.double().square().sum(0))
+
+        with torch.inference_mode(), hooked(linears, before=add):
+            state_before(model, batch, follower)
     for name, total in squares.items():
         if not total.isfinite().all():
             raise ContractError(
@@ -143,27 +148,3 @@ def input_norms(
                 " sensitivity.dtype to float32"
             )
     return {name: total.sqrt() for name, total in squares.items()}
-
-
-@contextmanager
-def _adding_squares(
-    linears: Mapping[str, nn.Linear], squares: Mapping[str, Tensor], valid: Tensor
-) -> Iterator[None]:
-    """Add up the squares of what linear layers are given, by column, while the block runs."""
-
-    def adding(total: Tensor) -> object:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            given = args[0].reshape(*valid.shape, -1)  # [B, T, in]
-            total.add_(given[valid].double().square().sum(0))
-
-        return hook
-
-    handles = [
-        linear.register_forward_pre_hook(adding(squares[name]))  # type: ignore[arg-type]
-        for name, linear in linears.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

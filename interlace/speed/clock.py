@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from interlace.model.chat import Inputs
+from interlace.model.states import hooked
 from interlace.params.timing import Ttft
 from interlace.speed.flops import Work
 
@@ -69,19 +69,16 @@ def metered_parts(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]:
     """Read a meter whenever the vision tower or the decoder starts and ends."""
     spans: Spans = {"vision": [], "prefill": []}
     parts = {"vision": vision_tower(model), "prefill": model.get_decoder()}  # type: ignore[operator]
-    handles = []
-    for name, part in parts.items():
-        if isinstance(part, nn.Module):
-            mine = spans[name]
-            start = partial(lambda mine, *_: mine.append([read()]), mine)
-            end = partial(lambda mine, *_: mine[-1].append(read()), mine)
-            handles.append(part.register_forward_pre_hook(start))
-            handles.append(part.register_forward_hook(end))
-    try:
+    modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+    def start(name: str, *_: object) -> None:
+        spans[name].append([read()])
+
+    def end(name: str, _: object) -> None:
+        spans[name][-1].append(read())
+
+    with hooked(modules, before=start, after=end):
         yield spans
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _total(spans: list[list[Any]], between: Callable[[Any, Any], float]) -> float | None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from interlace.model.bypass import decoder_layers
+from interlace.model.decoder import decoder_layers
 
 SHARE = 0.5  # of the free memory that a pass may fill with activations before `auto` recomputes
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interlace import distributed as processes
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import IGNORED
+from interlace.model.decoder import decoder_layers
 from interlace.params.healing import Recipe
 from interlace.training.checkpointing import affordable_tokens, free_bytes, graph_layers, recompute
 from interlace.training.engines import Engine, gathered, tuned_parameters

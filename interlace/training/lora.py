@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from interlace.errors import InputError
-from interlace.model.bypass import decoder_layers, decoder_prefix
+from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.params.healing import Recipe
 
 Gather = Callable[[nn.Parameter], AbstractContextManager[Any]]

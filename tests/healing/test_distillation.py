@@ -26,8 +26,9 @@ from interlace.healing.finetune import freeze_all_but
 from interlace.model import answer_loss as answer_gradient
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
-from interlace.model.states import true_states
+from interlace.model.states import recorded
 from interlace.params.healing import Finetune
 from interlace.plan.record import Group
 from interlace.training import packing
@@ -108,6 +109,10 @@ def loss_of(made: AnswerLoss, batch: chat.Inputs) -> float:
         return float(made(inputs, batch["labels"]))
 
 
+def all_outputs(model: Any) -> Any:
+    return recorded(model, outputs=range(len(decoder_layers(model))))
+
+
 def losses(student: Any, teacher: Any, batch: chat.Inputs, **weights: float) -> float:
     return loss_of(DistilledLoss(student, teacher, PLAN, Finetune(**weights)), batch)
 
@@ -126,12 +131,12 @@ def test_the_added_terms_are_their_formulas(
     student, teacher = open_model(project / "artifacts/pruned"), open_model(dense_dir)
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     predicts = batch["labels"][:, 1:] != chat.IGNORED
-    with torch.no_grad(), true_states(student) as (_, ours), true_states(teacher) as (_, theirs):
+    with torch.no_grad(), all_outputs(student) as ours, all_outputs(teacher) as theirs:
         logits = [model(**inputs).logits[:, :-1][predicts] for model in (student, teacher)]
         expected = slow_divergence(logits[0], logits[1], 2.0)
         errors = state_errors(
-            {layer: ours[PLAN.keep.index(layer)] for layer in anchors(PLAN)},
-            {layer: theirs[layer] for layer in anchors(PLAN)},
+            {layer: ours.outputs[PLAN.keep.index(layer)] for layer in anchors(PLAN)},
+            {layer: theirs.outputs[layer] for layer in anchors(PLAN)},
         )
     plain = loss_of(AnswerLoss(student), batch)
     found = losses(student, teacher, batch, distill_logits=1, temperature=2.0) - plain
@@ -156,13 +161,13 @@ def test_the_gradient_is_that_of_the_whole_formula(
         DistilledLoss(student, teacher, PLAN, asked)(inputs, labels), weights
     )
     predicts = labels[:, 1:] != chat.IGNORED
-    with true_states(student) as (_, ours), true_states(teacher) as (_, theirs):
+    with all_outputs(student) as ours, all_outputs(teacher) as theirs:
         logits = student(**inputs).logits[:, :-1][predicts]
         with torch.no_grad():
             goals = teacher(**inputs).logits[:, :-1][predicts]
         errors = state_errors(
-            {layer: ours[PLAN.keep.index(layer)] for layer in anchors(PLAN)},
-            {layer: theirs[layer] for layer in anchors(PLAN)},
+            {layer: ours.outputs[PLAN.keep.index(layer)] for layer in anchors(PLAN)},
+            {layer: theirs.outputs[layer] for layer in anchors(PLAN)},
         )
     loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][predicts], reduction="sum")
     loss = loss + 2 * divergence(logits, goals)
@@ -178,11 +183,12 @@ def test_nothing_below_the_lowest_tuned_layer_has_a_graph(
     freeze_all_but(student, PLAN.tuned_positions)
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     made = DistilledLoss(student, teacher, PLAN, Finetune(distill_logits=1, distill_states=1))
-    with true_states(student) as (inner, _), true_states(teacher) as (_, theirs):
+    layers = range(len(PLAN.keep))
+    with recorded(student, inputs=layers) as ours, all_outputs(teacher) as theirs:
         made(inputs, batch["labels"])
     lowest = min(PLAN.tuned_positions)
-    assert not any(state.requires_grad for state in [*inner[: lowest + 1], *theirs])
-    assert all(state.requires_grad for state in inner[lowest + 1 :])
+    assert not any(state.requires_grad for state in theirs.outputs.values())
+    assert [ours.inputs[i].requires_grad for i in layers] == [i > lowest for i in layers]
     assert all(layer >= min(PLAN.tune) for layer in anchors(PLAN))
 
 

@@ -24,14 +24,14 @@ from torch import Tensor, nn
 import interlace
 from interlace.errors import ContractError, InputError
 from interlace.healing import local as local_healing
-from interlace.healing.distillation import outputs_of
 from interlace.healing.heal import heal
 from interlace.healing.local import in_order, share_of_peak, squared_errors
 from interlace.healing.local_layers import Repair
-from interlace.healing.local_targets import pair, recorded, tasks
+from interlace.healing.local_targets import pair, recorded_for, tasks
 from interlace.model import chat
-from interlace.model.bypass import bypassed, decoder_layers
-from interlace.model.states import forward, true_states
+from interlace.model.bypass import bypassed
+from interlace.model.decoder import decoder_layers
+from interlace.model.states import forward, hooked, residual_states
 from interlace.params.healing import Finetune
 from interlace.plan.record import Group, Plan
 from interlace.plan.segments import segments
@@ -150,23 +150,11 @@ def test_a_pair_is_the_dense_input_and_output_of_its_segment(
 ) -> None:
     plan = plan_without(drop=[4], tune=[3])
     (job,) = tasks(plan, by_position=True)
-    with torch.no_grad(), true_states(dense) as (inputs, outputs):
-        forward(dense, batch)
-        slow = inputs[3], outputs[4]
-    with torch.no_grad(), recorded(dense, [job]) as states:
-        forward(dense, batch)
+    with torch.no_grad(), recorded_for([job], dense) as states:
+        inputs, outputs = residual_states(dense, batch)
+    slow = inputs[3], outputs[4]
     assert all(torch.equal(a, b) for a, b in zip(pair(job, states), slow, strict=True))
     assert set(states.inputs) == {3} and set(states.outputs) == {4}  # and no other is kept
-
-
-def test_a_survivor_is_called_as_in_the_dense_model(dense: Any, batch: chat.Inputs) -> None:
-    plan = plan_without(drop=[4], tune=[3])
-    (job,) = tasks(plan, by_position=True)
-    with torch.no_grad(), true_states(dense) as (inputs, outputs), recorded(dense, [job]) as states:
-        forward(dense, batch)
-        args, kwargs = states.calls[3]
-        found = decoder_layers(dense)[3](inputs[3], *args, **kwargs)
-        assert torch.equal(found, outputs[3])
 
 
 @pytest.mark.parametrize(
@@ -185,20 +173,15 @@ def test_survivors_that_meet_their_targets_lead_to_one_another(
     dense: Any, batch: chat.Inputs, drop: list[int], tune: list[int], restored: bool
 ) -> None:
     jobs = tasks(plan := plan_without(drop, tune), by_position=True)
-    with torch.no_grad(), true_states(dense) as (inputs, _), recorded(dense, jobs) as states:
-        forward(dense, batch)
-        expected, pairs = list(inputs), [(job, *pair(job, states)) for job in jobs]
+    with torch.no_grad(), recorded_for(jobs, dense) as states:
+        expected, _ = residual_states(dense, batch)
+        pairs = [(job, *pair(job, states)) for job in jobs]
+    targets = {job.positions[-1]: target for job, _, target in pairs}
     with torch.no_grad(), bypassed(dense, drop):
         layers = decoder_layers(dense)
-        handles = [
-            layers[job.positions[-1]].register_forward_hook(lambda *_, out=target: out)
-            for job, _, target in pairs
-        ]
-        with true_states(dense) as (inputs, _):
-            forward(dense, batch)
-            found = list(inputs)
-        for handle in handles:
-            handle.remove()
+        survivors = {position: layers[position] for position in targets}
+        with hooked(survivors, after=lambda position, _: targets[position]):
+            found, _ = residual_states(dense, batch)
     for job, given, _ in pairs:
         torch.testing.assert_close(found[job.positions[0]], given, rtol=1e-4, atol=1e-4)
     if restored:
@@ -217,13 +200,13 @@ def test_survivors_of_a_segment_run_in_order_as_in_the_pruned_model(
     assert job.segment.survivors == (*tune,) and any(job.between)
     layers = nn.ModuleList(decoder_layers(dense)[layer] for layer in tune)
     repair = Repair(job, layers, torch.optim.AdamW(layers.parameters()))
-    with torch.no_grad(), recorded(dense, [job]) as states:
+    with torch.no_grad(), recorded_for([job], dense) as states:
         forward(dense, batch)
-    with torch.no_grad(), bypassed(dense, drop), outputs_of(dense, {0: job.positions[-1]}) as slow:
-        forward(dense, batch)
+    with torch.no_grad(), bypassed(dense, drop):
+        _, slow = residual_states(dense, batch)
     with torch.no_grad():
         found = in_order(repair, pair(job, states)[0], states)
-    torch.testing.assert_close(found, slow[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, slow[job.positions[-1]], rtol=1e-4, atol=1e-4)
 
 
 def test_features_that_move_with_the_layers_enter_once() -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from interlace.measurements.cosines import NotFinite, measure_batch
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import Inputs, collate, encode_prompt
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model, open_processor
 from interlace.model.states import residual_states
 

@@ -20,8 +20,8 @@ from interlace.measurements import tables as similarity_tables
 from interlace.measurements import windows
 from interlace.measurements.collect import collect
 from interlace.measurements.cosines import measure_batch
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import Inputs, collate, encode_prompt
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
 from interlace.outputs import remove, whole
 from interlace.params.measuring import Collect

@@ -22,8 +22,8 @@ import interlace
 from interlace.errors import ContractError, InputError
 from interlace.measurements import sensitivity
 from interlace.measurements.sensitivity import measure, removals
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
 from interlace.outputs import write_json
 from interlace.params.choosing import Protection

@@ -16,8 +16,8 @@ from interlace.healing.finetune import freeze_all_but
 from interlace.model import answer_loss as answer_gradient
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import IGNORED, encode_training
+from interlace.model.decoder import decoder_layers
 from interlace.training.checkpointing import graph_layers, recompute
 
 

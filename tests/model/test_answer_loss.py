@@ -13,10 +13,10 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from interlace.errors import InputError
 from interlace.model import answer_loss
 from interlace.model.answer_loss import layer_gradients, losses_without
-from interlace.model.bypass import bypass, bypassed, decoder_layers
+from interlace.model.bypass import bypass, bypassed
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
+from interlace.model.decoder import decoder_layers, norm_and_head
 from interlace.model.open import open_model
-from interlace.model.states import norm_and_head
 
 LAYERS, DEEPSTACK = 6, 3
 

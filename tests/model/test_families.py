@@ -16,8 +16,9 @@ import torch
 
 from interlace.checkpoint.config import pruned_config
 from interlace.errors import InputError
-from interlace.model.bypass import bypass, decoder_layers, decoder_prefix, vision_token_ids
-from interlace.model.families import FAMILIES, REFUSED, architecture, text_config
+from interlace.model.bypass import bypass
+from interlace.model.decoder import decoder_layers, decoder_prefix
+from interlace.model.families import FAMILIES, REFUSED, architecture, text_config, vision_token_ids
 
 
 def qwen3_vl(**text: Any) -> dict[str, Any]:

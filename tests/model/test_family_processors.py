@@ -17,9 +17,9 @@ from PIL import Image
 from transformers.models.smolvlm import processing_smolvlm
 
 from interlace.errors import InputError
-from interlace.model.bypass import decoder_layers, vision_token_ids
 from interlace.model.chat import IGNORED, Inputs, collate, encode_prompt, encode_training
-from interlace.model.families import FAMILIES
+from interlace.model.decoder import decoder_layers
+from interlace.model.families import FAMILIES, vision_token_ids
 from interlace.model.open import open_model, open_processor
 
 ANSWERS = {0: ["3"], 1: ["1 2", "left"], 2: ["4 5 6"]}  # by the row's number of images

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import models
 import pytest
 import torch
 
-from interlace.model.bypass import decoder_layers
+import interlace
+from interlace.errors import ContractError
 from interlace.model.chat import Inputs, collate, encode_prompt
-from interlace.model.states import first_not_finite, reference_states, residual_states, true_states
+from interlace.model.decoder import decoder_layers
+from interlace.model.states import (
+    first_not_finite,
+    forward,
+    hooked,
+    recorded,
+    reference_states,
+    residual_states,
+    state_before,
+)
 
 LAYERS = 6
 
@@ -64,7 +75,30 @@ def test_visual_features_lie_between_the_first_three_layers(dense: Any, with_ima
     assert same == [False, False, False, True, True]
 
 
-def test_no_hook_is_left_behind(dense: Any, with_image: Inputs) -> None:
+def test_a_layer_called_with_its_recorded_arguments_gives_its_output(
+    dense: Any, with_image: Inputs
+) -> None:
+    with torch.inference_mode():
+        with recorded(dense, inputs=[3, 4], outputs=[4], arguments=[4]) as recording:
+            forward(dense, with_image)
+        found = recording.arguments[4].output(decoder_layers(dense)[4], recording.inputs[4])
+    assert torch.equal(found, recording.outputs[4])
+    assert set(recording.inputs) == {3, 4} and set(recording.outputs) == {4}
+
+
+def test_a_pass_stops_before_a_module(dense: Any, with_image: Inputs) -> None:
+    calls: list[int] = []
+    layers = dict(enumerate(decoder_layers(dense)))
+    with torch.inference_mode(), hooked(layers, before=lambda layer, *_: calls.append(layer)):
+        found = state_before(dense, with_image, layers[4])
+    assert calls == [0, 1, 2, 3, 4]
+    with torch.inference_mode():
+        assert torch.equal(found, residual_states(dense, with_image)[0][4])
+    with pytest.raises(ContractError, match="does not call its Identity"):
+        state_before(dense, with_image, torch.nn.Identity())
+
+
+def test_no_hook_is_left_after_an_error(dense: Any, with_image: Inputs) -> None:
     def hooks() -> list[int]:
         return [
             handle
@@ -72,10 +106,18 @@ def test_no_hook_is_left_behind(dense: Any, with_image: Inputs) -> None:
             for handle in (*layer._forward_hooks, *layer._forward_pre_hooks)
         ]
 
-    before = hooks()  # transformers leaves its own where hidden states were once asked for
-    with pytest.raises(RuntimeError), true_states(dense):
+    earlier = hooks()  # transformers keeps its own once hidden states were requested
+    layers = range(LAYERS)
+    with pytest.raises(RuntimeError), recorded(dense, inputs=layers, outputs=layers):
         raise RuntimeError
-    assert hooks() == before
+    state_before(dense, with_image, decoder_layers(dense)[2])
+    assert hooks() == earlier
+
+
+def test_no_other_module_registers_hooks() -> None:
+    package = Path(interlace.__file__).parent
+    sources = {file.name: file.read_text(encoding="utf-8") for file in package.rglob("*.py")}
+    assert [name for name, text in sources.items() if "register_forward" in text] == ["states.py"]
 
 
 def test_reference_states_are_those_of_output_hidden_states(dense: Any, with_image: Inputs) -> None:

@@ -17,8 +17,9 @@ from torch import nn
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import ContractError, InputError
 from interlace.model import states
-from interlace.model.bypass import bypassed, decoder_layers
+from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers

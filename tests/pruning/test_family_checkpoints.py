@@ -17,9 +17,10 @@ import interlace
 from interlace.checkpoint.layers import StoredLayers
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import InputError
-from interlace.model.bypass import bypassed, decoder_layers, vision_token_ids
+from interlace.model.bypass import bypassed
 from interlace.model.chat import PER_TOKEN
-from interlace.model.families import DECODERS, FAMILIES, decoder_kind
+from interlace.model.decoder import decoder_layers
+from interlace.model.families import DECODERS, FAMILIES, decoder_kind, vision_token_ids
 from interlace.model.open import open_model
 from interlace.model.states import residual_states
 from interlace.plan.record import Plan, Shortfall

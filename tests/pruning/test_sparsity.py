@@ -17,10 +17,10 @@ from torch import nn
 
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import ContractError, InputError
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import Inputs
+from interlace.model.decoder import decoder_layers, following
 from interlace.model.open import open_model
-from interlace.model.states import following, residual_states, state_before
+from interlace.model.states import residual_states, state_before
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.pruning import sparsity

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from interlace.model.bypass import decoder_layers
+from interlace.model.decoder import decoder_layers
 from interlace.params.healing import Finetune
 from interlace.training.checkpointing import (
     SHARE,

@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
-from interlace.model.bypass import decoder_layers
 from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, encode_training
+from interlace.model.decoder import decoder_layers
 from interlace.training.packing import first_fit_decreasing, pack, packs, sample_positions
 
 TUNED = (3, 4)

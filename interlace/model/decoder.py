@@ -1,0 +1,45 @@
+"""The parts of an opened model's decoder: its layers, and what follows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from interlace.errors import InputError
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """Return the decoder's layers, in order."""
+    layers: nn.ModuleList = model.get_decoder().layers  # type: ignore[operator]
+    return layers
+
+
+def decoder_prefix(model: nn.Module) -> str:
+    """Return the name of the decoder's layers in the model, `model.language_model.layers`."""
+    layers = decoder_layers(model)
+    names: list[str] = [name for name, module in model.named_modules() if module is layers]
+    return names[0]
+
+
+def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Return what follows the last decoder layer: the final norm, and the head that gives logits.
+
+    Raises:
+        InputError: they are not where all supported families have them.
+    """
+    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    head: Any = model.get_output_embeddings()  # type: ignore[operator]
+    norm = getattr(decoder, "norm", None) or getattr(decoder, "embedding_norm", None)  # LFM2's
+    if not isinstance(norm, nn.Module) or head is None:
+        raise InputError(
+            f"{type(model).__name__}: no final norm at get_decoder().norm, or no output embeddings;"
+            " the loss on answers needs both: choose another method, or export.compensate = none"
+        )
+    return norm, head
+
+
+def following(model: nn.Module, layer: int) -> nn.Module:
+    """Return the module after a layer: the next layer, or the final norm after the last."""
+    layers = decoder_layers(model)
+    return layers[layer + 1] if layer + 1 < len(layers) else norm_and_head(model)[0]
