@@ -31,7 +31,7 @@ from interlace.data.files import data_files
 from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw
 from interlace.data.sets import DrawCounts, sample
 from interlace.params.inputs import Data
-from interlace.samples.order import rank
+from interlace.samples.order import shuffle_key
 from interlace.samples.rows import SCHEMA
 from interlace.sources.pin import pin_data
 from interlace.sources.pinned import Pinned
@@ -194,7 +194,7 @@ def estimates(values: NDArray[np.float64], share: float | None, seed: int) -> fl
     if share is None:
         return float(np.random.default_rng(seed).choice(values, wanted, replace=False).mean())
     sizes = [min(ROW_GROUP, len(values) - i) for i in range(0, len(values), ROW_GROUP)]
-    start = int.from_bytes(rank(seed, "start")[:8])
+    start = int.from_bytes(shuffle_key(seed, "start")[:8])
     drawn = [
         values[group * ROW_GROUP + np.array(rows_in_group(sizes[group], take, seed, group))]
         for group, take in rows_per_group(sizes, wanted, share=share, start=start).items()

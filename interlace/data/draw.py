@@ -29,7 +29,7 @@ from interlace.data.subsets import CountedFile, Outline, RowGroup, Subset, open_
 from interlace.errors import InputError
 from interlace.outputs import whole, write_json
 from interlace.params.inputs import Data
-from interlace.samples.order import rank
+from interlace.samples.order import shuffle_key
 from interlace.samples.rows import SCHEMA, sample_id, write_rows
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
@@ -122,7 +122,7 @@ class _Work:
         name, data = self.subset.name, self.data
         sizes = [group.rows for group in found.groups]
         wanted = rows_to_draw(sum(sizes), min(1.0, data.share * data.weights.get(name, 1.0)))
-        start = int.from_bytes(rank(self.seed, "start", name)[:8])
+        start = int.from_bytes(shuffle_key(self.seed, "start", name)[:8])
         taken = rows_per_group(sizes, wanted, share=data.group_share, start=start)
         chosen = [(found.groups[i], take) for i, take in sorted(taken.items())]
         for number, chunk in enumerate(_chunks(chosen)):

@@ -22,7 +22,7 @@ from interlace.errors import InputError
 from interlace.params.inputs import Probes
 from interlace.params.section import Section, validated
 from interlace.samples import rows as samples
-from interlace.samples.order import rank
+from interlace.samples.order import shuffle_key
 
 Domain = Literal["math", "nonmath"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
@@ -161,7 +161,7 @@ def _drawn(train: Path, domain: Domain, probes: Probes, seed: int) -> list[tuple
         for path, number, sample_id, source, has_image in _places(train):
             rows[source] += 1
             if source in wanted and has_image:
-                yield rank(seed, "probes", sample_id), path, number
+                yield shuffle_key(seed, "probes", sample_id), path, number
 
     drawn = heapq.nsmallest(probes.per_task, ranked())
     if unknown := [source for source in wanted if not rows[source]]:

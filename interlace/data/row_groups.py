@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from interlace.samples.order import rank
+from interlace.samples.order import shuffle_key
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio
 _TURN = 2**64
@@ -90,4 +90,4 @@ def rows_in_group(size: int, take: int, seed: int, *key: object) -> list[int]:
     """
     if take >= size:
         return list(range(size))
-    return sorted(sorted(range(size), key=lambda row: rank(seed, *key, row))[:take])
+    return sorted(sorted(range(size), key=lambda row: shuffle_key(seed, *key, row))[:take])

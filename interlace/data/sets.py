@@ -18,7 +18,7 @@ from interlace.data.files import DataFile
 from interlace.data.subsets import selected_subsets
 from interlace.errors import InputError
 from interlace.params.inputs import Data
-from interlace.samples.order import rank
+from interlace.samples.order import shuffle_key
 from interlace.samples.rows import iterate_tables, shards
 
 
@@ -140,7 +140,7 @@ def _calibration(
 ) -> NDArray[np.bool_]:
     """Which rows are calibrated on; [rows]."""
     places = np.flatnonzero(first)
-    found = (int.from_bytes(rank(seed, "calibration", f"{ids[i]:016x}")[:8]) for i in places)
+    found = (int.from_bytes(shuffle_key(seed, "calibration", f"{ids[i]:016x}")[:8]) for i in places)
     ranks = np.fromiter(found, dtype=np.uint64, count=len(places))
     wanted = max(1, math.floor(fraction * len(places) + 1e-9))
     chosen = np.zeros(len(ids), dtype=bool)

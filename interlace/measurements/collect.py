@@ -25,19 +25,19 @@ from interlace.measurements.cosines import NotFinite, measure_batch
 from interlace.measurements.tables import LEFT_OUT, Parts, pooled_table, similarity_table
 from interlace.measurements.windows import (
     Arrays,
-    Plan,
+    Batches,
     Window,
     batches_left,
     is_measured,
     read,
+    read_batches,
     read_measured,
-    read_plan,
     windows_of,
     write_batch,
-    write_plan,
+    write_batches,
 )
 from interlace.model import chat
-from interlace.model.batches import encoded, token_batches
+from interlace.model.batches import encode_rows, token_batches
 from interlace.model.open import input_device
 from interlace.outputs import remove, whole
 from interlace.params.measuring import Collect
@@ -128,15 +128,15 @@ def _measure(
 
 def _measure_window(
     model: Any, processor: Any, rows: list[Row], folder: Path, params: Collect, progress: Any
-) -> Plan:
+) -> Batches:
     """Measure the batches of a window that are not in its folder yet."""
-    plan, wanted = read_plan(folder), list(range(len(rows)))
+    plan, wanted = read_batches(folder), list(range(len(rows)))
     if plan is not None:
         wanted = [i for number in batches_left(folder, plan) for i in plan.batches[number]]
-    examples, left_out = encoded(processor, {i: rows[i] for i in wanted}, params.max_length)
+    examples, left_out = encode_rows(processor, {i: rows[i] for i in wanted}, params.max_length)
     if plan is None:
-        plan = Plan(token_batches(examples, params.batch_tokens), left_out)
-        write_plan(folder, plan)
+        plan = Batches(token_batches(examples, params.batch_tokens), left_out)
+        write_batches(folder, plan)
     progress.update(len(rows) - len(examples))
     pad, device = processor.tokenizer.pad_token_id or 0, input_device(model)
     for number in batches_left(folder, plan):
@@ -197,7 +197,7 @@ def check_left_out(windows: Sequence[Window], scratch: Path, most: int) -> None:
     Raises:
         InputError: there are more than `most`; names the first of them.
     """
-    plans = ((window, read_plan(scratch / window.name)) for window in windows)
+    plans = ((window, read_batches(scratch / window.name)) for window in windows)
     found = [(window, plan.left_out) for window, plan in plans if plan and plan.left_out]
     count = sum(len(left_out) for _, left_out in found)
     if count > most:
@@ -223,7 +223,7 @@ def _write_dataset(
             read(windows, columns), total=len(windows), unit="window", desc="write"
         ):
             place = scratch / window.name
-            plan = read_plan(place)
+            plan = read_batches(place)
             if plan is None or batches_left(place, plan):
                 raise ContractError(
                     f"{place}: not measured whole, and no process is left to do it; all need"

@@ -108,7 +108,7 @@ def _protected(model: Any, params: SensitivityParams) -> list[int]:
 def _sleb_tables(
     model: Any, rows: AnsweredRows, protected: Sequence[int], max_ratio: float, scratch: Path
 ) -> dict[str, pa.Table]:
-    steps = removals(max_ratio, len(decoder_layers(model)), protected)
+    steps = removal_count(max_ratio, len(decoder_layers(model)), protected)
     candidates = removal_losses(model, rows, protected, steps, scratch)
     removed = [row for row in candidates.to_pylist() if row["removed"]]
     removed.sort(key=lambda row: row["layer"])
@@ -139,7 +139,7 @@ def _scores(values: Sequence[tuple[str, int, float]], n: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def removals(max_ratio: float, n_layers: int, protected: Sequence[int]) -> int:
+def removal_count(max_ratio: float, n_layers: int, protected: Sequence[int]) -> int:
     """How many layers SLEB removes: `floor(max_ratio * L)`, at most those not protected.
 
     Raises:

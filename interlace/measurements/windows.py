@@ -78,7 +78,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Batches:
     """How a window's rows are batched.
 
     Attributes:
@@ -90,16 +90,16 @@ class Plan:
     left_out: Mapping[int, str]
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_batches(folder: Path) -> Batches | None:
     """The plan of a window, if it was made."""
     try:
         said = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Plan(said["batches"], {int(row): why for row, why in said["left_out"].items()})
+    return Batches(said["batches"], {int(row): why for row, why in said["left_out"].items()})
 
 
-def write_plan(folder: Path, plan: Plan) -> None:
+def write_batches(folder: Path, plan: Batches) -> None:
     """Keep the plan of a window."""
     left_out = {str(row): why for row, why in plan.left_out.items()}
     write_json(folder / "plan.json", {"batches": plan.batches, "left_out": left_out})
@@ -115,17 +115,17 @@ def write_batch(folder: Path, batch: int, measured: Arrays) -> None:
         save_file({name: np.ascontiguousarray(value) for name, value in measured.items()}, partial)
 
 
-def batches_left(folder: Path, plan: Plan) -> list[int]:
+def batches_left(folder: Path, plan: Batches) -> list[int]:
     """Batches that are still to be measured."""
     return [n for n in range(len(plan.batches)) if not _file(folder, n).is_file()]
 
 
 def is_measured(folder: Path) -> bool:
     """Whether nothing is left to do for a window."""
-    plan = read_plan(folder)
+    plan = read_batches(folder)
     return plan is not None and not batches_left(folder, plan)
 
 
-def read_measured(folder: Path, plan: Plan) -> list[Arrays]:
+def read_measured(folder: Path, plan: Batches) -> list[Arrays]:
     """What was measured on each batch of a window."""
     return [load_file(_file(folder, n)) for n in range(len(plan.batches))]

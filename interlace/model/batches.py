@@ -10,7 +10,7 @@ from interlace.errors import InputError
 from interlace.model import chat
 
 
-def encoded(
+def encode_rows(
     processor: Any,
     rows: Mapping[int, Mapping[str, Any]],
     max_length: int,

@@ -26,7 +26,7 @@ PER_TOKEN = frozenset(
 )
 
 
-def opened(image: Any) -> Image.Image:
+def open_image(image: Any) -> Image.Image:
     """Open an image as Parquet holds it ({"bytes", "path"}), or take an open one, as plain RGB."""
     if isinstance(image, Mapping):
         image = Image.open(io.BytesIO(image["bytes"]))
@@ -43,7 +43,9 @@ def chat_messages(row: Row) -> list[dict[str, Any]]:
     for turn, text in enumerate(row["texts"]):
         content: list[dict[str, Any]] = []
         if turn == 0:
-            content += [{"type": "image", "image": opened(image)} for image in row["images"] or ()]
+            content += [
+                {"type": "image", "image": open_image(image)} for image in row["images"] or ()
+            ]
         content.append({"type": "text", "text": text["user"]})
         messages.append({"role": "user", "content": content})
         answer = [{"type": "text", "text": text["assistant"]}]

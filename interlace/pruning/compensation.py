@@ -101,7 +101,7 @@ def compensate(
         ContractError: a state or a loss is not finite.
     """
     cuts = cuts_of(drop)
-    fitted, held = rows.parted(HELD_OUT)
+    fitted, held = rows.split(HELD_OUT)
     if not held.paths:
         raise InputError(
             f"export.compensate = lstsq: {len(rows.paths)} calibration samples with answers are too"

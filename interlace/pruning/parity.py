@@ -23,7 +23,7 @@ from interlace.checkpoint.layers import layers_prefix
 from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import ContractError, InputError
 from interlace.model import chat
-from interlace.model.batches import encoded
+from interlace.model.batches import encode_rows
 from interlace.model.bypass import bypass
 from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.open import open_model, open_processor
@@ -154,7 +154,7 @@ def drawn_prompts(
     lengths: dict[int, int] = {}
     reasons: dict[int, str] = {}
     for i, row in enumerate(rows):  # one at a time: images take more memory than rows
-        examples, left_out = encoded(processor, {i: row}, max_length)
+        examples, left_out = encode_rows(processor, {i: row}, max_length)
         lengths |= {n: len(example["input_ids"]) for n, example in examples.items()}
         reasons |= left_out
     if not lengths:

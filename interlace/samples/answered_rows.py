@@ -19,7 +19,7 @@ from torch import Tensor
 
 from interlace.errors import InputError
 from interlace.model import chat
-from interlace.model.batches import batches, encoded
+from interlace.model.batches import batches, encode_rows
 from interlace.outputs import whole
 from interlace.params.measuring import Sensitivity
 from interlace.samples import rows as samples
@@ -48,7 +48,7 @@ class AnsweredRows:
         """The rows of each batch."""
         return batches(self.lengths, self.batch_tokens)
 
-    def parted(self, every: int) -> tuple[AnsweredRows, AnsweredRows]:
+    def split(self, every: int) -> tuple[AnsweredRows, AnsweredRows]:
         """All rows but every n-th, and the n-th ones, in the order of their ids.
 
         Ids are hashes of the rows' content, so that the parting is as good as drawn.
@@ -136,7 +136,7 @@ def _write_encoded(
     processor: Any, row: dict[str, Any], path: Path, params: Sensitivity
 ) -> str | None:
     """Keep a row's inputs and labels; returns why not, where it cannot be read."""
-    examples, left_out = encoded(processor, {0: row}, params.max_length, answers=True)
+    examples, left_out = encode_rows(processor, {0: row}, params.max_length, answers=True)
     if left_out:
         return left_out[0]
     with whole(path) as partial:

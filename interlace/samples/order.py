@@ -5,6 +5,6 @@ from __future__ import annotations
 import hashlib
 
 
-def rank(seed: int, *key: object) -> bytes:
-    """Where something stands in a random order: the lowest ranks are drawn."""
+def shuffle_key(seed: int, *key: object) -> bytes:
+    """Return the sort key of an item in a random order; the lowest keys are drawn first."""
     return hashlib.sha256(":".join(map(str, (seed, *key))).encode()).digest()

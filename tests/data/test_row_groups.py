@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw, visit_order
-from interlace.samples.order import rank
+from interlace.samples.order import shuffle_key
 
 sizes_of = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 starts = st.integers(0, 2**64 - 1)
@@ -17,7 +17,7 @@ shares = st.sampled_from([0.1, 0.34, 0.5, 1.0])
 
 
 def start(seed: int) -> int:
-    return int.from_bytes(rank(seed, "start")[:8])
+    return int.from_bytes(shuffle_key(seed, "start")[:8])
 
 
 def drawn(sizes: list[int], wanted: int, share: float, seed: int) -> set[tuple[int, int]]:

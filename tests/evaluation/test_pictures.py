@@ -13,12 +13,12 @@ from PIL import Image
 
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.pictures import pictures
-from interlace.model.chat import opened
+from interlace.model.chat import open_image
 from interlace.params.evaluating import Evaluate
 
 
 def same(image: Image.Image, seed: int, side: int) -> bool:
-    wanted = opened({"bytes": picture(seed, side=side), "path": None})
+    wanted = open_image({"bytes": picture(seed, side=side), "path": None})
     return image.tobytes() == wanted.tobytes()
 
 

@@ -21,7 +21,7 @@ from samples.test_answered_rows import write_rows
 import interlace
 from interlace.errors import ContractError, InputError
 from interlace.measurements import sensitivity
-from interlace.measurements.sensitivity import measure, removals
+from interlace.measurements.sensitivity import measure, removal_count
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
@@ -286,13 +286,13 @@ def test_layers_behind_visual_features_and_the_last_stay_by_default(
 def test_sleb_removes_a_share_of_the_layers_but_no_protected_one(
     max_ratio: float, n_layers: int, protected: int, expected: int
 ) -> None:
-    assert removals(max_ratio, n_layers, range(protected)) == expected
+    assert removal_count(max_ratio, n_layers, range(protected)) == expected
 
 
 @pytest.mark.parametrize(("max_ratio", "protected"), [(0.1, 0), (0.9, 6)])
 def test_a_share_that_removes_no_layer_is_refused(max_ratio: float, protected: int) -> None:
     with pytest.raises(InputError, match=r"^sensitivity.max_ratio = .* removes none of 6 layers"):
-        removals(max_ratio, 6, range(protected))
+        removal_count(max_ratio, 6, range(protected))
 
 
 def test_a_loss_that_is_not_finite_names_layer_and_step(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlace.model.batches import batches, encoded, token_batches
+from interlace.model.batches import batches, encode_rows, token_batches
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 200))
@@ -25,7 +25,7 @@ def test_batches_stay_within_the_budget_and_cover_every_row(
 
 def test_encoded_rows_are_batched_by_their_numbers(processor: Any) -> None:
     rows = models.rows(6)
-    examples, left_out = encoded(processor, {10 + i: row for i, row in enumerate(rows)}, 8192)
+    examples, left_out = encode_rows(processor, {10 + i: row for i, row in enumerate(rows)}, 8192)
     groups = token_batches(examples, 100)
     assert not left_out and len(groups) > 1
     assert sorted(i for group in groups for i in group) == list(range(10, 16))
@@ -48,7 +48,7 @@ BROKEN = {
 def test_a_row_that_cannot_be_read_is_left_out_with_a_reason(processor: Any, kind: str) -> None:
     wrong, reason = BROKEN[kind]
     rows = {3: models.row(3), 4: models.row(4) | wrong, 5: models.row(5)}
-    examples, left_out = encoded(processor, rows, 512)
+    examples, left_out = encode_rows(processor, rows, 512)
     assert list(examples) == [3, 5] and list(left_out) == [4]
     assert reason in left_out[4]
     assert "\n" not in left_out[4] and "0x" not in left_out[4]
@@ -62,4 +62,4 @@ def test_running_out_of_memory_is_no_bad_row(
 
     monkeypatch.setattr("interlace.model.chat.encode_prompt", fails)
     with pytest.raises(MemoryError):
-        encoded(processor, {0: models.row(0)}, 512)
+        encode_rows(processor, {0: models.row(0)}, 512)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from interlace.model.chat import encode_prompt, opened
+from interlace.model.chat import encode_prompt, open_image
 from interlace.model.images import UnfitImage, oddities, plain
 
 MOST = 1_000_000
@@ -76,7 +76,7 @@ def test_what_is_odd_is_named(case: str) -> None:
 
 @pytest.mark.parametrize("case", ODD)
 def test_every_image_opens_as_plain_rgb(case: str) -> None:
-    image = opened({"bytes": ODD[case][0], "path": None})
+    image = open_image({"bytes": ODD[case][0], "path": None})
     assert image.mode == "RGB"
 
 

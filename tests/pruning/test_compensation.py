@@ -149,7 +149,7 @@ def test_the_new_weight_is_the_old_one_behind_the_slow_map(
     all_kept: None,
 ) -> None:  # fmt: skip
     replaced, _ = compensate(dense, stored, run, rows, tmp_path)
-    expected = slow_map(dense, run, run, rows.parted(4)[0], {})
+    expected = slow_map(dense, run, run, rows.split(4)[0], {})
     name = down(run[0] - 1)
     old = load_file(stored.files[name])[name].double().numpy()
     found = load_file(replaced[name])[name].numpy()
@@ -165,7 +165,7 @@ def test_each_run_is_fitted_on_the_model_that_the_runs_before_leave(
     first = stored.weights(dense, replaced[down(1)])
     old = load_file(stored.files[name])[name].double().numpy()
     found = load_file(replaced[name])[name].numpy()
-    fitted = rows.parted(4)[0]
+    fitted = rows.split(4)[0]
     on_compensated, on_dropped = (
         slow_map(dense, drop, [4], fitted, new).T @ old for new in (first, {})
     )
@@ -205,7 +205,7 @@ def test_a_run_that_begins_the_decoder_is_named(
 
 
 def test_what_judges_is_not_fitted_on(rows: AnsweredRows) -> None:
-    fitted, held = rows.parted(4)
+    fitted, held = rows.split(4)
     assert sorted([*fitted.paths, *held.paths]) == sorted(rows.paths)
     assert (len(fitted.paths), len(held.paths)) == (18, 6)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from interlace.cli import main
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, sample_id, write_answers
-from interlace.model.chat import opened
+from interlace.model.chat import open_image
 from interlace.report.page.changes import changes, changes_section, changes_text, compared
 from interlace.report.page.html import LONGEST_SIDE, image, page
 
@@ -72,7 +72,7 @@ def test_the_terminal_shows_numbers_and_answers_in_80_columns() -> None:
 
 def test_a_page_holds_everything_and_runs_nothing() -> None:
     def pictures(benchmark: str, places: object) -> dict[int, list[Image.Image]]:
-        return {1: [opened({"bytes": picture(0), "path": None})]}
+        return {1: [open_image({"bytes": picture(0), "path": None})]}
 
     text = page("a <b>", changes_section(ANSWERS, 5, pictures))
     assert text.count('<img src="data:image/webp;base64,') == 1

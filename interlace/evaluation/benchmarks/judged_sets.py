@@ -20,7 +20,7 @@ from tqdm import tqdm
 from interlace.errors import InputError
 from interlace.outputs import whole
 from interlace.samples import rows as samples
-from interlace.samples.order import rank
+from interlace.samples.order import shuffle_key
 
 SCHEMA = pa.schema(
     [
@@ -101,7 +101,7 @@ def make_judged_set(name: str, source: Path, out: Path, *, rows: int, seed: int 
     files = [source] if source.is_file() else sorted(source.rglob("*.parquet"))
     if not files:
         raise InputError(f"{source}: no such .parquet file, and no folder that holds one")
-    places = sorted(_places(files, kind, source), key=lambda place: rank(seed, *place))
+    places = sorted(_places(files, kind, source), key=lambda place: shuffle_key(seed, *place))
     made: list[dict[str, Any]] = []
     with tqdm(total=min(rows, len(places)), desc=name, unit="question") as progress:
         for row in _rows(files, kind, places, ahead=rows):

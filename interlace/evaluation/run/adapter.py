@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from interlace.errors import InputError
-from interlace.model.chat import Inputs, collate, encode_messages, encode_whole, opened
+from interlace.model.chat import Inputs, collate, encode_messages, encode_whole, open_image
 from interlace.model.open import open_model, open_processor
 
 WINDOW_BATCHES = 8  # prompts are sorted by length within so many batches, the share of a process
@@ -223,5 +223,5 @@ def _hf_part(part: Mapping[str, Any], task: str) -> dict[str, Any]:
     image = part["image"] if "image" in part else part["url"]
     return {
         "type": "image",
-        "image": opened(Image.open(image) if isinstance(image, str) else image),
+        "image": open_image(Image.open(image) if isinstance(image, str) else image),
     }
