@@ -71,7 +71,7 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
 
 def score_of(params: Params, model: Path) -> Score:
     """Mean over the held-out benchmarks, percent of exact answers, and its standard error."""
-    found = evaluate(model, params=params.evaluate, model_name=model.name)["scores"]
+    found = evaluate(model, params=params.evaluate, model_name=model.name).scores
     return overall_score(found) or 0.0, overall_error(found) or 0.0
 
 

@@ -31,7 +31,7 @@ def main(params: EvaluateParams, name: str) -> None:
     elif is_first_process():
         write_answers([], answers)
     if is_first_process():
-        write_json(OUT / f"{name}.json", result)
+        write_json(OUT / f"{name}.json", result.as_json() if result else None)
         remove(scratch)
         for line in spoken(result) if result else ():
             click.echo(f"evaluate: {line}")

@@ -54,7 +54,7 @@ def test_show_says_why_leading_layers_are_protected(workspace: Path) -> None:
 
 def test_show_prints_the_summary_once_there_is_one(workspace: Path) -> None:
     for name, result in evaluations().items():
-        write_json(Path(f"artifacts/evaluation/{name}.json"), result)
+        write_json(Path(f"artifacts/evaluation/{name}.json"), result.as_json())
     summary = summarise(evaluations(), TTFT, plan(), parameters_before=10, parameters_after=8)
     write_json(Path("metrics/summary.json"), summary)
     output = run("show").output

@@ -80,7 +80,7 @@ def write_report(
     answers = answers_of(artifacts)
     run = read_run(artifacts, metrics, data, dense_dir, params, answers)
     table_of_scores = read_scores(artifacts / "scores.parquet")
-    scores = {name: evaluation["scores"] for name, evaluation in run.evaluations.items()}
+    scores = {name: evaluation.scores for name, evaluation in run.evaluations.items()}
     known = read_published(data / PUBLISHED.name)
     beside = [
         *beside_published(scores, params, run.plan.ratio, known),
@@ -92,7 +92,7 @@ def write_report(
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
         three = {name: run.evaluations[name] for name in MODELS}
-        if common_benchmarks(*(each["scores"] for each in three.values())):
+        if common_benchmarks(*(each.scores for each in three.values())):
             retention_figure(three, folder / "retention.png")
         write_json(folder / "published.json", [asdict(one) for one in beside])
         local_loss_figure(metrics / "local_loss.csv", folder / "local_loss.png")

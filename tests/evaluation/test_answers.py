@@ -36,24 +36,24 @@ def made(
 def test_the_standard_error_of_separate_questions_is_the_usual_one(scores: list[float]) -> None:
     found = score_of(made(list(scores)), "c")
     assert found
-    assert found["score"] == pytest.approx(100 * statistics.fmean(scores))
+    assert found.score == pytest.approx(100 * statistics.fmean(scores))
     usual = 100 * statistics.stdev(scores) / math.sqrt(len(scores))
-    assert found["standard_error"] == pytest.approx(usual, abs=1e-6)
-    assert found["n"] == len(scores)
+    assert found.standard_error == pytest.approx(usual, abs=1e-6)
+    assert found.n == len(scores)
 
 
 def test_a_question_in_four_orders_is_no_four_questions() -> None:
     once = score_of(made([1, 0, 1]), "c")
     four = score_of(made([1, 0, 1] * 4, ["a", "b", "c"] * 4), "c")
     assert once and four
-    assert four["score"] == pytest.approx(once["score"])
-    assert four["standard_error"] == pytest.approx(once["standard_error"])
-    assert four["n"] == 12
+    assert four.score == pytest.approx(once.score)
+    assert four.standard_error == pytest.approx(once.standard_error)
+    assert four.n == 12
 
 
 def test_rows_weigh_the_same_where_questions_have_different_numbers_of_rows() -> None:
     found = score_of(made([1, 1, 1, 0], ["a", "a", "a", "b"]), "c")
-    assert found and found["score"] == 75
+    assert found and found.score == 75
 
 
 def test_a_question_of_mmbench_is_all_right_or_wrong() -> None:
@@ -61,18 +61,18 @@ def test_a_question_of_mmbench_is_all_right_or_wrong() -> None:
     assert by_question(answers, "MMBench") == {"a": 0, "b": 1}
     assert by_question(answers, "POPE") == {"a": 0.5, "b": 1}
     found = score_of(answers, "c")
-    assert found and (found["score"], found["n"]) == (50, 2)
+    assert found and (found.score, found.n) == (50, 2)
 
 
 def test_a_row_without_a_judgement_counts_nowhere() -> None:
     found = score_of(made([1, None, 0, None]), "c")
-    assert found and (found["score"], found["n"], found["missing"]) == (50, 2, 2)
+    assert found and (found.score, found.n, found.missing) == (50, 2, 2)
     assert score_of(made([None]), "c") is None
 
 
 def test_one_question_has_no_standard_error() -> None:
     found = score_of(made([1]), "c")
-    assert found and found["standard_error"] is None
+    assert found and found.standard_error is None
 
 
 def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:

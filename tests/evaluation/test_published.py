@@ -112,7 +112,7 @@ def test_scores_are_those_that_lmms_eval_itself_gives(
     if name not in ("MMBench", "VStar"):
         theirs *= 100
     ours = score_of(answered(name, data, answer), "c")
-    assert ours and ours["score"] == pytest.approx(theirs)
+    assert ours and ours.score == pytest.approx(theirs)
 
 
 def test_the_published_rows_of_hrbench_weigh_as_lmms_eval_weighs_them(data: Path) -> None:
@@ -123,7 +123,7 @@ def test_the_published_rows_of_hrbench_weigh_as_lmms_eval_weighs_them(data: Path
     ]
     aggregate = task("HRBench4K", data).task.aggregation()["average"]
     ours = score_of(answers, "c")
-    assert ours and ours["score"] == pytest.approx(100 * aggregate(results, None))
+    assert ours and ours.score == pytest.approx(100 * aggregate(results, None))
 
 
 @pytest.mark.parametrize("said", ["Yes.", "yes", " YES, there is a dog.", "**Yes**"])
@@ -165,7 +165,7 @@ def test_a_failed_judgement_is_missing_and_not_wrong(
     if name == "MIABench":
         assert score is None
     else:
-        assert score and (score["score"], score["n"], score["missing"]) == (100, 4, 2)
+        assert score and (score.score, score.n, score.missing) == (100, 4, 2)
 
 
 def test_mia_bench_takes_the_judges_total(data: Path) -> None:
@@ -180,8 +180,8 @@ def test_mmbench_counts_a_question_if_each_order_of_its_options_is_right(data: P
     answers = answered("MMBench", data, right("MMBench", until=3))
     assert [answer.question_id for answer in answers] == ["200", "200", "201", "201", "202", "202"]
     score = score_of(answers, "c")
-    assert score and score["score"] == pytest.approx(100 / 3)
-    assert score["n"] == 3
+    assert score and score.score == pytest.approx(100 / 3)
+    assert score.n == 3
 
 
 def test_an_answer_that_names_no_option_is_never_drawn_at_random(data: Path) -> None:
@@ -216,7 +216,7 @@ def test_nothing_is_written_to_the_working_folder(
 def test_ocrbench_scores_the_same_however_often_it_is_run(data: Path) -> None:
     first, again = (score_of(answered("OCRBench", data, right("OCRBench")), "c") for _ in "ab")
     assert first == again
-    assert first and first["score"] == 100
+    assert first and first.score == 100
 
 
 def test_the_adapter_answers_all_twelve(data: Path, model_dir: Path) -> None:

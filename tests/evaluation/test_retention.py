@@ -13,7 +13,7 @@ from interlace.evaluation.scores.retention import (
 
 def scores(category: str = "c", **values: float) -> dict[str, Score]:
     return {
-        name: {"score": value, "standard_error": None, "n": 10, "category": category}
+        name: Score(score=value, standard_error=None, n=10, category=category)
         for name, value in values.items()
     }
 

@@ -142,18 +142,18 @@ def test_evaluation_of_a_checkpoint(
     answers = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
     found = evaluate(model_dir, params=params, model_name="dense", answers_file=answers[0])
 
-    counts = {name: score["n"] for name, score in found["scores"].items()}
+    counts = {name: score.n for name, score in found.scores.items()}
     assert counts == {"HRBench4K": 4, "a": 4, "b": 7}
-    assert set(found["skipped"]) == {"MIABench"}
-    assert "no judge is configured" in found["skipped"]["MIABench"]
-    assert "names no option is wrong" in found["notes"]["HRBench4K"]
-    assert (found["model"], found["device"], found["dtype"]) == ("dense", "cpu", "float32")
-    assert set(found["versions"]) == {"torch", "transformers", "lmms_eval"}
-    written = json.dumps(found)
+    assert set(found.skipped) == {"MIABench"}
+    assert "no judge is configured" in found.skipped["MIABench"]
+    assert "names no option is wrong" in found.notes["HRBench4K"]
+    assert (found.model, found.device, found.dtype) == ("dense", "cpu", "float32")
+    assert set(found.versions) == {"torch", "transformers", "lmms_eval"}
+    written = json.dumps(found.as_json())
     assert str(tmp_path) not in written
     assert str(model_dir) not in written
     again = evaluate(model_dir, params=params, model_name="dense", answers_file=answers[1])
-    assert json.dumps(again) == written
+    assert json.dumps(again.as_json()) == written
     assert answers[0].read_bytes() == answers[1].read_bytes()
     counted = Counter(answer.benchmark for answer in read_answers(answers[0]))
     assert counted == counts
@@ -175,8 +175,8 @@ def test_judged_benchmarks_without_a_judge_are_skipped_and_named(
     held = write_rows(rows(2, source="closed"), "held.parquet")
     params = Evaluate(heldout=str(held), judged=(str(path),), max_new_tokens=2)
     found = evaluate(model_dir, params=params, model_name="dense")
-    assert set(found["scores"]) == {"closed"}
-    assert "no judge is configured" in found["skipped"]["open"]
+    assert set(found.scores) == {"closed"}
+    assert "no judge is configured" in found.skipped["open"]
 
 
 def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
@@ -203,12 +203,12 @@ def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
         found = evaluate(model_dir, **kept)
         asked = len(server.requests)
         assert evaluate(model_dir, **kept) == found
-    assert {name: score["score"] for name, score in found["scores"].items()} == {
+    assert {name: score.score for name, score in found.scores.items()} == {
         "MIABench": 50,
         "open": 25,
     }
     assert asked == len(server.requests) == 8
-    assert server.url not in json.dumps(found)
+    assert server.url not in json.dumps(found.as_json())
 
 
 KILLED = """
@@ -275,7 +275,7 @@ def test_results_do_not_depend_on_the_number_of_processes(
     one, scratch = tmp_path / "one.parquet", tmp_path / "scratch"
     folder, rank = f"Path({str(tmp_path)!r})", "os.environ['RANK']"
     alone = evaluate(model_dir, params=params, model_name="m", answers_file=one)
-    assert 0 < alone["scores"]["a"]["score"] < 100
+    assert 0 < alone.scores["a"].score < 100
 
     script = tmp_path / "script.py"
     script.write_text(
@@ -286,7 +286,7 @@ def test_results_do_not_depend_on_the_number_of_processes(
         f"params = Evaluate.model_validate_json({params.model_dump_json()!r})\n"
         f"found = evaluate({str(model_dir)!r}, params=params, model_name='m',\n"
         f"    answers_file={folder} / ({rank} + '.parquet'), scratch={folder} / 'scratch')\n"
-        f"({folder} / {rank}).write_text(json.dumps(found))\n"
+        f"({folder} / {rank}).write_text(json.dumps(found.as_json()))\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     root = str(Path(__file__).parents[2])
@@ -297,7 +297,7 @@ def test_results_do_not_depend_on_the_number_of_processes(
         capture_output=True,
     )
     for process in "01":
-        assert json.loads((tmp_path / process).read_text()) == alone
+        assert json.loads((tmp_path / process).read_text()) == alone.as_json()
     assert (tmp_path / "0.parquet").read_bytes() == one.read_bytes()
     assert not (tmp_path / "1.parquet").exists()
     shares = [(scratch / f"answers-{i}.jsonl").read_text().count("{") for i in "01"]

@@ -55,7 +55,7 @@ def test_scores_are_those_of_the_evaluation() -> None:
         found = only(first, second)
         for value, given_answers in ((found.first, first), (found.second, second)):
             score = score_of(given_answers, "c")
-            assert score and value == pytest.approx(score["score"])
+            assert score and value == pytest.approx(score.score)
 
 
 def test_the_interval_is_the_bootstraps_of_each_question_drawn_on_its_own() -> None:

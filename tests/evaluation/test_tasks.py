@@ -9,6 +9,7 @@ import pytest
 from models import row
 
 from interlace.evaluation.scores.answers import score_of
+from interlace.evaluation.scores.result import Score
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -46,9 +47,9 @@ def test_known_answers_give_known_scores(write_rows: Write) -> None:
     scores = scored(model, runs)
     assert list(scores) == ["a", "b"]
     error = 100 * math.sqrt((6 / 5) * 0.5 * 0.5 / 6)  # of three right in six
-    assert scores["a"]["score"] == 50
-    assert scores["a"]["standard_error"] == pytest.approx(error)
-    assert scores["b"] == {"score": 100, "standard_error": 0, "n": 6, "category": "Held-out"}
+    assert scores["a"].score == 50
+    assert scores["a"].standard_error == pytest.approx(error)
+    assert scores["b"] == Score(score=100, standard_error=0, n=6, category="Held-out")
     assert model.settings[0]["max_new_tokens"] == 7
 
 
@@ -58,7 +59,7 @@ def test_a_limit_counts_rows_of_each_source(write_rows: Write) -> None:
     made = [row(seed, source="b" if seed > 3 else "a") for seed in range(12)]
     model = fake(gold)
     scores = scored(model, heldout_tasks(write_rows(made), max_new_tokens=7), limit=5)
-    assert {name: score["n"] for name, score in scores.items()} == {"a": 4, "b": 5}
+    assert {name: score.n for name, score in scores.items()} == {"a": 4, "b": 5}
     assert len(model.shown) == 9
 
 
@@ -93,5 +94,5 @@ def test_an_open_question_is_graded_by_the_judge(write_rows: Write) -> None:
     said = ["good", "bad", "?", "good"]
     tasks = judged_tasks(write_rows(made), Judge(), max_new_tokens=7)  # type: ignore[arg-type]
     score = scored(fake(lambda doc, place: said[place]), tasks)["made_up"]
-    assert (score["score"], score["n"], score["missing"]) == (pytest.approx(200 / 3), 3, 1)
-    assert score["category"] == "Judged"
+    assert (score.score, score.n, score.missing) == (pytest.approx(200 / 3), 3, 1)
+    assert score.category == "Judged"

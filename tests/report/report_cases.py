@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from interlace.evaluation.scores.result import Evaluation
+from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.plan.record import Plan, Shortfall
 from interlace.report.facts.run import Run
 from interlace.report.facts.summary import left_out, summarise
@@ -42,19 +42,25 @@ UNSURE = TTFT | {
 def evaluations() -> dict[str, Evaluation]:
     """POPE has no score for the tuned model; MIA-Bench has none at all."""
     return {
-        model: {
-            "model": f"models/{model}",
-            "scores": {
-                name: {"score": score, "standard_error": 1.5, "n": 100, "category": "made up"}
+        model: Evaluation(
+            model=f"models/{model}",
+            scores={
+                name: Score(score=score, standard_error=1.5, n=100, category="made up")
                 for name, score in scores.items()
             },
-            "skipped": {"MIA-Bench": "no judge is configured"},
-            "versions": {},
-            "device": "cpu",
-            "dtype": "float32",
-        }
+            skipped={"MIA-Bench": "no judge is configured"},
+            versions={},
+            device="cpu",
+            dtype="float32",
+        )
         for model, scores in SCORES.items()
     }
+
+
+def change_scores(evaluation: Evaluation, *benchmarks: str, **changes: Any) -> None:
+    """Change the scores of some benchmarks, or of all."""
+    for name in benchmarks or tuple(evaluation.scores):
+        evaluation.scores[name] = evaluation.scores[name].model_copy(update=changes)
 
 
 def plan(method: str = "interlace", ratio: float = 0.25) -> Plan:

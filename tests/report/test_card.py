@@ -16,6 +16,7 @@ from report.report_cases import (
     SOURCES,
     UNSURE,
     card_run,
+    change_scores,
     evaluations,
     full_scores,
     in_rounds,
@@ -97,8 +98,8 @@ def test_the_hub_reads_what_was_written(plan: Plan, which: Which) -> None:
         for result in data.eval_results
     }
     assert found == {
-        name: (score["score"], {"samples": 100, "standard_error": 1.5})
-        for name, score in evaluations()[which]["scores"].items()
+        name: (score.score, {"samples": 100, "standard_error": 1.5})
+        for name, score in evaluations()[which].scores.items()
     }
     again = ModelCardData(**data.to_dict())
     assert again.to_yaml() == ModelCardData(**yaml.safe_load(data.to_yaml())).to_yaml()
@@ -245,7 +246,7 @@ def test_a_speedup_that_is_too_unsure_is_not_given_and_why(which: Which) -> None
 def test_what_was_not_measured_is_said_so(which: Which) -> None:
     results = evaluations()
     for result in results.values():
-        result["scores"] = {}
+        result.scores.clear()
     text = card(which, evaluations=results, ttft={})
     assert "## Scores\n\nNot measured." in text and "## Speed\n\nNot measured." in text
     assert ModelCard(text).data.eval_results is None
@@ -255,7 +256,7 @@ def test_what_was_not_measured_is_said_so(which: Which) -> None:
 def test_a_score_without_an_error_is_written_alone() -> None:
     results = evaluations()
     for result in results.values():
-        result["scores"]["AI2D"]["standard_error"] = None
+        change_scores(result, "AI2D", standard_error=None)
     text = card(evaluations=results)
     assert "| AI2D | 100 | 80.0 | 40.0 | 72.0 | 90.0% |" in text.splitlines()
     assert ModelCard(text).data.eval_results[0].metric_args == {"samples": 100}
@@ -263,7 +264,7 @@ def test_a_score_without_an_error_is_written_alone() -> None:
 
 def test_a_benchmark_that_only_the_other_model_has_leaves_its_cells_empty() -> None:
     results = evaluations()
-    results["tuned"]["scores"]["DocVQA"] = results["dense"]["scores"]["AI2D"]
+    results["tuned"].scores["DocVQA"] = results["dense"].scores["AI2D"]
     none = "\u2013"
     line = f"| DocVQA | {none} | {none} | {none} | {none} |"
     assert line in card("pruned", evaluations=results).splitlines()
@@ -271,7 +272,7 @@ def test_a_benchmark_that_only_the_other_model_has_leaves_its_cells_empty() -> N
 
 def test_samples_that_differ_between_models_are_a_range() -> None:
     results = evaluations()
-    results["dense"]["scores"]["AI2D"]["n"] = 3088
+    change_scores(results["dense"], "AI2D", n=3088)
     assert "| AI2D | 100 to 3,088 | 80.0" in card(evaluations=results)
 
 
@@ -376,8 +377,7 @@ def test_values_of_a_run_are_left_as_they_are() -> None:
 
 def test_a_dense_model_that_scores_nothing_has_a_card_without_retention(plan: Plan) -> None:
     made = evaluations()
-    for score in made["dense"]["scores"].values():
-        score["score"] = 0.0
+    change_scores(made["dense"], score=0.0)
     text = model_card(card_run(plan, evaluations=made), "pruned")
     assert "mean score, 2 benchmarks" in text
     assert "of the dense model's" not in text

@@ -125,7 +125,7 @@ def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
     with pytest.raises(InputError, match="learning_rate"):
         figures.loss_figure(curve, tmp_path / "loss.png")
     results = evaluations()
-    results["tuned"]["scores"] = {}
+    results["tuned"].scores.clear()
     with pytest.raises(InputError, match="no benchmark"):
         figures.retention_figure(results, tmp_path / "retention.png")
 

@@ -28,7 +28,7 @@ def params(model: str = "Qwen/Qwen3-VL-8B-Instruct", longest: int = 16384, **mor
 
 
 def score(value: float, error: float | None = 1.0) -> Score:
-    return {"score": value, "standard_error": error, "n": 100, "category": "c"}
+    return Score(score=value, standard_error=error, n=100, category="c")
 
 
 def found(given: Params, ratio: float = 0.25, **scores: Score) -> dict[str, tuple[str, float]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report.report_cases import TTFT, UNSURE, evaluations, plan, small_plan
+from report.report_cases import TTFT, UNSURE, change_scores, evaluations, plan, small_plan
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError
@@ -52,7 +52,7 @@ def test_layers_parameters_and_times(summary: dict[str, float | int]) -> None:
 
 def test_what_was_not_measured_is_missing() -> None:
     results = evaluations()
-    results["dense"]["scores"] = {}
+    results["dense"].scores.clear()
     summary = summarise(results, {}, plan(), parameters_before=2, parameters_after=1)
     assert not {"score_dense", "retention_tuned", "ttft_speedup"} & set(summary)
 
@@ -72,7 +72,7 @@ def test_left_out_benchmarks_have_a_reason() -> None:
 
 def test_a_dense_score_of_zero_is_left_out_of_retention() -> None:
     results = evaluations()
-    results["dense"]["scores"]["AI2D"]["score"] = 0.0
+    change_scores(results["dense"], "AI2D", score=0.0)
     summary = summarise(results, {}, plan(), parameters_before=2, parameters_after=1)
     assert summary["retention_tuned"] == pytest.approx(100)
     assert "AI2D" in left_out(results)
@@ -122,8 +122,9 @@ def test_means_have_standard_errors_and_counts(summary: dict[str, float | int]) 
 def test_categories_have_means_errors_and_retention() -> None:
     results = evaluations()
     for evaluation in results.values():
-        for name, score in evaluation["scores"].items():
-            score["category"] = "GVQA" if name == "ChartQA" else "Text/Chart"
+        for name in evaluation.scores:
+            category = "GVQA" if name == "ChartQA" else "Text/Chart"
+            change_scores(evaluation, name, category=category)
     found = summarise(results, TTFT, plan(), parameters_before=2, parameters_after=1)
     assert found["category_tuned/Text/Chart"] == 72
     assert found["category_retention_tuned/Text/Chart"] == pytest.approx(90)

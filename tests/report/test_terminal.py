@@ -180,7 +180,7 @@ def test_what_is_left_out_is_named_and_not_zero() -> None:
 def test_without_scores_or_times_the_rest_is_shown() -> None:
     results = evaluations()
     for result in results.values():
-        result["scores"] = {}
+        result.scores.clear()
     summary = summarise(results, {}, plan(), parameters_before=100, parameters_after=80)
     text = "\n".join(shown(summary_table(summary)))
     assert "24 → 18" in text and "first token" not in text

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from pyarrow import csv
-from report.report_cases import SCORES, SOURCES, TTFT, evaluations, full_scores, plan
+from report.report_cases import SCORES, SOURCES, TTFT, change_scores, evaluations, full_scores, plan
 from report.test_run_page import CONTRAST, WIDTHS, tab
 from report.test_stability_figure import ROWS, sizes
 
@@ -57,7 +57,7 @@ def workspace(tmp_path: Path) -> Path:
     write_json(artifacts / "plan.json", plan().model_dump(mode="json"))
     write_json(artifacts / "sources.json", SOURCES)
     for name, result in evaluations().items():
-        write_json(artifacts / f"evaluation/{name}.json", result)
+        write_json(artifacts / f"evaluation/{name}.json", result.as_json())
         write_answers(answers(name), artifacts / f"evaluation/answers/{name}.parquet")
     shutil.copy(Path(__file__).parents[2] / PUBLISHED, tmp_path / "data")
     write_json(metrics / "ttft.json", TTFT)
@@ -72,7 +72,7 @@ def add_reference(workspace: Path, **changes: Any) -> None:
     made = reference_plan("dense-ft", 0.25, None, {"n_layers": 24, "deepstack_layers": 3})
     write_reference(workspace / "artifacts/reference_plan.json", made)
     folder = workspace / "artifacts/evaluation"
-    write_json(folder / "reference.json", evaluations()["dense"] | changes)
+    write_json(folder / "reference.json", evaluations()["dense"].as_json() | changes)
     write_answers(answers("dense"), folder / "answers/reference.parquet")
 
 
@@ -181,15 +181,17 @@ def test_compare_takes_the_reference_where_there_is_one(
 
 def test_categories_have_a_table_where_there_are_several(workspace: Path) -> None:
     for name, result in evaluations().items():
-        result["scores"]["ChartQA"]["category"] = "Text/Chart"
-        write_json(workspace / f"artifacts/evaluation/{name}.json", result)
+        change_scores(result, "ChartQA", category="Text/Chart")
+        write_json(workspace / f"artifacts/evaluation/{name}.json", result.as_json())
     text = (report(workspace) / "report.html").read_text()
     assert "Means by category" in text and '<th scope="row">Text/Chart</th>' in text
 
 
 def test_a_run_without_any_score_is_reported_all_the_same(workspace: Path) -> None:
     for name, result in evaluations().items():
-        write_json(workspace / f"artifacts/evaluation/{name}.json", result | {"scores": {}})
+        write_json(
+            workspace / f"artifacts/evaluation/{name}.json", result.as_json() | {"scores": {}}
+        )
         write_answers([], workspace / f"artifacts/evaluation/answers/{name}.parquet")
     written = report(workspace)
     assert "Not measured." in (written / "report.html").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from healing.test_finetune import RECIPE, project, weights
-from report.report_cases import TTFT, card_run, evaluations, small_plan
+from report.report_cases import TTFT, card_run, change_scores, evaluations, small_plan
 from rich.console import Console
 
 from interlace.errors import InputError
@@ -109,9 +109,10 @@ def test_the_recipe_tunes_the_planned_layers_of_the_dense_model(
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    found = evaluations()
-    scores = {n: s | {"score": s["score"] + 5} for n, s in found["dense"]["scores"].items()}
-    return found | {"dense_ft": found["dense"] | {"scores": scores}}
+    reference = evaluations()["dense"]
+    for name, score in reference.scores.items():
+        change_scores(reference, name, score=score.score + 5)
+    return evaluations() | {"dense_ft": reference}
 
 
 def test_retention_is_reported_against_both_and_names_the_reference(results: Any) -> None:
@@ -119,8 +120,8 @@ def test_retention_is_reported_against_both_and_names_the_reference(results: Any
     plain = summarise(evaluations(), TTFT, small_plan(), parameters_before=10, parameters_after=8)
     assert {key: summary[key] for key in plain} == plain
     for model in ("pruned", "tuned"):
-        shared = {n: results[model]["scores"][n] for n in ("AI2D", "ChartQA")}
-        expected = relative_performance(shared, results["dense_ft"]["scores"])
+        shared = {n: results[model].scores[n] for n in ("AI2D", "ChartQA")}
+        expected = relative_performance(shared, results["dense_ft"].scores)
         assert summary[f"retention_{model}_of_dense_ft"] == pytest.approx(expected.percent)
         assert summary[f"retention_{model}_of_dense_ft"] < summary[f"retention_{model}"]
     assert summary["score_dense_ft"] == pytest.approx(summary["score_dense"] + 5)
@@ -151,15 +152,14 @@ def test_without_a_reference_nothing_is_said_of_one() -> None:
 
 
 def test_a_benchmark_that_the_reference_lacks_counts_for_none(results: Any) -> None:
-    del results["dense_ft"]["scores"]["AI2D"]
+    del results["dense_ft"].scores["AI2D"]
     summary = summarise(results, TTFT, small_plan(), parameters_before=10, parameters_after=8)
-    assert summary["score_tuned"] == results["tuned"]["scores"]["ChartQA"]["score"]
+    assert summary["score_tuned"] == results["tuned"].scores["ChartQA"].score
     assert "AI2D" in benchmarks_of(summary) and "AI2D" in left_out(results)
 
 
 def test_the_card_of_a_run_whose_reference_scores_nothing_is_written(results: Any) -> None:
-    for score in results["dense_ft"]["scores"].values():
-        score["score"] = 0.0
+    change_scores(results["dense_ft"], score=0.0)
     summary = summarise(results, TTFT, small_plan(), parameters_before=10, parameters_after=8)
     run = dataclasses.replace(card_run(small_plan()), summary=summary, evaluations=results)
     assert "| of Dense-FT's |  | \u2013 |" in model_card(run, "tuned")
@@ -168,9 +168,10 @@ def test_the_card_of_a_run_whose_reference_scores_nothing_is_written(results: An
 def test_evaluations_name_the_reference_by_its_plan(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     for name in ("dense", "pruned", "tuned", "reference"):
-        (tmp_path / f"evaluation/{name}.json").write_text(json.dumps({"model": name}))
+        evaluation = evaluations()["dense"].as_json() | {"model": name}
+        (tmp_path / f"evaluation/{name}.json").write_text(json.dumps(evaluation))
     assert set(read_evaluations(tmp_path)) == {"dense", "pruned", "tuned"}
     write_reference(
         tmp_path / "reference_plan.json", reference_plan("dense-sft", 0.25, None, PINNED)
     )
-    assert read_evaluations(tmp_path)["dense_sft"] == {"model": "reference"}
+    assert read_evaluations(tmp_path)["dense_sft"].model == "reference"

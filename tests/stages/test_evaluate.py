@@ -10,9 +10,12 @@ import yaml
 from click.testing import CliRunner
 
 from interlace.evaluation.scores.answers import read_answers
+from interlace.evaluation.scores.result import Evaluation
 from stages import evaluate
 
-RESULT = {"model": "pruned", "scores": {}, "skipped": {}}
+RESULT = Evaluation(
+    model="pruned", scores={}, skipped={}, versions={}, device="cpu", dtype="float32"
+)
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def scratches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders of unfinished answers that runs of the stage were given."""
     given: list[Path] = []
 
-    def fake(folder: Path, *, scratch: Path, **other: Any) -> dict[str, Any]:
+    def fake(folder: Path, *, scratch: Path, **other: Any) -> Evaluation:
         given.append(scratch)
         return RESULT
 
@@ -76,7 +79,7 @@ def test_answers_of_other_weights_data_or_params_are_never_taken(scratches: list
 def test_a_finished_evaluation_leaves_no_unfinished_answers(
     scratches: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leaves(folder: Path, *, scratch: Path, **other: Any) -> dict[str, Any]:
+    def leaves(folder: Path, *, scratch: Path, **other: Any) -> Evaluation:
         write(str(scratch / "answers-0.jsonl"), "{}")
         scratches.append(scratch)
         return RESULT
@@ -84,7 +87,7 @@ def test_a_finished_evaluation_leaves_no_unfinished_answers(
     monkeypatch.setattr(evaluate, "evaluate", leaves)
     run()
     assert not scratches[0].exists()
-    assert json.loads(Path("artifacts/evaluation/pruned.json").read_text()) == RESULT
+    assert json.loads(Path("artifacts/evaluation/pruned.json").read_text()) == RESULT.as_json()
 
 
 def test_a_reference_that_nobody_asked_for_is_written_as_nothing(scratches: list[Path]) -> None:

@@ -81,17 +81,16 @@ def evaluate(
         write_answers((answer for rows in answers.values() for answer in rows), answers_file)
     categories = {task.benchmark: task.category for task in tasks}
     found = {name: score_of(rows, categories[name]) for name, rows in answers.items()}
-    result: Evaluation = {
-        "model": model_name,
-        "scores": {name: score for name, score in found.items() if score},
-        "skipped": _skipped(params, found),
-        "versions": {name: importlib.metadata.version(pip) for name, pip in LIBRARIES.items()},
-        "device": _device_name(adapter.device),
-        "dtype": str(adapter.dtype).removeprefix("torch."),
-    }
-    if notes := _notes(params, result["scores"]):
-        result["notes"] = notes
-    return result
+    scores = {name: score for name, score in found.items() if score}
+    return Evaluation(
+        model=model_name,
+        scores=scores,
+        skipped=_skipped(params, found),
+        versions={name: importlib.metadata.version(pip) for name, pip in LIBRARIES.items()},
+        device=_device_name(adapter.device),
+        dtype=str(adapter.dtype).removeprefix("torch."),
+        notes=_notes(params, scores),
+    )
 
 
 @contextlib.contextmanager
@@ -142,9 +141,9 @@ def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
         if benchmark.judge == "fallback" and not params.judge.url
     }
     return notes | {
-        name: f"{score['missing']} answers have no judgement and count nowhere"
+        name: f"{score.missing} answers have no judgement and count nowhere"
         for name, score in scores.items()
-        if "missing" in score
+        if score.missing
     }
 
 

@@ -119,15 +119,13 @@ def score_of(answers: Sequence[Answer], category: str) -> Score | None:
     asked = dict.fromkeys(questions, 1) if name in ALL_RIGHT else rows
     n = sum(asked.values())
     mean = sum(questions[question] * count for question, count in asked.items()) / n
-    score: Score = {
-        "score": 100 * mean,
-        "standard_error": _standard_error(questions, asked, mean),
-        "n": n,
-        "category": category,
-    }
-    if len(judged) < len(answers):
-        score["missing"] = len(answers) - len(judged)
-    return score
+    return Score(
+        score=100 * mean,
+        standard_error=_standard_error(questions, asked, mean),
+        n=n,
+        category=category,
+        missing=len(answers) - len(judged),
+    )
 
 
 def _standard_error(

@@ -1,27 +1,72 @@
-"""What an evaluation says about one model: plain values, fit for JSON."""
+"""The scores of one model, as `artifacts/evaluation/MODEL.json` holds them."""
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from interlace.errors import InputError, validation_message
 
 
-class Score(TypedDict):
-    """The result of one model on one benchmark."""
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    score: float  # 0 to 100
-    standard_error: float | None  # of `score`; none for a single question
-    n: int  # rows that count; questions, where a question counts if each of its rows is right
+
+class Score(_Result):
+    """The score of one model on one benchmark.
+
+    Attributes:
+        score: 0 to 100.
+        standard_error: of `score`; None for a single question.
+        n: rows that count; questions, where a question counts if all its rows are right.
+        category: of the benchmark.
+        missing: rows without a judgement, which count nowhere.
+    """
+
+    score: float
+    standard_error: float | None
+    n: int
     category: str
-    missing: NotRequired[int]  # rows without a judgement; they count nowhere
+    missing: int = 0
 
 
-class Evaluation(TypedDict):
-    """The results of one model: the same model, data and libraries give the same content."""
+class Evaluation(_Result):
+    """The scores of one model; the same model, data and libraries give the same content.
+
+    Attributes:
+        model: its name, e.g. "pruned".
+        scores: by benchmark.
+        skipped: benchmark -> why it has no score.
+        versions: of the libraries.
+        device: that the model ran on.
+        dtype: of the model's weights.
+        notes: benchmark -> what to know about its score.
+    """
 
     model: str
-    scores: dict[str, Score]  # by benchmark
-    skipped: dict[str, str]  # benchmark: why it has no score
-    notes: NotRequired[dict[str, str]]  # benchmark: what to know about its score
+    scores: dict[str, Score]
+    skipped: dict[str, str]
     versions: dict[str, str]
     device: str
     dtype: str
+    notes: dict[str, str] = {}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for JSON; `missing` and `notes` only where there are any."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read the scores that `evaluate` wrote.
+
+    Raises:
+        InputError: the file is missing, or is not an evaluation.
+    """
+    try:
+        return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run `dvc repro evaluate`") from None
+    except ValidationError as error:
+        raise InputError(validation_message(str(path), error)) from None

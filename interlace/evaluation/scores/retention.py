@@ -45,10 +45,10 @@ def relative_performance(scores: Scores, reference: Scores) -> RelativePerforman
             left_out[name] = "no result for the model"
         elif name not in reference:
             left_out[name] = "no result for the reference"
-        elif reference[name]["score"] == 0:
+        elif reference[name].score == 0:
             left_out[name] = "the reference scores 0"
         else:
-            ratios[name] = 100 * scores[name]["score"] / reference[name]["score"]
+            ratios[name] = 100 * scores[name].score / reference[name].score
     percent = fmean(ratios.values()) if ratios else None
     return RelativePerformance(percent, ratios, left_out)
 
@@ -68,7 +68,7 @@ def overall_score(scores: Scores, among: Iterable[str] | None = None) -> float |
         among: benchmarks to average over, e.g. those that all models have; none: all.
     """
     names = list(scores if among is None else among)
-    return fmean(scores[name]["score"] for name in names) if names else None
+    return fmean(scores[name].score for name in names) if names else None
 
 
 def overall_error(scores: Scores, among: Iterable[str] | None = None) -> float | None:
@@ -77,7 +77,7 @@ def overall_error(scores: Scores, among: Iterable[str] | None = None) -> float |
     None where a benchmark has none.
     """
     names = list(scores if among is None else among)
-    errors = [scores[name]["standard_error"] for name in names]
+    errors = [scores[name].standard_error for name in names]
     known = [error for error in errors if error is not None]
     return math.hypot(*known) / len(known) if known and len(known) == len(errors) else None
 
@@ -86,8 +86,7 @@ def category_scores(scores: Scores, among: Iterable[str] | None = None) -> dict[
     """Mean score of each category, over its benchmarks."""
     members = categories(scores, scores if among is None else among)
     return {
-        category: fmean(scores[name]["score"] for name in names)
-        for category, names in members.items()
+        category: fmean(scores[name].score for name in names) for category, names in members.items()
     }
 
 
@@ -95,14 +94,14 @@ def categories(scores: Scores, among: Iterable[str]) -> dict[str, list[str]]:
     """The benchmarks of each category."""
     members: dict[str, list[str]] = {}
     for name in among:
-        members.setdefault(scores[name]["category"], []).append(name)
+        members.setdefault(scores[name].category, []).append(name)
     return members
 
 
 def spoken(evaluation: Evaluation) -> list[str]:
     """An evaluation in lines for the terminal: the mean, what was skipped, and notes."""
-    score = overall_score(evaluation["scores"])
+    score = overall_score(evaluation.scores)
     mean = "no score" if score is None else f"{score:.1f} of 100"
-    lines = [f"{evaluation['model']}: {mean}"]
-    lines += [f"skipped {name}: {why}" for name, why in evaluation["skipped"].items()]
-    return lines + [f"{name}: {note}" for name, note in evaluation.get("notes", {}).items()]
+    lines = [f"{evaluation.model}: {mean}"]
+    lines += [f"skipped {name}: {why}" for name, why in evaluation.skipped.items()]
+    return lines + [f"{name}: {note}" for name, note in evaluation.notes.items()]

@@ -63,13 +63,13 @@ def _results(evaluation: Evaluation) -> list[EvalResult]:
             dataset_name=name,
             metric_type="score",
             metric_name="score (0 to 100)",
-            metric_value=round(score["score"], 2),
-            metric_args={"samples": score["n"]}
+            metric_value=round(score.score, 2),
+            metric_args={"samples": score.n}
             | (
                 {}
-                if score["standard_error"] is None
-                else {"standard_error": round(score["standard_error"], 2)}
+                if score.standard_error is None
+                else {"standard_error": round(score.standard_error, 2)}
             ),
         )
-        for name, score in evaluation["scores"].items()
+        for name, score in evaluation.scores.items()
     ]

@@ -145,14 +145,14 @@ def scores(run: Run, which: Which) -> list[str]:
     """Scores beside the reference, which is named."""
     left = "\n".join(f"- {name}: {why}" for name, why in run.left_out.items())
     named = ["Left out of the means:", left] if left else []
-    if not any(result["scores"] for result in run.evaluations.values()):
+    if not any(result.scores for result in run.evaluations.values()):
         return ["## Scores", "Not measured.", *named]
     columns, references = _columns(run, which), references_in(run.summary)
     models = [*columns[:-1], which, *references]
     kept = [f"retention_{which}", *(f"retention_{which}_of_{name}" for name in references)]
     rows = []
     for name in benchmarks_of(run.summary):
-        found = [run.evaluations[model]["scores"].get(name) for model in models]
+        found = [run.evaluations[model].scores.get(name) for model in models]
         shares = [_share(run.summary.get(f"{key}/{name}")) for key in kept]
         rows.append([name, sample_counts(found), *map(_score, found), *shares])
     means = [_mean(run.summary.get(f"score_{model}")) for model in models]
@@ -172,7 +172,7 @@ def _reference(run: Run, which: Which) -> str:
     text = (
         f"0 to 100, \u00b1 one standard error. The reference is Dense, {linked(run.base)} as it"
         " is, measured in the same run; the mean of \u201cof dense\u201d is a mean of ratios."
-        f" Measured on {device_name(measured['device'])} in {measured['dtype']}."
+        f" Measured on {device_name(measured.device)} in {measured.dtype}."
     )
     if run.plan.method == "dense-ft" and which == "tuned":
         return f"{text} This model is Dense-FT, the fine-tuned reference itself."
@@ -192,8 +192,8 @@ def _reference(run: Run, which: Which) -> str:
 def _score(score: Score | None) -> str:
     if score is None:
         return NONE
-    error = score["standard_error"]
-    return f"{score['score']:.1f}" + (f" \u00b1 {error:.1f}" if error is not None else "")
+    error = score.standard_error
+    return f"{score.score:.1f}" + (f" \u00b1 {error:.1f}" if error is not None else "")
 
 
 def _share(value: float | None) -> str:

@@ -121,8 +121,8 @@ def beside_published(
                     Beside(
                         model.replace("_", "-"),
                         row["benchmark"],
-                        score["score"],
-                        score["standard_error"],
+                        score.score,
+                        score.standard_error,
                         float(row["value"]),
                         _source(row),
                     )

@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 import interlace
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, read_answers
-from interlace.evaluation.scores.result import Evaluation
+from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.evaluation.scores.significance import differences
 from interlace.params.whole import Params
 from interlace.plan.record import Plan, read_plan, read_reference
@@ -102,7 +102,7 @@ def inherited_metadata(base_dir: Path) -> dict[str, Any]:
 
 def versions(run: Run) -> dict[str, str]:
     """The libraries that the run was made with."""
-    return {"Interlace": interlace.__version__} | dict(run.evaluations["dense"]["versions"])
+    return {"Interlace": interlace.__version__} | dict(run.evaluations["dense"].versions)
 
 
 def pinned(run: Run) -> dict[str, Any]:
@@ -154,7 +154,8 @@ def files_of(artifacts: Path) -> dict[str, str]:
 def read_evaluations(artifacts: Path) -> dict[str, Evaluation]:
     """The evaluations of the dense, pruned and tuned model, and of the reference by its name."""
     folder = artifacts / "evaluation"
-    return {name: read_json(folder / f"{file}.json") for name, file in files_of(artifacts).items()}
+    files = files_of(artifacts)
+    return {name: read_evaluation(folder / f"{file}.json") for name, file in files.items()}
 
 
 def answers_of(artifacts: Path) -> dict[str, list[Answer]]:

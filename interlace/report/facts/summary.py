@@ -75,7 +75,7 @@ def summarise(
     """
     summary: dict[str, float | int] = {}
     models = (*MODELS, *references_in(evaluations))
-    scores = {model: evaluations[model]["scores"] for model in models}
+    scores = {model: evaluations[model].scores for model in models}
     common = common_benchmarks(*scores.values())
     if common:
         for model in models:
@@ -84,7 +84,7 @@ def summarise(
                 summary[f"score_{model}"] = mean
             if (error := overall_error(scores[model], common)) is not None:
                 summary[f"score_{model}_error"] = error
-        summary["samples"] = sum(scores["dense"][name]["n"] for name in common)
+        summary["samples"] = sum(scores["dense"][name].n for name in common)
     shared = {model: {name: scores[model][name] for name in common} for model in models}
     kept = {f"retention_{m}": relative_performance(shared[m], shared["dense"]) for m in models[1:]}
     for reference in models[len(MODELS) :]:
@@ -120,14 +120,14 @@ def references_in(named: Iterable[str]) -> list[str]:
 def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:
     """Each model's scores and their errors, and the counts of rows."""
     found: dict[str, float | int] = {
-        f"samples/{name}": score["n"] for name, score in scores["dense"].items()
+        f"samples/{name}": score.n for name, score in scores["dense"].items()
     }
     for model, own in scores.items():
-        found |= {f"{model}/{name}": score["score"] for name, score in own.items()}
+        found |= {f"{model}/{name}": score.score for name, score in own.items()}
         found |= {
-            f"error_{model}/{name}": score["standard_error"]
+            f"error_{model}/{name}": score.standard_error
             for name, score in own.items()
-            if score["standard_error"] is not None
+            if score.standard_error is not None
         }
     return found
 
@@ -137,7 +137,7 @@ def _by_category(scores: Mapping[str, Scores]) -> dict[str, float | int]:
     found: dict[str, float | int] = {}
     members = categories(scores["dense"], scores["dense"])
     for category, names in members.items() if len(members) > 1 else ():
-        found[f"category_samples/{category}"] = sum(scores["dense"][name]["n"] for name in names)
+        found[f"category_samples/{category}"] = sum(scores["dense"][name].n for name in names)
         for model in scores:
             own = {name: scores[model][name] for name in names}
             for reference in ("dense", *references_in(scores)):
@@ -155,10 +155,10 @@ def _by_category(scores: Mapping[str, Scores]) -> dict[str, float | int]:
 def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
     """Benchmarks that count in no mean, and why; to be named wherever means are shown."""
     reasons: dict[str, str] = {}
-    dense = evaluations["dense"]["scores"]
+    dense = evaluations["dense"].scores
     for model in (*MODELS, *references_in(evaluations)):
-        reasons |= evaluations[model]["skipped"]
-        relative = relative_performance(evaluations[model]["scores"], dense)
+        reasons |= evaluations[model].skipped
+        relative = relative_performance(evaluations[model].scores, dense)
         for name, why in relative.left_out.items():
             reasons.setdefault(name, f"{model}: {why}")
     return reasons

@@ -165,7 +165,7 @@ def device_name(name: str) -> str:
 
 def sample_counts(found: Sequence[Score | None]) -> str:
     """How many rows the models answered: one number, or from the least to the most."""
-    counts = sorted({score["n"] for score in found if score})
+    counts = sorted({score.n for score in found if score})
     if not counts:
         return NONE
     return " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))

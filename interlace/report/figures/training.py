@@ -28,11 +28,11 @@ def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:
     Raises:
         InputError: no benchmark has all three scores.
     """
-    dense = evaluations["dense"]["scores"]
-    names = [n for n in dense if all(n in each["scores"] for each in evaluations.values())]
+    dense = evaluations["dense"].scores
+    names = [n for n in dense if all(n in each.scores for each in evaluations.values())]
     if not names:
         raise InputError("no benchmark was scored on the dense, the pruned and the tuned model")
-    kept = relative_performance(evaluations["tuned"]["scores"], dense)
+    kept = relative_performance(evaluations["tuned"].scores, dense)
     with drawn(path, 8.0, 1.5 + 0.44 * len(names)) as figure:
         axes = figure.add_subplot()
         for place, model in enumerate(MODEL_COLOURS):
@@ -53,14 +53,14 @@ def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:
 
 
 def _bars(axes: Axes, result: Evaluation, names: list[str], model: str, offset: float) -> None:
-    scores = [result["scores"][name] for name in names]
+    scores = [result.scores[name] for name in names]
     axes.barh(
         np.arange(len(names)) + offset,
-        [score["score"] for score in scores],
+        [score.score for score in scores],
         height=0.25,
         color=MODEL_COLOURS[model],
         label=model,
-        xerr=[score["standard_error"] or 0.0 for score in scores],
+        xerr=[score.standard_error or 0.0 for score in scores],
         error_kw={"ecolor": INK, "elinewidth": 0.8, "alpha": 0.55},
     )
 

@@ -281,7 +281,7 @@ def scores(run: Run) -> str:
     models, kept = [*MODELS, *references], retentions(references)
     rows = []
     for name in names:
-        found = [run.evaluations[model]["scores"].get(name) for model in models]
+        found = [run.evaluations[model].scores.get(name) for model in models]
         one, error = ("", f"/{name}"), ("error_", f"/{name}")
         rows.append([name, sample_counts(found), *_cells(summary, models, kept, one, error, one)])
     means = _cells(summary, models, kept, ("score_", ""), ("score_", "_error"), ("", ""))
@@ -290,7 +290,7 @@ def scores(run: Run) -> str:
     measured = run.evaluations["dense"]
     caption = (
         "Scores, 0 to 100, ± one standard error, and what is retained (mean of ratios, with its"
-        f" 95% interval); measured on {device_name(measured['device'])} in {measured['dtype']}"
+        f" 95% interval); measured on {device_name(measured.device)} in {measured.dtype}"
     )
     text = table(["benchmark", *headings], rows, caption=caption)
     if rows := list(_categories(summary, models, kept)):
