@@ -1,7 +1,7 @@
-"""The clock: one request on one model, its parts apart, and many on two models in turn.
+"""Time requests: one on one model, phase by phase, or many on two models in turn.
 
-The clock runs from the call to the first token (vision tower, prefill, one greedy sample), and on
-until the last of `new_tokens`. Inputs are already on the device.
+The clock runs from the call to the first token (vision tower, prefill, one greedy sample), and then
+to the last of `new_tokens`. Inputs are already on the device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from interlace.model.states import hooked
 from interlace.params.timing import Ttft
 from interlace.speed.flops import Work
 
-Spans = dict[str, list[list[Any]]]  # [start, end] readings of each run of a part
+Spans = dict[str, list[list[Any]]]  # by phase, [start, end] readings of each of its runs
 Pairs = list[list[tuple["Timing", "Timing"]]]  # [R][P], of dense and tuned
 DENSE, TUNED = 0, 1
 VISION_NAMES = ("visual", "vision_tower", "vision_model", "vision_encoder", "image_tower")
@@ -32,14 +32,14 @@ VISION_NAMES = ("visual", "vision_tower", "vision_model", "vision_encoder", "ima
 
 @dataclass
 class Timing:
-    """One request, one model. What did not run is missing.
+    """Times of one request on one model; `None` for a phase that did not run.
 
     Attributes:
         ttft: from call to first token, ms.
         end_to_end: from call to the last of `new_tokens`, ms.
         decode: each token after the first, ms.
-        prefill: within `ttft`, the decoder's layers and final norm, ms.
-        vision: within `ttft`, the vision tower and what it holds (Qwen's merger included), ms.
+        prefill: the decoder's layers and final norm, within `ttft`, ms.
+        vision: the vision tower with Qwen's merger, within `ttft`, ms.
     """
 
     ttft: float
@@ -50,43 +50,43 @@ class Timing:
 
 
 def vision_tower(model: nn.Module) -> nn.Module | None:
-    """The module that turns images into features; missing where it cannot be told for sure."""
+    """Return the module that turns images into features; `None` if it cannot be told for sure."""
     get_encoder = getattr(model, "get_encoder", None)
-    found: Any = None
+    encoder: Any = None
     if get_encoder is not None:
         try:
-            found = get_encoder(modality="image")
+            encoder = get_encoder(modality="image")
         except (TypeError, ValueError, AttributeError):  # a model's own code may know no modality
-            found = None
-    if found is None or any(found is other for other in (model, getattr(model, "model", None))):
+            encoder = None
+    if encoder is None or encoder is model or encoder is getattr(model, "model", None):
         modules = model.named_modules()
-        found = next((m for name, m in modules if name.split(".")[-1] in VISION_NAMES), None)
-    return found if isinstance(found, nn.Module) else None
+        encoder = next((m for name, m in modules if name.split(".")[-1] in VISION_NAMES), None)
+    return encoder if isinstance(encoder, nn.Module) else None
 
 
 @contextmanager
-def metered_parts(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]:
+def metered_phases(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]:
     """Read a meter whenever the vision tower or the decoder starts and ends."""
     spans: Spans = {"vision": [], "prefill": []}
-    parts = {"vision": vision_tower(model), "prefill": model.get_decoder()}  # type: ignore[operator]
-    modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    towers = {"vision": vision_tower(model), "prefill": model.get_decoder()}  # type: ignore[operator]
+    modules = {phase: tower for phase, tower in towers.items() if isinstance(tower, nn.Module)}
 
-    def start(name: str, *_: object) -> None:
-        spans[name].append([read()])
+    def start(phase: str, *_: object) -> None:
+        spans[phase].append([read()])
 
-    def end(name: str, _: object) -> None:
-        spans[name][-1].append(read())
+    def end(phase: str, _: object) -> None:
+        spans[phase][-1].append(read())
 
     with hooked(modules, before=start, after=end):
         yield spans
 
 
-def _total(spans: list[list[Any]], between: Callable[[Any, Any], float]) -> float | None:
-    return sum(between(start, end) for start, end in spans) if spans else None
+def _total(runs: list[list[Any]], between: Callable[[Any, Any], float]) -> float | None:
+    return sum(between(start, end) for start, end in runs) if runs else None
 
 
 def first_token(model: nn.Module, inputs: Inputs) -> tuple[torch.Tensor, Any]:
-    """Vision tower, prefill and one greedy sample.
+    """Run the vision tower, the prefill and one greedy sample.
 
     Args:
         model: a `ForConditionalGeneration`.
@@ -100,11 +100,11 @@ def first_token(model: nn.Module, inputs: Inputs) -> tuple[torch.Tensor, Any]:
 
 
 def next_token(model: nn.Module, tokens: torch.Tensor, cache: Any) -> torch.Tensor:
-    """One more greedy token behind a cache, [B, 1] to [B, 1]; the cache grows by one."""
+    """Generate one greedy token after those in the cache, [B, 1] to [B, 1]; the cache grows."""
     # No mask: prompts have no padding, and Qwen would place all T + 1 tokens of a mask anew.
     output = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    following: torch.Tensor = output.logits[:, -1:].argmax(-1)
-    return following
+    token: torch.Tensor = output.logits[:, -1:].argmax(-1)
+    return token
 
 
 def _synchronise(device: torch.device) -> None:
@@ -113,7 +113,7 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _meter(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """A reading that does not stall a CUDA device, and the ms between two of them."""
+    """Return a clock that does not stall a CUDA device, and the ms between two readings."""
 
     def now() -> float:
         _synchronise(device)
@@ -130,10 +130,10 @@ def _meter(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any]
 
 
 def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timing:
-    """Time one request once, and the tokens that follow its first one."""
+    """Time one request once, up to the last of `new_tokens`."""
     device = inputs["input_ids"].device
     read, between = _meter(device)
-    with metered_parts(model, read) as spans:
+    with metered_phases(model, read) as spans:
         _synchronise(device)
         start = time.perf_counter()
         tokens, cache = first_token(model, inputs)
@@ -153,23 +153,23 @@ def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timin
 
 
 def count_flops(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Work:
-    """Count the FLOPs up to the first token, and of the one after it if there is to be one."""
+    """Count the FLOPs up to the first token, and of the second if `new_tokens` exceeds one."""
     counter = FlopCounterMode(display=False)
-    with counter, metered_parts(model, counter.get_total_flops) as spans:
+    with counter, metered_phases(model, counter.get_total_flops) as spans:
         tokens, cache = first_token(model, inputs)
     total = counter.get_total_flops()
     decode = 0
     if new_tokens > 1:
-        with (further := FlopCounterMode(display=False)):
+        with (decode_counter := FlopCounterMode(display=False)):
             next_token(model, tokens, cache)
-        decode = further.get_total_flops()
+        decode = decode_counter.get_total_flops()
     prefill = _total(spans["prefill"], lambda start, end: end - start)
     return Work(total=total, prefill=int(prefill or 0), decode=decode)
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector out of what is timed."""
+    """Switch Python's garbage collector off while requests are timed."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -183,7 +183,7 @@ def _no_collection() -> Iterator[None]:
 def time_pairs(
     models: tuple[nn.Module, nn.Module], requests: Sequence[Inputs], params: Ttft, seed: int
 ) -> Pairs:
-    """Time every request `repeats` times on both models, [R][P]; who goes first alternates."""
+    """Time every request `repeats` times on both models, [R][P]; which goes first alternates."""
     rng = np.random.default_rng(seed)
     pairs: Pairs = [[] for _ in requests]
     leads = rng.integers(2, size=len(requests))
@@ -192,11 +192,11 @@ def time_pairs(
         for number in range(-params.warmup, params.repeats):
             for request in rng.permutation(len(requests)):
                 order = (DENSE, TUNED) if (leads[request] + number) % 2 else (TUNED, DENSE)
-                took = {
+                times = {
                     model: time_request(models[model], requests[request], params.new_tokens)
                     for model in order
                 }
-                if number >= 0:  # below: warm-up
-                    pairs[request].append((took[DENSE], took[TUNED]))
+                if number >= 0:  # negative numbers are warm-up
+                    pairs[request].append((times[DENSE], times[TUNED]))
                 bar.update()
     return pairs

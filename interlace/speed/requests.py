@@ -1,9 +1,8 @@
-"""What is sent when a model is timed: rows of the data, or the typical request of a benchmark.
+"""Prompts to time: rows of the data, or the typical request of a benchmark.
 
-The published speedups (arXiv 2511.19676, table 4) are per benchmark, and what sets benchmarks apart
-is how many image and text tokens a request has. The paper gives no sizes; `SHAPES` holds a typical
-image of each benchmark's data, rounded, and the tokens of its question with choices and
-instruction.
+The published speedups (arXiv 2511.19676, table 4) are per benchmark, and benchmarks differ in how
+many image and text tokens a request has. The paper gives no sizes; `SHAPES` holds a typical image
+of each benchmark's data, rounded, and the tokens of its question with choices and instruction.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from interlace.model.chat import Inputs, Row, collate, encode_prompt
 
 @dataclass(frozen=True)
 class Shape:
-    """A typical request.
+    """Size of a typical request.
 
     Attributes:
         width: of its one image, pixels.
@@ -41,15 +40,20 @@ class TimedRequest:
     """One prompt to time.
 
     Attributes:
-        benchmark: what it stands for: a benchmark, or the source of a row.
-        encoded: what `chat.encode_prompt` made of it.
+        benchmark: that it stands for, or the source of the row it comes from.
+        encoded: as `chat.encode_prompt` returns it.
     """
 
     benchmark: str
     encoded: Inputs
 
+    @property
+    def tokens(self) -> int:
+        """Length of the prompt."""
+        return len(self.encoded["input_ids"])
+
     def batch(self, size: int) -> Inputs:
-        """The same prompt `size` times, [size, T] per token: a batch without padding."""
+        """Repeat the prompt `size` times, [size, T] per token: a batch without padding."""
         inputs = collate([self.encoded] * size, pad_token_id=0)
         inputs.pop("labels", None)
         return inputs
@@ -71,8 +75,8 @@ SHAPES = {
 }
 
 
-def made_up_row(processor: Any, shape: Shape) -> dict[str, Any]:
-    """A FineVision row of a shape: a grey image, and text of so many tokens."""
+def synthetic_row(processor: Any, shape: Shape) -> dict[str, Any]:
+    """Make a FineVision row of a shape: a grey image, and text of so many tokens."""
     file = io.BytesIO()
     Image.new("RGB", (shape.width, shape.height), "grey").save(file, "PNG")
     ids = processor.tokenizer(" which" * (2 * shape.text_tokens), add_special_tokens=False)
@@ -84,31 +88,31 @@ def made_up_row(processor: Any, shape: Shape) -> dict[str, Any]:
     }
 
 
-def typical_requests(processor: Any, names: Sequence[str]) -> list[TimedRequest]:
-    """One request in the shape of each named benchmark.
+def typical_requests(processor: Any, benchmarks: Sequence[str]) -> list[TimedRequest]:
+    """Make one request in the shape of each benchmark.
 
     Raises:
         InputError: a benchmark without a shape.
     """
-    if unknown := [name for name in names if name not in SHAPES]:
+    if unknown := [name for name in benchmarks if name not in SHAPES]:
         raise InputError(f"ttft.shapes: {unknown[0]!r} is not one of {', '.join(SHAPES)}")
-    return [request_of(processor, name, SHAPES[name]) for name in names]
+    return [request_of(processor, name, SHAPES[name]) for name in benchmarks]
 
 
 def request_of(processor: Any, name: str, shape: Shape) -> TimedRequest:
-    """A request of a shape, under a name."""
-    return TimedRequest(name, encode_prompt(processor, made_up_row(processor, shape)))
+    """Make a request of a shape, under a name."""
+    return TimedRequest(name, encode_prompt(processor, synthetic_row(processor, shape)))
 
 
 def drawn_requests(
     processor: Any, rows: Sequence[Row], count: int, seed: int
 ) -> list[TimedRequest]:
-    """Requests made of rows that are drawn evenly from their sources.
+    """Encode rows that are drawn evenly from their sources.
 
     Args:
         processor: the model's.
         rows: FineVision rows.
-        count: requests to make; all rows where there are fewer.
+        count: requests to make; all rows if there are fewer.
         seed: of the draw.
 
     Raises:
@@ -116,14 +120,14 @@ def drawn_requests(
     """
     if not rows:
         raise InputError("no rows to time: the calibration set is empty")
-    seen: Counter[str] = Counter()
-    turns: list[tuple[int, int]] = []  # (how many of its source came before, place)
-    for place in np.random.default_rng(seed).permutation(len(rows)).tolist():
-        source = str(rows[place].get("source", ""))
-        turns.append((seen[source], place))
-        seen[source] += 1
-    drawn = sorted(turns, key=lambda turn: turn[0])[:count]
+    rows_of_source: Counter[str] = Counter()
+    turns: list[tuple[int, int]] = []  # (how many rows of its source came before, row)
+    for index in np.random.default_rng(seed).permutation(len(rows)).tolist():
+        source = str(rows[index].get("source", ""))
+        turns.append((rows_of_source[source], index))
+        rows_of_source[source] += 1
+    first_turns = sorted(turns, key=lambda turn: turn[0])[:count]
     return [
-        TimedRequest(str(rows[place].get("source", "")), encode_prompt(processor, rows[place]))
-        for place in sorted(place for _, place in drawn)
+        TimedRequest(str(rows[index].get("source", "")), encode_prompt(processor, rows[index]))
+        for index in sorted(index for _, index in first_turns)
     ]

@@ -1,111 +1,82 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from models import row, tiny_qwen3_vl
-from transformers import AutoModelForImageTextToText
 
-from interlace.model.chat import Inputs, encode_prompt
-from interlace.model.open import open_processor
+from interlace.model.chat import Inputs
 from interlace.params.timing import Ttft
-from interlace.speed import clock as timing
-from interlace.speed.requests import TimedRequest
+from interlace.speed import clock
 
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_qwen3_vl(tmp_path_factory.mktemp("checkpoint") / "model", layers=4)
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint: Path) -> torch.nn.Module:
-    return AutoModelForImageTextToText.from_pretrained(checkpoint).eval()
-
-
-def batch(checkpoint: Path, size: int) -> Inputs:
-    return TimedRequest("a", encode_prompt(open_processor(checkpoint), row(0))).batch(size)
+Batch = Callable[..., Inputs]
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_the_tokens_are_the_ones_generated(
-    model: torch.nn.Module, checkpoint: Path, size: int
-) -> None:
-    inputs = batch(checkpoint, size)
+def test_tokens_are_those_that_generate_returns(dense: Any, batch: Batch, size: int) -> None:
+    inputs = batch(size)
     with torch.inference_mode():
-        tokens, cache = timing.first_token(model, inputs)
-        made = [tokens]
+        token, cache = clock.first_token(dense, inputs)
+        tokens = [token]
         for _ in range(2):
-            made.append(timing.next_token(model, made[-1], cache))
-        generated = model.generate(  # type: ignore[operator]
-            **inputs, max_new_tokens=3, do_sample=False, eos_token_id=None
-        )
-    assert torch.cat(made, dim=1).equal(generated[:, -3:])
+            tokens.append(clock.next_token(dense, tokens[-1], cache))
+        generated = dense.generate(**inputs, max_new_tokens=3, do_sample=False, eos_token_id=None)
+    assert torch.cat(tokens, dim=1).equal(generated[:, -3:])
 
 
-def test_decode_is_the_mean_of_the_tokens_after_the_first(
-    model: torch.nn.Module, checkpoint: Path
-) -> None:
+def test_decode_is_the_mean_of_the_tokens_after_the_first(dense: Any, batch: Batch) -> None:
     with torch.inference_mode():
-        took = timing.time_request(model, batch(checkpoint, 1), new_tokens=4)
-    assert took.decode == pytest.approx((took.end_to_end - took.ttft) / 3)
+        timing = clock.time_request(dense, batch(), new_tokens=4)
+    assert timing.decode == pytest.approx((timing.end_to_end - timing.ttft) / 3)
 
 
-def test_the_end_of_one_token_is_the_first(model: torch.nn.Module, checkpoint: Path) -> None:
+def test_one_token_has_no_decode_and_leaves_no_hooks(dense: Any, batch: Batch) -> None:
     with torch.inference_mode():
-        took = timing.time_request(model, batch(checkpoint, 1))
-    assert took.decode is None and took.end_to_end == took.ttft
+        timing = clock.time_request(dense, batch())
+    assert timing.decode is None and timing.end_to_end == timing.ttft
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in dense.modules())
 
 
-def test_a_model_without_a_vision_tower_has_none() -> None:
+def test_garbage_collection_is_switched_on_again() -> None:
+    with clock._no_collection():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_the_vision_tower_is_found_where_there_is_one(dense: Any) -> None:
     class Blind(torch.nn.Module):
         def get_encoder(self, modality: str | None = None) -> torch.nn.Module:
             return self
 
-    assert timing.vision_tower(Blind()) is None
+    assert clock.vision_tower(dense) is dense.model.visual
+    assert clock.vision_tower(Blind()) is None
 
 
-def test_the_vision_tower_is_found(model: torch.nn.Module) -> None:
-    assert timing.vision_tower(model) is model.model.visual
-
-
-def test_hooks_and_garbage_collection_are_put_back(
-    model: torch.nn.Module, checkpoint: Path
-) -> None:
-    with torch.inference_mode():
-        timing.time_request(model, batch(checkpoint, 1))
-    with timing._no_collection():
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-def test_who_goes_first_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+def timed_pairs(
+    monkeypatch: pytest.MonkeyPatch, repeats: int, warmup: int
+) -> tuple[list[str], clock.Pairs]:
+    """Pairs of one request by a clock that counts calls; also which model each call timed."""
     calls: list[str] = []
 
-    def time_request(model: object, inputs: object, new_tokens: int) -> timing.Timing:
+    def time_request(model: object, inputs: object, new_tokens: int) -> clock.Timing:
         calls.append(str(model))
-        return timing.Timing(ttft=1.0, end_to_end=1.0, decode=1.0, prefill=None, vision=None)
+        return clock.Timing(len(calls), len(calls), decode=None, prefill=None, vision=None)
 
-    monkeypatch.setattr(timing, "time_request", time_request)
-    params = Ttft(requests=1, repeats=4, warmup=0)
-    timing.time_pairs(("dense", "tuned"), [{}], params, 0)  # type: ignore[arg-type]
+    monkeypatch.setattr(clock, "time_request", time_request)
+    params = Ttft(requests=1, repeats=repeats, warmup=warmup)
+    return calls, clock.time_pairs(("dense", "tuned"), [{}], params, 0)  # type: ignore[arg-type]
+
+
+def test_the_first_model_of_a_pair_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, _ = timed_pairs(monkeypatch, repeats=4, warmup=0)
     leads = calls[::2]
     assert leads[0] == leads[2] != leads[1] == leads[3]
     assert calls.count("dense") == calls.count("tuned") == 4
 
 
 def test_warm_up_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter(range(100, 0, -1))
-
-    def time_request(model: object, inputs: object, new_tokens: int) -> timing.Timing:
-        took = float(next(times))
-        return timing.Timing(ttft=took, end_to_end=took, decode=None, prefill=None, vision=None)
-
-    monkeypatch.setattr(timing, "time_request", time_request)
-    params = Ttft(requests=1, repeats=2, warmup=3)
-    pairs = timing.time_pairs(("dense", "tuned"), [{}], params, 0)  # type: ignore[arg-type]
+    _, pairs = timed_pairs(monkeypatch, repeats=2, warmup=3)
     assert [len(request) for request in pairs] == [2]
-    assert max(took.ttft for pair in pairs[0] for took in pair) == 100 - 2 * 3
+    assert min(timing.ttft for pair in pairs[0] for timing in pair) == 2 * 3 + 1

@@ -1,69 +1,68 @@
-"""FLOPs by formula beside torch's counter, on tiny models with random weights."""
+"""Torch's counter agrees with formulas for Qwen3-VL, and the ideal with Amdahl's law."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import row, tiny_qwen3_vl
-from transformers import AutoModelForImageTextToText
 
 from interlace.model.bypass import bypassed
-from interlace.model.chat import encode_prompt
-from interlace.model.open import open_processor
-from interlace.speed import flops
+from interlace.model.chat import Inputs
 from interlace.speed.clock import count_flops
-from interlace.speed.flops import Work
-from interlace.speed.requests import TimedRequest
+from interlace.speed.flops import Work, ideals
+
+Batch = Callable[..., Inputs]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_qwen3_vl(tmp_path_factory.mktemp("checkpoint") / "model", layers=4)
+def layer_flops(config: Any, tokens: int, cached: int = 0) -> int:
+    """2 T per weight of the seven projections, and 4 T (T + cached) per query channel."""
+    query = config.num_attention_heads * config.head_dim
+    key = config.num_key_value_heads * config.head_dim
+    weights = config.hidden_size * (2 * query + 2 * key + 3 * config.intermediate_size)
+    return int(2 * tokens * weights + 4 * tokens * (tokens + cached) * query)
 
 
-@pytest.fixture(scope="module")
-def model(checkpoint: Path) -> Any:
-    return AutoModelForImageTextToText.from_pretrained(checkpoint).eval()
+def vision_flops(config: Any, patches: Sequence[int]) -> int:
+    """Patch embedding, blocks, merger and DeepStack's mergers; attention stays in one image."""
+    width, total = config.hidden_size, sum(patches)
+    patch = config.in_channels * config.temporal_patch_size * config.patch_size**2
+    block = 2 * total * width * (4 * width + 2 * config.intermediate_size)
+    block += 4 * width * sum(count * count for count in patches)
+    merged = config.spatial_merge_size**2
+    mergers = 1 + len(config.deepstack_visual_indexes)
+    merger = 2 * total * width * (merged * width + config.out_hidden_size)
+    return int(2 * total * patch * width + config.depth * block + mergers * merger)
 
 
-def request(checkpoint: Path, images: int) -> dict[str, torch.Tensor]:
-    return TimedRequest(
-        "a", encode_prompt(open_processor(checkpoint), row(3, images=images))
-    ).batch(1)
-
-
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("images", [0, 1, 2])
-def test_a_whole_request_counts_as_the_formula_says(
-    model: Any, checkpoint: Path, images: int
+def test_a_request_counts_as_the_formula_says(
+    dense: Any, batch: Batch, size: int, images: int
 ) -> None:
-    inputs = request(checkpoint, images)
-    grids = inputs["image_grid_thw"].tolist() if images else []
-    patches = [time * height * width for time, height, width in grids]
+    inputs, text = batch(size, images), dense.config.text_config
+    patches = [t * h * w for t, h, w in inputs["image_grid_thw"].tolist()] if images else []
+    layers = text.num_hidden_layers * layer_flops(text, inputs["input_ids"].shape[1])
+    head = 2 * text.hidden_size * text.vocab_size
+    with torch.inference_mode():
+        total = count_flops(dense, inputs).total
+    vision = vision_flops(dense.config.vision_config, patches)
+    assert total == pytest.approx(vision + size * (layers + head), rel=0.01)
+
+
+def test_a_dropped_layer_counts_exactly_as_the_formula_says(dense: Any, batch: Batch) -> None:
+    inputs, text = batch(), dense.config.text_config
     tokens = inputs["input_ids"].shape[1]
     with torch.inference_mode():
-        work = count_flops(model, inputs)
-    assert work.total == pytest.approx(
-        flops.qwen3_vl_flops(model.config, tokens, patches)
-        - (0 if images else flops.vision_flops(model.config.vision_config, [])),
-        rel=0.01,
-    )
-
-
-def test_dropped_layers_count_exactly_as_the_formula_says(model: Any, checkpoint: Path) -> None:
-    inputs = request(checkpoint, 1)
-    text, tokens = model.config.text_config, inputs["input_ids"].shape[1]
-    with torch.inference_mode():
-        dense = count_flops(model, inputs, new_tokens=2)
-        with bypassed(model, [3]):
-            pruned = count_flops(model, inputs, new_tokens=2)
-    assert dense.total - pruned.total == flops.layer_flops(text, tokens)
-    assert dense.prefill - pruned.prefill == flops.layer_flops(text, tokens)
-    assert dense.decode - pruned.decode == flops.layer_flops(text, 1, cached=tokens)
+        work = count_flops(dense, inputs, new_tokens=2)
+        with bypassed(dense, [3]):
+            pruned = count_flops(dense, inputs, new_tokens=2)
+    assert work.total - pruned.total == layer_flops(text, tokens)
+    assert work.prefill - pruned.prefill == layer_flops(text, tokens)
+    assert work.decode - pruned.decode == layer_flops(text, 1, cached=tokens)
 
 
 @given(
@@ -76,13 +75,13 @@ def test_the_ideal_follows_amdahls_law(layers: int, data: Any, layer: int, rest:
     drops = data.draw(st.integers(0, layers - 1))
     dense = Work(total=layers * layer + rest, prefill=layers * layer)
     pruned = Work(total=(layers - drops) * layer + rest, prefill=(layers - drops) * layer)
-    found = flops.ideals([(dense, pruned)])
+    metrics = ideals([(dense, pruned)])
     share = dense.prefill / dense.total
-    assert found["ttft_ideal"] == pytest.approx(1 / (1 - share * drops / layers))
-    assert found["prefill_ideal"] == pytest.approx(layers / (layers - drops))
-    assert "decode_ideal" not in found
+    assert metrics["ttft_ideal"] == pytest.approx(1 / (1 - share * drops / layers))
+    assert metrics["prefill_ideal"] == pytest.approx(layers / (layers - drops))
+    assert "decode_ideal" not in metrics
 
 
 def test_ideals_are_medians_over_requests() -> None:
     works = [(Work(total=ratio, prefill=1), Work(total=1, prefill=1)) for ratio in (2, 3, 10)]
-    assert flops.ideals(works)["ttft_ideal"] == 3
+    assert ideals(works)["ttft_ideal"] == 3
