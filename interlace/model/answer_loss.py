@@ -1,8 +1,8 @@
-"""The loss on answers: of a model, without one of its layers, and its gradient layer by layer.
+"""The loss on answers: of a model, without single layers, with its gradient, and in training.
 
-Shapes: B samples, T padded tokens, d the decoder's width, V the vocabulary, N answer tokens. Every
-loss is a sum of cross-entropies over answer tokens, so that sums of batches add up to the sum of
-all samples however they are split. Logits exist for answer tokens only, a few at a time.
+Shapes: B samples, T padded tokens, d the decoder's width, V the vocabulary, N answer tokens. A loss
+is always a sum of cross-entropies over answer tokens, so the sums of batches add up to that of all
+samples, however they are split. Logits exist for answer tokens only, a few at a time.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from interlace.model import chat
 from interlace.model.bypass import bypassed
 from interlace.model.chat import IGNORED, Inputs
 from interlace.model.decoder import decoder_layers, norm_and_head
-from interlace.model.states import forward, recorded, state_before
+from interlace.model.states import Recording, forward, recorded, state_before
 
-CHUNK = 1024  # answer tokens whose logits exist at once: 600 MB for 151,936 words in float32
+CHUNK = 512  # answer tokens whose logits exist at once: 300 MB for 151,936 words in float32
+_MEASURED_CHUNKS = 2  # of these at once where nothing is trained
 
 
 def answer_states(state: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The states that predict answer tokens, [N, d], and these tokens, [N].
+    """Return the states that predict answer tokens, [N, d], and these tokens, [N].
 
     Args:
         state: output of the last layer, [B, T, d].
@@ -34,30 +35,10 @@ def answer_states(state: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return state[:, :-1][predicts], labels[:, 1:][predicts]
 
 
-def answer_loss(model: nn.Module, state: Tensor, labels: Tensor) -> float:
-    """Sum of cross-entropies over answer tokens, added up in float64.
-
-    Args:
-        model: its final norm and head are used.
-        state: output of the last layer, [B, T, d].
-        labels: [B, T], -100 where there is nothing to predict.
-    """
-    states, wanted = answer_states(state, labels)
-    total = torch.zeros((), dtype=torch.float64, device=state.device)
-    for part, tokens in _in_chunks(states, wanted):
-        total += _cross_entropy(model, part, tokens)
-    return total.item()
-
-
-def _in_chunks(states: Tensor, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    for begin in range(0, len(tokens), CHUNK):
-        yield states[begin : begin + CHUNK], tokens[begin : begin + CHUNK]
-
-
 def logits_of(model: nn.Module, states: Tensor) -> Tensor:
-    """What the head makes of states behind the final norm, in float32.
+    """Apply the head to states after the final norm, in float32.
 
-    The head is called as a function of its weights: hooks on the module (DeepSpeed's) stay out.
+    The head is called as a function of its weights, without hooks on the module (DeepSpeed's).
 
     Args:
         model: a family's model.
@@ -75,24 +56,44 @@ def logits_of(model: nn.Module, states: Tensor) -> Tensor:
     return logits
 
 
-def _cross_entropy(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
+def _chunks(length: int, size: int) -> Iterator[slice]:
+    for begin in range(0, length, size):
+        yield slice(begin, begin + size)
+
+
+def answer_loss(model: nn.Module, state: Tensor, labels: Tensor) -> float:
+    """Sum the cross-entropies of answer tokens in float64.
+
+    Args:
+        model: its final norm and head are used.
+        state: output of the last layer, [B, T, d].
+        labels: [B, T], -100 where there is nothing to predict.
+    """
+    states, tokens = answer_states(state, labels)
+    total = torch.zeros((), dtype=torch.float64, device=state.device)
+    for chunk in _chunks(len(tokens), _MEASURED_CHUNKS * CHUNK):
+        total += _loss_of_states(model, states[chunk], tokens[chunk])
+    return total.item()
+
+
+def _loss_of_states(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
     norm, _ = norm_and_head(model)
     logits = logits_of(model, norm(states))
-    each = nn.functional.cross_entropy(logits, tokens.to(logits.device), reduction="none")
-    return each.double().sum()
+    losses = cross_entropy(logits, tokens.to(logits.device), reduction="none")
+    return losses.double().sum()
 
 
 def losses_without(
     model: nn.Module, batch: Inputs, positions: Sequence[int], deepstack_layers: int
 ) -> list[float]:
-    """The loss of the model without each one of some layers.
+    """Return the loss of the model without each of some layers, one layer at a time.
 
-    The states in front of a bypassed layer are those of the whole model, so that one pass of it
-    serves all: each bypass runs the layers behind it. Where visual features are added behind the
-    first positions, a bypass there moves them to other layers, and the whole model runs without it.
+    The states before a bypassed layer are those of the full model, so one pass of it serves all,
+    and each bypass runs only the layers after it. Where visual features are added after the first
+    positions, a bypass there moves them to other layers, and the full model runs without it.
 
     Args:
-        model: the model; it is as it was afterwards.
+        model: the model; it is unchanged afterwards.
         batch: inputs and labels.
         positions: of the layers to bypass, one at a time.
         deepstack_layers: leading positions after which visual features are added.
@@ -102,89 +103,87 @@ def losses_without(
     """
     losses = []
     layers, (norm, _) = decoder_layers(model), norm_and_head(model)
-    everywhere = range(len(layers))
     with torch.inference_mode():
-        with recorded(model, inputs=everywhere, arguments=everywhere) as recording:
-            forward(model, batch)
+        recording = _recorded_pass(model, batch)
         for position in positions:
             if position < deepstack_layers:
                 with bypassed(model, [position]):
                     state = state_before(model, batch, norm)
             else:
                 state = recording.inputs[position]
-                for layer in everywhere[position + 1 :]:
+                for layer in range(position + 1, len(layers)):
                     state = recording.arguments[layer].output(layers[layer], state)
             losses.append(answer_loss(model, state, batch["labels"]))
     return losses
 
 
-def layer_gradients(model: nn.Module, batch: Inputs) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Gradients of the loss by the weights of every decoder layer, from the last to the first.
+def _recorded_pass(model: nn.Module, batch: Inputs) -> Recording:
+    layers = range(len(decoder_layers(model)))
+    with recorded(model, inputs=layers, arguments=layers) as recording:
+        forward(model, batch)
+    return recording
 
-    Each layer runs again on the input that it had, so that the graph of one layer exists at a time.
-    What is added to the states between two layers (visual features) does not depend on decoder
-    weights, and hands the gradient of the later input on to the earlier output as it is.
+
+def layer_gradients(model: nn.Module, batch: Inputs) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Compute the loss's gradients by the weights of all decoder layers, from last to first.
+
+    Each layer runs again on its recorded input, so the graph of one layer exists at a time. What is
+    added to the states between two layers (visual features) does not depend on decoder weights: the
+    gradient of the later input is that of the earlier output.
 
     Args:
-        model: it is as it was afterwards; no `.grad` is touched.
+        model: it is unchanged afterwards; no `.grad` is touched.
         batch: inputs and labels.
 
     Yields:
         Layer, and the gradients of the sum over answer tokens by name of weight.
     """
+    with torch.no_grad():
+        recording = _recorded_pass(model, batch)
     layers = decoder_layers(model)
-    everywhere = range(len(layers))
-    with (
-        torch.no_grad(),
-        recorded(model, inputs=everywhere, arguments=everywhere) as recording,
-    ):
-        forward(model, batch)
     upstream: Tensor | None = None
-    for position in reversed(everywhere):
+    for position in reversed(range(len(layers))):
         weights = dict(layers[position].named_parameters())
         with torch.enable_grad(), _requiring_grad(list(weights.values())):
             state = recording.inputs[position].detach().requires_grad_()
             output = recording.arguments[position].output(layers[position], state)
             if upstream is None:
                 upstream = _gradient_by_state(model, output.detach(), batch["labels"])
-            upstream, *found = torch.autograd.grad(
+            upstream, *gradients = torch.autograd.grad(
                 output, [state, *weights.values()], upstream, allow_unused=True
             )
-        named = zip(weights, found, strict=True)
-        yield position, {name: gradient for name, gradient in named if gradient is not None}
+        by_name = zip(weights, gradients, strict=True)
+        yield position, {name: gradient for name, gradient in by_name if gradient is not None}
 
 
 def _gradient_by_state(model: nn.Module, state: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of the loss by the last layer's output, [B, T, d], logits a few at a time."""
-    states, wanted = answer_states(state, labels)
-    parts: list[Tensor] = []
-    for part, tokens in _in_chunks(states, wanted):
-        leaf = part.detach().requires_grad_()
-        parts += torch.autograd.grad(_cross_entropy(model, leaf, tokens), leaf)
+    """Return the loss's gradient by the last layer's output, [B, T, d]."""
+    states, tokens = answer_states(state, labels)
+    gradients: list[Tensor] = []
+    for chunk in _chunks(len(tokens), _MEASURED_CHUNKS * CHUNK):
+        leaf = states[chunk].detach().requires_grad_()
+        gradients += torch.autograd.grad(_loss_of_states(model, leaf, tokens[chunk]), leaf)
     gradient = torch.zeros_like(state)
-    gradient[:, :-1][labels[:, 1:] != IGNORED] = torch.cat(parts)
+    gradient[:, :-1][labels[:, 1:] != IGNORED] = torch.cat(gradients)
     return gradient
 
 
 @contextmanager
 def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    before = [weight.requires_grad for weight in weights]
+    required = [weight.requires_grad for weight in weights]
     try:
         for weight in weights:
             weight.requires_grad_(True)
         yield
     finally:
-        for weight, required in zip(weights, before, strict=True):
-            weight.requires_grad_(required)
-
-
-CHUNK = 512  # answer tokens whose logits exist at once: 300 MB for 151,936 words in float32
+        for weight, value in zip(weights, required, strict=True):
+            weight.requires_grad_(value)
 
 
 class AnswerLoss(nn.Module):
     """A model whose output is the sum of cross-entropies over the answer tokens of a batch.
 
-    The sum is the same however an update is split into passes and processes, which a mean is not.
+    The sum is the same however an update is split into passes and processes; a mean is not.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -192,13 +191,13 @@ class AnswerLoss(nn.Module):
         self.model = model
         _, self._head = norm_and_head(model)
         weight: Any = self._head.weight
-        if hasattr(weight, "ds_id"):  # split by ZeRO-3: whole while this module runs
+        if hasattr(weight, "ds_id"):  # split by ZeRO-3: gathered while this module runs
             import deepspeed
 
             deepspeed.zero.register_external_parameter(self, weight)
 
-    def forward(self, inputs: chat.Inputs, labels: Tensor) -> Tensor:
-        """The sum, a scalar in float32.
+    def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """Compute the sum, a scalar in float32.
 
         Args:
             inputs: of the model, without labels.
@@ -206,44 +205,43 @@ class AnswerLoss(nn.Module):
         """
         states, tokens = answer_states(normed_state(self.model, inputs), labels)
 
-        def loss_of(part: Tensor, place: slice) -> Tensor:
-            logits = logits_of(self.model, part)  # [n, V]
-            return nn.functional.cross_entropy(logits, tokens[place], reduction="sum")
+        def loss_of(chunk_states: Tensor, chunk: slice) -> Tensor:
+            logits = logits_of(self.model, chunk_states)  # [n, V]
+            return cross_entropy(logits, tokens[chunk], reduction="sum")
 
         return summed_loss(states, loss_of)
 
 
-def normed_state(model: nn.Module, inputs: chat.Inputs) -> Tensor:
-    """What the decoder hands to the head, behind the final norm, [B, T, d]."""
+def normed_state(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Return the decoder's output after the final norm, [B, T, d]: the head's input."""
     base: Any = model.base_model
     state: Tensor = base(**inputs, use_cache=False)[0]
     return state
 
 
 def summed_loss(states: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    """A loss behind a frozen head, added up over parts of the answer tokens.
+    """Add up a loss after a frozen head over chunks of the answer tokens.
 
     Args:
-        states: behind the final norm, [N, d].
-        loss_of: the sum over a part's tokens, from its states [n, d] and its place among the N.
+        states: after the final norm, [N, d].
+        loss_of: the sum over one chunk, from its states [n, d] and its slice of the N.
     """
     total: Tensor = _SummedLoss.apply(states, loss_of)
     return total
 
 
 class _SummedLoss(torch.autograd.Function):
-    """A sum over parts; its gradient is found on the way forward."""
+    """A sum over chunks, whose gradient is computed in the forward pass: no logits are kept."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
         total = torch.zeros((), device=states.device)
         gradient = torch.zeros_like(states)  # [N, d]
-        for begin in range(0, len(states), CHUNK):
-            part = slice(begin, begin + CHUNK)
+        for chunk in _chunks(len(states), CHUNK):
             with torch.enable_grad():
-                leaf = states[part].detach().requires_grad_()
-                loss = loss_of(leaf, part)
-            (gradient[part],) = torch.autograd.grad(loss, leaf)
+                leaf = states[chunk].detach().requires_grad_()
+                loss = loss_of(leaf, chunk)
+            (gradient[chunk],) = torch.autograd.grad(loss, leaf)
             total += loss.detach()
         ctx.save_for_backward(gradient)
         return total

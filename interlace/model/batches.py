@@ -1,4 +1,4 @@
-"""Rows -> padded batches of prompts, and word of the rows that cannot be read."""
+"""Rows -> model inputs and batches of similar length, with a reason for each skipped row."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def encode_rows(
     *,
     answers: bool = False,
 ) -> tuple[dict[int, chat.Inputs], dict[int, str]]:
-    """Make model inputs of rows.
+    """Encode rows as model inputs.
 
     Args:
         processor: the model's processor.
         rows: FineVision rows, by any number.
         max_length: longest prompt, tokens.
-        answers: encode the whole conversations, with labels; else the prompts alone.
+        answers: encode full conversations, with labels; else the first prompts alone.
 
     Returns:
-        Inputs of the rows that can be read, and in one line why the others cannot, by number.
+        Inputs of the rows that can be read, and a one-line reason for each other row, by number.
     """
-    examples, left_out = {}, {}
+    examples, reasons = {}, {}
     encode = chat.encode_training if answers else chat.encode_prompt
     for number, row in rows.items():
         try:
@@ -38,12 +38,12 @@ def encode_rows(
         except MemoryError:
             raise
         except Exception as error:  # images, templates and processors fail in ways of their own
-            left_out[number] = _reason(error)
-    return examples, left_out
+            reasons[number] = _reason(error)
+    return examples, reasons
 
 
 def _reason(error: Exception) -> str:
-    """One line that is the same in every run: without addresses in memory."""
+    """Describe an error in one line without memory addresses, so that all runs write the same."""
     kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
     return re.sub(r" at 0x[0-9a-f]+", "", kind + " ".join(str(error).split()))
 
@@ -51,7 +51,7 @@ def _reason(error: Exception) -> str:
 def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Group rows of similar length so that no padded batch exceeds a number of tokens.
 
-    A row longer than that is a batch of its own.
+    A longer row is a batch of its own.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups: list[list[int]] = []
@@ -64,7 +64,7 @@ def batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 
 
 def token_batches(examples: Mapping[int, chat.Inputs], tokens: int) -> list[list[int]]:
-    """The same for encoded rows, by their numbers."""
+    """Group encoded rows as `batches` does, by their numbers."""
     numbers = list(examples)
     lengths = [examples[number]["input_ids"].shape[0] for number in numbers]
     return [[numbers[i] for i in group] for group in batches(lengths, tokens)]

@@ -14,7 +14,7 @@ from interlace.model.families import FAMILIES, moved_entries
 
 
 def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
-    """The model without some layers, in memory, sharing all weights with the whole one."""
+    """Return a copy of a model without some layers, which shares all weights with the original."""
     tensors = (*model.parameters(), *model.buffers())
     pruned = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     bypass(pruned, list(drop))
@@ -22,13 +22,13 @@ def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
 
 
 def bypass(model: nn.Module, drop: Sequence[int]) -> None:
-    """Take decoder layers out of a model in memory, for good.
+    """Remove decoder layers from a model in memory.
 
     The kept layers are renumbered, and so is the configuration, so that caches have the right
     number of slots and visual features enter where they did.
 
     Raises:
-        InputError: visual features would have no layer of their own to enter in front of.
+        InputError: visual features would have no layer of their own to enter before.
     """
     layers = decoder_layers(model)
     keep = [layer for layer in range(len(layers)) if layer not in set(drop)]
@@ -51,7 +51,7 @@ def bypass(model: nn.Module, drop: Sequence[int]) -> None:
 
 @contextmanager
 def bypassed(model: nn.Module, drop: Sequence[int]) -> Iterator[None]:
-    """Take decoder layers out of a model while the block runs; it is as it was afterwards."""
+    """Remove decoder layers from a model while the block runs, and restore it afterwards."""
     decoder: Any = model.get_decoder()  # type: ignore[operator]
     config: Any = model.config
     text = config.get_text_config(decoder=True)
@@ -59,7 +59,7 @@ def bypassed(model: nn.Module, drop: Sequence[int]) -> Iterator[None]:
     layers = decoder.layers
     fields = [(text, name) for name in ("num_hidden_layers", *family.lists)]
     fields += [(config, name) for name in family.entries]
-    before = [(part, name, getattr(part, name)) for part, name in fields if hasattr(part, name)]
+    values = [(owner, name, getattr(owner, name)) for owner, name in fields if hasattr(owner, name)]
     numbered = [module for module in layers.modules() if hasattr(module, "layer_idx")]
     numbers = [module.layer_idx for module in numbered]
     try:
@@ -67,7 +67,7 @@ def bypassed(model: nn.Module, drop: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         decoder.layers = layers
-        for part, name, value in before:
-            setattr(part, name, value)
+        for owner, name, value in values:
+            setattr(owner, name, value)
         for module, number in zip(numbered, numbers, strict=True):
             module.layer_idx = number

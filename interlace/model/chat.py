@@ -1,8 +1,8 @@
 """A FineVision row -> chat messages -> model inputs and labels.
 
-Shapes: T is the number of tokens of one row, B the rows of a batch. The images of a row belong to
-its first user turn. Turns are tokenised one after another, exactly as the model meets them when it
-generates: the prompt first, then its own answer.
+Shapes: T tokens of one row, B rows of a batch. The images of a row belong to its first user turn.
+Turns are tokenised one after another, as the model meets them when it generates: the prompt first,
+then its own answer.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from interlace.model.images import plain
 Row = Mapping[str, Any]
 Inputs = dict[str, torch.Tensor]
 
-IGNORED = -100  # the label that cross-entropy leaves out
+IGNORED = -100  # the label that cross-entropy ignores
 PER_TOKEN = frozenset(
     {"input_ids", "labels", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 )
 
 
 def open_image(image: Any) -> Image.Image:
-    """Open an image as Parquet holds it ({"bytes", "path"}), or take an open one, as plain RGB."""
+    """Return plain RGB of an open image, or of one as Parquet holds it ({"bytes", "path"})."""
     if isinstance(image, Mapping):
         image = Image.open(io.BytesIO(image["bytes"]))
     return plain(image)
 
 
 def chat_messages(row: Row) -> list[dict[str, Any]]:
-    """The whole conversation of a row: user and assistant messages in turn.
+    """Return the conversation of a row: user and assistant messages in turn.
 
     Args:
         row: `images` (list, may be empty) and `texts` (list of user/assistant pairs).
@@ -60,50 +60,51 @@ def _rendered(processor: Any, messages: list[dict[str, Any]]) -> str:
 
 
 def _segments(processor: Any, messages: list[dict[str, Any]]) -> Iterator[tuple[str, bool]]:
-    """What each message adds to the rendered conversation, and whether it is an answer."""
-    before = ""
+    """Split the rendered conversation by message; tell which segments are answers."""
+    prefix = ""
     for end in range(1, len(messages) + 1):
         text = _rendered(processor, messages[:end])
-        if not text.startswith(before):
+        if not text.startswith(prefix):
             raise InputError(
                 "the model's chat template rewrites earlier turns, so labels cannot be placed;"
                 " set data.max_turns to 1, or give the model a template that only appends"
             )
-        yield text[len(before) :], messages[end - 1]["role"] == "assistant"
-        before = text
+        yield text[len(prefix) :], messages[end - 1]["role"] == "assistant"
+        prefix = text
 
 
 def encode_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
-    """Tokenise a conversation in one piece, images in any of its turns.
+    """Tokenise a conversation in one piece, with images in any of its turns.
 
     Args:
         processor: the model's processor.
         messages: the conversation; one that ends with a user turn becomes a prompt.
 
     Returns:
-        What the processor made: per token [T] int64, per image as it came.
+        The processor's output: per token [T] int64, per image as it is.
 
     Raises:
-        InputError: the family takes no conversation without an image, and this has none.
+        InputError: the family needs an image in each conversation, and this has none.
     """
     text = _rendered(processor, messages)
     images = [
-        part["image"] for turn in messages for part in turn["content"] if part["type"] == "image"
+        item["image"] for turn in messages for item in turn["content"] if item["type"] == "image"
     ]
     if not images and _sees_prompts_both_ways(processor):
         raise InputError(
-            f"{type(processor).__name__} takes no conversation without an image; leave such rows"
-            " out of the data"
+            f"{type(processor).__name__} takes no conversation without an image; remove such rows"
+            " from the data"
         )
     begins = processor.tokenizer.bos_token
-    told = {"add_special_tokens": False} if begins and text.startswith(begins) else {}
+    options = {"add_special_tokens": False} if begins and text.startswith(begins) else {}
     # one list of images per conversation: LLaVA-OneVision tiles an image only if it is alone
-    made = processor(text=[text], images=[images] if images else None, return_tensors="pt", **told)
-    return {name: value[0] if name in PER_TOKEN else value for name, value in made.items()}
+    batched_images = [images] if images else None
+    inputs = processor(text=[text], images=batched_images, return_tensors="pt", **options)
+    return {name: value[0] if name in PER_TOKEN else value for name, value in inputs.items()}
 
 
 def _sees_prompts_both_ways(processor: Any) -> bool:
-    """Whether token type 0 marks a prompt, seen in both directions, and 1 what is generated."""
+    """Return True if token type 0 marks a bidirectional prompt, and 1 generated tokens."""
     return type(processor).__name__ == "PaliGemmaProcessor"
 
 
@@ -114,14 +115,14 @@ def encode_messages(
 
     Args:
         processor: the model's processor.
-        messages: as `chat_messages` makes them; one that ends with a user turn becomes a prompt.
-        max_length: tokens to keep. Later turns are left out whole, then the end of the first
+        messages: from `chat_messages`; a conversation that ends with a user turn becomes a prompt.
+        max_length: tokens to keep. Later exchanges are dropped as a unit, then the end of the first
             answer is cut; a prompt is never cut, so image tokens stay together.
 
     Returns:
-        Per token `input_ids`, `labels` (-100 but for the assistant's tokens), `attention_mask` and
-        `mm_token_type_ids` where the processor makes them, each [T] int64; per image what the
-        processor made.
+        Per token `input_ids`, `labels` (-100 except for the assistant's tokens), `attention_mask`
+        and, from some processors, `mm_token_type_ids`, each [T] int64; per image the processor's
+        output.
 
     Raises:
         InputError: the first prompt alone is longer than `max_length`.
@@ -141,9 +142,9 @@ def encode_messages(
         if start and len(ids) + sum(len(piece) for piece, _ in pieces) > limit:
             break
         for piece, answer in pieces:
-            kept = piece[: limit - len(ids)]
-            ids += kept
-            labels += kept if answer else [IGNORED] * len(kept)
+            piece = piece[: limit - len(ids)]
+            ids += piece
+            labels += piece if answer else [IGNORED] * len(piece)
     fills = {"attention_mask": 1, "token_type_ids": int(_sees_prompts_both_ways(processor))}
     for name in PER_TOKEN & inputs.keys():
         fill = fills.get(name, 0)  # text, not image
@@ -152,17 +153,17 @@ def encode_messages(
 
 
 def _exchanges(segments: int) -> list[tuple[int, int]]:
-    """Bounds of what is kept or left out together: the first answer, then question and answer."""
+    """Return bounds of segments that stay or go together: the first answer, then exchanges."""
     return [(0, min(1, segments))] + [(i, min(i + 2, segments)) for i in range(1, segments, 2)]
 
 
 def encode_training(processor: Any, row: Row, *, max_length: int | None = None) -> Inputs:
-    """Inputs of the whole conversation, with labels on the assistant's turns only."""
+    """Encode the full conversation, with labels on the assistant's turns only."""
     return encode_messages(processor, chat_messages(row), max_length=max_length)
 
 
 def encode_prompt(processor: Any, row: Row, *, max_length: int | None = None) -> Inputs:
-    """Inputs of the first user turn and the generation prompt: what calibration runs on."""
+    """Encode the first user turn and the generation prompt, as calibration uses them."""
     return encode_messages(processor, chat_messages(row)[:1], max_length=max_length)
 
 
@@ -195,10 +196,10 @@ def collate(examples: Sequence[Inputs], *, pad_token_id: int, side: str = "right
 
 
 def _joined(rows: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Join what rows have per image or patch, zeros behind what is smaller in other dimensions.
+    """Join per-image or per-patch tensors of rows, padded by zeros in the other dimensions.
 
-    Every family tells the zeros from the image: by a mask, by the image's size, or because an
-    image of nothing but zeros is none.
+    Each family tells padding from images: by a mask, by the image's size, or because an image of
+    only zeros counts as none.
     """
     shape = [max(sizes) for sizes in zip(*(row.shape[1:] for row in rows), strict=True)]
     return torch.cat([_filled(row, shape) for row in rows])  # [images or patches of the batch, ...]

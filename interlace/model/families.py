@@ -1,7 +1,7 @@
-"""Where a model family keeps its decoder and its per-layer configuration.
+"""The supported model families, and the per-layer fields of their configurations.
 
-The configuration is handled as plain JSON, so that `pin` can judge a model without loading it. What
-the JSON leaves to transformers' defaults is read through transformers, and written out.
+A configuration is handled as plain JSON, so that `pin` can check a model without loading it. Fields
+that the JSON leaves to transformers' defaults are read through transformers, and written out.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Decoder:
-    """What a kind of decoder says layer by layer, beside `num_hidden_layers`.
+    """The per-layer fields of a kind of decoder, beside `num_hidden_layers`.
 
     Attributes:
-        lists: fields with one entry per layer; dropped layers' entries go.
+        lists: fields with one entry per layer; entries of dropped layers are removed.
         leading: fields that count leading layers; dropped leading layers are subtracted.
-        indices: fields with absolute layer indices; dropped ones go, the others are renumbered.
-        periods: fields that repeat a pattern over the layers; a list stands for each, so they go.
+        indices: fields with absolute layer indices; dropped ones are removed, others renumbered.
+        periods: fields that repeat a pattern over the layers; removed, since a list says the same.
     """
 
     lists: tuple[str, ...] = ()
@@ -73,12 +73,12 @@ DECODERS = {
 
 @dataclass(frozen=True)
 class Family:
-    """Which decoders a family has, and what else of it speaks of decoder layers.
+    """The decoders of a family, and its other fields that refer to decoder layers.
 
     Attributes:
-        decoders: `model_type` of the text configuration; the first one where it names none.
-        entries: top-level fields of layers in front of which visual features are added: a list of
-            layers, or of pairs that end in one.
+        decoders: `model_type` of the text configuration; the first is the default.
+        entries: top-level fields that list the layers before which visual features are added, as
+            layers or as pairs that end in one.
     """
 
     decoders: tuple[str, ...]
@@ -86,7 +86,7 @@ class Family:
 
     @property
     def lists(self) -> tuple[str, ...]:
-        """Fields with one entry per layer, of all its decoders."""
+        """The fields with one entry per layer, of all its decoders."""
         return tuple(sorted({name for kind in self.decoders for name in DECODERS[kind].lists}))
 
 
@@ -132,13 +132,13 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What choosing layers needs to know of a model.
+    """The facts about a model that the choice of layers needs.
 
     Attributes:
         model_type: the family, as transformers names it.
         n_layers: decoder layers.
-        deepstack_layers: leading decoder layers up to the last place where visual features are
-            added to the states.
+        deepstack_layers: leading decoder layers up to the last point at which visual features
+            are added to the states.
     """
 
     model_type: str
@@ -147,9 +147,9 @@ class Architecture:
 
 
 def text_config(config: Config) -> Config:
-    """The decoder's part of a configuration (not a copy)."""
-    part: Config = config.get("text_config", config)
-    return part
+    """Return the decoder's section of a configuration (not a copy)."""
+    section: Config = config.get("text_config", config)
+    return section
 
 
 def architecture(config: Config, where: str) -> Architecture:
@@ -160,7 +160,7 @@ def architecture(config: Config, where: str) -> Architecture:
         where: the file, for messages.
 
     Raises:
-        InputError: not a family that is supported, or a configuration that lacks a field.
+        InputError: the family is not supported, or the configuration lacks a field.
     """
     model_type = str(config.get("model_type"))
     if model_type in REFUSED:
@@ -190,24 +190,24 @@ def architecture(config: Config, where: str) -> Architecture:
 
 
 def decoder_kind(config: Config, where: str) -> str:
-    """The `model_type` of a supported family's decoder.
+    """Return the `model_type` of a supported family's decoder.
 
     Raises:
-        InputError: not a decoder whose per-layer fields are known for this family.
+        InputError: the per-layer fields of this decoder are not known for this family.
     """
-    known = FAMILIES[config["model_type"]].decoders
-    named = config["text_config"].get("model_type", known[0]) if "text_config" in config else ""
-    kind = named or known[0]
-    if kind not in known:
+    decoders = FAMILIES[config["model_type"]].decoders
+    text = config.get("text_config", {})
+    kind = text.get("model_type") or decoders[0]
+    if kind not in decoders:
         raise InputError(
             f"{where}: text_config.model_type {kind!r} is not a decoder that {config['model_type']}"
-            f" is supported with: {', '.join(known)}"
+            f" is supported with: {', '.join(decoders)}"
         )
     return str(kind)
 
 
 def as_read(config: Config, where: str) -> tuple[Config, Config]:
-    """A configuration as transformers reads it, defaults filled in: all of it, and its text part.
+    """Read a configuration through transformers, with defaults: all of it, and its text section.
 
     Raises:
         InputError: transformers does not accept it.
@@ -225,7 +225,7 @@ def as_read(config: Config, where: str) -> tuple[Config, Config]:
 
 
 def _target(entry: Any) -> int:
-    """The decoder layer of an entry: itself, or the second of a pair."""
+    """Return the decoder layer of an entry: the entry itself, or the second of a pair."""
     return int(entry[1] if isinstance(entry, list | tuple) else entry)
 
 
@@ -237,22 +237,22 @@ def vision_token_ids(config: Any) -> list[int]:
 
 
 def moved_entries(config: Any, family: Family, keep: Sequence[int], where: str) -> Config:
-    """Where visual features enter when layers go: in front of the next kept layer.
+    """Move the entries of visual features, when layers are dropped, to the next kept layer.
 
     Raises:
         InputError: no kept layer follows, or two sets of features would enter at one layer.
     """
     moved: Config = {}
-    taken: dict[int, int] = {}
+    layer_at: dict[int, int] = {}
     for field in family.entries:
         moved[field] = []
         for entry in config.get(field) or ():
             layer = _target(entry)
-            position = sum(kept < layer for kept in keep)
-            if position == len(keep) or taken.setdefault(position, layer) != layer:
+            position = sum(kept_layer < layer for kept_layer in keep)
+            if position == len(keep) or layer_at.setdefault(position, layer) != layer:
                 raise InputError(
-                    f"{where}: {field}: visual features enter in front of layer {layer}, and need"
-                    " a kept layer of their own behind it; keep that layer"
+                    f"{where}: {field}: visual features enter before layer {layer}, and need a"
+                    " kept layer of their own at or after it; keep that layer"
                 )
             moved[field].append(
                 [entry[0], position] if isinstance(entry, list | tuple) else position

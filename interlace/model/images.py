@@ -1,4 +1,4 @@
-"""One image: is it fit for training, what is odd about it, and how it looks in plain RGB."""
+"""Checks of one encoded image, and its conversion to plain RGB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
 ASPECT = 200  # Qwen's processors refuse images that are longer than this times their width
-_UPRIGHT = (None, 0, 1)  # values of EXIF's Orientation that ask for no turn
+_UPRIGHT = (None, 0, 1)  # values of EXIF's Orientation that need no rotation
 _ODD_MODES = {"CMYK": "CMYK", "P": "palette", "PA": "palette", "F": "floating-point"}
 _WHITE = (255, 255, 255, 255)
 
@@ -18,14 +18,14 @@ class UnfitImage(Exception):
 
 
 def oddities(data: bytes | None, max_pixels: int) -> list[str]:
-    """Decode an encoded image once, and say what is odd about it.
+    """Decode an image once, and list its oddities.
 
     Args:
         data: the encoded image.
         max_pixels: larger images are not decoded, pixels.
 
     Returns:
-        What `plain` has to even out: CMYK, palette, 16-bit, transparent, turned by EXIF.
+        Those that `plain` evens out: CMYK, palette, 16-bit, transparent, turned by EXIF.
 
     Raises:
         UnfitImage: empty, no image, cut short or damaged, too large, or too long for its width.
@@ -50,16 +50,16 @@ def oddities(data: bytes | None, max_pixels: int) -> list[str]:
         turned = image.getexif().get(ExifTags.Base.Orientation) not in _UPRIGHT
     except Exception:  # as above
         raise UnfitImage("an image is cut short or damaged") from None
-    found = [_ODD_MODES[image.mode]] if image.mode in _ODD_MODES else []
+    names = [_ODD_MODES[image.mode]] if image.mode in _ODD_MODES else []
     if image.mode.startswith("I"):
-        found.append("16-bit")
+        names.append("16-bit")
     if image.has_transparency_data:
-        found.append("transparent")
-    return found + (["turned by EXIF"] if turned else [])
+        names.append("transparent")
+    return names + (["turned by EXIF"] if turned else [])
 
 
 def plain(image: Image.Image) -> Image.Image:
-    """An image as a viewer shows it: upright, on white, in 8-bit RGB.
+    """Convert an image to 8-bit RGB as a viewer shows it: upright, on white.
 
     PIL's own conversion clips 16 bits to 8, which leaves nearly everything white, and shows what
     transparency hides.
@@ -74,7 +74,7 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey levels of 16 bits, of 8 bits in wider numbers, or floating-point from 0 to 1."""
+    """Convert grey levels: of 16 bits, of 8 bits in wider numbers, or floats from 0 to 1."""
     levels = np.asarray(image).astype(np.float64)  # [height, width]
     top = float(levels.max(initial=0.0))
     scale = 255.0 if top <= 1 and image.mode == "F" else 1.0 if top <= 255 else 255 / 65535

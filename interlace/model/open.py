@@ -1,4 +1,4 @@
-"""Open a checkpoint: its model for inference, its processor."""
+"""Open a checkpoint: its processor, and its model for inference."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def open_processor(
             " choose a checkpoint that was tuned on conversations"
         )
     bounds = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
-    given = {edge: bound for edge, bound in bounds.items() if bound is not None}
-    if given:
+    bounds = {edge: bound for edge, bound in bounds.items() if bound is not None}
+    if bounds:
         image_processor = processor.image_processor
         if not type(image_processor).__name__.startswith(BOUND_BY_AREA):
             raise InputError(
@@ -44,7 +44,7 @@ def open_processor(
                 " leave min_pixels and max_pixels empty"
             )
         size = image_processor.size
-        image_processor.size = type(size)(**(dict(size) | given))
+        image_processor.size = type(size)(**(dict(size) | bounds))
     return processor
 
 
@@ -56,19 +56,19 @@ def open_model(
     device_map: str = "none",
     attn_implementation: str | None = None,
 ) -> Any:
-    """Open a checkpoint for inference, on this process's GPU or, where there is none, the CPU.
+    """Open a checkpoint for inference on this process's GPU, or on the CPU.
 
     Args:
         folder: a stock Hugging Face checkpoint.
         dtype: float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU.
         trust_remote_code: let the model's own code run.
         device_map: none: on one device; auto: over all GPUs, for a model that one cannot hold.
-        attn_implementation: as transformers names it; auto: see `attention`; none: the model's own.
+        attn_implementation: as transformers names it; auto: see `attention`; `None`: the model's
+            own choice.
 
     Raises:
         InputError: the checkpoint lacks weights, which transformers would draw at random; several
-            processes would each spread the model; or attention is asked for that this machine does
-            not have.
+            processes would each spread the model; or this machine lacks the requested attention.
     """
     from transformers import AutoModelForImageTextToText
 
@@ -112,30 +112,30 @@ def check_device_map(device_map: str) -> None:
         raise InputError(f"device_map = {device_map}: needs the package accelerate; install it")
 
 
-def attention(asked: str | None, dtype: str, *, on_gpu: bool) -> str | None:
-    """Which attention to open a model with.
+def attention(requested: str | None, dtype: str, *, on_gpu: bool) -> str | None:
+    """Choose the attention to open a model with.
 
     Args:
-        asked: as transformers names it; auto: flash_attention_2 where it can be had, else the
+        requested: as transformers names it; auto: flash_attention_2 where it is usable, else the
             model's own choice, which is sdpa wherever the family has it.
         dtype: of the weights.
         on_gpu: whether they lie on a GPU.
 
     Raises:
-        InputError: flash_attention_2 is asked for and cannot be had.
+        InputError: flash_attention_2 is requested and not usable.
     """
     installed = importlib.util.find_spec("flash_attn") is not None
     usable = on_gpu and installed and dtype in ("bfloat16", "float16")
-    if asked == "flash_attention_2" and not usable:
+    if requested == "flash_attention_2" and not usable:
         raise InputError(
             f"attn_implementation = flash_attention_2 with dtype = {dtype}: needs a GPU,"
             " the package flash-attn, and bfloat16 or float16; set attn_implementation to auto"
         )
-    if asked == "auto":
+    if requested == "auto":
         return "flash_attention_2" if usable else None
-    return asked
+    return requested
 
 
 def input_device(model: Any) -> Any:
-    """Where a model takes its inputs: the device of its first weights."""
+    """Return the device of a model's first weights, where it takes its inputs."""
     return next(device for p in model.parameters() if (device := p.device).type != "meta")

@@ -109,7 +109,7 @@ def test_logits_exist_for_a_few_answer_tokens_at_a_time(
         return made(model, states)
 
     monkeypatch.setattr(answer_loss, "logits_of", noting)
-    monkeypatch.setattr(answer_loss, "CHUNK", 4)
+    monkeypatch.setattr(answer_loss, "CHUNK", 2)
     found = losses_without(dense, padded, [4], DEEPSTACK)
     assert found == pytest.approx(expected, rel=1e-6)
     assert max(sizes) == 4
@@ -190,7 +190,7 @@ def test_gradients_do_not_depend_on_how_many_logits_exist_at_once(
     dense: Any, padded: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = dict(layer_gradients(dense, padded))[0]
-    monkeypatch.setattr(answer_loss, "CHUNK", 4)
+    monkeypatch.setattr(answer_loss, "CHUNK", 2)
     found = dict(layer_gradients(dense, padded))[0]
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)

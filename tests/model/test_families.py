@@ -199,7 +199,7 @@ def test_places_where_visual_features_enter_move_to_the_next_kept_layer() -> Non
 
 @pytest.mark.parametrize(("keep", "layer"), [([0, 1, 2], 3), ([0, 1, 4], 3), ([2, 4], 2)])
 def test_visual_features_need_a_layer_of_their_own(keep: list[int], layer: int) -> None:
-    with pytest.raises(InputError, match=rf"^c: .*features enter in front of layer {layer}, "):
+    with pytest.raises(InputError, match=rf"^c: .*features enter before layer {layer}, "):
         pruned_config(granite(1, 2, 3, 4), keep, "c")
 
 
