@@ -17,6 +17,7 @@ from interlace.report.terminal.methods import methods_table, removals_text
 from interlace.report.terminal.plan import groups_table, layer_map_text
 from interlace.report.terminal.summary import summary_table
 from interlace.scores.table import Scores, read_scores
+from interlace.selection.removals import paper_rule
 
 SCORES = Path("artifacts/scores.parquet")
 PLAN = Path("artifacts/plan.json")
@@ -65,7 +66,7 @@ def show() -> None:
     from interlace.report.facts.run import read_evaluations, read_json
 
     plan = read_plan(PLAN)
-    parts: list[RenderableType] = [layer_map_text(plan)]
+    parts: list[RenderableType] = [layer_map_text(plan, paper_rule(plan.method))]
     if why := groups_table(plan):
         parts += ["", why]
     if SUMMARY.exists():
@@ -203,27 +204,29 @@ def similarity(named: tuple[str, ...], out: Path) -> None:
     similarity_figure(tables, out)
 
 
-@draw.command()
+@draw.command("removals")
 @scores_option
 @click.option("--ratio", "ratios", type=float, multiple=True, help="Repeat it for several.")
 @out_option
-def removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> None:
+def draw_removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> None:
     """What each method would remove, at --ratio 0.1, 0.25 and 0.4 or those given."""
     from interlace.report.figures.removals import removal_map
-    from interlace.selection.removals import RATIOS
+    from interlace.selection.removals import RATIOS, removals
 
-    removal_map(scores_file, out, ratios or RATIOS)
+    removal_map(removals(scores_file, ratios or RATIOS), out)
 
 
 @draw.command()
 @out_option
 def probes(out: Path) -> None:
     """How little each layer changes the probes of each task."""
-    from interlace.report.figures.probes import probe_heatmap, probe_table
+    from interlace.report.figures.probes import probe_heatmap
+    from interlace.scores.probes import probe_table
 
-    if not len(probe_table(SIMILARITY)):
+    table = probe_table(SIMILARITY)
+    if not len(table):
         raise InputError(f"{SIMILARITY}: holds no probes; set probes.per_task, e.g. to 100")
-    probe_heatmap(SIMILARITY, out)
+    probe_heatmap(table, out)
 
 
 @draw.command()
@@ -232,7 +235,8 @@ def layers(out: Path) -> None:
     """The role of each layer, before and after pruning."""
     from interlace.report.figures.layer_map import layer_map_figure
 
-    layer_map_figure(read_plan(PLAN), out)
+    plan = read_plan(PLAN)
+    layer_map_figure(plan, paper_rule(plan.method), out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from interlace.data.probes import tasks_to_ask, write_probes
 from interlace.data.sets import sample
 from interlace.outputs import remove, write_json
 from interlace.params.inputs import SampleParams
-from interlace.report.figures.datasheet import datasheet_figure
 from stages.command import command, pinned, scratch_folder, scratch_root
 
 OUT = Path("data")
@@ -30,7 +29,6 @@ def main(params: SampleParams) -> None:
     made = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
     sheet = datasheet(drawn, train, calibration, probes)
     write_json(OUT / "datasheet.json", sheet)
-    datasheet_figure(sheet, Path("artifacts/datasheet.png"))
     remove(scratch)  # not before the probes: drawing is what takes long
     click.echo(f"{datasheet_text(sheet)}\nsample: {made} domain probes of {len(tasks)} tasks")
 

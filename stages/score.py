@@ -7,11 +7,10 @@ from rich.console import Console
 
 from interlace.outputs import whole
 from interlace.params.section import ScoreParams
-from interlace.report.figures.calibration import calibration_size_figure
-from interlace.report.figures.probes import probe_heatmap, probe_table
-from interlace.report.figures.profile import profile_figure, profile_text
+from interlace.report.terminal.profile import profile_text
 from interlace.scores.average import profile, score
 from interlace.scores.per_sample import measured
+from interlace.scores.probes import probe_table
 from interlace.scores.resample import resampled
 from interlace.scores.table import read_scores
 from interlace.selection.stability import calibration_sizes
@@ -20,7 +19,7 @@ from stages.command import command
 
 @command(ScoreParams)
 def main(params: ScoreParams) -> None:
-    """Average the measurements into one table of scores, draw it over depth, and resample it."""
+    """Average the measurements into one table of scores, and resample it."""
     artifacts, found = Path("artifacts"), Path("artifacts/hidden_states/similarity")
     optional = (found.with_name("pooled"), artifacts / "sensitivity/scores.parquet")
     table = score(found, *(path if path.exists() else None for path in optional))
@@ -32,9 +31,6 @@ def main(params: ScoreParams) -> None:
     for name, rows in ("profile", profile(table)), ("probes", tasks), ("calibration_size", sizes):
         with whole(Path(f"metrics/{name}.csv")) as partial:
             csv.write_csv(rows, partial)
-    profile_figure(table, artifacts / "profile.png")
-    probe_heatmap(found, artifacts / "probes.png")
-    calibration_size_figure(sizes, artifacts / "calibration_size.png")
     Console(highlight=False).print(profile_text(scores))
 
 

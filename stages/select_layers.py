@@ -7,11 +7,11 @@ from rich.console import Console
 from interlace.outputs import write_json
 from interlace.params.choosing import SelectParams
 from interlace.plan.record import read_decision
-from interlace.report.figures.layer_map import layer_map_figure
-from interlace.report.figures.removals import removal_map
+from interlace.plan.removals import Removals
 from interlace.report.terminal.plan import layer_map_text
 from interlace.scores.resample import read_replicates
 from interlace.scores.table import read_scores
+from interlace.selection.removals import paper_rule, removals
 from interlace.selection.select import select
 from interlace.selection.stability import stability
 from stages.command import command
@@ -29,10 +29,11 @@ def main(params: SelectParams) -> None:
     sure = stability(plan, scores, read_replicates(artifacts / "replicates.parquet"), asked)
     plan = plan.model_copy(update={"stability": sure})
     write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
-    layer_map_figure(plan, artifacts / "layer_map.png")
     alike = {name: choice[name] for name in ("shortfall", "alpha", "protect_first", "base")}
-    removal_map(scores, artifacts / "removals.png", seed=params.seed, **alike)
-    Console(highlight=False).print(layer_map_text(plan))
+    others = removals(scores, seed=params.seed, **alike)
+    table = Removals(rule=paper_rule(plan.method), removals=tuple(others))
+    write_json(artifacts / "removals.json", table.model_dump(mode="json"))
+    Console(highlight=False).print(layer_map_text(plan, table.rule))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from interlace.evaluation.scores.retention import common_benchmarks
 from interlace.outputs import whole, write_json
 from interlace.params.whole import Params
 from interlace.report.card.card import model_card
+from interlace.report.facts.calibration import read_sizes
 from interlace.report.facts.published import (
     PUBLISHED,
     beside_published,
@@ -25,31 +26,49 @@ from interlace.report.facts.published import (
     retention_beside,
     speedup_beside,
 )
-from interlace.report.facts.run import Which, answers_of, read_run
-from interlace.report.facts.summary import (
-    MODELS,
-)
+from interlace.report.facts.run import Run, Which, answers_of, read_json, read_run
+from interlace.report.facts.summary import MODELS
+from interlace.report.figures.calibration import calibration_size_figure
+from interlace.report.figures.datasheet import datasheet_figure
+from interlace.report.figures.layer_map import layer_map_figure
 from interlace.report.figures.pipeline import pipeline_figure
+from interlace.report.figures.probes import probe_heatmap
+from interlace.report.figures.profile import profile_figure
+from interlace.report.figures.removals import removal_map
 from interlace.report.figures.training import local_loss_figure, loss_figure, retention_figure
 from interlace.report.page.changes import changes_section
 from interlace.report.page.run import Drawing, run_page
 from interlace.report.terminal.summary import summary_table
+from interlace.scores.probes import read_probe_table
 from interlace.scores.table import read_scores
 
 
-def _drawings(report: Path, artifacts: Path) -> list[Drawing]:
-    """What the page shows, in its order."""
-    return [
-        Drawing(report / "what-happens.svg", "What happens to each layer, by its score"),
-        Drawing(report / "retention.png", "Scores of the dense, pruned and tuned model"),
-        Drawing(report / "local_loss.png", "Error of local healing, layer by layer"),
-        Drawing(report / "loss.png", "Loss of fine-tuning, its learning rate and gradient"),
-        Drawing(artifacts / "profile.png", "Similarity of layers and triplets over depth"),
-        Drawing(artifacts / "probes.png", "Similarity of each layer on each probe task"),
-        Drawing(artifacts / "calibration_size.png", "Agreement by size of the calibration set"),
-        Drawing(artifacts / "removals.png", "What each method would remove"),
-        Drawing(artifacts / "datasheet.png", "What the training data holds"),
-    ]
+def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) -> Iterator[Drawing]:
+    """Draw all figures into the report's folder; yield those that the page shows, in its order."""
+    scores = artifacts / "scores.parquet"
+    three = {name: run.evaluations[name] for name in MODELS}
+    layer_map_figure(run.plan, run.rule, folder / "layer_map.png")
+    pipeline_figure(folder / "what-happens.svg", read_scores(scores), run.plan)
+    yield Drawing(folder / "what-happens.svg", "What happens to each layer, by its score")
+    if common_benchmarks(*(evaluation.scores for evaluation in three.values())):
+        retention_figure(three, folder / "retention.png")
+        yield Drawing(folder / "retention.png", "Scores of the dense, pruned and tuned model")
+    if local_loss_figure(metrics / "local_loss.csv", folder / "local_loss.png"):
+        yield Drawing(folder / "local_loss.png", "Error of local healing, layer by layer")
+    loss_figure(metrics / "loss.csv", folder / "loss.png")
+    yield Drawing(folder / "loss.png", "Loss of fine-tuning, its learning rate and gradient")
+    profile_figure(scores, folder / "profile.png")
+    yield Drawing(folder / "profile.png", "Similarity of layers and triplets over depth")
+    probe_heatmap(read_probe_table(metrics / "probes.csv"), folder / "probes.png")
+    yield Drawing(folder / "probes.png", "Similarity of each layer on each probe task")
+    calibration_size_figure(
+        read_sizes(metrics / "calibration_size.csv"), folder / "calibration_size.png"
+    )
+    yield Drawing(folder / "calibration_size.png", "Agreement by size of the calibration set")
+    removal_map(run.removals.removals, folder / "removals.png")
+    yield Drawing(folder / "removals.png", "What each method would remove")
+    datasheet_figure(read_json(data / "datasheet.json"), folder / "datasheet.png")
+    yield Drawing(folder / "datasheet.png", "What the training data holds")
 
 
 def _compared(answers: Mapping[str, Sequence[Answer]], params: Params) -> str:
@@ -65,12 +84,12 @@ def write_report(
     """Write `metrics/summary.json` and the report's folder: figures, cards and a page.
 
     Args:
-        artifacts: holds sources.json, scores.parquet, plan.json, pruned/, evaluation/ (with
-            answers/) and figures, and export.json and reference_plan.json where these stages had
-            something to say; gets report/.
-        metrics: holds ttft.json, local_loss.csv, loss.csv and calibration_size.csv; gets
-            summary.json.
-        data: holds train/, calibration/ and published.csv.
+        artifacts: holds sources.json, scores.parquet, plan.json, removals.json, pruned/ and
+            evaluation/ (with answers/), and export.json and reference_plan.json where these stages
+            had something to say; gets report/.
+        metrics: holds ttft.json, local_loss.csv, loss.csv, probes.csv and calibration_size.csv;
+            gets summary.json.
+        data: holds train/, calibration/, datasheet.json and published.csv.
         dense_dir: the dense checkpoint.
         params: of the run; the cards embed them.
 
@@ -79,7 +98,6 @@ def write_report(
     """
     answers = answers_of(artifacts)
     run = read_run(artifacts, metrics, data, dense_dir, params, answers)
-    table_of_scores = read_scores(artifacts / "scores.parquet")
     scores = {name: evaluation.scores for name, evaluation in run.evaluations.items()}
     known = read_published(data / PUBLISHED.name)
     beside = [
@@ -91,16 +109,10 @@ def write_report(
         folder.mkdir()
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
-        three = {name: run.evaluations[name] for name in MODELS}
-        if common_benchmarks(*(each.scores for each in three.values())):
-            retention_figure(three, folder / "retention.png")
         write_json(folder / "published.json", [asdict(one) for one in beside])
-        local_loss_figure(metrics / "local_loss.csv", folder / "local_loss.png")
-        loss_figure(metrics / "loss.csv", folder / "loss.png")
-        pipeline_figure(folder / "what-happens.svg", table_of_scores, run.plan)
         told = run_page(
             run,
-            _drawings(folder, artifacts),
+            list(_draw(folder, run, artifacts, metrics, data)),
             plan_digest=hashlib.sha256((artifacts / "plan.json").read_bytes()).hexdigest(),
             published=beside,
             compared=_compared(answers, params),

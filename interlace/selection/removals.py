@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
-from interlace.plan.record import Plan
+from interlace.plan.removals import PaperRule, Removal
 from interlace.scores.table import Scores, read_scores
 from interlace.selection.rounds import Table
 from interlace.selection.select import select
@@ -16,21 +15,14 @@ from interlace.selection.select import select
 RATIOS = (0.1, 0.25, 0.4)
 
 
-@dataclass(frozen=True)
-class Removal:
-    """What one method makes of one ratio.
-
-    Attributes:
-        method: its name.
-        ratio: as asked for.
-        plan: the decision; none where it cannot be made.
-        reason: why it cannot.
-    """
-
-    method: str
-    ratio: float
-    plan: Plan | None
-    reason: str = ""
+def paper_rule(method: str) -> PaperRule:
+    """Return a method's own rules; of an unknown method, none."""
+    rule = METHODS.get(method)
+    if rule is None:
+        return PaperRule()
+    return PaperRule(
+        needs=rule.needs, protect_first=rule.protect_first, protect_last=rule.protect_last
+    )
 
 
 def removals(
@@ -54,9 +46,17 @@ def removals(
 
 
 def _removal(table: Scores, method: str, ratio: float, asked: dict[str, Any]) -> Removal:
+    about: dict[str, Any] = {"method": method, "ratio": ratio, "n_layers": table.n_layers}
     if missing := [name for name in METHODS[method].needs if name not in table.criteria]:
-        return Removal(method, ratio, None, f"not measured: {', '.join(missing)}")
+        return Removal(**about, reason=f"not measured: {', '.join(missing)}")
     try:
-        return Removal(method, ratio, select(table, method=method, ratio=ratio, **asked))
+        plan = select(table, method=method, ratio=ratio, **asked)
     except InputError as error:
-        return Removal(method, ratio, None, str(error).split(";")[0])
+        return Removal(**about, reason=str(error).split(";")[0])
+    return Removal(
+        **about,
+        drop=tuple(plan.drop),
+        tune=tuple(plan.tune),
+        anchors=tuple(group.anchor for group in plan.groups if group.anchor is not None),
+        protected=tuple(plan.protected),
+    )

@@ -5,14 +5,36 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.plan.record import Plan, Shortfall
+from interlace.plan.removals import PaperRule, Removals
 from interlace.report.facts.run import Run
 from interlace.report.facts.summary import left_out, summarise
-from interlace.report.figures.pipeline import illustration
-from interlace.scores.table import ANGULAR, CKA, MATH, NATIVE, NONMATH, POOLED, SLEB, TAYLOR, Scores
+from interlace.scores.table import (
+    ANGULAR,
+    CKA,
+    MATH,
+    NATIVE,
+    NONMATH,
+    POOLED,
+    SCHEMA,
+    SLEB,
+    TAYLOR,
+    Scores,
+    read_scores,
+)
+from interlace.selection.removals import paper_rule
 from interlace.selection.select import select
 
+ILLUSTRATED = (  # -log10(1 - S_1)
+    *(0.5, 1.1, 1.3, 1.4, 1.75, 1.6, 2.1, 2.3, 1.9, 1.95, 2.5, 2.2),
+    *(2.1, 1.8, 2.3, 2.45, 2.0, 1.85, 2.35, 2.05, 2.15, 1.9, 1.75, 1.2),
+)
+
+RULE = PaperRule()  # of a method whose paper protects no layer
 SCORES = {
     "dense": {"AI2D": 80.0, "ChartQA": 50.0, "POPE": 90.0},
     "pruned": {"AI2D": 40.0, "ChartQA": 20.0, "POPE": 81.0},
@@ -57,6 +79,19 @@ def evaluations() -> dict[str, Evaluation]:
     }
 
 
+def illustration() -> Scores:
+    """Made-up scores of a 24-layer decoder, in the shape that real ones have."""
+    layer = 1 - 10 ** -np.array(ILLUSTRATED)
+    rows = [
+        ("cosine", first, span, float(1 - 0.9 * (1 - layer[first : first + span]).sum()), None, 1)
+        for span in (1, 2, 3)
+        for first in range(24 - span + 1)
+    ]
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(SCHEMA.names)}
+    about = {"n_layers": "24", "deepstack_layers": "3"}
+    return read_scores(pa.table(columns, schema=SCHEMA.with_metadata(about)))
+
+
 def change_scores(evaluation: Evaluation, *benchmarks: str, **changes: Any) -> None:
     """Change the scores of some benchmarks, or of all."""
     for name in benchmarks or tuple(evaluation.scores):
@@ -88,6 +123,7 @@ def card_run(plan: Plan, **other: Any) -> Run:
     ttft = other.pop("ttft", TTFT)
     summary = summarise(measured, ttft, plan, parameters_before=1000, parameters_after=800)
     about: dict[str, Any] = {
+        "removals": Removals(rule=paper_rule(plan.method), removals=()),
         "params": PARAMS,
         "sources": SOURCES,
         "rows": {"train": 240000, "calibration": 24000},

@@ -9,15 +9,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from report.report_cases import evaluations, full_scores, in_rounds, plan, small_plan
+from report.report_cases import (
+    RULE,
+    evaluations,
+    full_scores,
+    illustration,
+    in_rounds,
+    plan,
+    small_plan,
+)
 
 from interlace.errors import InputError
+from interlace.report.facts.scale import nines
 from interlace.report.figures import layer_map as drawings
 from interlace.report.figures import training as figures
 from interlace.report.figures.layer_map import layer_map_figure
-from interlace.report.figures.pipeline import illustration, pipeline_figure
+from interlace.report.figures.pipeline import pipeline_figure
 from interlace.report.figures.profile import profile_figure
-from interlace.report.figures.style import nines
 from interlace.scores.table import SCHEMA
 from interlace.selection.select import select
 
@@ -40,16 +48,16 @@ def curve(tmp_path: Path) -> Path:
 
 DRAW: dict[str, Callable[[Path, Path], None]] = {
     "profile": lambda path, _: profile_figure(score_table(), path),
-    "map": lambda path, _: layer_map_figure(plan(), path),
-    "map of a run": lambda path, _: layer_map_figure(plan("consecutive"), path),
-    "map of chance": lambda path, _: layer_map_figure(plan("random"), path),
-    "map of nine": lambda path, _: layer_map_figure(small_plan(), path),
-    "map of a ranking": lambda path, _: layer_map_figure(plan("shortgpt"), path),
-    "map of rounds": lambda path, _: layer_map_figure(in_rounds(), path),
-    "map of nothing": lambda path, _: layer_map_figure(plan("dense-ft"), path),
+    "map": lambda path, _: layer_map_figure(plan(), RULE, path),
+    "map of a run": lambda path, _: layer_map_figure(plan("consecutive"), RULE, path),
+    "map of chance": lambda path, _: layer_map_figure(plan("random"), RULE, path),
+    "map of nine": lambda path, _: layer_map_figure(small_plan(), RULE, path),
+    "map of a ranking": lambda path, _: layer_map_figure(plan("shortgpt"), RULE, path),
+    "map of rounds": lambda path, _: layer_map_figure(in_rounds(), RULE, path),
+    "map of nothing": lambda path, _: layer_map_figure(plan("dense-ft"), RULE, path),
     "retention": lambda path, _: figures.retention_figure(evaluations(), path),
     "loss": lambda path, curve: figures.loss_figure(curve, path),
-    "pipeline": lambda path, _: pipeline_figure(path),
+    "pipeline": lambda path, _: pipeline_figure(path, illustration(), plan()),
 }
 
 
@@ -83,7 +91,7 @@ def test_missing_standard_errors_are_drawn_as_none(tmp_path: Path) -> None:
 
 
 def test_pipeline_draws_a_given_plan(tmp_path: Path) -> None:
-    pipeline_figure(tmp_path / "a.svg")
+    pipeline_figure(tmp_path / "a.svg", illustration(), plan())
     pipeline_figure(tmp_path / "b.svg", illustration(), plan("consecutive", 0.5))
     assert (tmp_path / "a.svg").read_bytes() != (tmp_path / "b.svg").read_bytes()
 
@@ -92,7 +100,7 @@ def test_pipeline_draws_a_given_plan(tmp_path: Path) -> None:
 def test_what_happens_can_be_drawn_of_any_plan(method: str, tmp_path: Path) -> None:
     made = select(full_scores(), method=method, **({"drop": [3]} if method == "manual" else {}))
     pipeline_figure(tmp_path / "a.svg", full_scores(), made)
-    layer_map_figure(made, tmp_path / "a.png")
+    layer_map_figure(made, RULE, tmp_path / "a.png")
     assert (tmp_path / "a.svg").exists()
 
 
@@ -120,7 +128,7 @@ def test_nothing_is_left_behind_by_a_figure_that_fails(tmp_path: Path) -> None:
 
 def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
     with pytest.raises(InputError, match=r"png, svg, pdf"):
-        pipeline_figure(tmp_path / "figure.gif")
+        pipeline_figure(tmp_path / "figure.gif", illustration(), plan())
     curve.write_text("step,loss\n1,2\n")
     with pytest.raises(InputError, match="learning_rate"):
         figures.loss_figure(curve, tmp_path / "loss.png")

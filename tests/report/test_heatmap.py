@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pyarrow import csv
 
 from interlace.errors import InputError
-from interlace.report.figures.probes import probe_heatmap, probe_table
+from interlace.report.figures.probes import probe_heatmap
+from interlace.scores.probes import probe_table, read_probe_table
 
 
 def measured(folder: Path, *tasks: tuple[str, str], layers: int = 4, part: int = 0) -> Path:
@@ -55,7 +57,7 @@ def test_parts_of_several_processes_are_one_table(tmp_path: Path) -> None:
 def test_without_probes_the_table_is_empty_and_the_figure_says_so(tmp_path: Path) -> None:
     folder = measured(tmp_path / "s", ("native", "native"))
     assert probe_table(folder).num_rows == 0
-    probe_heatmap(folder, tmp_path / "map.svg")
+    probe_heatmap(probe_table(folder), tmp_path / "map.svg")
     assert (tmp_path / "map.svg").exists()
 
 
@@ -64,22 +66,31 @@ def test_without_measurements_the_way_out_is_named(tmp_path: Path) -> None:
         probe_table(tmp_path)
 
 
+@pytest.mark.parametrize("tasks", [PROBES, PROBES[1:2]])
+def test_the_table_is_read_back_as_it_was_written(
+    tasks: tuple[tuple[str, str], ...], tmp_path: Path
+) -> None:
+    table = probe_table(measured(tmp_path / "s", *tasks))
+    csv.write_csv(table, tmp_path / "probes.csv")
+    assert read_probe_table(tmp_path / "probes.csv").equals(table)
+
+
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_same_heat_map_is_the_same_bytes(kind: str, tmp_path: Path) -> None:
     folder = measured(tmp_path / "s", *PROBES)
     for name in ("one", "two"):
-        probe_heatmap(folder, tmp_path / f"{name}.{kind}")
+        probe_heatmap(probe_table(folder), tmp_path / f"{name}.{kind}")
     one, two = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("one", "two"))
     assert one == two
 
 
 def test_one_domain_alone_is_drawn(tmp_path: Path) -> None:
-    probe_heatmap(measured(tmp_path / "s", ("math", "solve")), tmp_path / "map.png")
+    probe_heatmap(probe_table(measured(tmp_path / "s", ("math", "solve"))), tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size
 
 
 def test_redundant_layers_are_darker(tmp_path: Path) -> None:
-    probe_heatmap(measured(tmp_path / "s", ("math", "solve")), tmp_path / "map.png")
+    probe_heatmap(probe_table(measured(tmp_path / "s", ("math", "solve"))), tmp_path / "map.png")
     grey = np.asarray(Image.open(tmp_path / "map.png").convert("L")).astype(int)
     row = grey[grey.shape[0] // 2, : grey.shape[1] * 3 // 4]  # through the cells, short of the bar
     cells = [int(v) for v in row[row != 255]]

@@ -11,7 +11,7 @@ from typing import Any
 import browser
 import pytest
 from PIL import Image
-from report.report_cases import SOURCES, TTFT, card_run, plan, small_plan
+from report.report_cases import SOURCES, TTFT, card_run, illustration, plan, small_plan
 
 from interlace.report.figures.pipeline import pipeline_figure
 from interlace.report.figures.training import retention_figure
@@ -49,7 +49,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     run = card_run(plan(), ttft=MEASURED)
     retention_figure(run.evaluations, folder / "retention.png")
-    pipeline_figure(folder / "pipeline.svg", None, None)
+    pipeline_figure(folder / "pipeline.svg", illustration(), plan())
     drawings = [
         Drawing(folder / "retention.png", "Scores"),
         Drawing(folder / "pipeline.svg", "What happens"),

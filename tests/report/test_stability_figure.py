@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from report.report_cases import TTFT, evaluations, small_plan
+from report.report_cases import RULE, TTFT, evaluations, small_plan
 from rich.console import Console, RenderableType
 
 from interlace.errors import InputError
 from interlace.plan.record import Plan, Stability
 from interlace.report.facts.calibration import enough, read_sizes
+from interlace.report.facts.decision import certainty, notes
 from interlace.report.facts.summary import summarise
-from interlace.report.facts.wording import certainty, notes
 from interlace.report.figures.calibration import answer, calibration_size_figure
 from interlace.report.terminal.plan import layer_map_text
 from interlace.report.terminal.summary import summary_table
@@ -77,7 +77,7 @@ def test_the_title_promises_nothing_that_was_not_measured() -> None:
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_same_sizes_give_the_same_bytes(kind: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        calibration_size_figure(sizes(ROWS), tmp_path / f"{name}.{kind}")
+        calibration_size_figure(ROWS, tmp_path / f"{name}.{kind}")
     one, two = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("one", "two"))
     assert one == two
 
@@ -86,7 +86,7 @@ def test_the_same_sizes_give_the_same_bytes(kind: str, tmp_path: Path) -> None:
     "rows", [[], ROWS[:1], [row(20, None, None)], [row(2, 0.9, None), row(20, 0.99, None)]]
 )
 def test_whatever_was_measured_can_be_drawn(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    calibration_size_figure(sizes(rows), tmp_path / "sizes.png")
+    calibration_size_figure(rows, tmp_path / "sizes.png")
     assert (tmp_path / "sizes.png").stat().st_size
 
 
@@ -117,12 +117,12 @@ def test_a_layer_that_no_other_draw_drops_is_the_least_certain() -> None:
 
 def test_nothing_is_said_where_nothing_is_known() -> None:
     assert certainty(small_plan()) == ""
-    assert not any("another draw" in note for note in notes(small_plan()))
+    assert not any("another draw" in note for note in notes(small_plan(), RULE))
 
 
 def test_the_map_of_layers_says_how_sure_it_is() -> None:
-    assert notes(unsure())[-1] == certainty(unsure())
-    assert certainty(unsure()) in shown(layer_map_text(unsure()), width=200)
+    assert notes(unsure(), RULE)[-1] == certainty(unsure())
+    assert certainty(unsure()) in shown(layer_map_text(unsure(), RULE), width=200)
 
 
 # In numbers

@@ -5,16 +5,25 @@ import re
 from dataclasses import replace
 
 import pytest
-from report.report_cases import TTFT, UNSURE, evaluations, full_scores, in_rounds, plan, small_plan
+from report.report_cases import (
+    RULE,
+    TTFT,
+    UNSURE,
+    evaluations,
+    full_scores,
+    illustration,
+    in_rounds,
+    plan,
+    small_plan,
+)
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from interlace.methods.registry import METHODS
 from interlace.report.facts.roles import Role, layer_roles, roles_present
 from interlace.report.facts.summary import left_out, summarise
-from interlace.report.figures.pipeline import illustration
-from interlace.report.figures.profile import profile_text
 from interlace.report.terminal.plan import groups_table, layer_map_text
+from interlace.report.terminal.profile import profile_text
 from interlace.report.terminal.summary import summary_table
 from interlace.scores.table import NATIVE
 from interlace.selection.select import select
@@ -49,7 +58,7 @@ def test_the_legend_names_only_what_occurs() -> None:
 
 
 def test_the_map_shows_roles_groups_and_what_is_left() -> None:
-    lines = shown(layer_map_text(small_plan()))
+    lines = shown(layer_map_text(small_plan(), RULE))
     rows = {line.split()[0]: line[9:] for line in lines[1:]}
     assert rows["dense"].strip() == "PTDAFDTFF"
     assert rows["pruned"].strip() == "PTAFTFF"
@@ -59,13 +68,13 @@ def test_the_map_shows_roles_groups_and_what_is_left() -> None:
 
 
 def test_the_map_says_what_was_asked_and_what_came_of_it() -> None:
-    lines = shown(layer_map_text(plan().model_copy(update={"deepstack_layers": 3})))
+    lines = shown(layer_map_text(plan().model_copy(update={"deepstack_layers": 3}), RULE))
     assert lines[:2] == ["interlace: 25% of 24 layers", "24 layers, 18 kept, 6 tuned"]
     assert lines[-1] == "3 protected: 0 to 2 (image features are added after them)"
 
 
 def test_brackets_hold_only_the_layers_that_belong() -> None:
-    lines = shown(layer_map_text(in_rounds()))
+    lines = shown(layer_map_text(in_rounds(), RULE))
     rows = {line[:9].strip(): line[9:] for line in lines}
     assert rows["dense"] == "FFFTDDDDATTT"
     assert rows["round 1"] == "    └─┘"
@@ -73,7 +82,7 @@ def test_brackets_hold_only_the_layers_that_belong() -> None:
 
 
 def test_nothing_dropped_is_shown_as_nothing_dropped() -> None:
-    lines = shown(layer_map_text(plan("dense-ft")))
+    lines = shown(layer_map_text(plan("dense-ft"), RULE))
     assert lines[1] == "24 layers, all kept, 6 tuned"
     assert not any(line.startswith("groups") for line in lines)
     assert groups_table(plan("dense-ft")) is None
@@ -115,7 +124,7 @@ def test_the_table_says_which_round_a_group_is_of() -> None:
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "manual"])
 def test_every_methods_plan_fits_80_columns(method: str) -> None:
     made = select(full_scores(64, 3), method=method)
-    views = [layer_map_text(made), groups_table(made) or ""]
+    views = [layer_map_text(made, RULE), groups_table(made) or ""]
     lines = [line for view in views for line in shown(view, 200)[-40:]]
     maps = [line.rstrip() for line in lines if not line.startswith(("4 protected",))]
     assert max(map(cell_len, maps)) <= 80
@@ -140,7 +149,7 @@ def test_the_profile_of_layers_alone_shows_layers_alone() -> None:
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_everything_fits_the_terminal(width: int) -> None:
-    views = [layer_map_text(plan()), profile_text(illustration())]
+    views = [layer_map_text(plan(), RULE), profile_text(illustration())]
     lines = [line for view in views for line in shown(view, width)] + table(width)
     assert max(cell_len(line.rstrip()) for line in lines) <= width
     assert sum(line.startswith("dense") for line in lines) == 1
@@ -150,7 +159,7 @@ def test_a_deep_decoder_is_broken_into_lines() -> None:
     deep = plan().model_copy(
         update={"n_layers": 100, "freeze": [*plan().freeze, *range(24, 100)], "protected": []}
     )
-    dense = [line[9:] for line in shown(layer_map_text(deep)) if line.startswith("dense")]
+    dense = [line[9:] for line in shown(layer_map_text(deep, RULE)) if line.startswith("dense")]
     assert [len(line.rstrip()) for line in dense] == [60, 40]
 
 

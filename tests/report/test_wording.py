@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from report.report_cases import full_scores, in_rounds, plan, small_plan
+from report.report_cases import RULE, full_scores, in_rounds, plan, small_plan
 
 from interlace.plan.record import Decision
-from interlace.report.facts.wording import asked, listed, notes, number, protection, shortfall_note
+from interlace.report.facts.decision import asked, listed, notes, number, protection, shortfall_note
+from interlace.selection.removals import paper_rule
 from interlace.selection.select import select
 
 
@@ -25,19 +26,19 @@ def test_a_share_of_no_round_percent_is_rounded() -> None:
 
 def test_the_reason_for_protection_is_what_it_follows_from() -> None:
     mixed = select(full_scores(24, 3), method="mixed")
-    assert protection(mixed.model_copy(update={"deepstack_layers": 3})) == (
+    assert protection(mixed.model_copy(update={"deepstack_layers": 3}), paper_rule("mixed")) == (
         "4 protected: 0 to 2 (image features are added after them) and 23 (its paper's rule)"
     )
     unfed = mixed.model_copy(update={"deepstack_layers": 0})
-    assert "0 to 2 (select.protect_first)" in protection(unfed)
+    assert "0 to 2 (select.protect_first)" in protection(unfed, paper_rule("mixed"))
     given = select(full_scores(), protect_first=2, protect_last=3)
-    assert protection(given) == (
+    assert protection(given, RULE) == (
         "5 protected: 0, 1 (select.protect_first) and 21 to 23 (select.protect_last)"
     )
-    assert protection(select(full_scores(), method="sleb")) == (
+    assert protection(select(full_scores(), method="sleb"), paper_rule("sleb")) == (
         "2 protected: 0 (its paper's rule) and 23 (its paper's rule)"
     )
-    assert protection(select(full_scores())) == ""
+    assert protection(select(full_scores()), RULE) == ""
 
 
 def test_a_budget_gives_its_reason() -> None:
@@ -45,7 +46,7 @@ def test_a_budget_gives_its_reason() -> None:
         budget="params", target=0.8, drops=4, values={}, how="exact", reason="the fewest layers"
     )
     auto = select(full_scores(), ratio="auto", decision=decision)
-    assert notes(auto) == ["ratio = auto: the fewest layers"]
+    assert notes(auto, RULE) == ["ratio = auto: the fewest layers"]
 
 
 def test_a_shortfall_is_said() -> None:

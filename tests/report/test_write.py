@@ -25,11 +25,13 @@ from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, write_answers
 from interlace.outputs import write_json
 from interlace.params.whole import Params
+from interlace.plan.removals import Removals
 from interlace.report.facts.published import PUBLISHED
 from interlace.report.facts.run import read_json
 from interlace.report.write import write_report
 from interlace.scores.table import SCHEMA
 from interlace.selection.reference import reference_plan, write_reference
+from interlace.selection.removals import paper_rule, removals
 
 __all__ = ["tab"]
 
@@ -56,12 +58,20 @@ def workspace(tmp_path: Path) -> Path:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), artifacts / "scores.parquet")
     write_json(artifacts / "plan.json", plan().model_dump(mode="json"))
     write_json(artifacts / "sources.json", SOURCES)
+    others = Removals(
+        rule=paper_rule("interlace"), removals=tuple(removals(full_scores(24, 3), (0.25,)))
+    )
+    write_json(artifacts / "removals.json", others.model_dump(mode="json"))
+    tally = {"rows": 7, "text_only": 1, "images": 6, "turns": 9, "words": 99, "characters": 500}
+    sheet = {"rows": 7, "text_only_share": 1 / 7, "left_out": {}, "odd": {}}
+    write_json(tmp_path / "data/datasheet.json", sheet | {"by_source": {"a": tally}})
     for name, result in evaluations().items():
         write_json(artifacts / f"evaluation/{name}.json", result.as_json())
         write_answers(answers(name), artifacts / f"evaluation/answers/{name}.parquet")
     shutil.copy(Path(__file__).parents[2] / PUBLISHED, tmp_path / "data")
     write_json(metrics / "ttft.json", TTFT)
     csv.write_csv(sizes(ROWS), metrics / "calibration_size.csv")
+    (metrics / "probes.csv").write_text("task,domain,layer,similarity\nsolve,math,0,0.9\n")
     (metrics / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n1,2,0.1,1\n2,1,0.1,1\n")
     (metrics / "local_loss.csv").write_text("step,relative_error,learning_rate\n")
     return tmp_path
@@ -123,7 +133,7 @@ def test_the_page_names_the_plan_by_its_hash_and_no_path(workspace: Path) -> Non
     plan_file = (workspace / "artifacts/plan.json").read_bytes()
     assert f"sha256 {hashlib.sha256(plan_file).hexdigest()}" in text
     assert str(workspace) not in text
-    assert text.count('<figure class="drawing"') == 3  # those of other stages are not there
+    assert text.count('<figure class="drawing"') == 8
 
 
 def test_the_summary_is_written_beside_the_other_metrics(workspace: Path) -> None:

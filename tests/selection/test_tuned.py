@@ -11,7 +11,7 @@ from methods import made_up
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
 from interlace.plan.record import Plan
-from interlace.report.facts.wording import asked
+from interlace.report.facts.decision import asked
 from interlace.selection.select import select
 from interlace.selection.tuned import evenly
 

@@ -421,7 +421,6 @@ def test_the_stages_read_from_the_endpoint_of_the_environment(tmp_path: Path) ->
     assert len(list(iterate(tmp_path / "data/train"))) == 40 + 20 + 20
     sheet = json.loads((tmp_path / "data/datasheet.json").read_text())
     assert sheet["by_source"]["a"]["rows"] == 40
-    assert (tmp_path / "artifacts/datasheet.png").is_file()
 
 
 def test_the_server_speaks_the_protocol_of_the_datasets_client(tmp_path: Path) -> None:

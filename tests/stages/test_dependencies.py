@@ -79,6 +79,15 @@ def test_a_stage_depends_on_exactly_what_it_imports(stage: str) -> None:
     assert declared(stage) == closure(stage)
 
 
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"report"}))
+def test_figures_are_drawn_by_report_alone(stage: str) -> None:
+    assert not [file for file in closure(stage) if "report/figures" in file]
+
+
+def test_a_new_method_does_not_rerun_report() -> None:
+    assert "interlace/methods/registry.py" not in closure("report")
+
+
 @pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"pin"}))  # pin reads the whole file
 def test_a_stage_declares_exactly_the_parameters_it_reads(stage: str) -> None:
     model = importlib.import_module(f"stages.{MODULES.get(stage, stage)}").main.params_model

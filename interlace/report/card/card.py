@@ -37,7 +37,7 @@ def model_card(run: Run, which: Which) -> str:
         f"# {name_of(run, which)}",
         *sections.introduction(run, which),
         *sections.usage(bool(run.base.get("trust_remote_code"))),
-        *sections.layers(run.plan, which),
+        *sections.layers(run.plan, run.rule, which),
         *sections.scores(run, which),
         *sections.speed(run, which),
         *recipe.making(run, which),

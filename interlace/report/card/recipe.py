@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from interlace.methods.registry import METHODS
 from interlace.params.inputs import Data
 from interlace.report.card.sections import linked, table
+from interlace.report.facts.decision import listed, percent
 from interlace.report.facts.run import Which
-from interlace.report.facts.wording import listed, percent
 from interlace.scores.table import CKA, MATH, NONMATH, POOLED
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def making(run: Run, which: Which) -> list[str]:
     data, rows = run.sources["pinned_data"], run.rows
     share = _share(Data.model_validate({"id": data["id"]} | (run.params.get("data") or {})))
     facts = [["base model", identity(run.base)]]
-    needs = set(METHODS[run.plan.method].needs)
+    needs = set(run.rule.needs)
     if needs & PROBED:
         probes = (run.params.get("probes") or {}).get("per_task")
         facts.append(["calibration", f"{probes:,} probes of each task, on images of the data"])

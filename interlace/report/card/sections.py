@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from interlace.evaluation.scores.result import Score
 from interlace.plan.record import Plan
+from interlace.plan.removals import PaperRule
+from interlace.report.facts.decision import asked, notes, percent
 from interlace.report.facts.run import PLACEHOLDER, Which
 from interlace.report.facts.summary import benchmarks_of, references_in
-from interlace.report.facts.wording import (
-    NONE,
-    asked,
-    device_name,
-    notes,
-    percent,
-    sample_counts,
-    size,
-    spelled,
-)
+from interlace.report.facts.wording import NONE, device_name, sample_counts, size, spelled
 
 if TYPE_CHECKING:
     from interlace.report.facts.run import Run
@@ -117,7 +110,7 @@ def usage(trust_remote_code: bool) -> list[str]:
     return ["## Use it", f"A stock checkpoint: it needs {needed}.", code]
 
 
-def layers(plan: Plan, which: Which) -> list[str]:
+def layers(plan: Plan, rule: PaperRule, which: Which) -> list[str]:
     """Which layers went, and why these."""
     roles = [("dropped", plan.drop)]
     if which == "tuned":
@@ -125,7 +118,7 @@ def layers(plan: Plan, which: Which) -> list[str]:
     else:
         roles += [("kept", plan.keep)]
     rows = [[role, ", ".join(map(str, chosen)) or "none"] for role, chosen in roles]
-    said = "\n".join(f"- {note}" for note in notes(plan))
+    said = "\n".join(f"- {note}" for note in notes(plan, rule))
     return [
         "## Layers",
         f"Chosen by {asked(plan)}. Layers are positions in the dense decoder, from 0.",

@@ -21,6 +21,7 @@ from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.evaluation.scores.significance import differences
 from interlace.params.whole import Params
 from interlace.plan.record import Plan, read_plan, read_reference
+from interlace.plan.removals import PaperRule, Removals, read_removals
 from interlace.report.facts.calibration import enough, read_sizes
 from interlace.report.facts.summary import (
     MODELS,
@@ -46,6 +47,7 @@ class Run:
 
     Attributes:
         plan: which layers were dropped, tuned and frozen.
+        removals: what each method would remove, and the rule of the plan's method.
         params: plain values of the parameter file.
         sources: what `pin` wrote: the model and the data by revision, or by their files' hashes.
         summary: what `summarise` returned.
@@ -58,6 +60,7 @@ class Run:
     """
 
     plan: Plan
+    removals: Removals
     params: Mapping[str, Any]
     sources: Mapping[str, Any]
     summary: Metrics
@@ -73,6 +76,11 @@ class Run:
         """The dense model, as pinned."""
         found: Mapping[str, Any] = self.sources["pinned_model"]
         return found
+
+    @property
+    def rule(self) -> PaperRule:
+        """The rule of the plan's method."""
+        return self.removals.rule
 
 
 def name_of(run: Run, which: Which) -> str:
@@ -222,6 +230,7 @@ def read_run(
     exported = artifacts / "export.json"
     return Run(
         plan=plan,
+        removals=read_removals(artifacts / "removals.json"),
         params=params.model_dump(mode="json"),
         sources=read_json(artifacts / "sources.json"),
         summary=summary

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator, PercentFormatter
 
@@ -14,16 +13,15 @@ from interlace.report.figures.profile import SPAN_LABELS
 from interlace.report.figures.style import INK, SPAN_COLOURS, drawn
 
 
-def calibration_size_figure(sizes: pa.Table, path: Path) -> None:
+def calibration_size_figure(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw Kendall's tau of `S_1` and `S_3`, and how often the same layers go, by size.
 
     The title is the answer: the smallest part that ranks triplets as the whole does, if any.
 
     Args:
-        sizes: of `stability.SIZES`; columns without values are left out.
+        rows: of `stability.SIZES`; columns without values are left out.
         path: where to write, .png, .svg or .pdf.
     """
-    rows = sizes.to_pylist()
     if not rows:
         with drawn(path, 7, 1) as figure:
             figure.text(0.02, 0.5, "Too few samples to compare parts of them.", va="center")

@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from interlace.plan.record import Group, Plan
+from interlace.plan.removals import PaperRule
+from interlace.report.facts.decision import asked, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present, stretches
-from interlace.report.facts.wording import asked, notes, number, outcome, score_name
 from interlace.report.figures.shapes import box, cell_text, strand
-from interlace.report.figures.style import INK, MUTED, drawn
+from interlace.report.figures.style import INK, MUTED, ROLE_COLOURS, drawn
 
 CELL = 0.36  # height of a layer, inches; everything vertical is in inches
 LINE = 0.19  # of text
@@ -20,19 +21,20 @@ LEVEL = 0.46  # a bracket and its label
 DENSE, PRUNED, LEGEND = 1.24, 0.56, 0.12  # lower edges of the rows
 
 
-def layer_map_figure(plan: Plan, path: Path) -> None:
+def layer_map_figure(plan: Plan, rule: PaperRule, path: Path) -> None:
     """Draw the dense decoder with the role of each layer, and the pruned one below it.
 
     Groups are bracketed, each under its place in the order of decision and its score.
 
     Args:
         plan: which layers are dropped, tuned and frozen.
+        rule: of the plan's method.
         path: where to write, .png, .svg or .pdf.
     """
     width = float(np.clip(1.6 + 0.36 * plan.n_layers, 8, 18))
     cells_per_inch = (plan.n_layers + 0.6) / width
     size = float(np.clip(24 / cells_per_inch, 4.5, 9.5))
-    every = [outcome(plan), *notes(plan), *_order(plan)]
+    every = [outcome(plan), *notes(plan, rule), *_order(plan)]
     told = [line for note in every for line in textwrap.wrap(note, int(13 * width))]
     levels = label_levels(plan, min(size, 8) * 0.6 / 72 * cells_per_inch)
     height = DENSE + CELL + _above(plan, levels) + LINE * len(told) + 0.38
@@ -54,12 +56,12 @@ def layer_map_figure(plan: Plan, path: Path) -> None:
 def _decoders(axes: Axes, plan: Plan, size: float) -> None:
     roles = layer_roles(plan)
     for layer, role in enumerate(roles):
-        box(axes, layer + 0.06, DENSE, 0.88, CELL, role.colour)
+        box(axes, layer + 0.06, DENSE, 0.88, CELL, ROLE_COLOURS[role])
         cell_text(axes, layer + 0.5, DENSE + CELL / 2, layer, role, size)
     start = (plan.n_layers - len(plan.keep)) / 2  # the shorter decoder, centred
     for position, layer in enumerate(plan.keep):
         x, role = start + position, roles[layer]
-        box(axes, x + 0.06, PRUNED, 0.88, CELL, role.colour)
+        box(axes, x + 0.06, PRUNED, 0.88, CELL, ROLE_COLOURS[role])
         cell_text(axes, x + 0.5, PRUNED + CELL / 2, position, role, size)
         top, bottom = (layer + 0.5, DENSE - 0.03), (x + 0.5, PRUNED + CELL + 0.03)
         strand(axes, top, bottom, role, vertical=True)
@@ -154,7 +156,7 @@ def _brackets(axes: Axes, plan: Plan, levels: list[int], size: float) -> None:
 
 def _legend(axes: Axes, plan: Plan, x: float, step: float) -> None:
     for role in roles_present(plan):
-        box(axes, x, LEGEND, 0.6, 0.13, role.colour)
+        box(axes, x, LEGEND, 0.6, 0.13, ROLE_COLOURS[role])
         text = f"{role.meaning} ({layer_roles(plan).count(role)})"
         axes.text(x + 0.8, LEGEND + 0.065, text, va="center", fontsize=9)
         x += step

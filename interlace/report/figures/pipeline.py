@@ -5,50 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from interlace.plan.record import Plan
 from interlace.report.facts.roles import Role, layer_roles, roles_present, stretches
+from interlace.report.facts.scale import nines
 from interlace.report.figures.shapes import box, cell_text, strand
-from interlace.report.figures.style import HAIRLINE, INK, MUTED, SPAN_COLOURS, drawn, nines
-from interlace.scores.table import SCHEMA, Scores, read_scores
-from interlace.selection.select import select
+from interlace.report.figures.style import HAIRLINE, INK, MUTED, ROLE_COLOURS, SPAN_COLOURS, drawn
+from interlace.scores.table import Scores
 
 BASE, TOP = 9.0, 57.0  # the dense decoder's lower and upper end, figure units
 WIDE = 11.0  # a layer, figure units
 COLUMNS = (5.0, 44.0, 73.0)  # left edges: dense, selected, healed
 PANEL = 94.0  # left edge of the explanation
-ILLUSTRATED = (  # -log10(1 - S_1)
-    *(0.5, 1.1, 1.3, 1.4, 1.75, 1.6, 2.1, 2.3, 1.9, 1.95, 2.5, 2.2),
-    *(2.1, 1.8, 2.3, 2.45, 2.0, 1.85, 2.35, 2.05, 2.15, 1.9, 1.75, 1.2),
-)
 
 
-def illustration() -> Scores:
-    """Made-up scores of a 24-layer decoder, in the shape that real ones have."""
-    layer = 1 - 10 ** -np.array(ILLUSTRATED)
-    rows = [
-        ("cosine", first, span, float(1 - 0.9 * (1 - layer[first : first + span]).sum()), None, 1)
-        for span in (1, 2, 3)
-        for first in range(24 - span + 1)
-    ]
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(SCHEMA.names)}
-    about = {"n_layers": "24", "deepstack_layers": "3"}
-    return read_scores(pa.table(columns, schema=SCHEMA.with_metadata(about)))
-
-
-def pipeline_figure(path: Path, scores: Scores | None = None, plan: Plan | None = None) -> None:
+def pipeline_figure(path: Path, scores: Scores, plan: Plan) -> None:
     """Draw what happens: layers are scored, triplets selected, one of each dropped, one tuned.
 
     Args:
         path: where to write, .png, .svg or .pdf.
-        scores: whose `S_1` to draw; none: an illustration.
-        plan: the decision on these scores; none: INTERLACE's at a quarter of the layers.
+        scores: whose `S_1` to draw.
+        plan: the decision on these scores.
     """
-    scores = scores or illustration()
-    plan = plan or select(scores)
     with drawn(path, 12.0, 6.0, layout=None) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
@@ -81,7 +61,7 @@ def _headings(axes: Axes, plan: Plan) -> None:
 
 
 def _layer(axes: Axes, x: float, y: float, pitch: float, label: int, role: Role) -> None:
-    box(axes, x, y + 0.1 * pitch, WIDE, 0.8 * pitch, role.colour)
+    box(axes, x, y + 0.1 * pitch, WIDE, 0.8 * pitch, ROLE_COLOURS[role])
     size = min(7.5, 4.2 * pitch)
     cell_text(axes, x + WIDE / 2, y + 0.49 * pitch, label, role, size)
 
@@ -138,8 +118,8 @@ def _selected_column(axes: Axes, plan: Plan, pitch: float) -> None:
     for layer in plan.drop:
         x, y = COLUMNS[1] + WIDE + 2.0, BASE + (layer + 0.47) * pitch
         axes.text(
-            x, y, "\u00d7", color=Role.DROP.colour, fontsize=13, fontweight="bold", ha="center",
-            va="center",
+            x, y, "\u00d7", color=ROLE_COLOURS[Role.DROP], fontsize=13, fontweight="bold",
+            ha="center", va="center",
         )  # fmt: skip
 
 
@@ -152,7 +132,7 @@ def _healed_column(axes: Axes, plan: Plan, pitch: float) -> None:
         strand(axes, start, (COLUMNS[2] - 0.4, y + 0.5 * pitch), role, vertical=False)
         if role is Role.TUNE:
             glow = (COLUMNS[2] - 0.45, y + 0.02 * pitch, WIDE + 0.9, 0.96 * pitch)
-            box(axes, *glow, Role.TUNE.colour, alpha=0.28, zorder=2)
+            box(axes, *glow, ROLE_COLOURS[Role.TUNE], alpha=0.28, zorder=2)
 
 
 def _explanation(axes: Axes, plan: Plan, deepstack_layers: int) -> None:
@@ -174,7 +154,7 @@ def _explanation(axes: Axes, plan: Plan, deepstack_layers: int) -> None:
     present = [role for role in texts if role in roles_present(plan)]
     for role, y in zip(present, heights, strict=False):
         title, subtitle = texts[role]
-        box(axes, PANEL + 0.8, y, 7.4, 4.0, role.colour)
+        box(axes, PANEL + 0.8, y, 7.4, 4.0, ROLE_COLOURS[role])
         axes.text(PANEL + 10.6, y + 2.9, title, fontsize=9.5, fontweight="bold", va="center")
         axes.text(PANEL + 10.6, y + 1.0, subtitle, fontsize=8.3, color=MUTED, va="center")
     axes.text(

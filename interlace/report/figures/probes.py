@@ -8,72 +8,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from interlace.errors import InputError
-from interlace.report.figures.style import NINES, SEQUENTIAL, drawn, nines
+from interlace.report.facts.scale import nines
+from interlace.report.figures.style import NINES, SEQUENTIAL, drawn
 
-DOMAINS = {"math": "math", "nonmath": "non-math"}  # in the order of the rows, as they are shown
+DOMAINS = {"math": "math", "nonmath": "non-math"}  # in the order of the panels
 COLOURS = LinearSegmentedColormap.from_list("redundancy", SEQUENTIAL)
-SCHEMA = pa.schema(
-    [
-        ("task", pa.string()),
-        ("domain", pa.string()),
-        ("layer", pa.int32()),
-        ("similarity", pa.float64()),
-    ]
-)
 
 
-def probe_table(similarity_folder: Path) -> pa.Table:
-    """Mean cosine of every layer's input and output over each task's probes (`S_1` per task).
-
-    Args:
-        similarity_folder: Parquet files, one row per (sample, first, span).
-
-    Returns:
-        Columns task, domain, layer, similarity, for `dvc plots`: math tasks first, each domain's
-        by name, each task's by layer. No rows where there are no probes.
-
-    Raises:
-        InputError: the folder holds no measurements.
-    """
-    if not any(similarity_folder.glob("*.parquet")):
-        raise InputError(f"{similarity_folder}: no measurements; run `dvc repro collect`")
-    probes = (pc.field("span") == 1) & pc.field("domain").isin(list(DOMAINS))
-    measured = ds.dataset(similarity_folder, format="parquet")
-    columns = {name: pc.field(name) for name in ("task", "domain", "first")}
-    columns["cosine"] = pc.field("cosine").cast(pa.float64())
-    rows = (
-        measured.to_table(columns=columns, filter=probes)
-        .group_by(["task", "domain", "first"], use_threads=False)
-        .aggregate([("cosine", "mean")])
-        .rename_columns(["task", "domain", "layer", "similarity"])
-        .to_pylist()
-    )
-    order = list(DOMAINS)
-    rows.sort(key=lambda row: (order.index(row["domain"]), row["task"], row["layer"]))
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def probe_heatmap(similarity_folder: Path, path: Path) -> None:
+def probe_heatmap(table: pa.Table, path: Path) -> None:
     """Draw tasks by layers: the darker, the less the layer changes that task's probes.
 
     The colours are on the scale of nines. Without probes the figure says so.
 
     Args:
-        similarity_folder: Parquet files, one row per (sample, first, span).
+        table: of `PROBE_SCHEMA`.
         path: where to write, .png, .svg or .pdf.
-
-    Raises:
-        InputError: the folder holds no measurements.
     """
-    table = probe_table(similarity_folder)
     if not len(table):
         with drawn(path, 7, 1) as figure:
             figure.text(0.02, 0.5, "No probes were measured: probes.per_task is 0.", va="center")

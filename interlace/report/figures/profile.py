@@ -1,4 +1,4 @@
-"""The profile of scores over depth, as a figure and for the terminal."""
+"""The profile of scores over depth."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from rich.text import Text
 
 from interlace.errors import InputError
-from interlace.report.facts.roles import LABEL, lines, ruler
-from interlace.report.figures.style import SPAN_COLOURS, drawn, nines, scale_in_nines
-from interlace.scores.table import NATIVE, Scores, read_scores
+from interlace.report.facts.scale import nines
+from interlace.report.figures.style import SPAN_COLOURS, drawn, scale_in_nines
+from interlace.scores.table import NATIVE
 
-SPAN_NAMES = {1: "S_1", 2: "S_2", 3: "S_3"}
 SPAN_LABELS = {1: "$S_1$ layer", 2: "$S_2$ pair", 3: "$S_3$ triplet"}
 NORMAL_95 = 1.96  # standard errors each side of a 95% interval
-BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
@@ -60,40 +57,3 @@ def _profile_line(axes: Axes, rows: list[dict[str, Any]], colour: str, label: st
         first, nines(value - error), nines(value + error), color=colour, alpha=0.18, linewidth=0
     )
     axes.plot(first, nines(value), color=colour, marker="o", markersize=3.6, label=label)
-
-
-def profile_text(scores: Scores | pa.Table | Path | str) -> Text:
-    """`S_1`, `S_2` and `S_3` over depth as bars; all share one scale of nines.
-
-    Args:
-        scores: the score table, read or not.
-
-    Raises:
-        InputError: the table holds no `cosine` of one layer.
-    """
-    table = scores if isinstance(scores, Scores) else read_scores(scores)
-    measured = {span for criterion, _, span in table.values if criterion == NATIVE}
-    spans = {span: table.of_span(span) for span in sorted(measured & set(SPAN_NAMES) | {1})}
-    every = nines(np.array([value for values in spans.values() for value in values.values()]))
-    low, high = float(every.min()), float(every.max())
-    text = Text("cosine of a span's input and output, by its first layer\n", style="bold")
-    for layers in lines(table.n_layers):
-        text.append_text(ruler(layers))
-        text.append("\n")
-        for span, values in spans.items():
-            text.append(SPAN_NAMES[span].ljust(LABEL))
-            bars = [_block(values.get(layer), low, high) for layer in layers]
-            text.append("".join(bars).rstrip() + "\n", style=SPAN_COLOURS[span])
-    for span, values in spans.items():
-        least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-        text.append(f"{SPAN_NAMES[span].ljust(LABEL)}{values[least]:.4f} at layer {least}")
-        text.append(f" to {values[most]:.4f} at layer {most}\n", style="")
-    text.rstrip()
-    return text
-
-
-def _block(value: float | None, low: float, high: float) -> str:
-    if value is None:
-        return " "
-    share = (float(nines(np.array(value))) - low) / max(high - low, 1e-9)
-    return BLOCKS[min(int(share * len(BLOCKS)), len(BLOCKS) - 1)]

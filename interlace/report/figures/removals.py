@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
-from interlace.plan.record import Plan
+from interlace.plan.removals import Removal
+from interlace.report.facts.decision import percent
 from interlace.report.facts.roles import Role, layer_roles
-from interlace.report.facts.wording import percent
-from interlace.report.figures.style import MUTED, drawn
-from interlace.scores.table import Scores, read_scores
-from interlace.selection.removals import RATIOS, Removal, removals
-from interlace.selection.rounds import Table
+from interlace.report.figures.style import MUTED, ROLE_COLOURS, drawn
 
 SHOWN = {  # an anchor is kept as it is: here it counts as such
     Role.DROP: "dropped",
@@ -28,9 +26,9 @@ SHOWN = {  # an anchor is kept as it is: here it counts as such
     Role.FREEZE: "kept",
 }
 COLOURS = {
-    "dropped": Role.DROP.colour,
-    "tuned": Role.TUNE.colour,
-    "protected": Role.PROTECTED.colour,
+    "dropped": ROLE_COLOURS[Role.DROP],
+    "tuned": ROLE_COLOURS[Role.TUNE],
+    "protected": ROLE_COLOURS[Role.PROTECTED],
     "kept": "#E9ECF1",  # pale: the eye goes to what is removed
 }
 # Inches, of the map.
@@ -41,25 +39,20 @@ HEIGHTS = {"dropped": 0.13, "tuned": 0.07, "protected": 0.13, "kept": 0.13}  # o
 LETTER = 0.052  # of the smallest text
 
 
-def removal_map(
-    scores: Table | Scores, path: Path, ratios: Sequence[float] = RATIOS, **asked: Any
-) -> None:
+def removal_map(removals: Sequence[Removal], path: Path) -> None:
     """Draw a strip of layers per method and ratio, coloured by what becomes of each layer.
 
     Where a method cannot choose, its strip says why.
 
     Args:
-        scores: the score table.
+        removals: of one decoder, by method and then by ratio; at least one.
         path: where to write, .png, .svg or .pdf.
-        ratios: shares of the layers, each as the method's paper counts them.
-        asked: what else `select` takes, e.g. alpha, seed or protect_first.
     """
-    table = scores if isinstance(scores, Scores) else read_scores(scores)
-    made = removals(table, ratios, **asked)
-    methods = [made[i : i + len(ratios)] for i in range(0, len(made), len(ratios))]
-    layers = float(np.clip(0.2 * table.n_layers, 5.6, 9.6))  # width of all
-    pitch = layers / table.n_layers
-    block = len(ratios) * STRIP + GAP
+    methods = [list(group) for _, group in groupby(removals, key=lambda one: one.method)]
+    n_layers, rows = removals[0].n_layers, len(methods[0])
+    layers = float(np.clip(0.2 * n_layers, 5.6, 9.6))  # width of all
+    pitch = layers / n_layers
+    block = rows * STRIP + GAP
     width, height = NAMES + layers + COUNTS, TOP + BOTTOM + block * len(methods) - GAP
     with drawn(path, width, height, layout=None) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
@@ -67,8 +60,8 @@ def removal_map(
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)  # from the top down
         for place, group in enumerate(methods):
-            _block(axes, group, TOP + block * place, table.n_layers, pitch)
-        _frame(axes, table.n_layers, pitch, height)
+            _block(axes, group, TOP + block * place, n_layers, pitch)
+        _frame(axes, n_layers, pitch, height)
 
 
 def _block(axes: Axes, group: Sequence[Removal], top: float, n_layers: int, pitch: float) -> None:
@@ -79,9 +72,9 @@ def _block(axes: Axes, group: Sequence[Removal], top: float, n_layers: int, pitc
     for row, made in enumerate(group):
         y = top + (row + 0.5) * STRIP
         _small(axes, NAMES - 0.08, y, percent(made.ratio), "right")
-        if made.plan:
-            axes.add_collection(_strip(made.plan, y, pitch))
-            _small(axes, end + 0.3, y, str(len(made.plan.drop)), "right")
+        if not made.reason:
+            axes.add_collection(_strip(made, y, pitch))
+            _small(axes, end + 0.3, y, str(len(made.drop)), "right")
     if len({made.reason for made in group}) == 1:  # said once, for all ratios
         _small(axes, NAMES + 0.04, middle, _short(group[0].reason, end), "left")
         return
@@ -98,10 +91,10 @@ def _small(axes: Axes, x: float, y: float, text: str, side: Literal["left", "rig
     axes.text(x, y, text, ha=side, va="center", fontsize=7, color=MUTED)
 
 
-def _strip(plan: Plan, middle: float, pitch: float) -> PatchCollection:
+def _strip(removal: Removal, middle: float, pitch: float) -> PatchCollection:
     """A box per layer, in the colour of its role and of its height, so that grey print tells."""
     gap = min(0.12 * pitch, 0.025)
-    names = [SHOWN[role] for role in layer_roles(plan)]
+    names = [SHOWN[role] for role in layer_roles(removal)]
     boxes = [
         (NAMES + layer * pitch + gap / 2, HEIGHTS[name], COLOURS[name])
         for layer, name in enumerate(names)

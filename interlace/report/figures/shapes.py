@@ -9,7 +9,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
 
 from interlace.report.facts.roles import Role
-from interlace.report.figures.style import HAIRLINE, INK
+from interlace.report.figures.style import HAIRLINE, INK, ROLE_COLOURS
 
 DARK = frozenset({Role.DROP, Role.TUNE, Role.ANCHOR, Role.PROTECTED})  # white text on these
 
@@ -40,7 +40,7 @@ def strand(
         if vertical
         else [((x0 + x1) / 2, y0), ((x0 + x1) / 2, y1)]
     )
-    colour = role.colour if role is not Role.FREEZE else HAIRLINE
+    colour = ROLE_COLOURS[role] if role is not Role.FREEZE else HAIRLINE
     outline = Outline(
         [start, *bends, end], [Outline.MOVETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4]
     )

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from interlace.errors import InputError
-from interlace.report.figures.style import LINE_COLOURS, drawn, nines, scale_in_nines
+from interlace.report.facts.scale import nines
+from interlace.report.figures.style import LINE_COLOURS, drawn, scale_in_nines
 from interlace.scores.table import NATIVE, read_scores
 
 PANELS = {1: "$S_1$: one layer", 3: "$S_3$: a triplet of layers"}

@@ -11,13 +11,21 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from interlace.errors import InputError
 from interlace.outputs import whole
+from interlace.report.facts.roles import Role
+from interlace.report.facts.scale import nines
 
 INK, MUTED, HAIRLINE = "#1F2937", "#6B7280", "#D1D5DB"
 SPAN_COLOURS = {1: "#46648C", 2: "#D99A2B", 3: "#8E4585"}  # S_1, S_2, S_3
+ROLE_COLOURS = {  # told apart by readers with any colour vision
+    Role.DROP: "#E4572E",
+    Role.TUNE: "#1B998B",
+    Role.ANCHOR: "#46648C",
+    Role.PROTECTED: "#93A1B5",
+    Role.FREEZE: "#D5DCE6",
+}
 MODEL_COLOURS = {"dense": "#46648C", "pruned": "#E4572E", "tuned": "#1B998B"}
 # The same for text: at least 4.5:1 on white.
 MODEL_INKS = {"dense": "#46648C", "pruned": "#C93F19", "tuned": "#157F74"}
@@ -26,6 +34,21 @@ LINE_COLOURS = (  # of lines that have no fixed meaning
     *("#8E4585", "#5DA9E9", "#6B7280", "#3A2E39"),
 )
 SEQUENTIAL = ("#F4F6F9", "#C3D0E0", "#7F9CBF", "#46648C", "#1B2A44")  # pale is low; grey prints too
+
+NINES = (
+    0.0,
+    0.5,
+    0.8,
+    0.9,
+    0.95,
+    0.98,
+    0.99,
+    0.995,
+    0.998,
+    0.999,
+    0.9995,
+    0.9999,
+)  # ticks of cosines
 
 STYLE = {
     "axes.axisbelow": True,
@@ -100,13 +123,3 @@ def scale_in_nines(axes: Axes, low: float, high: float) -> None:
     ticks = [tick for tick in NINES if bottom - room <= nines(np.array(tick)) <= top + room]
     axes.set_ylim(bottom - room, top + room)
     axes.set_yticks(nines(np.array(ticks)), [f"{tick:g}" for tick in ticks])
-
-
-NINES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
-CLOSEST = 1e-6  # cosines above 1 - CLOSEST are drawn there
-
-
-def nines(cosine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`-log10(1 - cosine)`: 0.9 is 1, 0.99 is 2, so that redundant layers do not look alike."""
-    distance = np.maximum(1 - np.asarray(cosine, dtype=np.float64), CLOSEST)
-    return np.asarray(-np.log10(distance))

@@ -102,21 +102,22 @@ def loss_figure(curve: Path | str, path: Path) -> None:
             axes.set_ylim(bottom=0)
 
 
-def local_loss_figure(curve: Path, path: Path) -> None:
+def local_loss_figure(curve: Path, path: Path) -> bool:
     """Draw the relative error of local healing by step, the mean and each layer's.
-
-    Nothing is drawn where no layer was healed locally.
 
     Args:
         curve: CSV with columns step, relative_error and layer_I.
         path: where to write, .png, .svg or .pdf.
+
+    Returns:
+        False where no layer was healed locally, and so nothing is drawn.
 
     Raises:
         InputError: the file has no such columns.
     """
     columns = _curve(curve, ("step", "relative_error"))
     if not columns:
-        return
+        return False
     step = columns["step"]
     with drawn(path, 8.0, 3.2) as figure:
         axes = figure.add_subplot()
@@ -131,6 +132,7 @@ def local_loss_figure(curve: Path, path: Path) -> None:
         axes.set_ylabel("squared error / squared change")
         axes.set_title("Local healing")
         axes.legend(loc="upper right")
+    return True
 
 
 def _say_untrained(path: Path) -> None:

@@ -13,22 +13,14 @@ from typing import Any
 import yaml
 
 from interlace.plan.record import Plan
+from interlace.plan.removals import PaperRule
+from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.published import HEADINGS, Beside, published_rows
 from interlace.report.facts.roles import Role, layer_roles, roles_present
 from interlace.report.facts.run import Run, pinned, shareable, versions
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
-from interlace.report.facts.wording import (
-    asked,
-    device_name,
-    listed,
-    notes,
-    number,
-    outcome,
-    sample_counts,
-    score_name,
-    size,
-    spelled,
-)
+from interlace.report.facts.wording import device_name, sample_counts, size, spelled
+from interlace.report.figures.style import ROLE_COLOURS
 from interlace.report.page.html import drawing, escaped, facts, folded, page, table
 
 NONE = "\u2013"
@@ -72,7 +64,7 @@ def run_page(
     body = [
         f"<p>{escaped(outcome(run.plan))}</p>",
         facts(_facts(run.summary)),
-        _layers(run.plan),
+        _layers(run.plan, run.rule),
         scores(run),
         _published(published),
         _speeds(run),
@@ -121,7 +113,7 @@ def _facts(summary: Metrics) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _layers(plan: Plan) -> str:
+def _layers(plan: Plan, rule: PaperRule) -> str:
     """A box per layer with its place and its role, what the letters mean, and why each goes."""
     boxes = "".join(
         _box(role, f"<span>{layer}</span>{role.letter}"
@@ -131,7 +123,7 @@ def _layers(plan: Plan) -> str:
     legend = "".join(
         _box(role, f"<b>{role.letter}</b> {role.meaning}") for role in roles_present(plan)
     )
-    said = "".join(f"<li>{escaped(note)}</li>\n" for note in notes(plan))
+    said = "".join(f"<li>{escaped(note)}</li>\n" for note in notes(plan, rule))
     return (
         f"<h2>Layers</h2>\n<p>Chosen by {escaped(asked(plan))}. Layers are positions in the dense"
         f' decoder, from 0.</p>\n<ol class="layers" aria-label="Role of each layer">{boxes}</ol>\n'
@@ -143,7 +135,7 @@ def _layers(plan: Plan) -> str:
 
 def _box(role: Role, inner: str) -> str:
     on = "#fff" if role is Role.ANCHOR else "#000"  # at least 4.5:1 on every role's colour
-    return f'<li style="--role:{role.colour};--on:{on}">{inner}</li>'
+    return f'<li style="--role:{ROLE_COLOURS[role]};--on:{on}">{inner}</li>'
 
 
 def _groups(plan: Plan) -> str:

@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from interlace.methods.registry import METHODS
-from interlace.report.facts.roles import Role, layer_roles, lines, ruler
-from interlace.report.facts.wording import percent
-from interlace.report.terminal.plan import glyph, legend
+from interlace.plan.removals import Removal
+from interlace.report.facts.decision import percent
+from interlace.report.facts.roles import Role, layer_roles
+from interlace.report.terminal.strips import glyph, legend, lines, ruler
 from interlace.scores.table import WAYS, Scores
-from interlace.selection.removals import Removal, removals
+from interlace.selection.removals import removals
 
 NAMES = 18  # columns before the first layer: the longest name and a space
 
@@ -74,19 +75,18 @@ def removals_text(scores: Scores, ratio: float, **asked: Any) -> RenderableType:
     ]
     for removal in made:
         parts.append(_strip(removal))
-        if removal.plan:
+        if not removal.reason:
             parts.append(Padding(Text(rule_of(removal.method), style="dim"), (0, 0, 0, 2)))
-    plans = [removal.plan for removal in made if removal.plan]
-    present = {role for plan in plans for role in layer_roles(plan)}
+    present = {role for one in made if not one.reason for role in layer_roles(one)}
     return Group(*parts, legend([role for role in Role if role in present]))
 
 
 def _strip(removal: Removal) -> Text:
     text = Text(removal.method.ljust(NAMES), style="bold")
-    if removal.plan is None:
+    if removal.reason:
         return text.append(removal.reason, style="not bold yellow")
-    roles = layer_roles(removal.plan)
-    for place, layers in enumerate(lines(removal.plan.n_layers)):
+    roles = layer_roles(removal)
+    for place, layers in enumerate(lines(removal.n_layers)):
         if place:
             text.append(f"\n{f'from {layers.start}':>{NAMES - 1}} ", style="not bold dim")
         for layer in layers:

@@ -5,36 +5,20 @@ Colour is never the only sign: roles are letters, and everything fits 80 columns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from interlace.plan.record import Plan
-from interlace.report.facts.roles import LABEL, Role, layer_roles, lines, roles_present, ruler
-from interlace.report.facts.wording import asked, listed, notes, number, outcome, score_name
+from interlace.plan.removals import PaperRule
+from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
+from interlace.report.facts.roles import layer_roles, roles_present
+from interlace.report.terminal.strips import LABEL, glyph, legend, lines, ruler
 
 MISSING = TO = "\u2013"
 
 
-def glyph(role: Role) -> tuple[str, str]:
-    """A role's letter and its style."""
-    ink = "black" if role in (Role.FREEZE, Role.PROTECTED) else "bold white"
-    return role.letter, f"{ink} on {role.colour}"
-
-
-def legend(roles: Sequence[Role], counted: Sequence[Role] = ()) -> Text:
-    """What the letters mean, and how many layers have each."""
-    text = Text()
-    for role in roles:
-        text.append(*glyph(role))
-        text.append(f" {role.meaning}{f' {counted.count(role)}' if counted else ''}  ")
-    text.rstrip()
-    return text
-
-
-def layer_map_text(plan: Plan) -> Text:
+def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
     """One letter per layer, its group underneath, what the letters mean, and what to know."""
     roles = layer_roles(plan)
     text = Text(f"{asked(plan)}\n", style="bold")
@@ -54,7 +38,7 @@ def layer_map_text(plan: Plan) -> Text:
             text.append(*glyph(roles[plan.keep[position]]))
         text.append("\n")
     text.append_text(legend(roles_present(plan), roles))
-    for note in notes(plan):
+    for note in notes(plan, rule):
         text.append(f"\n{note}", style="not bold yellow")
     return text
 

@@ -13,6 +13,7 @@ from interlace.report.facts.calibration import ENOUGH
 from interlace.report.facts.roles import Role
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
 from interlace.report.facts.wording import size
+from interlace.report.terminal.strips import ROLE_COLOURS
 
 MISSING = "\u2013"
 
@@ -35,17 +36,17 @@ def _scores_table(summary: Metrics) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, show_footer=True, pad_edge=False)
     table.add_column("benchmark", footer="mean", overflow="fold")
     headings = [
-        ("dense", "score_dense", Role.ANCHOR.colour),
-        ("pruned", "score_pruned", Role.DROP.colour),
-        ("tuned", "score_tuned", Role.TUNE.colour),
-        ("pruned\nof dense", "retention_pruned", Role.DROP.colour),
-        ("tuned\nof dense", "retention_tuned", Role.TUNE.colour),
+        ("dense", "score_dense", ROLE_COLOURS[Role.ANCHOR]),
+        ("pruned", "score_pruned", ROLE_COLOURS[Role.DROP]),
+        ("tuned", "score_tuned", ROLE_COLOURS[Role.TUNE]),
+        ("pruned\nof dense", "retention_pruned", ROLE_COLOURS[Role.DROP]),
+        ("tuned\nof dense", "retention_tuned", ROLE_COLOURS[Role.TUNE]),
     ]
     keys = ["dense", "pruned", "tuned", "retention_pruned", "retention_tuned"]
     for name in references_in(summary):
         shown, key = name.replace("_", "-"), f"retention_tuned_of_{name}"
-        headings.append((shown, f"score_{name}", Role.ANCHOR.colour))
-        headings.append((f"tuned of\n{shown}", key, Role.TUNE.colour))
+        headings.append((shown, f"score_{name}", ROLE_COLOURS[Role.ANCHOR]))
+        headings.append((f"tuned of\n{shown}", key, ROLE_COLOURS[Role.TUNE]))
         keys += [name, key]
     for (heading, mean, colour), key in zip(headings, keys, strict=True):
         footer = _number(summary.get(mean), percent=key.startswith("retention"))
