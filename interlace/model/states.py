@@ -26,8 +26,8 @@ Key = TypeVar("Key", bound=Hashable)
 @contextmanager
 def hooked(
     modules: Mapping[Key, nn.Module],
-    before: Callable[[Key, tuple[Any, ...], dict[str, Any]], None] | None = None,
-    after: Callable[[Key, Any], Any] | None = None,
+    on_call: Callable[[Key, tuple[Any, ...], dict[str, Any]], None] | None = None,
+    on_return: Callable[[Key, Any], Any] | None = None,
 ) -> Iterator[None]:
     """Call back around each call of some modules while the block runs.
 
@@ -35,29 +35,29 @@ def hooked(
 
     Args:
         modules: by a key that the callbacks get.
-        before: gets the key, and the positional and the named arguments of the call.
-        after: gets the key and the output, the first one of a tuple. If it returns a tensor, that
-            becomes the module's output.
+        on_call: gets the key, and the positional and the named arguments of the call.
+        on_return: gets the key and the output, the first item of a tuple. A tensor that it returns
+            replaces the module's output.
     """
     handles = []
     try:
         for key, module in modules.items():
-            if before is not None:
-                hook = partial(_before, before, key)
+            if on_call is not None:
+                hook = partial(_call, on_call, key)
                 handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-            if after is not None:
-                handles.append(module.register_forward_hook(partial(_after, after, key)))
+            if on_return is not None:
+                handles.append(module.register_forward_hook(partial(_return, on_return, key)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _before(callback: Any, key: Any, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+def _call(callback: Any, key: Any, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
     callback(key, args, kwargs)
 
 
-def _after(callback: Any, key: Any, _: nn.Module, __: Any, output: Any) -> Any:
+def _return(callback: Any, key: Any, _: nn.Module, __: Any, output: Any) -> Any:
     return callback(key, _first(output))
 
 
@@ -129,16 +129,16 @@ def recorded(
     layers = decoder_layers(model)
     recording = Recording()
 
-    def before(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def record(layer: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if layer in inputs:
             recording.inputs[layer] = _input(args, kwargs)
         if layer in arguments:
-            others = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-            recording.arguments[layer] = Arguments(args[1:], others)
+            extra = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+            recording.arguments[layer] = Arguments(args[1:], extra)
 
     called = {layer: layers[layer] for layer in sorted({*inputs, *arguments})}
     returning = {layer: layers[layer] for layer in sorted(outputs)}
-    with hooked(called, before=before), hooked(returning, after=recording.outputs.__setitem__):
+    with hooked(called, on_call=record), hooked(returning, on_return=recording.outputs.__setitem__):
         yield recording
 
 
@@ -166,7 +166,7 @@ def state_before(model: nn.Module, batch: Inputs, module: nn.Module) -> Tensor:
         raise _ReachedError(_input(args, kwargs))
 
     try:
-        with hooked({None: module}, before=stop):
+        with hooked({None: module}, on_call=stop):
             forward(model, batch)
     except _ReachedError as reached:
         return reached.state

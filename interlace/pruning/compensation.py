@@ -187,7 +187,7 @@ class _Repair:
                 wanted = state_before(self.model, batch, follower)
                 with (
                     pruned(self.model, self.drop, self.weights),
-                    hooked({None: linear}, after=signals.__setitem__),
+                    hooked({None: linear}, on_return=signals.__setitem__),
                 ):
                     state = state_before(self.model, batch, follower)
                 signal = signals[None] * scale

@@ -88,5 +88,5 @@ def _output(
     layer: nn.Module, state: Tensor, arguments: Arguments, linear: nn.Linear, value: Tensor
 ) -> Tensor:
     """Return a layer's output, float32 [B, T, d], where its MLP's linear layer gives a value."""
-    with hooked({None: linear}, after=lambda _, output: value.reshape(output.shape)):
+    with hooked({None: linear}, on_return=lambda _, output: value.reshape(output.shape)):
         return arguments.output(layer, state).float()

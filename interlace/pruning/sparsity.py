@@ -139,7 +139,7 @@ def input_norms(
             columns = args[0].reshape(*valid.shape, -1)[valid]  # [N, in]
             squares[name].add_(columns.double().square().sum(0))
 
-        with torch.inference_mode(), hooked(linears, before=add):
+        with torch.inference_mode(), hooked(linears, on_call=add):
             state_before(model, batch, follower)
     for name, total in squares.items():
         if not total.isfinite().all():

@@ -77,7 +77,7 @@ def metered_phases(model: nn.Module, read: Callable[[], Any]) -> Iterator[Spans]
     def end(phase: str, _: object) -> None:
         spans[phase][-1].append(read())
 
-    with hooked(modules, before=start, after=end):
+    with hooked(modules, on_call=start, on_return=end):
         yield spans
 
 

@@ -180,7 +180,7 @@ def test_survivors_that_meet_their_targets_lead_to_one_another(
     with torch.no_grad(), bypassed(dense, drop):
         layers = decoder_layers(dense)
         survivors = {position: layers[position] for position in targets}
-        with hooked(survivors, after=lambda position, _: targets[position]):
+        with hooked(survivors, on_return=lambda position, _: targets[position]):
             found, _ = residual_states(dense, batch)
     for job, given, _ in pairs:
         torch.testing.assert_close(found[job.positions[0]], given, rtol=1e-4, atol=1e-4)

@@ -89,7 +89,7 @@ def test_a_layer_called_with_its_recorded_arguments_gives_its_output(
 def test_a_pass_stops_before_a_module(dense: Any, with_image: Inputs) -> None:
     calls: list[int] = []
     layers = dict(enumerate(decoder_layers(dense)))
-    with torch.inference_mode(), hooked(layers, before=lambda layer, *_: calls.append(layer)):
+    with torch.inference_mode(), hooked(layers, on_call=lambda layer, *_: calls.append(layer)):
         found = state_before(dense, with_image, layers[4])
     assert calls == [0, 1, 2, 3, 4]
     with torch.inference_mode():
