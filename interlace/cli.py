@@ -137,20 +137,6 @@ def _named(answers: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
-@main.command("judged-set")
-@click.argument("name", type=click.Choice(["numinamath", "llava-onevision"]))
-@click.argument("source", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--rows", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def judged_set(name: str, source: Path, out: Path, rows: int, seed: int) -> None:
-    """Make OUT, for evaluate.judged, of the Parquet files of a data set in SOURCE."""
-    from interlace.evaluation.benchmarks.judged_sets import make_judged_set
-
-    made = make_judged_set(name, source, out, rows=rows, seed=seed)
-    click.echo(f"judged-set: wrote {made} questions to {out}")
-
-
 @main.command()
 @click.argument("repo")
 @click.option(

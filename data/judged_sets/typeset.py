@@ -1,7 +1,7 @@
-"""A mathematical problem as text with LaTeX -> an image of it.
+"""Typeset a mathematical problem, text with LaTeX, as an image.
 
-Formulas are set by matplotlib's mathtext, which needs no TeX. What it cannot set (arrays, cases,
-macros) stays on the image as it is written, so that nothing of a problem is lost.
+matplotlib's mathtext sets the formulas without TeX. A formula that it cannot set (arrays, cases,
+macros) appears as its LaTeX source, so no part of a problem is lost.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ REPLACED = (
 
 
 def typeset(problem: str) -> Image.Image:
-    r"""Set a problem on white, as high as it needs.
+    r"""Typeset a problem on white; the image is as high as the text.
 
     Args:
         problem: paragraphs of text, with formulas in $...$, $$...$$, \(...\) or \[...\].
 
     Returns:
-        RGB, `WIDTH` pixels wide, or as wide as its widest formula; the same pixels for the same
-        text and matplotlib.
+        RGB, `WIDTH` pixels wide, or wider for a wider formula. The same text and version of
+        matplotlib give the same pixels.
     """
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg"}):
         lines = list(_lines(problem))
         sizes = [_size(line) for line in lines]
-        width = max(WIDTH, *(2 * MARGIN + ceil(wide) for wide, _, _ in sizes))
-        height = 2 * MARGIN + sum(round(high + deep) + LEADING for _, high, deep in sizes)
+        width = max(WIDTH, *(2 * MARGIN + ceil(line_width) for line_width, _, _ in sizes))
+        height = 2 * MARGIN + sum(round(above + below) + LEADING for _, above, below in sizes)
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         canvas = FigureCanvasAgg(figure)
         top = float(MARGIN)
-        for line, (_, high, deep) in zip(lines, sizes, strict=True):
-            base = 1 - (top + high) / height
-            figure.text(MARGIN / width, base, line, fontsize=SIZE, va="baseline", color="black")
-            top += round(high + deep) + LEADING
+        for line, (_, above, below) in zip(lines, sizes, strict=True):
+            baseline = 1 - (top + above) / height
+            figure.text(MARGIN / width, baseline, line, fontsize=SIZE, va="baseline", color="black")
+            top += round(above + below) + LEADING
         canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
 def _lines(problem: str) -> Iterator[str]:
-    """Lines that fit, in a form that mathtext can set."""
-    inline = DISPLAYED.sub(lambda found: f" ${' '.join(filter(None, found.groups()))}$ ", problem)
+    """Split a problem into lines that fit and that mathtext can set."""
+    inline = DISPLAYED.sub(lambda match: f" ${' '.join(filter(None, match.groups()))}$ ", problem)
     for pattern, replacement in REPLACED:
         inline = pattern.sub(replacement, inline)
     for paragraph in inline.splitlines():
@@ -79,7 +79,7 @@ def _lines(problem: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _settable(token: str) -> str:
-    """A word or formula, with its dollars escaped where mathtext cannot set it."""
+    """Return a word or formula; escape its dollars if mathtext cannot set it."""
     if token.replace(r"\$", "").count("$") % 2 == 0:
         try:
             _size(token)
@@ -91,7 +91,7 @@ def _settable(token: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _size(line: str) -> tuple[float, float, float]:
-    """Width of a line, and its height above and below the base line, pixels."""
+    """Measure a line: width, height above the baseline, depth below it, pixels."""
     font = FontProperties(family="DejaVu Sans", size=SIZE)
-    made = MathTextParser("path").parse(line, dpi=DPI, prop=font)
-    return float(made.width), max(float(made.height), float(SIZE)), float(made.depth)
+    box = MathTextParser("path").parse(line, dpi=DPI, prop=font)
+    return float(box.width), max(float(box.height), float(SIZE)), float(box.depth)

@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from build_judged_set import build_judged_set, convert_llava_onevision, main
 from click.testing import CliRunner
 from models import picture
 from PIL import Image
+from typeset import MARGIN, WIDTH, _lines, typeset
 
-from interlace.cli import main
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks.judged_sets import SETS, llava_onevision, make_judged_set
-from interlace.evaluation.benchmarks.typeset import MARGIN, WIDTH, _lines, typeset
 from interlace.evaluation.run.validate import validate
 from interlace.params.evaluating import Evaluate, Judge
 
@@ -32,10 +31,12 @@ def numina(n: int) -> list[dict[str, Any]]:
     ]
 
 
-def llava(*values: str, image: bool = True) -> dict[str, Any]:
-    said = [{"from": "gpt" if i % 2 else "human", "value": value} for i, value in enumerate(values)]
-    shown = {"bytes": picture(0), "path": "a.png"} if image else None
-    return {"id": "1", "image": shown, "conversations": said, "data_source": "x"}
+def llava(*messages: str, image: bool = True) -> dict[str, Any]:
+    conversation = [
+        {"from": "gpt" if i % 2 else "human", "value": text} for i, text in enumerate(messages)
+    ]
+    image_column = {"bytes": picture(0), "path": "a.png"} if image else None
+    return {"id": "1", "image": image_column, "conversations": conversation, "data_source": "x"}
 
 
 def write(rows: list[dict[str, Any]], path: Path, **settings: Any) -> Path:
@@ -48,11 +49,11 @@ def ink(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L")) < 128
 
 
-def test_problems_become_images_and_solutions_true_answers(tmp_path: Path) -> None:
+def test_problems_become_images_and_solutions_targets(tmp_path: Path) -> None:
     write(numina(4), tmp_path / "data/train-0.parquet", row_group_size=3)
     write(numina(3), tmp_path / "data/train-1.parquet")
     out = tmp_path / "out.parquet"
-    assert make_judged_set("numinamath", tmp_path / "data", out, rows=5) == 5
+    assert build_judged_set("numinamath", tmp_path / "data", out, rows=5) == 5
     validate(Evaluate(judged=(str(out),), judge=Judge(url="http://localhost:1/v1", model="any")))
     rows = pq.read_table(out).to_pylist()
     assert {row["source"] for row in rows} == {"NuminaMath"}
@@ -62,60 +63,62 @@ def test_problems_become_images_and_solutions_true_answers(tmp_path: Path) -> No
     assert image.width == WIDTH and ink(image).any()
 
 
-def test_the_same_seed_draws_the_same_bytes_and_more_rows_keep_the_fewer(tmp_path: Path) -> None:
+def test_the_same_seed_draws_the_same_rows_and_more_rows_extend_fewer(tmp_path: Path) -> None:
     source = write(numina(8), tmp_path / "in.parquet")
 
-    def drawn(rows: int, seed: int) -> list[Any]:
+    def solutions(rows: int, seed: int) -> list[Any]:
         out = tmp_path / "out.parquet"
-        make_judged_set("numinamath", source, out, rows=rows, seed=seed)
+        build_judged_set("numinamath", source, out, rows=rows, seed=seed)
         return [row["texts"][0]["assistant"] for row in pq.read_table(out).to_pylist()]
 
-    assert drawn(3, 1) == drawn(6, 1)[:3]
-    assert drawn(3, 1) != drawn(3, 2)
+    assert solutions(3, 1) == solutions(6, 1)[:3]
+    assert solutions(3, 1) != solutions(3, 2)
 
 
 def test_a_conversation_loses_its_placeholder_and_keeps_its_turns() -> None:
-    made = llava_onevision(llava("<image>\nWhat?", "A dog.", "Why?", "It barks."))
-    assert made and made["texts"] == [
+    row = convert_llava_onevision(llava("<image>\nWhat?", "A dog.", "Why?", "It barks."))
+    assert row and row["texts"] == [
         {"user": "What?", "assistant": "A dog."},
         {"user": "Why?", "assistant": "It barks."},
     ]
-    assert made["images"][0]["bytes"] == picture(0)
-    text_only = llava_onevision(llava("What?", "It.", image=False))
+    assert row["images"][0]["bytes"] == picture(0)
+    text_only = convert_llava_onevision(llava("What?", "It.", image=False))
     assert text_only and text_only["images"] == []
 
 
 @pytest.mark.parametrize(
     "row", [llava(), llava("What?"), llava("<image>", "A dog."), llava("What?", " ")]
 )
-def test_a_row_that_asks_nothing_is_passed_over(row: dict[str, Any]) -> None:
-    assert llava_onevision(row) is None
+def test_a_row_without_question_or_answer_is_skipped(row: dict[str, Any]) -> None:
+    assert convert_llava_onevision(row) is None
 
 
-def test_mistakes_are_named(tmp_path: Path) -> None:
+def test_wrong_data_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
-    with pytest.raises(InputError, match=r"no such .parquet file"):
-        make_judged_set("numinamath", tmp_path / "none", out, rows=1)
+    with pytest.raises(InputError, match=r"nowhere: no such \.parquet file"):
+        build_judged_set("numinamath", tmp_path / "nowhere", out, rows=1)
     other = write([{"x": 1}], tmp_path / "other.parquet")
-    with pytest.raises(InputError, match="not NuminaMath's data: column 'problem' is missing"):
-        make_judged_set("numinamath", other, out, rows=1)
+    with pytest.raises(InputError, match=r"NuminaMath.*'problem' is missing"):
+        build_judged_set("numinamath", other, out, rows=1)
     empty = write([llava("", "")], tmp_path / "empty.parquet")
     with pytest.raises(InputError, match="no row holds a question"):
-        make_judged_set("llava-onevision", empty, out, rows=1)
+        build_judged_set("llava-onevision", empty, out, rows=1)
     assert not out.exists()
 
 
-def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
+def test_the_command_counts_questions_and_ends_a_mistake_in_one_line(tmp_path: Path) -> None:
     source = write(numina(2), tmp_path / "in.parquet")
-    words = ["judged-set", "numinamath", str(source), str(tmp_path / "out.parquet")]
-    result = CliRunner().invoke(main, words)
-    assert "wrote 2 questions to" in result.output
-    names = next(p for p in main.commands["judged-set"].params if p.name == "name")
-    assert list(names.type.choices) == list(SETS)  # type: ignore[attr-defined]
+    out = str(tmp_path / "out.parquet")
+    assert (
+        f"{out}: 2 questions" in CliRunner().invoke(main, ["numinamath", str(source), out]).output
+    )
+    refused = CliRunner().invoke(main, ["llava-onevision", str(source), out])
+    assert refused.exit_code == 2
+    assert refused.output.startswith("error: ") and refused.output.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("written", "lines"),
+    ("problem", "lines"),
     [
         (r"Let \(x\) be \[ \dfrac{1}{2} \] now", [r"Let $x$ be $ \frac{1}{2} $ now"]),
         (r"costs \$5 and $y$", [r"costs \$5 and $y$"]),
@@ -125,11 +128,9 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
         (r"$x \text{ is even}$", [r"$x \mathrm{ is even}$"]),
     ],
 )
-def test_formulas_are_set_and_what_cannot_be_stays_as_written(
-    written: str, lines: list[str]
-) -> None:
-    assert list(_lines(written)) == lines
-    assert ink(typeset(written)).any()
+def test_a_formula_that_cannot_be_set_keeps_its_source(problem: str, lines: list[str]) -> None:
+    assert list(_lines(problem)) == lines
+    assert ink(typeset(problem)).any()
 
 
 def test_a_formula_that_is_too_wide_makes_the_image_wider() -> None:
@@ -138,9 +139,9 @@ def test_a_formula_that_is_too_wide_makes_the_image_wider() -> None:
     assert not ink(image)[:, -MARGIN // 2 :].any()
 
 
-def test_long_problems_wrap_inside_of_the_margins() -> None:
+def test_long_problems_wrap_within_the_margins() -> None:
     image = typeset("the sum of all $x_i^2$ over the set " * 20)
-    drawn = ink(image)
+    dark = ink(image)
     assert image.height > 5 * MARGIN
-    assert not drawn[:, : MARGIN // 2].any() and not drawn[:, -MARGIN // 2 :].any()
-    assert not drawn[: MARGIN // 2].any() and not drawn[-MARGIN // 2 :].any()
+    assert not dark[:, : MARGIN // 2].any() and not dark[:, -MARGIN // 2 :].any()
+    assert not dark[: MARGIN // 2].any() and not dark[-MARGIN // 2 :].any()
