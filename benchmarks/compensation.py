@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.peak_memory import peak_mib
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.retention import overall_error, overall_score
@@ -62,7 +63,7 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
     asked = params.export.model_copy(update={"compensate": compensate})
     with tempfile.TemporaryDirectory() as scratch:
         begin = time.perf_counter()
-        dense = Dense(model, CALIBRATION, params.sensitivity)
+        dense = Dense(Checkpoint(model), CALIBRATION, params.sensitivity)
         replaced, report = new_weights(dense, plan, asked, Path(scratch))
         taken = time.perf_counter() - begin
         export(model, plan, out, replaced=replaced)
@@ -71,7 +72,7 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
 
 def score_of(params: Params, model: Path) -> Score:
     """Mean over the held-out benchmarks, percent of exact answers, and its standard error."""
-    found = evaluate(model, params=params.evaluate, model_name=model.name).scores
+    found = evaluate(Checkpoint(model), params=params.evaluate, model_name=model.name).scores
     return overall_score(found) or 0.0, overall_error(found) or 0.0
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.run.isolation import isolated
 from interlace.model.open import open_model
@@ -88,7 +89,7 @@ def ours(model_dir: Path, batch_size: int, docs: Mapping[str, Any]) -> Side:
     """Our adapter."""
     from interlace.evaluation.run.adapter import open_adapter
 
-    adapter = open_adapter(model_dir, batch_size=batch_size)
+    adapter = open_adapter(Checkpoint(model_dir), batch_size=batch_size)
     adapter.task_dict = dict(docs)
     return Side(f"Interlace, batch {batch_size}", adapter.generate_until)
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 import interlace
 from benchmarks.heldout_score import Question, heldout_score, questions
 from benchmarks.recovery_page import FIRST, PART_RATES, SEARCHED, searched_at, write_page
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.healing.heal import heal
 from interlace.model.open import open_model, open_processor
@@ -168,8 +169,8 @@ class Bench:
         work = SCRATCH / f"work-{os.getpid()}"
         shutil.rmtree(work, ignore_errors=True)
         heal(
-            DENSE,
-            pruned_folder(run),
+            Checkpoint(DENSE),
+            Checkpoint(pruned_folder(run)),
             self.train,
             work / "tuned",
             (work / "local.csv", work / "loss.csv"),
@@ -208,7 +209,7 @@ def prune(run: Run) -> None:
     if folder.is_dir():
         return
     if WAYS[run.variant].compensated:
-        dense = Dense(DENSE, Path("data/calibration"), Sensitivity())
+        dense = Dense(Checkpoint(DENSE), Path("data/calibration"), Sensitivity())
         weights = SCRATCH / "compensation" / folder.name
         replaced, _ = new_weights(dense, plan, Export(compensate="lstsq"), weights)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,13 +12,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from interlace.checkpoint.layers import layers_prefix
-from interlace.checkpoint.safetensors import checkpoint_tensors
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model import chat
 from interlace.model.bypass import without
 from interlace.model.decoder import decoder_layers
-from interlace.model.open import open_model, open_processor
 from interlace.model.states import forward
 from interlace.params.budget import BudgetParams
 from interlace.params.timing import Ttft
@@ -49,26 +46,26 @@ def resolve_budget(
         InputError: the budget cannot be reached.
     """
     budget, target = params.budget.target()
-    folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
+    dense = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
     scores, choice = read_scores(table), params.select.asked() | {"rounds": 1}
 
     def plans(drops: int) -> Plan:
         return select(scores, method=params.method, drops=drops, seed=params.seed, **choice)
 
     if budget == "params":
-        shares = parameter_shares(folder, plans, scores.n_layers, trust)
+        shares = parameter_shares(dense, plans)
         return decide(budget, target, shares, "counted")
     ttft, sensitivity = params.ttft, params.sensitivity
     dtype = ttft.dtype if budget == "ttft_speedup" else sensitivity.dtype
-    model = open_model(folder, dtype=dtype, trust_remote_code=trust)
+    model = dense.open_model(dtype=dtype)
     if budget == "ttft_speedup":
-        processor = open_processor(folder, trust_remote_code=trust)
+        processor = dense.open_processor()
         with_images = (row for row in iterate(calibration) if row["images"])
         rows = list(islice(with_images, 16 * ttft.requests))
         return decide(
             budget, target, *speedups(model, processor, rows, plans, params=ttft, seed=params.seed)
         )
-    processor = open_processor(folder, max_pixels=sensitivity.max_pixels, trust_remote_code=trust)
+    processor = dense.open_processor(max_pixels=sensitivity.max_pixels)
     with TemporaryDirectory() as encoded:
         answered = answered_rows(processor, calibration, Path(encoded), sensitivity)
         return decide(budget, target, *retention_by_drops(model, answered, plans, target))
@@ -121,19 +118,11 @@ def feasible_plans(plans: Plans, n_layers: int) -> Iterator[tuple[int, Plan]]:
         yield drops, plan
 
 
-def parameter_shares(
-    model_dir: Path, plans: Plans, n_layers: int, trust_remote_code: bool = False
-) -> dict[int, float]:
+def parameter_shares(dense: Checkpoint, plans: Plans) -> dict[int, float]:
     """Parameters left over the dense model's, by K; counted from the headers of the files."""
-    tensors = checkpoint_tensors(model_dir)
-    prefix = layers_prefix(model_dir, tensors, trust_remote_code)
-    sizes: Counter[int] = Counter()
-    for name, tensor in tensors.items():
-        if name.startswith(f"{prefix}."):
-            sizes[int(name.removeprefix(f"{prefix}.").split(".")[0])] += tensor.count
-    total = sum(tensor.count for tensor in tensors.values())
+    sizes, total = dense.layers.parameters(), dense.parameters
     shares = {0: 1.0}
-    for drops, plan in feasible_plans(plans, n_layers):
+    for drops, plan in feasible_plans(plans, dense.architecture.n_layers):
         shares[drops] = (total - sum(sizes[i] for i in plan.drop)) / total
     return shares
 

@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import interlace
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import InputError
 from interlace.healing.local import heal_locally
 from interlace.measurements.collect import collect, provenance_of
 from interlace.methods.choice import Choice
 from interlace.model.bypass import bypass
-from interlace.model.open import open_model, open_processor
 from interlace.outputs import link_or_copy, remove, whole
 from interlace.params.measuring import Collect
 from interlace.params.rounds import RoundsParams
@@ -124,12 +124,13 @@ def heal_so_far(
             "select.heal_steps: no tuned layer lies beside a dropped one; set it to 0, or choose a"
             " method that tunes neighbours"
         )
-    folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
+    dense = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
     if not healed.is_dir():
-        export(folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
+        trust = dense.trust_remote_code
+        export(dense.folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
         heal_locally(
-            folder,
-            pruned,
+            dense,
+            dense.at(pruned),
             train,
             healed,
             scratch / "local.csv",
@@ -137,7 +138,6 @@ def heal_so_far(
             params=params.finetune.model_copy(update={"local_steps": params.select.heal_steps}),
             seed=params.seed,
             scratch=scratch / "local",
-            trust_remote_code=trust,
         )
     return healed
 
@@ -166,8 +166,8 @@ def _new_weights(
     """What the layers that are left get to make up for the dropped ones, if that is asked for."""
     if params.export.compensate == "none":
         return {}
-    trust = bool(pinned["trust_remote_code"])
-    dense = Dense(model_folder(pinned), calibration, params.sensitivity, trust)
+    checkpoint = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
+    dense = Dense(checkpoint, calibration, params.sensitivity)
     return compensated(dense, dropped, params.export.compensate_samples, scratch / "weights")[0]
 
 
@@ -194,17 +194,17 @@ def measure_without(
     Returns:
         A table as `scores.score` makes it; its metadata's `kept` names the dense layers.
     """
-    folder, trust = model_folder(pinned), bool(pinned["trust_remote_code"])
-    model = open_model(healed or folder, trust_remote_code=trust, **params.opening())
+    dense = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
+    model = dense.at(healed or dense.folder).open_model(**params.opening())
     if healed is None:
-        _replace(model, StoredLayers.of(folder, trust), replaced)
+        _replace(model, dense.layers, replaced)
         bypass(model, dropped)
     kept = [i for i in range(pinned["n_layers"]) if i not in dropped]
     about = {"n_layers": str(len(kept)), "kept": " ".join(map(str, kept))}
     states = scratch / "hidden_states"
     collect(
         model,
-        open_processor(folder, max_pixels=params.max_pixels, trust_remote_code=trust),
+        dense.open_processor(max_pixels=params.max_pixels),
         samples,
         states,
         params=params,
@@ -219,7 +219,7 @@ def measure_without(
 
 def _replace(model: Any, stored: StoredLayers, replaced: Mapping[str, Path]) -> None:
     for file in sorted(set(replaced.values())):
-        for weight, value in stored.weights(model, file).items():
+        for weight, value in stored.new_values(model, file).items():
             weight.data = value
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.measurements.collect import collect, provenance_of
 from interlace.measurements.token_counts import text_tokens, token_sheet
-from interlace.model.open import open_model, open_processor
 from interlace.outputs import write_json
 from interlace.params.measuring import CollectParams
 from interlace.sources.pinned import model_folder
@@ -17,15 +17,15 @@ from stages.command import command, is_first_process, pinned, scratch_folder
 def main(params: CollectParams) -> None:
     """Run the dense model over the calibration set and the probes; write what it did to Parquet."""
     model, given = pinned("model"), params.collect
-    folder, trust = model_folder(model), model["trust_remote_code"]
+    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
     train, *rows = (Path("data") / name for name in ("train", "calibration", "probes"))
     inputs, out = [Path("artifacts/sources.json"), *rows], Path("artifacts/hidden_states")
     key = given.model_copy(update={"max_bad": 0})  # may be raised when it stopped a run
     scratch = scratch_folder("collect", key, inputs)
-    processor = open_processor(folder, max_pixels=given.max_pixels, trust_remote_code=trust)
+    processor = dense.open_processor(max_pixels=given.max_pixels)
     counted = [train, rows[1]] if is_first_process() else []
     text = [text_tokens(processor.tokenizer, drawn) for drawn in counted]  # the pass comes last
-    opened = open_model(folder, trust_remote_code=trust, **given.opening())
+    opened = dense.open_model(**given.opening())
     about = provenance_of(model)
     found = collect(opened, processor, rows, out, params=given, scratch=scratch, provenance=about)
     if found:

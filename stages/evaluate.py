@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.answers import write_answers
 from interlace.evaluation.scores.retention import spoken
@@ -23,11 +24,11 @@ def main(params: EvaluateParams, name: str) -> None:
     folder = model_folder(model) if name == "dense" else Path("artifacts") / name
     sources = Path("artifacts/sources.json")  # holds the hashes of the dense model and the data
     scratch = scratch_folder("evaluate", params, [sources, *([] if name == "dense" else [folder])])
-    given, trust = params.evaluate, model["trust_remote_code"]
+    checkpoint, given = Checkpoint(folder, model["trust_remote_code"]), params.evaluate
     places = {"answers_file": answers, "scratch": scratch, "judgements": scratch_root() / "judged"}
     result = None
     if (folder / "config.json").is_file():  # not where no reference is asked for
-        result = evaluate(folder, params=given, model_name=name, trust_remote_code=trust, **places)
+        result = evaluate(checkpoint, params=given, model_name=name, **places)
     elif is_first_process():
         write_answers([], answers)
     if is_first_process():

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.outputs import remove, write_json
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
@@ -17,20 +18,32 @@ from stages.command import command, pinned, scratch_folder
 def main(params: ExportParams) -> None:
     """Write the checkpoint that the plan leaves, before any tuning; check it on a few samples."""
     model, chosen, rows = pinned("model"), Path("artifacts/plan.json"), Path("data/calibration")
-    plan, trust = read_plan(chosen), model["trust_remote_code"]
+    plan = read_plan(chosen)
     check_made_for(plan, model)
-    dense = Dense(model_folder(model), rows, params.sensitivity, trust)
+    checkpoint = Checkpoint(model_folder(model), model["trust_remote_code"])
+    dense = Dense(checkpoint, rows, params.sensitivity)
     scratch = scratch_folder("export", params, [Path("artifacts/sources.json"), chosen, rows])
     replaced, report = new_weights(dense, plan, params.export, scratch)
-    made: dict[str, Any] = {"replaced": replaced, "trust_remote_code": trust}
-    asked = made | {"params": params.export, "answers": params.sensitivity}
+
+    def check(written: Path) -> dict[str, Any]:
+        return check_parity(
+            checkpoint.at(written),
+            checkpoint,
+            plan,
+            rows,
+            params=params.export,
+            answers=params.sensitivity,
+            replaced=replaced,
+        )
+
     parity = export(
-        dense.folder,
+        checkpoint.folder,
         plan,
         Path("artifacts/pruned"),
-        check=lambda written: check_parity(written, dense.folder, plan, rows, **asked),
+        check=check,
+        replaced=replaced,
+        trust_remote_code=checkpoint.trust_remote_code,
         **params.export.model_dump(include={"max_shard_mb", "dtype"}),
-        **made,
     )
     write_json(Path("artifacts/export.json"), {"parity": parity} | report)
     remove(scratch)

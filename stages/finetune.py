@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.heal import heal
 from interlace.outputs import remove
 from interlace.params.healing import FinetuneParams
@@ -16,9 +17,10 @@ def main(params: FinetuneParams) -> None:
     pruned, train, plan = Path("artifacts/pruned"), Path("data/train"), Path("artifacts/plan.json")
     model = pinned("model")
     scratch = scratch_folder("finetune", params, [pruned, train, plan])
+    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
     heal(
-        model_folder(model),
-        pruned,
+        dense,
+        dense.at(pruned),
         train,
         Path("artifacts/tuned"),
         (Path("metrics/local_loss.csv"), Path("metrics/loss.csv")),
@@ -26,7 +28,6 @@ def main(params: FinetuneParams) -> None:
         params=params.finetune,
         seed=params.seed,
         scratch=scratch,
-        trust_remote_code=model["trust_remote_code"],
     )
     if is_first_process():
         remove(scratch)

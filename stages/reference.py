@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.heal import train_reference
 from interlace.outputs import remove, write_json
 from interlace.params.healing import ReferenceParams
@@ -23,14 +24,13 @@ def main(params: ReferenceParams) -> None:
         return
     scratch = scratch_folder("reference", params, [Path("artifacts/sources.json"), train, file])
     train_reference(
-        model_folder(model),
+        Checkpoint(model_folder(model), model["trust_remote_code"]),
         train,
         OUT,
         plan=plan,
         params=params.finetune,
         seed=params.seed,
         scratch=scratch,
-        trust_remote_code=model["trust_remote_code"],
     )
     if is_first_process():
         remove(scratch)

@@ -22,16 +22,16 @@ def main(params: SensitivityParams) -> None:
             partial.mkdir()
             pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")
         return
+    from interlace.checkpoint.checkpoint import Checkpoint
     from interlace.measurements import collect as hidden_states
     from interlace.measurements import sensitivity
-    from interlace.model.open import open_model, open_processor
     from interlace.sources import pinned as sources
 
     model, given = pinned("model"), params.sensitivity
-    folder, trust = sources.model_folder(model), model["trust_remote_code"]
+    dense = Checkpoint(sources.model_folder(model), model["trust_remote_code"])
     inputs = [Path("artifacts/sources.json"), calibration]
-    opened = open_model(folder, dtype=given.dtype, trust_remote_code=trust)
-    processor = open_processor(folder, max_pixels=given.max_pixels, trust_remote_code=trust)
+    opened = dense.open_model(dtype=given.dtype)
+    processor = dense.open_processor(max_pixels=given.max_pixels)
     scratch = scratch_folder("sensitivity", params, inputs)
     about = hidden_states.provenance_of(model)
     sensitivity.measure(

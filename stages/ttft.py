@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.outputs import write_json
 from interlace.params.timing import TtftParams
@@ -21,13 +22,13 @@ def main(params: TtftParams) -> None:
     if not tuned.is_dir():
         raise InputError(f"{tuned}: no such folder; run `dvc repro finetune`")
     rows = (row for row in iterate(Path("data/calibration")) if row["images"])
+    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
     measured = compare_checkpoints(
-        model_folder(model),
-        tuned,
+        dense,
+        dense.at(tuned),
         list(islice(rows, 16 * params.ttft.requests)),
         params=params.ttft,
         seed=params.seed,
-        trust_remote_code=model["trust_remote_code"],
     )
     write_json(Path("metrics/ttft.json"), measured)
     click.echo(f"ttft: {speedup_line(measured)}")

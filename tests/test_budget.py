@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from interlace.budget import answer_accuracy, decide, parameter_shares, retention_by_drops, speedups
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.bypass import bypass, without
 from interlace.model.chat import collate, encode_training
@@ -101,7 +102,7 @@ def test_a_decision_is_not_read_where_the_ratio_is_given() -> None:
 def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
     from interlace.pruning.export import export
 
-    shares = parameter_shares(dense_dir, plans, LAYERS)
+    shares = parameter_shares(Checkpoint(dense_dir), plans)
     assert list(shares) == list(range(LAYERS))
     export(dense_dir, plans(2), tmp_path / "pruned")
     kept = count_parameters(tmp_path / "pruned") / count_parameters(dense_dir)
@@ -109,7 +110,7 @@ def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: 
 
 
 def test_only_feasible_numbers_of_layers_are_considered(dense_dir: Path) -> None:
-    assert list(parameter_shares(dense_dir, protected, LAYERS)) == [0, 1, 2, 3]
+    assert list(parameter_shares(Checkpoint(dense_dir), protected)) == [0, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interlace import rounds
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import InputError
 from interlace.methods.choice import Choice
@@ -160,7 +161,7 @@ def test_with_compensation_a_round_measures_the_compensated_model(
     monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
     answers = Answers(dtype="float32")
     plan = select(dense_table, method="shortgpt", drops=1, protect_first=0)
-    source = Dense(dense_dir, samples[0], answers)
+    source = Dense(Checkpoint(dense_dir), samples[0], answers)
     replaced, _ = compensated(source, plan.drop, 512, tmp_path / "weights")
     export(dense_dir, plan, tmp_path / "pruned", replaced=replaced)
     reloaded = pinned(tmp_path / "pruned") | {"n_layers": LAYERS - 1}

@@ -1,104 +1,174 @@
-"""What the decoder's layers are called in a checkpoint's files."""
+"""The decoder's layers in a checkpoint's files: their names, sizes and values."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-
-from interlace.checkpoint.safetensors import Stored, checkpoint_tensors
+from interlace.checkpoint.safetensors import Stored
 from interlace.errors import InputError
-from interlace.model.decoder import decoder_layers, decoder_prefix
-from interlace.model.families import architecture, read_config, text_config
-from interlace.outputs import whole
+from interlace.model.families import Config, text_config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 Shapes = dict[str, tuple[int, ...]]  # of a layer's tensors, by their name within it
 Stacks = dict[str, dict[int, Shapes]]  # modules in numbered order, by name and number
 
 
-def layers_prefix(
-    folder: Path, tensors: Mapping[str, Stored], trust_remote_code: bool = False
-) -> str:
-    """What the decoder's layers are called in a checkpoint.
+@dataclass(frozen=True)
+class StoredLayers:
+    """The weights of a decoder's layers as a checkpoint stores them.
 
-    It is the only stack of at least as many layers as the decoder has, each with a vector of the
-    decoder's width. Where the files leave that open, it is the stack whose layers hold as many
-    numbers each as those of the model that transformers builds, without its weights: files may
-    name, split and join tensors otherwise than the model does. Layers numbered behind the decoder's
-    last (multi-token prediction) are not the decoder's.
-
-    Args:
-        folder: the checkpoint.
-        tensors: as `checkpoint_tensors` found them there.
-        trust_remote_code: let the model's own code define its architecture.
-
-    Raises:
-        InputError: none, or more than one, fits; or a layer lacks a tensor.
+    Attributes:
+        tensors: all tensors of the checkpoint by stored name.
+        prefix: the stored name of the decoder's list of layers.
     """
-    config = read_config(folder / "config.json")
-    n_layers = architecture(config, str(folder / "config.json")).n_layers
-    stacks = _stacks(tensors, n_layers)
-    width = (text_config(config).get("hidden_size"),)
-    wide = [
-        prefix
-        for prefix, layers in stacks.items()
-        if all(width in shapes.values() for shapes in layers.values())
-    ]
-    if len(wide) != 1:
-        return _as_built(folder, stacks, trust_remote_code)
-    _refuse_incomplete(folder, wide[0], stacks[wide[0]])
-    return wide[0]
+
+    tensors: Mapping[str, Stored]
+    prefix: str
+
+    @classmethod
+    def find(
+        cls,
+        folder: Path,
+        tensors: Mapping[str, Stored],
+        *,
+        n_layers: int,
+        config: Config,
+        build: Callable[[], Any],
+    ) -> StoredLayers:
+        """Find the decoder's layers among a checkpoint's tensors.
+
+        They are the only stack of at least `n_layers` layers, each with a vector of the decoder's
+        width. Where that leaves several or none, they are the stack whose layers hold as many
+        numbers each as those of the model that transformers builds: files may name, split and join
+        tensors otherwise than the model does. Layers numbered after the decoder's last (multi-token
+        prediction) are not the decoder's.
+
+        Args:
+            folder: the checkpoint, for messages.
+            tensors: all of its tensors by stored name.
+            n_layers: layers of the decoder.
+            config: the contents of config.json.
+            build: builds the model without its weights.
+
+        Raises:
+            InputError: no stack, or more than one, fits; or a layer lacks a tensor.
+        """
+        stacks = _stacks(tensors, n_layers)
+        width = (text_config(config).get("hidden_size"),)
+        wide = [
+            prefix
+            for prefix, layers in stacks.items()
+            if all(width in shapes.values() for shapes in layers.values())
+        ]
+        if len(wide) != 1:
+            return cls(tensors, _as_large_as_built(folder, stacks, build()))
+        _refuse_incomplete(folder, wide[0], stacks[wide[0]])
+        return cls(tensors, wide[0])
+
+    def name(self, layer: int, weight: str) -> str:
+        """Return the stored name of a layer's weight."""
+        return f"{self.prefix}.{layer}.{weight}"
+
+    def split(self, name: str) -> tuple[int, str] | None:
+        """Split a stored name into layer and weight; `None` outside of the decoder's layers."""
+        match = re.fullmatch(rf"{re.escape(self.prefix)}\.(\d+)\.(.+)", name)
+        return (int(match[1]), match[2]) if match else None
+
+    def parameters(self) -> Counter[int]:
+        """Return the count of stored numbers by layer."""
+        counts: Counter[int] = Counter()
+        for name, tensor in self.tensors.items():
+            if (layer_and_weight := self.split(name)) is not None:
+                counts[layer_and_weight[0]] += tensor.count
+        return counts
+
+    def read(self, layer: int, weight: str, shape: torch.Size) -> Tensor:
+        """Read a layer's weight in the stored dtype.
+
+        Raises:
+            InputError: the checkpoint holds it under another name or in another shape.
+        """
+        from safetensors import safe_open
+
+        name = self.name(layer, weight)
+        if name in self.tensors and self.tensors[name].shape == tuple(shape):
+            with safe_open(self.tensors[name].path, framework="pt") as file:
+                value: Tensor = file.get_tensor(name)
+            return value
+        raise InputError(
+            f"{name}: not stored as the model has it, {tuple(shape)}; load the checkpoint with"
+            " transformers and save_pretrained it"
+        )
+
+    def new_values(self, model: nn.Module, file: Path) -> dict[nn.Parameter, Tensor]:
+        """Read new values of layers' weights, in the dtype and on the device of a model.
+
+        Args:
+            model: the dense model.
+            file: safetensors file of values by stored name.
+
+        Returns:
+            New values by the parameter of the model that they are for.
+        """
+        from safetensors.torch import load_file
+
+        from interlace.model.decoder import decoder_layers
+
+        values: dict[nn.Parameter, Tensor] = {}
+        for name, value in load_file(file).items():
+            layer, _, weight = name.removeprefix(f"{self.prefix}.").partition(".")
+            parameter = decoder_layers(model)[int(layer)].get_parameter(weight)
+            values[parameter] = value.to(parameter.device, parameter.dtype)
+        return values
 
 
 def _stacks(tensors: Mapping[str, Stored], n_layers: int) -> Stacks:
-    """The stacks of at least so many layers, without those numbered behind."""
-    found: Stacks = {}
+    """Find the stacks of at least `n_layers` layers; later layers are left out."""
+    stacks: Stacks = {}
     for name, tensor in tensors.items():
         match = re.fullmatch(r"(.+?)\.(\d+)\.(.+)", name)
         if match and int(match[2]) < n_layers:
-            found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = tensor.shape
-    return {prefix: layers for prefix, layers in found.items() if len(layers) == n_layers}
+            stacks.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = tensor.shape
+    return {prefix: layers for prefix, layers in stacks.items() if len(layers) == n_layers}
 
 
 def _refuse_incomplete(folder: Path, prefix: str, layers: dict[int, Shapes]) -> None:
-    """Refuse a layer whose tensors are only some of another's; layers of two kinds have others."""
-    kinds = {frozenset(shapes): number for number, shapes in layers.items()}
-    for some, number in kinds.items():
-        for all_, other in kinds.items():
-            if some < all_:
-                lacking = min(all_ - some)
+    """Refuse a layer that lacks tensors of another and has none of its own.
+
+    Layers of two kinds differ both ways.
+    """
+    layer_by_names = {frozenset(shapes): layer for layer, shapes in layers.items()}
+    for names, layer in layer_by_names.items():
+        for more_names, complete_layer in layer_by_names.items():
+            if names < more_names:
+                lacking = min(more_names - names)
                 raise InputError(
-                    f"{folder}: the weights lack {prefix}.{number}.{lacking}, and hold"
-                    f" {prefix}.{other}.{lacking}; copy the checkpoint again"
+                    f"{folder}: the weights lack {prefix}.{layer}.{lacking}, and hold"
+                    f" {prefix}.{complete_layer}.{lacking}; copy the checkpoint again"
                 )
 
 
-def _as_built(folder: Path, stacks: Stacks, trust_remote_code: bool) -> str:
-    """The stack that is as large, layer by layer, as the decoder that transformers builds."""
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+def _as_large_as_built(folder: Path, stacks: Stacks, model: Any) -> str:
+    """Find the stack that is as large, layer by layer, as the decoder that transformers builds."""
+    from interlace.model.decoder import decoder_layers, decoder_prefix
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        model: Any = AutoModelForImageTextToText.from_config(
-            config, trust_remote_code=trust_remote_code
-        )
-    wanted = {
+    sizes = {
         number: sum(weight.numel() for weight in layer.state_dict().values())
         for number, layer in enumerate(decoder_layers(model))
     }
     fitting = [
         prefix
         for prefix, layers in stacks.items()
-        if {n: sum(map(math.prod, shapes.values())) for n, shapes in layers.items()} == wanted
+        if {n: sum(map(math.prod, shapes.values())) for n, shapes in layers.items()} == sizes
     ]
     if len(fitting) != 1:
         raise InputError(
@@ -106,68 +176,3 @@ def _as_built(folder: Path, stacks: Stacks, trust_remote_code: bool) -> str:
             f" {decoder_prefix(model)}, not one; load it with transformers and save_pretrained it"
         )
     return fitting[0]
-
-
-@dataclass(frozen=True)
-class StoredLayers:
-    """Where a checkpoint keeps the weights of its decoder's layers.
-
-    Attributes:
-        files: the file of each stored tensor.
-        prefix: what the decoder's layers are called in it.
-    """
-
-    files: Mapping[str, Path]
-    prefix: str
-
-    @classmethod
-    def of(cls, folder: Path, trust_remote_code: bool = False) -> StoredLayers:
-        """Those of a checkpoint.
-
-        Raises:
-            InputError: no safetensors weights, or not one stack of layers.
-        """
-        tensors = checkpoint_tensors(folder)
-        files = {name: tensor.path for name, tensor in tensors.items()}
-        return cls(files, layers_prefix(folder, tensors, trust_remote_code))
-
-    def name(self, layer: int, weight: str) -> str:
-        """What a weight of a layer is stored as."""
-        return f"{self.prefix}.{layer}.{weight}"
-
-    def read(self, layer: int, weight: str, shape: torch.Size) -> Tensor:
-        """The stored value of a layer's weight, in the stored dtype.
-
-        Raises:
-            InputError: the checkpoint holds it under another name or in another shape.
-        """
-        name = self.name(layer, weight)
-        if name in self.files:
-            with safe_open(self.files[name], framework="pt") as file:
-                value: Tensor = file.get_tensor(name)
-            if value.shape == shape:
-                return value
-        raise InputError(
-            f"{name}: not stored as the model has it, {tuple(shape)}; load the checkpoint with"
-            " transformers and save_pretrained it"
-        )
-
-    def weights(self, model: nn.Module, file: Path) -> dict[nn.Parameter, Tensor]:
-        """New values in a file by stored name, as weights of a dense model, its dtype and device.
-
-        Returns:
-            The model's parameters and what they shall hold.
-        """
-        found: dict[nn.Parameter, Tensor] = {}
-        for name, value in load_file(file).items():
-            layer, _, weight = name.removeprefix(f"{self.prefix}.").partition(".")
-            parameter = decoder_layers(model)[int(layer)].get_parameter(weight)
-            found[parameter] = value.to(parameter.device, parameter.dtype)
-        return found
-
-
-def write_weights(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write tensors by stored name, whole or not at all."""
-    with whole(file) as partial:
-        on_cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        save_file(on_cpu, partial, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-"""Replace some tensors of a checkpoint on disk."""
+"""Write new values of some tensors: to a file of their own, or into a copy of a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interlace.checkpoint.safetensors import (
-    checkpoint_tensors,
-)
+from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import ContractError
 from interlace.outputs import link_or_copy, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 _TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+def write_weights(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors by stored name to a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with whole(file) as partial:
+        on_cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        save_file(on_cpu, partial, metadata={"format": "pt"})
 
 
 def with_tensors(pruned: Path, changed: Mapping[str, Tensor], out: Path) -> None:

@@ -21,13 +21,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interlace import distributed as processes
-from interlace.checkpoint.layers import layers_prefix
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.replace import with_tensors
-from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import ContractError
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.decoder import decoder_layers, decoder_prefix
-from interlace.model.open import attention, open_processor
+from interlace.model.open import attention
 from interlace.outputs import whole
 from interlace.params.healing import Recipe
 from interlace.plan.record import Plan
@@ -43,7 +42,7 @@ CURVE = ("step", "loss", "learning_rate", "grad_norm", "tokens")
 
 
 def finetune(
-    pruned: Path,
+    pruned: Checkpoint,
     train: Path,
     out: Path,
     curve: Path,
@@ -52,7 +51,6 @@ def finetune(
     params: Recipe,
     seed: int,
     scratch: Path,
-    trust_remote_code: bool = False,
     objective: Objective = AnswerLoss,
 ) -> None:
     """Train the planned layers of a pruned checkpoint.
@@ -68,7 +66,6 @@ def finetune(
         params: the recipe.
         seed: of the order of rows.
         scratch: folder for resume points; must be another one whenever inputs or params change.
-        trust_remote_code: let the model's own code run.
         objective: makes the loss to train on, summed over answer tokens, from the model.
 
     Raises:
@@ -81,22 +78,17 @@ def finetune(
     if not (plan.tune and params.max_steps):  # nothing to train: pruned is tuned
         if first:
             write_curve(curve, [], params.log_steps)
-            with_tensors(pruned, {}, out)
+            with_tensors(pruned.folder, {}, out)
         processes.barrier()
         return
-    stored_prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
-    positions = _positions(pruned, params, trust_remote_code)
-    processor = open_processor(
-        pruned,
-        min_pixels=params.min_pixels,
-        max_pixels=params.max_pixels,
-        trust_remote_code=trust_remote_code,
-    )
+    stored_prefix = pruned.layers.prefix
+    positions = _positions(pruned, params)
+    processor = pruned.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
     shares = schedule(len(rows), seed, params, processes.world_size())
     flash = positions is not None and flash_attention(params)
     deepspeed_settings.join(params)
-    model, engine = _opened(pruned, plan, params, shares, flash, trust_remote_code, objective)
+    model, engine = _opened(pruned, plan, params, shares, flash, objective)
     made = collate(
         processor,
         positions,
@@ -116,7 +108,7 @@ def finetune(
     changed = _tuned_tensors(model, plan, stored_prefix)
     if first:
         write_curve(curve, updates, params.log_steps)
-        with_tensors(pruned, changed, out)
+        with_tensors(pruned.folder, changed, out)
     processes.barrier()
 
 
@@ -128,15 +120,13 @@ def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
             parameter.requires_grad_(True)
 
 
-def _positions(pruned: Path, params: Recipe, trust_remote_code: bool) -> packing.Positions | None:
+def _positions(pruned: Checkpoint, params: Recipe) -> packing.Positions | None:
     """How to place samples in shared rows; none where they do not share."""
-    from transformers import AutoConfig
-
     if not params.packing:
         return None
-    config = AutoConfig.from_pretrained(pruned, trust_remote_code=trust_remote_code)
+    config = pruned.transformers_config()
     if packing.packs(config):
-        return packing.sample_positions(pruned, trust_remote_code)
+        return packing.sample_positions(pruned)
     if processes.process_rank() == 0:
         tqdm.write(f"finetune: {config.model_type}: samples are padded, not packed")
     return None
@@ -149,12 +139,11 @@ def flash_attention(params: Recipe) -> bool:
 
 
 def _opened(
-    pruned: Path,
+    pruned: Checkpoint,
     plan: Plan,
     params: Recipe,
     shares: Schedule,
     flash: bool,
-    trust_remote_code: bool,
     objective: Objective,
 ) -> tuple[nn.Module, Engine]:
     """The model with all but the planned layers frozen, and what updates these."""
@@ -164,10 +153,10 @@ def _opened(
     extra = {"attn_implementation": "flash_attention_2"} if flash else {}
     with deepspeed_settings.split_as_loaded(config) if params.zero_stage else nullcontext():
         model = AutoModelForImageTextToText.from_pretrained(
-            pruned,
+            pruned.folder,
             dtype=_dtype(params),
             use_safetensors=True,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=pruned.trust_remote_code,
             **extra,
         )
     freeze_all_but(model, plan.tuned_positions)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from interlace import distributed as processes
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing import finetune
 from interlace.healing import local as local_healing
 from interlace.healing.distillation import DistilledLoss
-from interlace.model.open import open_model
 from interlace.outputs import whole
 from interlace.params.healing import Finetune, Recipe
 from interlace.plan.record import Plan
@@ -21,8 +21,8 @@ from interlace.pruning.export import export
 
 
 def heal(
-    dense: Path,
-    pruned: Path,
+    dense: Checkpoint,
+    pruned: Checkpoint,
     train: Path,
     out: Path,
     curves: tuple[Path, Path],
@@ -31,7 +31,6 @@ def heal(
     params: Finetune,
     seed: int,
     scratch: Path,
-    trust_remote_code: bool = False,
 ) -> None:
     """Write the tuned checkpoint.
 
@@ -46,24 +45,18 @@ def heal(
             with `max_steps` 0 there is none.
         seed: of the order of rows.
         scratch: folder for resume points; must be another one whenever inputs or params change.
-        trust_remote_code: let the model's own code run.
 
     Raises:
         InputError: what is asked does not fit the plan, or a row cannot be used.
         ContractError: a loss is not finite.
     """
     start, (local_curve, curve) = pruned, curves
-    asked: dict[str, Any] = {
-        "plan": plan,
-        "params": params,
-        "seed": seed,
-        "trust_remote_code": trust_remote_code,
-    }
+    asked: dict[str, Any] = {"plan": plan, "params": params, "seed": seed}
     if params.local_steps and plan.tune and plan.drop:
-        start, kept = scratch / "healed", scratch / "local_loss.csv"
-        if not start.is_dir():
+        start, kept = pruned.at(scratch / "healed"), scratch / "local_loss.csv"
+        if not start.folder.is_dir():
             local_healing.heal_locally(
-                dense, pruned, train, start, kept, scratch=scratch / "local", **asked
+                dense, pruned, train, start.folder, kept, scratch=scratch / "local", **asked
             )
         if processes.process_rank() == 0:  # also of a run that was killed in end-to-end training
             with whole(local_curve) as partial:
@@ -74,7 +67,7 @@ def heal(
     if params.distill_logits or params.distill_states:
 
         def objective(model: Any) -> DistilledLoss:
-            teacher = open_model(dense, dtype=params.dtype, trust_remote_code=trust_remote_code)
+            teacher = dense.open_model(dtype=params.dtype)
             return DistilledLoss(model, teacher, plan, params)
 
         given["objective"] = objective
@@ -82,7 +75,7 @@ def heal(
 
 
 def train_reference(
-    dense: Path,
+    dense: Checkpoint,
     train: Path,
     out: Path,
     *,
@@ -90,7 +83,6 @@ def train_reference(
     params: Recipe,
     seed: int,
     scratch: Path,
-    trust_remote_code: bool = False,
 ) -> None:
     """Write the dense checkpoint tuned end to end by the same recipe.
 
@@ -102,15 +94,12 @@ def train_reference(
         params: the recipe.
         seed: of the order of rows.
         scratch: folder for unfinished work.
-        trust_remote_code: let the model's own code run.
     """
     processes.meet()
-    start, trust = scratch / "dense", trust_remote_code
-    if processes.process_rank() == 0 and not start.is_dir():
-        export(dense, plan, start, trust_remote_code=trust)  # tuned layers in files of their own
+    start = dense.at(scratch / "dense")
+    if processes.process_rank() == 0 and not start.folder.is_dir():
+        export(dense.folder, plan, start.folder, trust_remote_code=dense.trust_remote_code)
     processes.barrier()
     curve = scratch / "loss.csv"
     given: dict[str, Any] = {"seed": seed, "scratch": scratch / "end-to-end"}
-    finetune.finetune(
-        start, train, out, curve, plan=plan, params=params, trust_remote_code=trust, **given
-    )
+    finetune.finetune(start, train, out, curve, plan=plan, params=params, **given)

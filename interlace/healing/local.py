@@ -23,14 +23,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interlace import distributed as processes
-from interlace.checkpoint.layers import layers_prefix
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.replace import with_tensors
-from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import InputError
 from interlace.healing.local_layers import Repair, open_survivors, resume, save, stored_weights
 from interlace.healing.local_targets import pair, recorded_for, visual_features
 from interlace.model import chat
-from interlace.model.open import open_model, open_processor
 from interlace.model.states import Recording, forward
 from interlace.outputs import whole
 from interlace.params.healing import Finetune
@@ -52,8 +50,8 @@ CURVE = ("step", "relative_error", "learning_rate")
 
 
 def heal_locally(
-    dense: Path,
-    pruned: Path,
+    dense: Checkpoint,
+    pruned: Checkpoint,
     train: Path,
     out: Path,
     curve: Path,
@@ -62,7 +60,6 @@ def heal_locally(
     params: Finetune,
     seed: int,
     scratch: Path,
-    trust_remote_code: bool = False,
 ) -> None:
     """Write the pruned checkpoint with locally healed survivors.
 
@@ -79,7 +76,6 @@ def heal_locally(
         params: of `finetune`; `local_steps` updates of `batch_size` rows.
         seed: of the order of rows.
         scratch: folder for resume points; must be another one whenever inputs or params change.
-        trust_remote_code: let the models' own code run.
 
     Raises:
         InputError: no tuned layer lies beside a dropped one, or a row cannot be used.
@@ -91,21 +87,15 @@ def heal_locally(
             " one; set it to 0, or select.tuned to planned or all"
         )
     processes.meet()
-    model = open_model(dense, dtype=params.dtype, trust_remote_code=trust_remote_code)
-    processor = open_processor(
-        dense,
-        min_pixels=params.min_pixels,
-        max_pixels=params.max_pixels,
-        trust_remote_code=trust_remote_code,
-    )
-    repairs = open_survivors(pruned, model, plan, params, trust_remote_code)
+    model = dense.open_model(dtype=params.dtype)
+    processor = dense.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
+    repairs = open_survivors(pruned, model, plan, params)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
     shares = schedule(len(rows), seed, params, processes.world_size())
     history = train_segments(model, repairs, rows, shares, params, scratch)
     if processes.process_rank() == 0:
-        prefix = layers_prefix(pruned, checkpoint_tensors(pruned), trust_remote_code)
         write_curve(curve, history)
-        with_tensors(pruned, dict(stored_weights(repairs, prefix)), out)
+        with_tensors(pruned.folder, dict(stored_weights(repairs, pruned.layers)), out)
     processes.barrier()
 
 

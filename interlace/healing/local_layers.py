@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from interlace import distributed as processes
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.layers import StoredLayers
 from interlace.healing.local_targets import Task, tasks
 from interlace.model.decoder import decoder_layers
 from interlace.model.families import FAMILIES
@@ -29,18 +31,16 @@ class Repair:
     optimizer: torch.optim.AdamW
 
 
-def open_survivors(
-    pruned: Path, model: Any, plan: Plan, params: Finetune, trust_remote_code: bool
-) -> list[Repair]:
+def open_survivors(pruned: Checkpoint, model: Any, plan: Plan, params: Finetune) -> list[Repair]:
     """The survivors of each segment, from the checkpoint to start from, in float32."""
     from transformers import AutoModelForImageTextToText
 
     by_position = not FAMILIES[model.config.model_type].entries
     start = AutoModelForImageTextToText.from_pretrained(
-        pruned,
+        pruned.folder,
         dtype=torch.float32,
         use_safetensors=True,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=pruned.trust_remote_code,
         attn_implementation=model.config._attn_implementation,  # masks are recorded for it
     )  # its other weights go again when this function returns
     device = next(model.parameters()).device
@@ -58,12 +58,12 @@ def open_survivors(
     return found
 
 
-def stored_weights(repairs: Sequence[Repair], prefix: str) -> Iterator[tuple[str, Tensor]]:
+def stored_weights(repairs: Sequence[Repair], stored: StoredLayers) -> Iterator[tuple[str, Tensor]]:
     """Weights by the names they are stored under."""
     for repair in repairs:
         for position, layer in zip(repair.task.positions, repair.layers, strict=True):
             for name, weight in layer.named_parameters():
-                yield f"{prefix}.{position}.{name}", weight.detach().cpu()
+                yield stored.name(position, name), weight.detach().cpu()
 
 
 def save(

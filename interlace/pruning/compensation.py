@@ -30,7 +30,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace.checkpoint.layers import StoredLayers, write_weights
+from interlace.checkpoint.layers import StoredLayers
+from interlace.checkpoint.replace import write_weights
 from interlace.checkpoint.safetensors import stored_tensors
 from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.model.answer_loss import answer_loss
@@ -122,7 +123,7 @@ def compensate(
                 write_json(report, repair.made(cut, _loss_so_far(reports), new))
             reports.append(json.loads(report.read_text(encoding="utf-8")))
             if reports[-1]["kept"]:
-                weights |= stored.weights(model, new)
+                weights |= stored.new_values(model, new)
                 replaced |= dict.fromkeys(stored_tensors(new), new)
             progress.update()
     return replaced, reports
@@ -166,7 +167,7 @@ class _Repair:
             raise ContractError(f"compensation, layer {layer}: {error}; {self.way()}") from None
         before = self.loss(self.weights) if before is None else before
         write_weights(self.folded(layer, transform), file)
-        after = self.loss({**self.weights, **self.stored.weights(self.model, file)})
+        after = self.loss({**self.weights, **self.stored.new_values(self.model, file)})
         values = (sums.residual(), sums.residual(transform), before, after)
         report |= dict(zip(names, values, strict=True)) | {"kept": after < before}
         if not report["kept"]:

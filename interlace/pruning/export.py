@@ -15,17 +15,16 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.config import pruned_config, with_dtype
-from interlace.checkpoint.layers import layers_prefix
+from interlace.checkpoint.layers import StoredLayers
 from interlace.checkpoint.safetensors import (
     INDEX,
     Stored,
-    checkpoint_tensors,
     stored_tensors,
     write_tensors,
 )
 from interlace.errors import ContractError, InputError
-from interlace.model.families import architecture, read_config
 from interlace.outputs import whole
 from interlace.plan.record import Plan
 from interlace.sources.pinned import Pinned, identity
@@ -73,23 +72,20 @@ def export(
             something other than a checkpoint, or the disk is full.
         ContractError: a replaced tensor does not fit.
     """
-    source, out = Path(model_dir), Path(out_dir)
-    check_target(source, out)
-    config = read_config(source / "config.json")
-    _check_layers(source, config, plan)
-    pruned = with_dtype(pruned_config(config, plan.keep, str(source / "config.json")), dtype)
-    tensors = checkpoint_tensors(source)
-    prefix = layers_prefix(source, tensors, trust_remote_code)
-    kept = _kept(tensors, prefix, plan, _replacements(tensors, replaced))
-    tuned = tuple(f"{prefix}.{position}." for position in plan.tuned_positions)
+    dense, out = Checkpoint(Path(model_dir), trust_remote_code), Path(out_dir)
+    check_target(dense.folder, out)
+    _check_layers(dense, plan)
+    config = with_dtype(pruned_config(dense.config, plan.keep, str(dense.config_file)), dtype)
+    kept = _kept(dense.layers, plan, _replacements(dense.tensors, replaced))
+    tuned = tuple(f"{dense.layers.prefix}.{position}." for position in plan.tuned_positions)
     shards = list(_shards(kept, tuned, max_shard_mb * 2**20, STORED_AS[dtype]))
-    companions = [path for path in sorted(source.iterdir()) if _is_companion(path)]
+    companions = [path for path in sorted(dense.folder.iterdir()) if _is_companion(path)]
     _check_space(out, kept, companions, STORED_AS[dtype])
     with whole(out) as partial:
         partial.mkdir()
         for path in companions:
             shutil.copyfile(path, partial / path.name)
-        _write_json(partial / "config.json", pruned)
+        _write_json(partial / "config.json", config)
         _write_shards(partial, shards, STORED_AS[dtype])
         return check(partial)
 
@@ -115,13 +111,15 @@ def check_made_for(plan: Plan, model: Pinned) -> None:
             )
 
 
-def _check_layers(source: Path, config: dict[str, Any], plan: Plan) -> None:
-    layers = architecture(config, str(source / "config.json")).n_layers
+def _check_layers(dense: Checkpoint, plan: Plan) -> None:
+    layers = dense.architecture.n_layers
     if layers != plan.n_layers:
-        raise InputError(f"{source} has {layers} decoder layers, the plan is for {plan.n_layers}")
-    if config.get("quantization_config"):
         raise InputError(
-            f"{source / 'config.json'}: quantization_config: quantised weights are not supported;"
+            f"{dense.folder} has {layers} decoder layers, the plan is for {plan.n_layers}"
+        )
+    if dense.config.get("quantization_config"):
+        raise InputError(
+            f"{dense.config_file}: quantization_config: quantised weights are not supported;"
             " export the model as it was before, and quantise the result"
         )
 
@@ -178,16 +176,18 @@ def _replacements(tensors: Mapping[str, Stored], replaced: Mapping[str, Path]) -
     return found
 
 
-def _kept(tensors: Mapping[str, Stored], prefix: str, plan: Plan, replacements: Kept) -> Kept:
-    """The tensors that stay, by their new names."""
+def _kept(layers: StoredLayers, plan: Plan, replacements: Kept) -> Kept:
+    """Return the tensors that stay, by their new names."""
     positions = {layer: position for position, layer in enumerate(plan.keep)}
     kept, gone = {}, set(replacements)
-    for name, tensor in tensors.items():
-        match = re.fullmatch(rf"{re.escape(prefix)}\.(\d+)\.(.+)", name)
-        if match and int(match[1]) not in positions:
-            continue
-        new = f"{prefix}.{positions[int(match[1])]}.{match[2]}" if match else name
-        kept[new] = replacements.get(name, tensor)
+    for name, tensor in layers.tensors.items():
+        new_name = name
+        if (layer_and_weight := layers.split(name)) is not None:
+            layer, weight = layer_and_weight
+            if layer not in positions:
+                continue
+            new_name = layers.name(positions[layer], weight)
+        kept[new_name] = replacements.get(name, tensor)
         gone.discard(name)
     if gone:
         raise ContractError(f"{min(gone)} is to be replaced, and its layer is dropped")

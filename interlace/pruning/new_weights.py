@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from interlace.checkpoint.layers import StoredLayers
-from interlace.model.open import open_model, open_processor
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers, Sensitivity
 from interlace.plan.record import Plan
@@ -26,39 +23,22 @@ class Dense:
     """A dense checkpoint, and the answers it is measured on.
 
     Attributes:
-        folder: the checkpoint.
+        checkpoint: the dense model.
         calibration: folder of rows that `sample` wrote.
         answers: how rows are read, and the model's dtype.
-        trust_remote_code: let the model's own code run.
     """
 
-    folder: Path
+    checkpoint: Checkpoint
     calibration: Path
     answers: Answers
-    trust_remote_code: bool = False
 
-    def opened(self) -> Any:
-        """The model, on the GPU where there is one."""
-        trust = self.trust_remote_code
-        return open_model(self.folder, dtype=self.answers.dtype, trust_remote_code=trust)
-
-    def without_weights(self) -> Any:
-        """The model's modules and shapes alone."""
-        from transformers import AutoConfig, AutoModelForImageTextToText
-
-        trust = self.trust_remote_code
-        config = AutoConfig.from_pretrained(self.folder, trust_remote_code=trust)
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(config, trust_remote_code=trust)
-
-    def stored(self) -> StoredLayers:
-        """Its decoder's weights as they are stored."""
-        return StoredLayers.of(self.folder, self.trust_remote_code)
+    def open_model(self) -> Any:
+        """Open the model in the dtype that answers are measured in."""
+        return self.checkpoint.open_model(dtype=self.answers.dtype)
 
     def rows(self, samples: int, folder: Path) -> AnsweredRows:
         """So many calibration rows with answers, encoded into a folder."""
-        pixels, trust = self.answers.max_pixels, self.trust_remote_code
-        processor = open_processor(self.folder, max_pixels=pixels, trust_remote_code=trust)
+        processor = self.checkpoint.open_processor(max_pixels=self.answers.max_pixels)
         asked = self.answers.model_dump(include=set(Answers.model_fields))
         return answered_rows(
             processor, self.calibration, folder, Sensitivity(samples=samples, **asked)
@@ -103,12 +83,13 @@ def compensated(
 ) -> tuple[Replaced, list[dict[str, Any]]]:
     """Weights that make up for dropped layers, and what came of each run of them."""
     rows = dense.rows(samples, scratch / "rows")
-    return compensate(dense.opened(), dense.stored(), drop, rows, scratch)
+    return compensate(dense.open_model(), dense.checkpoint.layers, drop, rows, scratch)
 
 
 def sparse(dense: Dense, method: str, samples: int, scratch: Path) -> Replaced:
     """Weights of which half are zero, by one of the methods that do so."""
     if method == "magnitude-2:4":
-        return sparsify(dense.without_weights(), dense.stored(), None, scratch)
+        skeleton = dense.checkpoint.without_weights()
+        return sparsify(skeleton, dense.checkpoint.layers, None, scratch)
     rows = dense.rows(samples, scratch / "rows")
-    return sparsify(dense.opened(), dense.stored(), rows, scratch)
+    return sparsify(dense.open_model(), dense.checkpoint.layers, rows, scratch)

@@ -19,14 +19,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace.checkpoint.layers import layers_prefix
-from interlace.checkpoint.safetensors import checkpoint_tensors
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import ContractError, InputError
 from interlace.model import chat
 from interlace.model.batches import encode_rows
 from interlace.model.bypass import bypass
 from interlace.model.decoder import decoder_layers, decoder_prefix
-from interlace.model.open import open_model, open_processor
 from interlace.model.states import forward, recorded
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
@@ -56,30 +54,28 @@ class Prompt:
 
 
 def check_parity(
-    written: Path,
-    dense_dir: Path,
+    written: Checkpoint,
+    dense: Checkpoint,
     plan: Plan,
     calibration: Path,
     *,
     params: Export,
     answers: Answers,
     replaced: Mapping[str, Path] = {},
-    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Compare a written checkpoint with the dense model without the dropped layers.
 
     The output of every kept layer and the logits of the last tokens must be the same bits.
 
     Args:
-        written: the folder that `export` wrote.
-        dense_dir: the dense checkpoint.
+        written: the checkpoint that `export` wrote.
+        dense: the checkpoint that it was made from.
         plan: which layers are gone.
         calibration: folder of rows that `sample` wrote.
         params: the type that weights were stored as, and how many rows to compare on: the shortest
             and the longest prompt are among them.
         answers: how rows are read: the longest prompt, and the cap on an image's size.
         replaced: new values that `export` put in, as it was given them.
-        trust_remote_code: let the model's own code run.
 
     Returns:
         `samples`, `left_out` (rows that cannot be read), `tokens` (of all samples), `layers`
@@ -92,25 +88,22 @@ def check_parity(
     """
     if not params.parity_samples:
         return {"samples": 0}
-    processor = open_processor(
-        written, max_pixels=answers.max_pixels, trust_remote_code=trust_remote_code
-    )
+    processor = written.open_processor(max_pixels=answers.max_pixels)
     prompts, left_out = drawn_prompts(
         processor, calibration, params.parity_samples, answers.max_length
     )
     dtype = "auto" if params.dtype == "keep" else params.dtype
     _free()  # what made new weights may have held the dense model
-    model = open_model(dense_dir, dtype=dtype, trust_remote_code=trust_remote_code)
+    model = dense.open_model(dtype=dtype)
     if replaced:
-        tensors = checkpoint_tensors(dense_dir)
-        put_in(model, replaced, layers_prefix(dense_dir, tensors, trust_remote_code))
+        put_in(model, replaced, dense.layers.prefix)
     if params.dtype != "keep":
         round_weights(model, getattr(torch, params.dtype))
     bypass(model, plan.drop)
     expected = list(run_states(model, prompts, "dense model"))
     del model  # one at a time
     _free()
-    model = open_model(written, dtype=dtype, trust_remote_code=trust_remote_code)
+    model = written.open_model(dtype=dtype)
     _refuse_parting(plan, prompts, expected, run_states(model, prompts, "written model"))
     return {
         "samples": len(prompts),

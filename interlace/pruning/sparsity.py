@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace.checkpoint.layers import StoredLayers, write_weights
+from interlace.checkpoint.layers import StoredLayers
+from interlace.checkpoint.replace import write_weights
 from interlace.checkpoint.safetensors import stored_tensors
 from interlace.errors import ContractError, InputError
 from interlace.model.decoder import decoder_layers, following
@@ -97,7 +98,7 @@ def sparsify(
             norms = input_norms(model, number, linears[number], rows) if rows else {}
             write_weights(_masked(stored, number, linears[number], norms), file)
         if rows:
-            for weight, value in stored.weights(model, file).items():
+            for weight, value in stored.new_values(model, file).items():
                 weight.data = value
         replaced |= dict.fromkeys(stored_tensors(file), file)
     return replaced

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model.chat import Inputs, Row
-from interlace.model.open import open_model, open_processor
 from interlace.params.timing import Ttft
 from interlace.speed.clock import DENSE, TUNED, Pairs, count_flops, first_token, time_pairs
 from interlace.speed.flops import NAMES, Work, ideals
@@ -229,24 +228,22 @@ def _works(models: tuple[Any, Any], inputs: Inputs, new_tokens: int) -> tuple[Wo
 
 
 def compare_checkpoints(
-    dense_dir: Path | str,
-    tuned_dir: Path | str,
+    dense: Checkpoint,
+    tuned: Checkpoint,
     rows: Sequence[Mapping[str, Any]],
     *,
     params: Ttft,
     seed: int,
-    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Measure how much sooner the tuned model's tokens come, and how much memory it needs.
 
     Args:
-        dense_dir: checkpoint of the dense model; its processor makes the inputs of both.
-        tuned_dir: checkpoint of the model with fewer layers.
+        dense: the dense model; its processor makes the inputs of both.
+        tuned: the model with fewer layers.
         rows: FineVision rows; `params.requests` of them are drawn, unless `params.shapes` names
             benchmarks.
         params: the requests, their repeats, and the largest interval of a ratio.
         seed: of the draw, the order and the bootstrap.
-        trust_remote_code: let the models' own Python code run.
 
     Returns:
         `*_ms` are medians over all pairs of batch 1; `*_speedup` medians of paired ratios, with
@@ -260,11 +257,8 @@ def compare_checkpoints(
     Raises:
         InputError: there are no rows.
     """
-    processor = open_processor(dense_dir, trust_remote_code=trust_remote_code)
-    models = (
-        open_model(dense_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
-        open_model(tuned_dir, dtype=params.dtype, trust_remote_code=trust_remote_code),
-    )
+    processor = dense.open_processor()
+    models = (dense.open_model(dtype=params.dtype), tuned.open_model(dtype=params.dtype))
     return compare_models(models, processor, rows, params=params, seed=seed)
 
 

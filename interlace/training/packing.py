@@ -10,12 +10,12 @@ time, height, width).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, collate
 
 # Families whose packed rows were found equal to single rows, see tests/test_packing.py. The others
@@ -55,20 +55,15 @@ def packs(config: Any) -> bool:
     return config.model_type in PLAIN | MROPE and decoder not in NOT_PACKED
 
 
-def sample_positions(folder: Path, trust_remote_code: bool = False) -> Positions:
+def sample_positions(checkpoint: Checkpoint) -> Positions:
     """A function that gives the positions of one sample, [P, T], as the model itself counts them.
 
     Args:
-        folder: checkpoint of a family that packs.
-        trust_remote_code: let the model's own code define its architecture.
+        checkpoint: of a family that packs.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    if config.model_type not in MROPE:
+    if checkpoint.transformers_config().model_type not in MROPE:
         return text_positions
-    with torch.device("meta"):  # counting needs the model's code and configuration, no weights
-        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
+    model = checkpoint.without_weights()  # counting needs its code and configuration alone
     return lambda example: mrope_positions(model.base_model, example)
 
 

@@ -27,6 +27,7 @@ from benchmarks.recovery import (
     stages,
 )
 from benchmarks.recovery_page import write_page
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.retention import overall_score
 from interlace.model.open import open_model
@@ -52,7 +53,9 @@ def test_the_score_is_that_of_evaluate(dense_dir: Path, processor: Any, tmp_path
             row["texts"][-1]["assistant"] = said if said.strip() else "x"
     pq.write_table(pa.Table.from_pylist(rows), path)
     asked = Evaluate(heldout=str(path), **length)
-    expected = overall_score(evaluate(dense_dir, params=asked, model_name="x")["scores"])
+    expected = overall_score(
+        evaluate(Checkpoint(dense_dir), params=asked, model_name="x")["scores"]
+    )
     found = heldout_score(model, processor, questions(path, processor), **length)
     assert found == pytest.approx(expected)
     assert found > 0

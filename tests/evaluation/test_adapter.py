@@ -9,6 +9,7 @@ import torch
 from models import row, rows
 from PIL import Image
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, chat_messages, collate
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("lmms_eval")
 def opened(model_dir: Path, batch_size: int) -> Any:
     from interlace.evaluation.run.adapter import open_adapter
 
-    return open_adapter(model_dir, batch_size=batch_size)
+    return open_adapter(Checkpoint(model_dir), batch_size=batch_size)
 
 
 def requests(

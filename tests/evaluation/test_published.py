@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from evaluation.published_rows import MADE, N, rows_of, write_all, write_parquet
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.evaluation.run.judge import Endpoint
@@ -223,7 +224,7 @@ def test_the_adapter_answers_all_twelve(data: Path, model_dir: Path) -> None:
     from interlace.evaluation.run.adapter import open_adapter
     from interlace.evaluation.run.answering import answer_tasks
 
-    adapter = open_adapter(model_dir, batch_size=8)
+    adapter = open_adapter(Checkpoint(model_dir), batch_size=8)
     found = answer_tasks(adapter, [task(name, data, StubJudge(None)) for name in NAMES], limit=3)
     assert {name: len(answers) for name, answers in found.items()} == dict.fromkeys(NAMES, 3)
 

@@ -21,6 +21,7 @@ from evaluation.judge_server import judge_server
 from evaluation.published_rows import write_parquet
 from models import rows
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.run.validate import validate
@@ -140,7 +141,9 @@ def test_evaluation_of_a_checkpoint(
     environment, drawn = dict(os.environ), (random.getstate()[1], torch.get_rng_state())
     array = np.random.get_state()[1].copy()
     answers = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
-    found = evaluate(model_dir, params=params, model_name="dense", answers_file=answers[0])
+    found = evaluate(
+        Checkpoint(model_dir), params=params, model_name="dense", answers_file=answers[0]
+    )
 
     counts = {name: score.n for name, score in found.scores.items()}
     assert counts == {"HRBench4K": 4, "a": 4, "b": 7}
@@ -152,7 +155,9 @@ def test_evaluation_of_a_checkpoint(
     written = json.dumps(found.as_json())
     assert str(tmp_path) not in written
     assert str(model_dir) not in written
-    again = evaluate(model_dir, params=params, model_name="dense", answers_file=answers[1])
+    again = evaluate(
+        Checkpoint(model_dir), params=params, model_name="dense", answers_file=answers[1]
+    )
     assert json.dumps(again.as_json()) == written
     assert answers[0].read_bytes() == answers[1].read_bytes()
     counted = Counter(answer.benchmark for answer in read_answers(answers[0]))
@@ -174,7 +179,7 @@ def test_judged_benchmarks_without_a_judge_are_skipped_and_named(
         validate(Evaluate(judged=(str(path),)))
     held = write_rows(rows(2, source="closed"), "held.parquet")
     params = Evaluate(heldout=str(held), judged=(str(path),), max_new_tokens=2)
-    found = evaluate(model_dir, params=params, model_name="dense")
+    found = evaluate(Checkpoint(model_dir), params=params, model_name="dense")
     assert set(found.scores) == {"closed"}
     assert "no judge is configured" in found.skipped["open"]
 
@@ -200,9 +205,9 @@ def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
             max_new_tokens=2,
         )
         kept = {"params": params, "model_name": "dense", "judgements": tmp_path / "judgements"}
-        found = evaluate(model_dir, **kept)
+        found = evaluate(Checkpoint(model_dir), **kept)
         asked = len(server.requests)
-        assert evaluate(model_dir, **kept) == found
+        assert evaluate(Checkpoint(model_dir), **kept) == found
     assert {name: score.score for name, score in found.scores.items()} == {
         "MIABench": 50,
         "open": 25,
@@ -214,6 +219,7 @@ def test_a_judge_behind_an_endpoint_grades_and_is_not_asked_twice(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.run.journal import Journal
 from interlace.params.evaluating import Evaluate
@@ -225,7 +231,7 @@ def save_then_die(self, answers, process):
         os.kill(os.getpid(), signal.SIGKILL)
 Journal.save = save_then_die
 params = Evaluate.model_validate_json(sys.argv[1])
-evaluate(sys.argv[2], params=params, model_name="m", scratch=Path(sys.argv[3]))
+evaluate(Checkpoint(Path(sys.argv[2])), params=params, model_name="m", scratch=Path(sys.argv[3]))
 """
 
 
@@ -236,7 +242,7 @@ def test_a_killed_evaluation_goes_on_at_the_sample_where_it_was(
 
     params = Evaluate(heldout=str(write_rows(rows(11))), batch_size=3, max_new_tokens=3)
     scratch, whole = tmp_path / "scratch", tmp_path / "whole.parquet"
-    evaluate(model_dir, params=params, model_name="m", answers_file=whole)
+    evaluate(Checkpoint(model_dir), params=params, model_name="m", answers_file=whole)
     arguments = [params.model_dump_json(), str(model_dir), str(scratch)]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False
@@ -247,7 +253,9 @@ def test_a_killed_evaluation_goes_on_at_the_sample_where_it_was(
     made: list[Any] = []
     monkeypatch.setattr(Journal, "save", lambda self, answers, process: made.append(answers))
     resumed = tmp_path / "resumed.parquet"
-    evaluate(model_dir, params=params, model_name="m", answers_file=resumed, scratch=scratch)
+    evaluate(
+        Checkpoint(model_dir), params=params, model_name="m", answers_file=resumed, scratch=scratch
+    )
     assert sum(map(len, made)) == 5
     assert resumed.read_bytes() == whole.read_bytes()
 
@@ -263,7 +271,7 @@ def test_results_do_not_depend_on_the_number_of_processes(
     with isolated(offline=True):
         from interlace.evaluation.run.adapter import open_adapter
 
-        adapter = open_adapter(model_dir, batch_size=4)
+        adapter = open_adapter(Checkpoint(model_dir), batch_size=4)
         for asked in made[::2]:  # half of the true answers are the model's own
             answer = adapter._generate(
                 [encode_messages(adapter.processor, chat_messages(asked)[:-1])],
@@ -274,17 +282,18 @@ def test_results_do_not_depend_on_the_number_of_processes(
     params = Evaluate(heldout=str(path), batch_size=1, max_new_tokens=3)
     one, scratch = tmp_path / "one.parquet", tmp_path / "scratch"
     folder, rank = f"Path({str(tmp_path)!r})", "os.environ['RANK']"
-    alone = evaluate(model_dir, params=params, model_name="m", answers_file=one)
+    alone = evaluate(Checkpoint(model_dir), params=params, model_name="m", answers_file=one)
     assert 0 < alone.scores["a"].score < 100
 
     script = tmp_path / "script.py"
     script.write_text(
         "import json, os\n"
         "from pathlib import Path\n"
+        "from interlace.checkpoint.checkpoint import Checkpoint\n"
         "from interlace.evaluation.run.evaluate import evaluate\n"
         "from interlace.params.evaluating import Evaluate\n"
         f"params = Evaluate.model_validate_json({params.model_dump_json()!r})\n"
-        f"found = evaluate({str(model_dir)!r}, params=params, model_name='m',\n"
+        f"found = evaluate(Checkpoint(Path({str(model_dir)!r})), params=params, model_name='m',\n"
         f"    answers_file={folder} / ({rank} + '.parquet'), scratch={folder} / 'scratch')\n"
         f"({folder} / {rank}).write_text(json.dumps(found.as_json()))\n"
     )

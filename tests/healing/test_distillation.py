@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pruning.test_export import PLAN
 from torch import Tensor
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.distillation import (
     DistilledLoss,
     anchors,
@@ -87,7 +88,7 @@ def test_a_sample_weighs_as_much_in_a_packed_row_as_in_a_padded_one(
     for row, (answers, tokens) in enumerate(alone):
         assert weights[row, :tokens].tolist() == pytest.approx([answers / tokens] * tokens)
         assert not weights[row, tokens:].any()
-    packed = packing.pack(samples, packing.sample_positions(dense_dir), pad_token_id=0)
+    packed = packing.pack(samples, packing.sample_positions(Checkpoint(dense_dir)), pad_token_id=0)
     weights = token_weights(packed, packed["labels"])
     expected = sorted(answers / tokens for answers, tokens in alone for _ in range(tokens))
     assert sorted(weights[weights > 0].tolist()) == pytest.approx(expected)

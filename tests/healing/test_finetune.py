@@ -25,6 +25,7 @@ from pruning.test_export import PLAN, PREFIX
 from safetensors.torch import load_file, save_file
 
 import interlace
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import ContractError, InputError
 from interlace.healing import finetune as finetuning
@@ -72,7 +73,7 @@ def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tune(project: Path, out: Path, **changes: Any) -> tuple[dict[str, torch.Tensor], list[dict]]:
     """Tune in this process, without DeepSpeed; returns the weights and the curve."""
     finetune(
-        changes.pop("pruned", project / "artifacts/pruned"),
+        Checkpoint(changes.pop("pruned", project / "artifacts/pruned")),
         project / "data/train",
         out / "tuned",
         out / "loss.csv",
@@ -115,7 +116,7 @@ def test_a_plan_without_tuned_layers_leaves_the_pruned_checkpoint(
 ) -> None:
     frozen = PLAN.model_copy(update={"tune": [], "freeze": sorted(PLAN.tune + PLAN.freeze)})
     finetune(
-        project / "artifacts/pruned",
+        Checkpoint(project / "artifacts/pruned"),
         project / "data/train",
         tmp_path / "tuned",
         tmp_path / "loss.csv",

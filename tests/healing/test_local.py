@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import interlace
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import ContractError, InputError
 from interlace.healing import local as local_healing
 from interlace.healing.heal import heal
@@ -52,8 +53,8 @@ def healed(
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Heal in this process; returns the weights and the local curve."""
     heal(
-        dense_dir,
-        changes.pop("pruned", project / "artifacts/pruned"),
+        Checkpoint(dense_dir),
+        Checkpoint(changes.pop("pruned", project / "artifacts/pruned")),
         project / "data/train",
         out / "tuned",
         (out / "local.csv", out / "loss.csv"),

@@ -14,6 +14,7 @@ from answered_samples import logits, plan_of
 from safetensors.torch import load_file
 from torch import nn
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import ContractError, InputError
 from interlace.model import states
@@ -40,7 +41,7 @@ def down(layer: int) -> str:
 
 @pytest.fixture(scope="module")
 def stored(dense_dir: Path) -> StoredLayers:
-    return StoredLayers.of(dense_dir)
+    return Checkpoint(dense_dir).layers
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_a_layer_that_is_a_linear_map_is_made_up_for_exactly(
     replaced, (report,) = compensate(model, stored, [4], rows, tmp_path / "scratch")
     assert report["kept"] and report["residual_after"] < 1e-9 < report["residual_before"]
     expected = logits(model, answered[0])
-    new = stored.weights(model, replaced[down(3)])
+    new = stored.new_values(model, replaced[down(3)])
     with bypassed(model, [4]):
         assert (logits(model, answered[0]) - expected).abs().max() > 0.1
     with pruned(model, [4], new):
@@ -151,7 +152,7 @@ def test_the_new_weight_is_the_old_one_behind_the_slow_map(
     replaced, _ = compensate(dense, stored, run, rows, tmp_path)
     expected = slow_map(dense, run, run, rows.split(4)[0], {})
     name = down(run[0] - 1)
-    old = load_file(stored.files[name])[name].double().numpy()
+    old = load_file(stored.tensors[name].path)[name].double().numpy()
     found = load_file(replaced[name])[name].numpy()
     np.testing.assert_allclose(found, expected.T @ old, atol=2e-4)
     assert not np.allclose(found, old, atol=1e-2)
@@ -162,8 +163,8 @@ def test_each_run_is_fitted_on_the_model_that_the_runs_before_leave(
 ) -> None:
     drop, name = [2, 4], down(3)
     replaced, _ = compensate(dense, stored, drop, rows, tmp_path)
-    first = stored.weights(dense, replaced[down(1)])
-    old = load_file(stored.files[name])[name].double().numpy()
+    first = stored.new_values(dense, replaced[down(1)])
+    old = load_file(stored.tensors[name].path)[name].double().numpy()
     found = load_file(replaced[name])[name].numpy()
     fitted = rows.split(4)[0]
     on_compensated, on_dropped = (
@@ -273,14 +274,14 @@ def test_an_exported_checkpoint_has_the_compensated_weights(
     all_kept: None,
 ) -> None:  # fmt: skip
     plan, asked = plan_of([2, 4]), Export(compensate="lstsq")
-    source = Dense(dense_dir, calibration, Answers(dtype="float32"))
+    source = Dense(Checkpoint(dense_dir), calibration, Answers(dtype="float32"))
     replaced, report = new_weights(source, plan, asked, tmp_path / "scratch")
     assert report["compensation"]["method"] == "lstsq" and report["sparsity"] is None
     assert [cut["folded_into"] for cut in report["compensation"]["cuts"]] == [1, 3]
     export(dense_dir, plan, tmp_path / "out", replaced=replaced)
     found = logits(open_model(tmp_path / "out", dtype="float32"), examples[1])
-    stored = StoredLayers.of(dense_dir)
-    new = {k: v for file in replaced.values() for k, v in stored.weights(dense, file).items()}
+    stored = Checkpoint(dense_dir).layers
+    new = {k: v for file in replaced.values() for k, v in stored.new_values(dense, file).items()}
     with pruned(dense, plan.drop, new):
         assert torch.equal(found, logits(dense, examples[1]))
     with bypassed(dense, plan.drop):
@@ -293,13 +294,13 @@ def test_an_exported_checkpoint_has_the_compensated_weights(
 def test_nothing_is_done_where_nothing_is_asked(
     tmp_path: Path, plan: Plan, compensate: Any
 ) -> None:
-    nowhere = Dense(tmp_path / "no model", tmp_path / "no rows", Answers())
+    nowhere = Dense(Checkpoint(tmp_path / "no model"), tmp_path / "no rows", Answers())
     replaced, report = new_weights(nowhere, plan, Export(compensate=compensate), tmp_path)
     assert (replaced, report) == ({}, {"compensation": None, "sparsity": None})
 
 
 def test_a_replaced_tensor_must_be_one_of_the_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
-    from interlace.checkpoint.layers import write_weights
+    from interlace.checkpoint.replace import write_weights
 
     for name, complaint in (("stranger", "no tensor"), (down(3), "the model's is")):
         write_weights({name: torch.zeros(2, 2)}, tmp_path / "new.safetensors")

@@ -19,8 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import interlace
-from interlace.checkpoint.layers import layers_prefix
-from interlace.checkpoint.safetensors import INDEX, checkpoint_tensors, tensor_files, write_tensors
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.safetensors import INDEX, tensor_files, write_tensors
 from interlace.errors import ContractError, InputError
 from interlace.model.bypass import bypass
 from interlace.model.chat import collate, encode_prompt
@@ -391,9 +391,11 @@ def test_a_vision_tower_as_deep_and_wide_as_the_decoder_is_told_apart(tmp_path: 
     folder = models.tiny_qwen3_vl(tmp_path / "dense", layers=3, vision_hidden=32)
     config = json.loads((folder / "config.json").read_text())
     assert config["vision_config"]["depth"] == 3
-    tensors = checkpoint_tensors(folder)
-    for order in (tensors, dict(reversed(tensors.items()))):
-        assert layers_prefix(folder, order) == PREFIX
+    checkpoint = Checkpoint(folder)
+    for tensors in (checkpoint.tensors, dict(reversed(checkpoint.tensors.items()))):
+        vars(checkpoint).update(tensors=tensors)
+        assert checkpoint.layers.prefix == PREFIX
+        del vars(checkpoint)["layers"]
 
 
 FLAGS = [(outer, inner) for outer in (True, False, None) for inner in (True, False, None)]

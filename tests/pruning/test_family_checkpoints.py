@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import interlace
-from interlace.checkpoint.layers import StoredLayers
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import InputError
 from interlace.model.bypass import bypassed
@@ -220,7 +220,7 @@ def test_dropped_layers_are_made_up_for_or_refused(
 ) -> None:
     losses = iter(range(10, 0, -1))  # every map is taken
     monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
-    stored, drop = StoredLayers.of(dense.folder), [1, 3]
+    stored, drop = Checkpoint(dense.folder).layers, [1, 3]
     name = request.node.callspec.params["dense"]
     asked = (dense.model, stored, drop, same_rows(dense, tmp_path / "rows"), tmp_path)
     if name in NORMALISING | WITH_EXPERTS - AT_OTHER_LAYERS:
@@ -234,7 +234,7 @@ def test_dropped_layers_are_made_up_for_or_refused(
     out = tmp_path / "out"
     interlace.export(dense.folder, plan_of(drop, dense.n_layers), out, replaced=replaced)
     found = logits(open_model(out, dtype="float32"), dense.inputs)
-    new = {k: v for f in replaced.values() for k, v in stored.weights(dense.model, f).items()}
+    new = {k: v for f in replaced.values() for k, v in stored.new_values(dense.model, f).items()}
     with compensation.pruned(dense.model, drop, new):
         assert torch.equal(found, logits(dense.model, dense.inputs))
     with bypassed(dense.model, drop):
@@ -242,7 +242,7 @@ def test_dropped_layers_are_made_up_for_or_refused(
 
 
 def test_weights_become_sparse_or_are_refused(dense: Dense, request: Any, tmp_path: Path) -> None:
-    stored, rows = StoredLayers.of(dense.folder), same_rows(dense, tmp_path / "rows")
+    stored, rows = Checkpoint(dense.folder).layers, same_rows(dense, tmp_path / "rows")
     model = open_model(dense.folder, dtype="float32")
     if request.node.callspec.params["dense"] in WITH_EXPERTS:
         with pytest.raises(InputError, match=r"keeps matrices in \S+, a \w+, which is no linear"):

@@ -13,6 +13,7 @@ from pruning.test_export import PLAN, PREFIX, digests, make_plan
 from safetensors.torch import load_file, save_file
 
 import interlace
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import ContractError, InputError
 from interlace.params.exporting import Export
@@ -40,7 +41,13 @@ def pruned(dense_dir: Path, tmp_path: Path) -> Path:
 def gate(dense: Path, written: Path, rows: Path, plan: Any = PLAN, **params: Any) -> dict[str, Any]:
     replaced = params.pop("replaced", {})
     return check_parity(
-        written, dense, plan, rows, params=Export(**params), answers=Answers(), replaced=replaced
+        Checkpoint(written),
+        Checkpoint(dense),
+        plan,
+        rows,
+        params=Export(**params),
+        answers=Answers(),
+        replaced=replaced,
     )
 
 

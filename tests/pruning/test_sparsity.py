@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import ContractError, InputError
 from interlace.model.chat import Inputs
@@ -62,7 +63,7 @@ def test_of_equals_the_lower_column_stays() -> None:
 
 @pytest.fixture(scope="module")
 def stored(dense_dir: Path) -> StoredLayers:
-    return StoredLayers.of(dense_dir)
+    return Checkpoint(dense_dir).layers
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_inputs_are_those_of_a_whole_pass_to_the_bit(
     model = open_model(dense_dir, dtype="float32")
     batch = rows.batch(0, model.device)
     for number in range(LAYERS - 1):
-        for weight, value in stored.weights(
+        for weight, value in stored.new_values(
             model, wanda[f"{PREFIX}.{number}.mlp.down_proj.weight"]
         ).items():
             weight.data = value
@@ -152,11 +153,11 @@ def test_inputs_are_those_of_a_whole_pass_to_the_bit(
 def test_magnitude_keeps_the_largest_and_reads_no_rows(
     dense_dir: Path, stored: StoredLayers, tmp_path: Path
 ) -> None:
-    source = Dense(dense_dir, tmp_path / "no rows", Answers())
+    source = Dense(Checkpoint(dense_dir), tmp_path / "no rows", Answers())
     replaced, report = new_weights(source, plan_of([], "magnitude-2:4"), Export(), tmp_path / "new")
     assert report["sparsity"] == {"method": "magnitude-2:4", "tensors": LAYERS * 7}
     for name, value in tensors(replaced).items():
-        dense = load_file(stored.files[name])[name].numpy()
+        dense = load_file(stored.tensors[name].path)[name].numpy()
         np.testing.assert_array_equal(value, dense * slow_mask(np.abs(dense)))
 
 
@@ -167,7 +168,7 @@ def test_an_exported_checkpoint_is_half_zero_in_the_decoder_s_linear_layers(
     tmp_path: Path,
 ) -> None:
     plan = plan_of([], "wanda-2:4")
-    source = Dense(dense_dir, calibration, Answers(dtype="float32"))
+    source = Dense(Checkpoint(dense_dir), calibration, Answers(dtype="float32"))
     replaced, report = new_weights(source, plan, Export(sparsity_samples=4), tmp_path / "new")
     assert report["compensation"] is None
     export(dense_dir, plan, tmp_path / "out", replaced=replaced)
@@ -181,9 +182,9 @@ def test_an_exported_checkpoint_is_half_zero_in_the_decoder_s_linear_layers(
         else:
             assert torch.equal(weight, old)
     assert masked <= {name for name, _ in model.named_parameters()}
-    stored = StoredLayers.of(dense_dir)
+    stored = Checkpoint(dense_dir).layers
     for file in set(replaced.values()):
-        for weight, value in stored.weights(dense, file).items():
+        for weight, value in stored.new_values(dense, file).items():
             weight.data = value
     assert torch.equal(logits(model, examples[1]), logits(dense, examples[1]))
 

@@ -14,6 +14,7 @@ from healing.test_finetune import RECIPE, project, weights
 from report.report_cases import TTFT, card_run, change_scores, evaluations, small_plan
 from rich.console import Console
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.evaluation.scores.retention import relative_performance
 from interlace.healing.heal import train_reference
@@ -94,7 +95,7 @@ def test_the_recipe_tunes_the_planned_layers_of_the_dense_model(
     plan = reference_plan("dense-ft", 0.34, None, {"n_layers": 6, "deepstack_layers": 3})
     assert plan is not None
     train_reference(
-        dense_dir,
+        Checkpoint(dense_dir),
         project / "data/train",
         tmp_path / "reference",
         plan=plan,

@@ -9,6 +9,7 @@ import pytest
 import torch
 from models import row, tiny_qwen3_vl
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.params.timing import Ttft
 from interlace.speed.clock import Timing
@@ -26,13 +27,16 @@ MODELS = ("dense", "tuned")
 
 
 @pytest.fixture(scope="module")
-def checkpoints(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def checkpoints(
+    dense_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Checkpoint, Checkpoint]:
     """Checkpoints of six and of three layers."""
-    return dense_dir, tiny_qwen3_vl(tmp_path_factory.mktemp("shallow"), layers=3)
+    shallow = tiny_qwen3_vl(tmp_path_factory.mktemp("shallow"), layers=3)
+    return Checkpoint(dense_dir), Checkpoint(shallow)
 
 
 @pytest.fixture(scope="module")
-def metrics(checkpoints: tuple[Path, Path]) -> dict[str, Any]:
+def metrics(checkpoints: tuple[Checkpoint, Checkpoint]) -> dict[str, Any]:
     params = Ttft(requests=3, repeats=8, warmup=2, new_tokens=3, batch_sizes=(2,), max_interval=100)
     requests = [row(seed, images=seed % 2 + 1, source="ab"[seed % 2]) for seed in range(3)]
     return compare_checkpoints(*checkpoints, requests, params=params, seed=0)
@@ -100,7 +104,7 @@ def test_half_the_layers_hold_half_the_cache(metrics: dict[str, Any]) -> None:
 
 
 def test_a_text_only_request_of_one_token_has_neither_vision_nor_decode(
-    checkpoints: tuple[Path, Path],
+    checkpoints: tuple[Checkpoint, Checkpoint],
 ) -> None:
     params = Ttft(requests=1, repeats=1, warmup=0, new_tokens=1)
     metrics = compare_checkpoints(*checkpoints, [row(0, images=0)], params=params, seed=0)
@@ -108,13 +112,15 @@ def test_a_text_only_request_of_one_token_has_neither_vision_nor_decode(
     assert metrics["ttft_dense_ms"] > 0
 
 
-def test_benchmarks_in_shapes_are_timed_in_place_of_rows(checkpoints: tuple[Path, Path]) -> None:
+def test_benchmarks_in_shapes_are_timed_in_place_of_rows(
+    checkpoints: tuple[Checkpoint, Checkpoint],
+) -> None:
     params = Ttft(shapes=("ScienceQA", "POPE"), repeats=1, warmup=0, new_tokens=1)
     metrics = compare_checkpoints(*checkpoints, [], params=params, seed=0)
     assert set(metrics["benchmarks"]) == {"ScienceQA", "POPE"}
 
 
-def test_no_rows_are_refused(checkpoints: tuple[Path, Path]) -> None:
+def test_no_rows_are_refused(checkpoints: tuple[Checkpoint, Checkpoint]) -> None:
     with pytest.raises(InputError, match="no rows"):
         compare_checkpoints(*checkpoints, [], params=Ttft(), seed=0)
 

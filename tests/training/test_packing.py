@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, encode_training
@@ -31,7 +32,7 @@ def examples(processor: Any) -> list[Inputs]:
 
 @pytest.fixture(scope="module")
 def positions(dense_dir: Path) -> Any:
-    return sample_positions(dense_dir)
+    return sample_positions(Checkpoint(dense_dir))
 
 
 def plain_loss(model: Any, examples: list[Inputs]) -> torch.Tensor:
@@ -202,7 +203,10 @@ def test_a_family_that_packs_computes_what_it_computes_on_single_samples(
         expected = plain_loss(model, [text, picture, text])
         for one_row in (False, True):
             batch = pack(
-                [text, picture, text], sample_positions(folder), pad_token_id=2, one_row=one_row
+                [text, picture, text],
+                sample_positions(Checkpoint(folder)),
+                pad_token_id=2,
+                one_row=one_row,
             )
             torch.testing.assert_close(packed_loss(model, batch), expected, rtol=1e-5, atol=0)
 

@@ -7,7 +7,6 @@ prompts in a batch, T the tokens of the longest.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +14,9 @@ from lmms_eval.api.model import lmms
 from PIL import Image
 from tqdm import tqdm
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, collate, encode_messages, encode_whole, open_image
-from interlace.model.open import open_model, open_processor
 
 WINDOW_BATCHES = 8  # prompts are sorted by length within so many batches, the share of a process
 WINDOW_BYTES = 2**30  # encoded prompts that are kept; further ones are encoded twice
@@ -166,26 +165,22 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
 
 
 def open_adapter(
-    model_dir: Path | str,
+    checkpoint: Checkpoint,
     *,
     batch_size: int,
     dtype: str = "auto",
     max_pixels: int | None = None,
-    trust_remote_code: bool = False,
 ) -> CheckpointAdapter:
     """Load a checkpoint on this process's GPU, or on the CPU where there is none.
 
     Args:
-        model_dir: local folder or hub id.
+        checkpoint: any vision-language model; its folder may be a hub id.
         batch_size: prompts per batch.
         dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
         max_pixels: cap on an image's size; none: the processor's own.
-        trust_remote_code: let the checkpoint's own Python code run.
     """
-    model = open_model(model_dir, dtype=dtype, trust_remote_code=trust_remote_code)
-    processor = open_processor(
-        model_dir, max_pixels=max_pixels, trust_remote_code=trust_remote_code
-    )
+    model = checkpoint.open_model(dtype=dtype)
+    processor = checkpoint.open_processor(max_pixels=max_pixels)
     return CheckpointAdapter(model, processor, batch_size=batch_size)
 
 

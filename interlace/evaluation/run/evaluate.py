@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.distributed import process_rank
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import (
@@ -31,11 +32,10 @@ LIBRARIES = {"torch": "torch", "transformers": "transformers", "lmms_eval": "lmm
 
 
 def evaluate(
-    model_dir: Path | str,
+    checkpoint: Checkpoint,
     *,
     params: Evaluate,
     model_name: str,
-    trust_remote_code: bool = False,
     answers_file: Path | None = None,
     scratch: Path | None = None,
     judgements: Path | None = None,
@@ -43,10 +43,9 @@ def evaluate(
     """Score one checkpoint.
 
     Args:
-        model_dir: folder (or hub id) of any vision-language checkpoint.
+        checkpoint: any vision-language model; its folder may be a hub id.
         params: benchmarks, data, judge and how to answer.
         model_name: what the result calls it, e.g. "pruned".
-        trust_remote_code: let the checkpoint's own Python code run.
         answers_file: gets every answer (see `answers`), written by the first process.
         scratch: folder for answers as they are made, to go on after a kill; it belongs to this
             checkpoint, these parameters and this data. None: nothing is kept.
@@ -63,18 +62,17 @@ def evaluate(
     judge = Endpoint(params.judge, memory=judgements) if params.judge.url else None
     online = bool(params.benchmarks) and params.data is None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(isolated(offline=not online and Path(model_dir).is_dir()))
+        stack.enter_context(isolated(offline=not online and checkpoint.folder.is_dir()))
         cache = stack.enter_context(_unpacked(scratch))
         from interlace.evaluation.run.adapter import open_adapter
         from interlace.evaluation.run.answering import answer_tasks
 
         tasks = list(_tasks(params, judge, cache))
         adapter = open_adapter(
-            model_dir,
+            checkpoint,
             batch_size=params.batch_size,
             dtype=params.dtype,
             max_pixels=params.max_pixels,
-            trust_remote_code=trust_remote_code,
         )
         answers = answer_tasks(adapter, tasks, limit=params.limit, journal=Journal(scratch))
     if answers_file is not None and process_rank() == 0:
