@@ -104,7 +104,7 @@ def methods(scores_file: Path, ratio: float | None) -> None:
 )
 def compare(answers: tuple[str, ...], show: int, html: Path | None, params: Path) -> None:
     """Which answers changed: those of the last run's models, or of ANSWERS ([NAME=]PATH each)."""
-    from interlace.evaluation.benchmarks.pictures import pictures
+    from interlace.evaluation.benchmarks.images import row_images
     from interlace.evaluation.scores.answers import read_answers
     from interlace.params.whole import read_params
     from interlace.report.page.changes import changes_section, changes_text
@@ -114,7 +114,7 @@ def compare(answers: tuple[str, ...], show: int, html: Path | None, params: Path
     Console(highlight=False).print(changes_text(given, show))
     if html is not None:
         where = read_params(params).evaluate
-        section = changes_section(given, max(show, 3), lambda *rows: pictures(where, *rows))
+        section = changes_section(given, max(show, 3), lambda *rows: row_images(where, *rows))
         with whole(html) as partial:
             partial.write_text(page(f"Answers of {', '.join(given)}", section), encoding="utf-8")
         click.echo(f"compare: wrote {html}")

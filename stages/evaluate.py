@@ -7,7 +7,7 @@ import click
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.answers import write_answers
-from interlace.evaluation.scores.retention import spoken
+from interlace.evaluation.scores.retention import summary_lines
 from interlace.outputs import remove, write_json
 from interlace.params.evaluating import EvaluateParams
 from interlace.sources.pinned import model_folder
@@ -34,7 +34,7 @@ def main(params: EvaluateParams, name: str) -> None:
     if is_first_process():
         write_json(OUT / f"{name}.json", result.as_json() if result else None)
         remove(scratch)
-        for line in spoken(result) if result else ():
+        for line in summary_lines(result) if result else ():
             click.echo(f"evaluate: {line}")
 
 

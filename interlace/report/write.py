@@ -11,7 +11,7 @@ from typing import get_args
 
 from rich.console import Group, RenderableType
 
-from interlace.evaluation.benchmarks.pictures import pictures
+from interlace.evaluation.benchmarks.images import row_images
 from interlace.evaluation.scores.answers import Answer
 from interlace.evaluation.scores.retention import common_benchmarks
 from interlace.outputs import whole, write_json
@@ -74,7 +74,7 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
 def _compared(answers: Mapping[str, Sequence[Answer]], params: Params) -> str:
     """What pruning and tuning changed in the answers, as HTML; empty where nothing was scored."""
     named = {name.replace("_", "-"): given for name, given in answers.items()}
-    shown = partial(pictures, params.evaluate)
+    shown = partial(row_images, params.evaluate)
     return changes_section(named, 2, shown) if named else ""
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import (
     Answer,
-    by_question,
-    place,
+    answer_id,
+    benchmark_score,
+    question_scores,
     read_answers,
-    sample_id,
-    score_of,
+    row_number,
     write_answers,
 )
 
@@ -27,14 +27,14 @@ def made(
 ) -> list[Answer]:
     names = questions or [str(i) for i in range(len(scores))]
     return [
-        Answer(sample_id(i, "q", "t"), benchmark, name, "q", "t", "a", score)
+        Answer(answer_id(i, "q", "t"), benchmark, name, "q", "t", "a", score)
         for i, (name, score) in enumerate(zip(names, scores, strict=True))
     ]
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
 def test_the_standard_error_of_separate_questions_is_the_usual_one(scores: list[float]) -> None:
-    found = score_of(made(list(scores)), "c")
+    found = benchmark_score(made(list(scores)), "c")
     assert found
     assert found.score == pytest.approx(100 * statistics.fmean(scores))
     usual = 100 * statistics.stdev(scores) / math.sqrt(len(scores))
@@ -43,8 +43,8 @@ def test_the_standard_error_of_separate_questions_is_the_usual_one(scores: list[
 
 
 def test_a_question_in_four_orders_is_no_four_questions() -> None:
-    once = score_of(made([1, 0, 1]), "c")
-    four = score_of(made([1, 0, 1] * 4, ["a", "b", "c"] * 4), "c")
+    once = benchmark_score(made([1, 0, 1]), "c")
+    four = benchmark_score(made([1, 0, 1] * 4, ["a", "b", "c"] * 4), "c")
     assert once and four
     assert four.score == pytest.approx(once.score)
     assert four.standard_error == pytest.approx(once.standard_error)
@@ -52,26 +52,26 @@ def test_a_question_in_four_orders_is_no_four_questions() -> None:
 
 
 def test_rows_weigh_the_same_where_questions_have_different_numbers_of_rows() -> None:
-    found = score_of(made([1, 1, 1, 0], ["a", "a", "a", "b"]), "c")
+    found = benchmark_score(made([1, 1, 1, 0], ["a", "a", "a", "b"]), "c")
     assert found and found.score == 75
 
 
 def test_a_question_of_mmbench_is_all_right_or_wrong() -> None:
     answers = made([1, 0, 1, 1], ["a", "a", "b", "b"], "MMBench")
-    assert by_question(answers, "MMBench") == {"a": 0, "b": 1}
-    assert by_question(answers, "POPE") == {"a": 0.5, "b": 1}
-    found = score_of(answers, "c")
+    assert question_scores(answers, "MMBench") == {"a": 0, "b": 1}
+    assert question_scores(answers, "POPE") == {"a": 0.5, "b": 1}
+    found = benchmark_score(answers, "c")
     assert found and (found.score, found.n) == (50, 2)
 
 
 def test_a_row_without_a_judgement_counts_nowhere() -> None:
-    found = score_of(made([1, None, 0, None]), "c")
+    found = benchmark_score(made([1, None, 0, None]), "c")
     assert found and (found.score, found.n, found.missing) == (50, 2, 2)
-    assert score_of(made([None]), "c") is None
+    assert benchmark_score(made([None]), "c") is None
 
 
 def test_one_question_has_no_standard_error() -> None:
-    found = score_of(made([1]), "c")
+    found = benchmark_score(made([1]), "c")
     assert found and found.standard_error is None
 
 
@@ -79,11 +79,11 @@ def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
     answers = made([1.0, None, 0.25])
     write_answers(answers, tmp_path / "sub" / "a.parquet")
     assert read_answers(tmp_path / "sub" / "a.parquet") == answers
-    assert [place(answer.sample_id) for answer in answers] == [0, 1, 2]
+    assert [row_number(answer.sample_id) for answer in answers] == [0, 1, 2]
 
 
 def test_the_name_of_a_row_changes_with_what_was_asked() -> None:
-    names = {sample_id(3, *asked) for asked in (("q", "t"), ("q", "u"), ("r", "t"), ("qt", ""))}
+    names = {answer_id(3, *asked) for asked in (("q", "t"), ("q", "u"), ("r", "t"), ("qt", ""))}
     assert len(names) == 4
 
 

@@ -14,7 +14,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.evaluation.run.judge import Endpoint
-from interlace.evaluation.scores.answers import Answer, score_of
+from interlace.evaluation.scores.answers import Answer, benchmark_score
 from interlace.params.evaluating import Judge
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
@@ -112,7 +112,7 @@ def test_scores_are_those_that_lmms_eval_itself_gives(
         theirs *= 1000 / N  # it counts on all of its rows
     if name not in ("MMBench", "VStar"):
         theirs *= 100
-    ours = score_of(answered(name, data, answer), "c")
+    ours = benchmark_score(answered(name, data, answer), "c")
     assert ours and ours.score == pytest.approx(theirs)
 
 
@@ -123,7 +123,7 @@ def test_the_published_rows_of_hrbench_weigh_as_lmms_eval_weighs_them(data: Path
         for row, answer in zip(rows_of("HRBench4K"), answers, strict=True)
     ]
     aggregate = task("HRBench4K", data).task.aggregation()["average"]
-    ours = score_of(answers, "c")
+    ours = benchmark_score(answers, "c")
     assert ours and ours.score == pytest.approx(100 * aggregate(results, None))
 
 
@@ -162,7 +162,7 @@ def test_a_failed_judgement_is_missing_and_not_wrong(
     answers = answered(
         name, data, right("HRBench4K", until=4 if "HR" in name else 0), StubJudge(says)
     )
-    score = score_of(answers, "c")
+    score = benchmark_score(answers, "c")
     if name == "MIABench":
         assert score is None
     else:
@@ -180,7 +180,7 @@ def test_mia_bench_takes_the_judges_total(data: Path) -> None:
 def test_mmbench_counts_a_question_if_each_order_of_its_options_is_right(data: Path) -> None:
     answers = answered("MMBench", data, right("MMBench", until=3))
     assert [answer.question_id for answer in answers] == ["200", "200", "201", "201", "202", "202"]
-    score = score_of(answers, "c")
+    score = benchmark_score(answers, "c")
     assert score and score.score == pytest.approx(100 / 3)
     assert score.n == 3
 
@@ -215,7 +215,9 @@ def test_nothing_is_written_to_the_working_folder(
 
 
 def test_ocrbench_scores_the_same_however_often_it_is_run(data: Path) -> None:
-    first, again = (score_of(answered("OCRBench", data, right("OCRBench")), "c") for _ in "ab")
+    first, again = (
+        benchmark_score(answered("OCRBench", data, right("OCRBench")), "c") for _ in "ab"
+    )
     assert first == again
     assert first and first.score == 100
 

@@ -22,13 +22,13 @@ def test_relative_performance_is_a_mean_of_ratios() -> None:
     found = relative_performance(scores(a=40, b=9), scores(a=80, b=10))
     assert found.ratios == {"a": 50, "b": 90}
     assert found.percent == pytest.approx(70)  # the ratio of means would be 49 / 90
-    assert found.left_out == {}
+    assert found.skipped == {}
 
 
 def test_benchmarks_without_a_result_count_on_neither_side_and_are_named() -> None:
     found = relative_performance(scores(a=40, c=5, d=7), scores(a=80, b=10, d=0))
     assert found.percent == pytest.approx(50)
-    assert found.left_out == {
+    assert found.skipped == {
         "b": "no result for the model",
         "c": "no result for the reference",
         "d": "the reference scores 0",

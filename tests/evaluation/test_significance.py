@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from interlace.errors import InputError
-from interlace.evaluation.scores.answers import Answer, sample_id, score_of
+from interlace.evaluation.scores.answers import Answer, answer_id, benchmark_score
 from interlace.evaluation.scores.significance import OVERALL, Difference, differences, mcnemar
 
 
@@ -17,7 +17,7 @@ def answers(
     scores: Sequence[float | None], benchmark: str = "POPE", orders: int = 1
 ) -> list[Answer]:
     return [
-        Answer(sample_id(i, benchmark, "t"), benchmark, str(i // orders), "q", "t", "a", score)
+        Answer(answer_id(i, benchmark, "t"), benchmark, str(i // orders), "q", "t", "a", score)
         for i, score in enumerate(scores)
     ]
 
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_evaluation() -> None:
         second = answers([1, 1, 1, 0, 0, 0], benchmark, orders=2)
         found = only(first, second)
         for value, given_answers in ((found.first, first), (found.second, second)):
-            score = score_of(given_answers, "c")
+            score = benchmark_score(given_answers, "c")
             assert score and value == pytest.approx(score.score)
 
 
@@ -102,7 +102,7 @@ def test_a_benchmark_that_scored_zero_retains_nothing() -> None:
 
 
 def test_runs_on_other_data_are_not_compared() -> None:
-    other = [Answer(sample_id(0, "else", "t"), "POPE", "0", "else", "t", "a", 1)]
+    other = [Answer(answer_id(0, "else", "t"), "POPE", "0", "else", "t", "a", 1)]
     with pytest.raises(InputError, match="no row in common"):
         differences(answers([1]), other)
     with pytest.raises(InputError, match="share 1 rows of 2 and 2: their data differ"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from models import row
 
-from interlace.evaluation.scores.answers import score_of
+from interlace.evaluation.scores.answers import benchmark_score
 from interlace.evaluation.scores.result import Score
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
@@ -26,7 +26,9 @@ def scored(model: Any, tasks: Any, **settings: Any) -> dict[str, Any]:
     from interlace.evaluation.run.answering import answer_tasks
 
     answers = answer_tasks(model, tasks, **settings)
-    return {task.benchmark: score_of(answers[task.benchmark], task.category) for task in tasks}
+    return {
+        task.benchmark: benchmark_score(answers[task.benchmark], task.category) for task in tasks
+    }
 
 
 def gold(doc: dict[str, Any], place: int) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from interlace.cli import main
 from interlace.errors import InputError
-from interlace.evaluation.scores.answers import Answer, sample_id, write_answers
+from interlace.evaluation.scores.answers import Answer, answer_id, write_answers
 from interlace.model.chat import open_image
 from interlace.report.page.changes import changes, changes_section, changes_text, compared
 from interlace.report.page.html import LONGEST_SIDE, image, page
@@ -25,7 +25,7 @@ SCORES = {
 
 def made(scores: list[int], model: str) -> list[Answer]:
     return [
-        Answer(sample_id(i, "q", "t"), "POPE", str(i), f"ask <{i}>", "t & u", f"{model} {i}", s)
+        Answer(answer_id(i, "q", "t"), "POPE", str(i), f"ask <{i}>", "t & u", f"{model} {i}", s)
         for i, s in enumerate(scores)
     ]
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from interlace.distributed import gather, process_group, process_rank, world_size
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.tasks import ScoredTask
-from interlace.evaluation.scores.answers import Answer, sample_id
+from interlace.evaluation.scores.answers import Answer, answer_id
 
 PATIENCE = timedelta(days=2)  # a process may wait so long for another, or for the judge
 JUDGEMENTS = 8  # answers that are before the judge at the same time
@@ -94,7 +94,7 @@ def _scored(scored: ScoredTask) -> list[Answer]:
         row, place, prompt = rows[request.doc_id], request.doc_id, str(request.args[0])
         target = scored.target(row)
         answer = Answer(
-            sample_id=sample_id(place, prompt, target),
+            sample_id=answer_id(place, prompt, target),
             benchmark=scored.benchmark,
             question_id=scored.question_id(row, place),
             prompt=prompt,

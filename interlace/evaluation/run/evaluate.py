@@ -19,8 +19,8 @@ from interlace.evaluation.benchmarks.catalogue import (
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.judge import Endpoint
-from interlace.evaluation.run.validate import _published, _why_skipped, validate
-from interlace.evaluation.scores.answers import score_of, write_answers
+from interlace.evaluation.run.validate import published_benchmarks, skip_reason, validate
+from interlace.evaluation.scores.answers import benchmark_score, write_answers
 from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.params.evaluating import Evaluate
 
@@ -78,7 +78,7 @@ def evaluate(
     if answers_file is not None and process_rank() == 0:
         write_answers((answer for rows in answers.values() for answer in rows), answers_file)
     categories = {task.benchmark: task.category for task in tasks}
-    found = {name: score_of(rows, categories[name]) for name, rows in answers.items()}
+    found = {name: benchmark_score(rows, categories[name]) for name, rows in answers.items()}
     scores = {name: score for name, score in found.items() if score}
     return Evaluation(
         model=model_name,
@@ -106,8 +106,8 @@ def _tasks(params: Evaluate, judge: Endpoint | None, cache: Path) -> Iterator[Sc
 
     longest = params.max_new_tokens
     data = Path(params.data) if params.data else None
-    for benchmark in _published(params):
-        if not _why_skipped(benchmark, params):
+    for benchmark in published_benchmarks(params):
+        if not skip_reason(benchmark, params):
             yield published_task(
                 benchmark, max_new_tokens=longest, data=data, cache=cache, judge=judge
             )
@@ -122,8 +122,8 @@ def _skipped(params: Evaluate, found: Mapping[str, Score | None]) -> dict[str, s
     """Benchmarks that were asked for and have no score, and why."""
     skipped = {
         benchmark.name: reason
-        for benchmark in _published(params)
-        if (reason := _why_skipped(benchmark, params))
+        for benchmark in published_benchmarks(params)
+        if (reason := skip_reason(benchmark, params))
     }
     for file in params.judged if not params.judge.url else ():
         skipped |= dict.fromkeys(heldout.check_rows(Path(file)), NO_JUDGE)
@@ -135,7 +135,7 @@ def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
     """What to know about scores."""
     notes = {
         benchmark.name: NOT_MATCHED
-        for benchmark in _published(params)
+        for benchmark in published_benchmarks(params)
         if benchmark.judge == "fallback" and not params.judge.url
     }
     return notes | {

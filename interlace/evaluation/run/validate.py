@@ -27,22 +27,22 @@ def validate(params: Evaluate) -> None:
     if not params.benchmarks and params.heldout is None and not params.judged:
         raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
     check_judge(params.judge)
-    names = [benchmark.name for benchmark in _published(params)]
-    for benchmark in _published(params):
+    names = [benchmark.name for benchmark in published_benchmarks(params)]
+    for benchmark in published_benchmarks(params):
         if params.limit is not None and benchmark.all_rows:
             raise InputError(
                 f"evaluate.limit = {params.limit}: {benchmark.name} divides by its full number of"
                 f" rows; drop the limit or {benchmark.name}"
             )
-        if params.data is not None and not _why_skipped(benchmark, params):
+        if params.data is not None and not skip_reason(benchmark, params):
             benchmark_files(Path(params.data), benchmark)
     files = [("heldout", params.heldout)] if params.heldout is not None else []
     for field, file in [*files, *(("judged", file) for file in params.judged)]:
-        heldout.check_schema(Path(file), f"evaluate.{field}")
+        heldout.check_file(Path(file), f"evaluate.{field}")
         names += heldout.check_rows(Path(file))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"evaluate: benchmark named twice: {', '.join(twice)}")
-    unjudged = all(_why_skipped(benchmark, params) for benchmark in _published(params))
+    unjudged = all(skip_reason(benchmark, params) for benchmark in published_benchmarks(params))
     if unjudged and params.heldout is None and not params.judge.url:
         raise InputError(
             "evaluate: nothing asked for can be scored without a judge; set evaluate.judge.url, or"
@@ -50,9 +50,11 @@ def validate(params: Evaluate) -> None:
         )
 
 
-def _published(params: Evaluate) -> list[Benchmark]:
+def published_benchmarks(params: Evaluate) -> list[Benchmark]:
+    """Look up `evaluate.benchmarks`."""
     return [find_benchmark(name) for name in params.benchmarks]
 
 
-def _why_skipped(benchmark: Benchmark, params: Evaluate) -> str | None:
+def skip_reason(benchmark: Benchmark, params: Evaluate) -> str | None:
+    """Explain why a benchmark gets no score; None if it gets one."""
     return NO_JUDGE if benchmark.judge == "always" and not params.judge.url else None

@@ -50,13 +50,13 @@ class Answer:
     score: float | None
 
 
-def sample_id(place: int, prompt: str, target: str) -> str:
+def answer_id(place: int, prompt: str, target: str) -> str:
     """The name of a row: its place in its benchmark's data, and a hash of what was asked."""
     asked = hashlib.sha256(f"{prompt}\0{target}".encode()).hexdigest()
     return f"{place:06d}-{asked[:8]}"
 
 
-def place(sample_id: str) -> int:
+def row_number(sample_id: str) -> int:
     """The row's place in its benchmark's data."""
     return int(sample_id.split("-")[0])
 
@@ -86,7 +86,7 @@ def read_answers(path: Path) -> list[Answer]:
     return [Answer(**row) for row in table.to_pylist()]
 
 
-def by_question(answers: Iterable[Answer], benchmark: str) -> dict[str, float]:
+def question_scores(answers: Iterable[Answer], benchmark: str) -> dict[str, float]:
     """What each question of one benchmark scores, 0 to 1.
 
     Args:
@@ -101,7 +101,7 @@ def by_question(answers: Iterable[Answer], benchmark: str) -> dict[str, float]:
     return {question: float(join(scores)) for question, scores in rows.items()}
 
 
-def score_of(answers: Sequence[Answer], category: str) -> Score | None:
+def benchmark_score(answers: Sequence[Answer], category: str) -> Score | None:
     """The score of one benchmark; none if no row has one.
 
     The standard error is of a mean over questions, whose rows are not independent.
@@ -114,7 +114,7 @@ def score_of(answers: Sequence[Answer], category: str) -> Score | None:
     if not judged:
         return None
     name = judged[0].benchmark
-    questions = by_question(judged, name)
+    questions = question_scores(judged, name)
     rows = Counter(answer.question_id for answer in judged)
     asked = dict.fromkeys(questions, 1) if name in ALL_RIGHT else rows
     n = sum(asked.values())

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlace.errors import InputError
-from interlace.evaluation.scores.answers import ALL_RIGHT, Answer, by_question
+from interlace.evaluation.scores.answers import ALL_RIGHT, Answer, question_scores
 
 DRAWS = 10_000
 LEVEL = 0.95  # of every interval
@@ -120,7 +120,7 @@ def _paired(
 
 def _questions(name: str, ours: Sequence[Answer], theirs: Sequence[Answer]) -> NDArray[np.float64]:
     """Score of each question for the first and the second model, and its weight: [questions, 3]."""
-    first, second = by_question(ours, name), by_question(theirs, name)
+    first, second = question_scores(ours, name), question_scores(theirs, name)
     rows = Counter(answer.question_id for answer in ours)
     return np.array(
         [(first[q], second[q], 1 if name in ALL_RIGHT else rows[q]) for q in first], dtype=float

@@ -159,7 +159,7 @@ def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
     for model in (*MODELS, *references_in(evaluations)):
         reasons |= evaluations[model].skipped
         relative = relative_performance(evaluations[model].scores, dense)
-        for name, why in relative.left_out.items():
+        for name, why in relative.skipped.items():
             reasons.setdefault(name, f"{model}: {why}")
     return reasons
 

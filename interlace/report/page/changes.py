@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from interlace.errors import InputError
-from interlace.evaluation.scores.answers import Answer, place
+from interlace.evaluation.scores.answers import Answer, row_number
 from interlace.evaluation.scores.significance import LEVEL, Difference, differences
 from interlace.report.page import html as page
 from interlace.report.page.html import escaped
@@ -209,7 +209,7 @@ def _images(
 ) -> dict[tuple[str, int], Sequence[Image.Image]]:
     places: dict[str, list[int]] = {}
     for change in shown:
-        places.setdefault(change.asked.benchmark, []).append(place(change.asked.sample_id))
+        places.setdefault(change.asked.benchmark, []).append(row_number(change.asked.sample_id))
     return {
         (benchmark, row): images
         for benchmark, rows in places.items()
@@ -219,7 +219,7 @@ def _images(
 
 def _change_figure(change: Change, images: Mapping[tuple[str, int], Sequence[Image.Image]]) -> str:
     asked = change.asked
-    shown = images.get((asked.benchmark, place(asked.sample_id)), ())
+    shown = images.get((asked.benchmark, row_number(asked.sample_id)), ())
     lines = "".join(
         f'<dt class="mark" style="color:{page.model_ink(name)}">{escaped(name)}</dt>'
         f"<dd>{escaped(said)}{'' if score is None else f' ({score:g})'}</dd>\n"

@@ -18,7 +18,7 @@ from interlace.evaluation.benchmarks.files import benchmark_files
 from interlace.params.evaluating import Evaluate
 
 
-def pictures(
+def row_images(
     params: Evaluate, benchmark: str, places: Collection[int]
 ) -> dict[int, list[Image.Image]]:
     """Images of some rows of a benchmark, by the rows' places.
