@@ -32,11 +32,10 @@ def test_decode_is_the_mean_of_the_tokens_after_the_first(dense: Any, batch: Bat
     assert timing.decode == pytest.approx((timing.end_to_end - timing.ttft) / 3)
 
 
-def test_one_token_has_no_decode_and_leaves_no_hooks(dense: Any, batch: Batch) -> None:
+def test_one_token_has_no_decode(dense: Any, batch: Batch) -> None:
     with torch.inference_mode():
         timing = clock.time_request(dense, batch())
     assert timing.decode is None and timing.end_to_end == timing.ttft
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in dense.modules())
 
 
 def test_garbage_collection_is_switched_on_again() -> None:
