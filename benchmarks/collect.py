@@ -36,6 +36,7 @@ from interlace.model import chat
 from interlace.model.batches import batches
 from interlace.model.open import open_model, open_processor
 from interlace.model.states import forward
+from interlace.params.measuring import Collect
 from interlace.samples import rows as samples
 
 PAIRS, CLOSE_PAIRS = 5, 9  # more where a few per cent decide
@@ -95,7 +96,7 @@ def obvious(case: Case) -> None:
 def ours(case: Case) -> None:
     """One pass without the head: every span, all kinds of tokens, pooled states."""
     for batch in case.batches:
-        measure_batch(case.model, batch, "residual", None)
+        measure_batch(case.model, batch, Collect())
 
 
 def bare(case: Case) -> None:

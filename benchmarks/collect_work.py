@@ -20,20 +20,20 @@ from pathlib import Path  # noqa: E402
 import click  # noqa: E402
 
 from benchmarks.peak_memory import peak_mib  # noqa: E402
-from interlace.distributed import process_rank  # noqa: E402
-from interlace.measurements import collect as hidden_states  # noqa: E402
+from interlace.distributed import barrier, process_rank  # noqa: E402
+from interlace.measurements import collect as collect_module  # noqa: E402
 from interlace.model.open import open_model, open_processor  # noqa: E402
 from interlace.params.measuring import Collect  # noqa: E402
-from interlace.samples import rows as samples  # noqa: E402
+from interlace.samples.rows import iterate, write_rows  # noqa: E402
 
 DEMO, CALIBRATION = Path("data/demo/model"), Path("data/calibration")
 
 
 def write_calibration(folder: Path, count: int) -> None:
     """Write calibration samples of the demo, repeated until there are enough."""
-    rows = islice(cycle(list(samples.iterate(CALIBRATION))), count)
+    rows = islice(cycle(list(iterate(CALIBRATION))), count)
     numbered = (row | {"sample_id": f"{number:016x}"} for number, row in enumerate(rows))
-    samples.write_rows(numbered, folder / "calibration")
+    write_rows(numbered, folder / "calibration")
 
 
 @click.command()
@@ -46,8 +46,8 @@ def main(folder: Path) -> None:
         barrier()
         ready.append(time.perf_counter())
 
-    barrier = noted_barrier  # the first one: all processes have loaded the model
-    hidden_states.collect(
+    collect_module.barrier = noted_barrier  # the first one: all processes have loaded the model
+    collect_module.collect(
         open_model(DEMO, dtype="float32"),
         open_processor(DEMO),
         [folder / "calibration"],

@@ -27,11 +27,13 @@ def main(params: CollectParams) -> None:
     text = [text_tokens(processor.tokenizer, drawn) for drawn in counted]  # the pass comes last
     opened = dense.open_model(**given.opening())
     about = provenance_of(model)
-    found = collect(opened, processor, rows, out, params=given, scratch=scratch, provenance=about)
-    if found:
+    collected = collect(
+        opened, processor, rows, out, params=given, scratch=scratch, provenance=about
+    )
+    if collected:
         write_json(Path("artifacts/tokens.json"), token_sheet(out / "similarity", *text))
-        where = f" (see {out}/left_out.parquet)" if found.left_out else ""
-        click.echo(f"collect: {found.measured} samples, {found.left_out} left out{where}")
+        where = f" (see {out}/left_out.parquet)" if collected.skipped else ""
+        click.echo(f"collect: {collected.samples} samples, {collected.skipped} skipped{where}")
 
 
 if __name__ == "__main__":

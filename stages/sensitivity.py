@@ -23,20 +23,18 @@ def main(params: SensitivityParams) -> None:
             pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")
         return
     from interlace.checkpoint.checkpoint import Checkpoint
-    from interlace.measurements import collect as hidden_states
-    from interlace.measurements import sensitivity
-    from interlace.sources import pinned as sources
+    from interlace.measurements.collect import provenance_of
+    from interlace.measurements.sensitivity import measure
+    from interlace.sources.pinned import model_folder
 
     model, given = pinned("model"), params.sensitivity
-    dense = Checkpoint(sources.model_folder(model), model["trust_remote_code"])
+    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
     inputs = [Path("artifacts/sources.json"), calibration]
     opened = dense.open_model(dtype=given.dtype)
     processor = dense.open_processor(max_pixels=given.max_pixels)
     scratch = scratch_folder("sensitivity", params, inputs)
-    about = hidden_states.provenance_of(model)
-    sensitivity.measure(
-        opened, processor, calibration, out, params=params, scratch=scratch, provenance=about
-    )
+    about = provenance_of(model)
+    measure(opened, processor, calibration, out, params=params, scratch=scratch, provenance=about)
 
 
 if __name__ == "__main__":

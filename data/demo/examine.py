@@ -26,6 +26,7 @@ from interlace.measurements.cosines import measure_batch
 from interlace.model.batches import batches
 from interlace.model.bypass import bypass
 from interlace.model.chat import collate, encode_prompt
+from interlace.params.measuring import Collect
 from interlace.selection.select import select
 
 SPANS = (1, 2, 3)
@@ -39,7 +40,7 @@ def similarity(model: Any, processor: Any, rows: Dataset) -> dict[tuple[int, int
     found = []
     for group in tqdm(groups, desc="similarity", unit="batch"):
         batch = collate([encoded[i] for i in group], pad_token_id=processor.tokenizer.pad_token_id)
-        measured = measure_batch(model, batch, "residual", max(SPANS), pooled=False)
+        measured = measure_batch(model, batch, Collect(max_span=max(SPANS)), pooled=False)
         found.append(measured["cosines"][:, :, 0])  # [B, S], mean over all tokens
     means = np.concatenate(found).mean(axis=0)  # [S]
     spans = [(int(first), int(span)) for first, span in measured["spans"]]

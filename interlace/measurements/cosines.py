@@ -1,4 +1,4 @@
-"""How much spans of layers change the states, as arithmetic on tensors: no model, no files.
+"""Cosines between the inputs and outputs of spans of layers, for one batch.
 
 Shapes: B rows, T padded tokens, d the decoder's width, L its layers, M masks, D distinct states.
 The input `x_i` and output `y_i` of layer i are [B, T, d]. In most of a decoder `y_i` and `x_{i+1}`
@@ -19,16 +19,17 @@ from interlace.errors import ContractError
 from interlace.model.chat import Inputs
 from interlace.model.families import vision_token_ids
 from interlace.model.states import STATES, first_not_finite
+from interlace.params.measuring import Collect
 
 _CHUNK = {"cpu": 2**20, "cuda": 2**25}  # numbers of states taken at once: a cache, or enough work
 _EPSILON = 1e-24  # of a squared length: a state of zeros has cosine 0 with everything
 
 
 def spans_up_to(longest: int | None, n_layers: int) -> NDArray[np.int64]:
-    """Every span of p <= longest layers, shorter ones first: [S, 2] (first layer, span).
+    """List all spans of p <= longest layers, shorter ones first: [S, 2] (first layer, span).
 
     Args:
-        longest: layers; none: all spans.
+        longest: layers; `None`: all spans.
         n_layers: L.
     """
     most = min(longest or n_layers, n_layers)
@@ -40,16 +41,16 @@ def token_sums(
 ) -> tuple[Tensor, Tensor | None]:
     """Sum `cos(x_i[t], y_j[t])` of all layers i and j, and the states themselves, over tokens.
 
-    The dot products of a token are one product of its states, [D, d], with themselves; the diagonal
-    holds the squared lengths that make cosines of them, so no state is normalised. All this is
-    float32 whatever the states' dtype; a few hundred tokens are added in float32, and their sums in
-    float64. States may lie on several devices; the sums are made on that of the first.
+    All dot products of a token are one product of its states, [D, d], with themselves. The diagonal
+    holds the squared lengths that turn them into cosines, so no state is normalised. Products and
+    sums of a few hundred tokens are float32 whatever the states' dtype; sums of these are float64.
+    States may lie on several devices; the sums are on that of the first.
 
     Args:
         inputs: `x_0 .. x_{L-1}`, each [B, T, d].
         outputs: `y_0 .. y_{L-1}`, each [B, T, d].
-        masks: [M, B, T] bool; what lies in none of them is not looked at.
-        pooled: whether to sum the states as well.
+        masks: [M, B, T] bool; tokens in none of them are ignored.
+        pooled: sum the states as well.
 
     Returns:
         Cosines [B, M, L, L] float64 over the tokens of each mask and, if pooled, states
@@ -65,7 +66,7 @@ def token_sums(
     sums = torch.zeros(rows, n * width if pooled else 0, dtype=torch.float64, device=device)
     for r, t in _chunks(rows, tokens, _CHUNK.get(device.type, 2**25) // (n * width)):
         u = torch.stack([state[r, t].to(device) for state in states], 2).float()  # [b, t, D, d]
-        u[~any_mask[r, t]] = 0  # what padding holds may not be finite
+        u[~any_mask[r, t]] = 0  # padding may not be finite
         if pooled:
             sums[r] += u.flatten(2).sum(1)  # [b, D*d]
         dots = u @ u.mT  # [b, t, D, D]
@@ -83,19 +84,19 @@ def token_sums(
 def _distinct(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[int], list[int]]:
-    """Each tensor once, and where every input and every output is among them."""
+    """Return each tensor once, and the indices of all inputs and all outputs among them."""
     states: dict[int, Tensor] = {}
-    places: dict[int, int] = {}
+    indices: dict[int, int] = {}
     for pair in zip(inputs, outputs, strict=True):
         for state in pair:
             states[id(state)] = state
-            places.setdefault(id(state), len(places))
-    x, y = ([places[id(state)] for state in side] for side in (inputs, outputs))
+            indices.setdefault(id(state), len(indices))
+    x, y = ([indices[id(state)] for state in side] for side in (inputs, outputs))
     return list(states.values()), x, y
 
 
 def _chunks(rows: int, tokens: int, most: int) -> Iterator[tuple[slice, slice]]:
-    """Pieces of a [rows, tokens] grid that hold at most so many tokens, or one."""
+    """Split a [rows, tokens] grid into chunks of at most so many tokens, or of one."""
     t = max(1, min(tokens, most))
     b = max(1, most // t)
     for row in range(0, rows, b):
@@ -104,9 +105,9 @@ def _chunks(rows: int, tokens: int, most: int) -> Iterator[tuple[slice, slice]]:
 
 
 def last_tokens(attended: Tensor) -> Tensor:
-    """A mask [B, T] of every row's last attended token, wherever the padding lies."""
-    places = torch.arange(1, attended.shape[1] + 1, device=attended.device) * attended  # [B, T]
-    return attended & (places == places.amax(-1, keepdim=True))
+    """Mask the last attended token of each row, [B, T], wherever the padding lies."""
+    positions = torch.arange(1, attended.shape[1] + 1, device=attended.device) * attended  # [B, T]
+    return attended & (positions == positions.amax(-1, keepdim=True))
 
 
 class NotFinite(ContractError):
@@ -118,21 +119,20 @@ class NotFinite(ContractError):
 
 
 def measure_batch(
-    model: Any, batch: Inputs, mode: str, max_span: int | None, *, pooled: bool = True
+    model: Any, batch: Inputs, params: Collect, *, pooled: bool = True
 ) -> dict[str, NDArray[Any]]:
-    """All statistics of one batch, from one pass of the decoder without its head.
+    """Measure one batch in one pass of the decoder without its head.
 
     Args:
         model: the dense model.
-        batch: B padded prompts, where the model takes its inputs.
-        mode: which states, a key of `STATES`.
-        max_span: the longest span, layers; none: all.
-        pooled: whether mean-pooled states are wanted.
+        batch: B padded prompts, on the model's input device.
+        params: the mode, a key of `STATES`, and the longest span.
+        pooled: return mean-pooled states as well.
 
     Returns:
         `spans` [S, 2] (first, span), `cosines` [B, S, 4] float64 (all, vision and text tokens, last
         token; NaN where there are no such tokens), `counts` [B, 2] (tokens, those of images), and
-        if asked for `pooled` [B, 2, L, d] float64 (inputs, outputs).
+        if `pooled` [B, 2, L, d] float64 (inputs, outputs).
 
     Raises:
         NotFinite: a state holds NaN or infinity.
@@ -142,20 +142,20 @@ def measure_batch(
     vision = attended & torch.isin(batch["input_ids"], image_tokens)
     masks = torch.stack([vision, attended & ~vision, last_tokens(attended)])
     with torch.inference_mode():
-        inputs, outputs = STATES[mode](model, batch)
+        inputs, outputs = STATES[params.mode](model, batch)
         cosine_sums, state_sums = token_sums(inputs, outputs, masks, pooled=pooled)
         sums = cosine_sums.cpu().numpy()  # [B, 3, L, L]
-        if not np.isfinite(sums).all() and (broken := first_not_finite(inputs, outputs, attended)):
-            raise NotFinite(*broken)
-    spans = spans_up_to(max_span, len(inputs))
+        if not np.isfinite(sums).all() and (first := first_not_finite(inputs, outputs, attended)):
+            raise NotFinite(*first)
+    spans = spans_up_to(params.max_span, len(inputs))
     sums = sums[:, :, spans[:, 0], spans.sum(1) - 1]  # [B, 3, S]
     counts = masks.sum(-1).T.cpu().numpy()  # [B, 3]
     sums, counts = (  # all tokens are those of images and of text
-        np.concatenate([part[:, :2].sum(1, keepdims=True), part], 1) for part in (sums, counts)
+        np.concatenate([array[:, :2].sum(1, keepdims=True), array], 1) for array in (sums, counts)
     )
     with np.errstate(invalid="ignore"):  # 0 / 0 where there are no such tokens
         cosines = (sums / counts[..., None]).transpose(0, 2, 1)  # [B, 4, S] -> [B, S, 4]
-    measured = {"spans": spans, "cosines": cosines, "counts": counts[:, :2]}
+    measurements = {"spans": spans, "cosines": cosines, "counts": counts[:, :2]}
     if state_sums is not None:
-        measured["pooled"] = state_sums.cpu().numpy() / counts[:, :1, None, None]
-    return measured
+        measurements["pooled"] = state_sums.cpu().numpy() / counts[:, :1, None, None]
+    return measurements

@@ -1,8 +1,8 @@
-"""What the loss on answers says of layers: SLEB's order of removal, and Taylor importance.
+"""Layer scores from the loss on answers: SLEB's order of removal, and Taylor importance.
 
-SLEB (arXiv 2402.09025) removes, step by step, the layer without which the pruned model's loss is
-least. First-order Taylor importance is `sum |W * dL/dW|` over the weights of a layer. The loss L is
-the mean cross-entropy over the answer tokens of all samples, however they are batched.
+SLEB (arXiv 2402.09025) removes, step by step, the layer whose removal gives the lowest loss.
+First-order Taylor importance is `sum |W * dL/dW|` over the weights of a layer. The loss L is the
+mean cross-entropy over the answer tokens of all samples, however they are batched.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from interlace.model.bypass import bypassed
 from interlace.model.decoder import decoder_layers
 from interlace.model.families import architecture
 from interlace.outputs import remove, whole
-from interlace.params.measuring import SensitivityParams
+from interlace.params.measuring import Sensitivity, SensitivityParams
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.scores.table import SCHEMA, SLEB, TAYLOR
 from interlace.selection.select import protected_layers
@@ -57,18 +57,18 @@ def measure(
     scratch: Path,
     provenance: dict[str, str],
 ) -> None:
-    """Measure what a method needs and write `scores.parquet`, and for SLEB `candidates.parquet`.
+    """Measure a method's layer scores; write `scores.parquet`, for SLEB also `candidates.parquet`.
 
-    A run that was interrupted goes on behind the last batch, or tenth of them, that it finished.
+    An interrupted run resumes after the last finished batch (SLEB) or tenth of them (Taylor).
 
     Args:
-        model: the dense model; it is as it was afterwards.
+        model: the dense model; it is unchanged afterwards.
         processor: its processor.
         calibration: folder that `sample` wrote.
         out: folder to write.
-        params: the method, the layers it may not drop, and what to measure on.
+        params: the method, the layers that it may not drop, and the rows to measure on.
         scratch: folder for finished work; must be another one whenever inputs or params change.
-        provenance: what the files' metadata shall say about the model.
+        provenance: the files' metadata about the model.
 
     Raises:
         InputError: no rows with answers, or no layer to remove.
@@ -77,8 +77,8 @@ def measure(
     tables_of = next(MEASURES[name] for name in named(params.method).needs if name in MEASURES)
     protected = _protected(model, params)
     rows = answered_rows(processor, calibration, scratch / "rows", params.sensitivity)
-    tables = tables_of(model, rows, protected, params.sensitivity.max_ratio, scratch)
-    about = provenance | {
+    tables = tables_of(model, rows, protected, params.sensitivity, scratch)
+    metadata = provenance | {
         "dtype": _name(model.dtype),
         "rows_left_out": str(rows.skipped),
         "code_version": interlace.__version__,
@@ -86,7 +86,7 @@ def measure(
     with whole(out) as partial:
         partial.mkdir()
         for name, table in tables.items():
-            pq.write_table(table.replace_schema_metadata(about), partial / f"{name}.parquet")
+            pq.write_table(table.replace_schema_metadata(metadata), partial / f"{name}.parquet")
     remove(scratch)
 
 
@@ -95,7 +95,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _in_type(dtype: torch.dtype) -> str:
-    """A number type, and what to do where a number is not finite in it."""
+    """Name a dtype, with advice for numbers that are not finite in it."""
     return f"{_name(dtype)}; {way_to_finite(_name(dtype), 'sensitivity.dtype')}"
 
 
@@ -106,9 +106,9 @@ def _protected(model: Any, params: SensitivityParams) -> list[int]:
 
 
 def _sleb_tables(
-    model: Any, rows: AnsweredRows, protected: Sequence[int], max_ratio: float, scratch: Path
+    model: Any, rows: AnsweredRows, protected: Sequence[int], params: Sensitivity, scratch: Path
 ) -> dict[str, pa.Table]:
-    steps = removal_count(max_ratio, len(decoder_layers(model)), protected)
+    steps = removal_count(params.max_ratio, len(decoder_layers(model)), protected)
     candidates = removal_losses(model, rows, protected, steps, scratch)
     removed = [row for row in candidates.to_pylist() if row["removed"]]
     removed.sort(key=lambda row: row["layer"])
@@ -118,7 +118,7 @@ def _sleb_tables(
 
 
 def _taylor_tables(
-    model: Any, rows: AnsweredRows, _: Sequence[int], __: float, scratch: Path
+    model: Any, rows: AnsweredRows, _: Sequence[int], __: Sensitivity, scratch: Path
 ) -> dict[str, pa.Table]:
     importance = taylor_importance(model, rows, scratch)
     values = [(TAYLOR, layer, value) for layer, value in enumerate(importance)]
@@ -140,37 +140,37 @@ def _scores(values: Sequence[tuple[str, int, float]], n: int) -> pa.Table:
 
 
 def removal_count(max_ratio: float, n_layers: int, protected: Sequence[int]) -> int:
-    """How many layers SLEB removes: `floor(max_ratio * L)`, at most those not protected.
+    """Return the number of layers that SLEB removes: `floor(max_ratio * L)`, no protected ones.
 
     Raises:
-        InputError: none.
+        InputError: the number is 0.
     """
-    wanted = min(math.floor(max_ratio * n_layers + 1e-9), n_layers - len(protected))
-    if wanted < 1:
+    count = min(math.floor(max_ratio * n_layers + 1e-9), n_layers - len(protected))
+    if count < 1:
         raise InputError(
             f"sensitivity.max_ratio = {max_ratio}: removes none of {n_layers} layers, of which"
             f" {len(protected)} are protected; raise it, or lower select.protect_first or"
             " select.protect_last"
         )
-    return wanted
+    return count
 
 
 def removal_losses(
     model: Any, rows: AnsweredRows, protected: Sequence[int], steps: int, scratch: Path
 ) -> pa.Table:
-    """Remove layers one after another, each time the one without which the loss is least.
+    """Remove layers one after another, each time the one whose removal gives the lowest loss.
 
-    Of equals the first goes.
+    Of equal losses the first layer goes.
 
     Args:
-        model: the dense model; it is as it was afterwards.
-        rows: what the loss is measured on.
+        model: the dense model; it is unchanged afterwards.
+        rows: the loss is measured on these.
         protected: layers that stay.
-        steps: layers to remove.
-        scratch: folder for losses by step and batch; those that are there are not measured again.
+        steps: number of layers to remove.
+        scratch: folder for losses by step and batch; finished ones are not measured again.
 
     Returns:
-        A table of `CANDIDATES`: every candidate of every step, and which of them was removed.
+        A table of `CANDIDATES`: all candidates of all steps, the removed ones marked.
 
     Raises:
         ContractError: a loss is not finite.
@@ -182,8 +182,8 @@ def removal_losses(
     runs = sum(len(candidates) - step for step in range(steps)) * len(rows.groups)
     with tqdm(total=runs, unit="candidate", desc="sleb") as progress:
         for step in range(steps):
-            living = [layer for layer in range(n_layers) if layer not in removed]
-            positions = {layer: living.index(layer) for layer in candidates}
+            remaining = [layer for layer in range(n_layers) if layer not in removed]
+            positions = {layer: remaining.index(layer) for layer in candidates}
             with bypassed(model, removed):
                 losses, tokens = _mean_losses(model, rows, positions, step, scratch, progress)
             best = min(candidates, key=lambda layer: (losses[layer], layer))
@@ -209,7 +209,7 @@ def _mean_losses(
     scratch: Path,
     progress: Any,
 ) -> tuple[dict[int, float], int]:
-    """Loss by bypassed layer, given where each candidate stands, and how many answer tokens."""
+    """Return the loss by bypassed layer, from the candidates' positions, and the answer tokens."""
     sums, tokens = dict.fromkeys(positions, 0.0), 0
     for number in range(len(rows.groups)):
         path = scratch / f"step-{step:03d}" / f"batch-{number:05d}.parquet"
@@ -217,10 +217,10 @@ def _mean_losses(
             table = _losses_of_batch(model, rows, number, positions, step)
             with whole(path) as partial:
                 pq.write_table(table, partial)
-        found = pq.read_table(path).to_pylist()
-        for row in found:
+        losses = pq.read_table(path).to_pylist()
+        for row in losses:
             sums[row["layer"]] += row["loss_sum"]
-        tokens += found[0]["n_tokens"]
+        tokens += losses[0]["n_tokens"]
         progress.update(len(positions))
     return {layer: total / tokens for layer, total in sums.items()}, tokens
 
@@ -243,20 +243,20 @@ def _losses_of_batch(
 
 
 def taylor_importance(model: Any, rows: AnsweredRows, scratch: Path) -> list[float]:
-    """Importance of every layer, `sum |W * dL/dW|` over its weights.
+    """Return the importance of all layers, `sum |W * dL/dW|` over a layer's weights.
 
     Args:
-        model: the dense model; it is as it was afterwards.
-        rows: what the loss is measured on.
-        scratch: folder for sums of gradients; batches that are in them are not measured again.
+        model: the dense model; it is unchanged afterwards.
+        rows: the loss is measured on these.
+        scratch: folder for sums of gradients; finished batches are not measured again.
 
     Raises:
         ContractError: a gradient is not finite.
     """
     layers = decoder_layers(model)
     weights = {f"{i}.{k}": w for i, layer in enumerate(layers) for k, w in layer.named_parameters()}
-    place, n = scratch / "gradients.safetensors", len(rows.groups)
-    sums, done, tokens = _gradients_so_far(place, weights)
+    file, n = scratch / "gradients.safetensors", len(rows.groups)
+    sums, done, tokens = _gradients_so_far(file, weights)
     with tqdm(total=len(rows.paths), unit="sample", desc="taylor") as progress:
         progress.update(sum(map(len, rows.groups[:done])))
         for number in range(done, n):
@@ -264,9 +264,9 @@ def taylor_importance(model: Any, rows: AnsweredRows, scratch: Path) -> list[flo
             _add_gradients(sums, model, batch)
             tokens += answer_tokens(batch["labels"])
             if (number + 1) % math.ceil(n / _RESUME_POINTS) == 0:
-                said = {"batches": str(number + 1), "tokens": str(tokens)}
-                with whole(place) as partial:
-                    save_file(sums, partial, metadata=said)
+                counts = {"batches": str(number + 1), "tokens": str(tokens)}
+                with whole(file) as partial:
+                    save_file(sums, partial, metadata=counts)
             progress.update(len(rows.groups[number]))
     importance = [0.0] * len(layers)
     for name, total in sums.items():
@@ -276,15 +276,15 @@ def taylor_importance(model: Any, rows: AnsweredRows, scratch: Path) -> list[flo
 
 
 def _gradients_so_far(
-    place: Path, weights: dict[str, nn.Parameter]
+    path: Path, weights: dict[str, nn.Parameter]
 ) -> tuple[dict[str, Tensor], int, int]:
-    """Sums of gradients by weight, float32, and how many batches and tokens are in them."""
-    if not place.is_file():
+    """Return sums of gradients by weight, float32, and the numbers of their batches and tokens."""
+    if not path.is_file():
         return {k: torch.zeros_like(w, dtype=torch.float32) for k, w in weights.items()}, 0, 0
-    with safe_open(place, "pt") as file:
-        said = file.metadata()
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
     device = str(next(iter(weights.values())).device)
-    return load_file(place, device=device), int(said["batches"]), int(said["tokens"])
+    return load_file(path, device=device), int(metadata["batches"]), int(metadata["tokens"])
 
 
 def _add_gradients(sums: dict[str, Tensor], model: Any, batch: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What `collect` writes: tables of measurements, in Parquet files of bounded size."""
+"""The tables that `collect` writes, in Parquet files of bounded size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 Row = Mapping[str, Any]
 
-_ABOUT = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
+_SAMPLE = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
 KINDS = ("cosine", "cosine_vision", "cosine_text", "cosine_last")  # which tokens count
 SIMILARITY = pa.schema(
     [
-        *_ABOUT,
+        *_SAMPLE,
         ("source", pa.string()),
         ("n_tokens", pa.int32()),
         ("n_vision_tokens", pa.int32()),
@@ -34,13 +34,13 @@ PART_BYTES = 2**28  # in memory, after which another file begins
 def similarity_table(
     rows: Sequence[Row], counts: NDArray[Any], spans: NDArray[Any], cosines: NDArray[Any]
 ) -> pa.Table:
-    """One row per (sample, span).
+    """Build a table with one row per (sample, span).
 
     Args:
         rows: N samples: their id, domain, task and source.
         counts: [N, 2] tokens, and those of images.
         spans: [S, 2] (first, span).
-        cosines: [N, S, 4] of all, vision and text tokens and of the last token; NaN: no such ones.
+        cosines: [N, S, 4] of all, vision and text tokens and the last token; NaN: no such token.
     """
     n, s = len(rows), len(spans)
     repeated = pa.array(np.repeat(np.arange(n), s))
@@ -56,7 +56,7 @@ def similarity_table(
 
 
 def pooled_table(rows: Sequence[Row], states: NDArray[Any]) -> pa.Table:
-    """One row per (sample, layer).
+    """Build a table with one row per (sample, layer).
 
     Args:
         rows: N samples: their id, domain and task.
@@ -65,34 +65,34 @@ def pooled_table(rows: Sequence[Row], states: NDArray[Any]) -> pa.Table:
     n, _, layers, width = states.shape
     repeated = pa.array(np.repeat(np.arange(n), layers))
     columns: dict[str, Any] = {
-        name: pa.array([row[name] for row in rows], kind).take(repeated) for name, kind in _ABOUT
+        name: pa.array([row[name] for row in rows], kind).take(repeated) for name, kind in _SAMPLE
     }
     columns["layer"] = pa.array(np.tile(np.arange(layers), n), pa.int32())
-    for place, name in enumerate(("input", "output")):
-        flat = pa.array(states[:, place].reshape(-1), pa.float16())  # [N * L * d]
+    for side, name in enumerate(("input", "output")):
+        flat = pa.array(states[:, side].reshape(-1), pa.float16())  # [N * L * d]
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, width)
     return pa.table(columns)
 
 
 def _is_measured(kind: pa.DataType) -> bool:
-    """Whether a column holds measurements, of which hardly two are equal."""
+    """Return True for a column of measurements, which hardly repeat."""
     return bool(pa.types.is_floating(kind) or pa.types.is_fixed_size_list(kind))
 
 
 class Parts:
-    """Writes tables one after another into `part-00000.parquet` and so on, few and bounded.
+    """A writer of tables into few files of bounded size, `part-00000.parquet` and so on.
 
-    The folder is made with the first table.
+    The folder is created with the first table.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, str]) -> None:
-        self._folder, self._about = folder, dict(about)
+    def __init__(self, folder: Path, metadata: Mapping[str, str]) -> None:
+        self._folder, self._metadata = folder, dict(metadata)
         self._writer: pq.ParquetWriter | None = None
         self._count = self._bytes = 0
 
     def write(self, table: pa.Table) -> None:
         """Append a table as a row group."""
-        table = table.replace_schema_metadata(self._about)
+        table = table.replace_schema_metadata(self._metadata)
         if self._writer is None:
             self._folder.mkdir(exist_ok=True)
             path = self._folder / f"part-{self._count:05d}.parquet"

@@ -1,9 +1,9 @@
-"""How many of the model's tokens the drawn sets hold, by set, by source and by domain."""
+"""Counts of the model's tokens in the data sets, by source and by domain."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,82 +17,89 @@ Tally = Counter[str]
 _SIDES = ("user", "assistant")
 
 
-def text_tokens(tokenizer: Any, folder: Path) -> dict[str, Tally]:
-    """Count the tokens of questions and answers, all turns, without a template's own tokens.
+@dataclass(frozen=True)
+class Tallies:
+    """Counts of tokens or samples.
+
+    Attributes:
+        by_source: by source.
+        by_domain: by domain.
+    """
+
+    by_source: Tally = field(default_factory=Counter)
+    by_domain: Tally = field(default_factory=Counter)
+
+
+def text_tokens(tokenizer: Any, folder: Path) -> Tallies:
+    """Count the tokens of all questions and answers, without a template's own tokens.
 
     Args:
         tokenizer: the model's.
         folder: of rows that `sample` wrote.
-
-    Returns:
-        Tokens `by_source` and `by_domain`.
     """
-    found: dict[str, Tally] = {"by_source": Counter(), "by_domain": Counter()}
+    tallies = Tallies()
     total = sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
     with tqdm(total=total, unit="row", desc=f"tokens: {folder.name}") as progress:
         for table in iterate_tables(folder, ["source", "domain", "texts"]):
             rows = table.to_pylist()
-            said = [turn[side] for row in rows for turn in row["texts"] for side in _SIDES]
-            encoded = tokenizer(said, add_special_tokens=False, verbose=False) if said else {}
+            texts = [turn[side] for row in rows for turn in row["texts"] for side in _SIDES]
+            encoded = tokenizer(texts, add_special_tokens=False, verbose=False) if texts else {}
             lengths = iter([len(ids) for ids in encoded.get("input_ids", ())])
             for row in rows:
                 tokens = sum(islice(lengths, len(_SIDES) * len(row["texts"])))
-                found["by_source"][row["source"]] += tokens
-                found["by_domain"][row["domain"]] += tokens
+                tallies.by_source[row["source"]] += tokens
+                tallies.by_domain[row["domain"]] += tokens
             progress.update(len(rows))
-    return found
+    return tallies
 
 
-def vision_tokens(similarity: Path) -> dict[str, dict[str, Tally]]:
-    """The tokens that images became in the samples that `collect` measured.
+def vision_tokens(similarity: Path) -> tuple[Tallies, Tallies]:
+    """Count the measured samples and their image tokens.
 
     Args:
         similarity: folder that `collect` wrote.
 
     Returns:
-        `samples` and `tokens`, each `by_source` (of the calibration set) and `by_domain`.
+        Samples and tokens; those by source are of the calibration set alone.
     """
-    found = {name: {"by_source": Tally(), "by_domain": Tally()} for name in ("samples", "tokens")}
+    samples, tokens = Tallies(), Tallies()
     columns = ["source", "domain", "n_vision_tokens"]
     for path in sorted(similarity.glob("*.parquet")):
-        once = [("first", "=", 0), ("span", "=", 1)]  # one row of each sample
-        for row in pq.read_table(path, columns=columns, filters=once).to_pylist():
-            for name, count in (("samples", 1), ("tokens", row["n_vision_tokens"])):
-                found[name]["by_domain"][row["domain"]] += count
+        first_rows = [("first", "=", 0), ("span", "=", 1)]  # one row of each sample
+        for row in pq.read_table(path, columns=columns, filters=first_rows).to_pylist():
+            for tallies, count in ((samples, 1), (tokens, row["n_vision_tokens"])):
+                tallies.by_domain[row["domain"]] += count
                 if row["domain"] == "native":
-                    found[name]["by_source"][row["source"]] += count
-    return found
+                    tallies.by_source[row["source"]] += count
+    return samples, tokens
 
 
-def token_sheet(
-    similarity: Path, train: Mapping[str, Tally], probes: Mapping[str, Tally]
-) -> dict[str, Any]:
-    """Both counts as JSON.
+def token_sheet(similarity: Path, train: Tallies, probes: Tallies) -> dict[str, Any]:
+    """Return both counts as JSON.
 
     Args:
         similarity: folder that `collect` wrote.
-        train: what `text_tokens` counted in the training set.
-        probes: the same of the probes.
+        train: `text_tokens` of the training set.
+        probes: `text_tokens` of the probes.
 
     Returns:
         `by_source`, of the training set, and `by_domain`, of the training set (`native`) and the
-        probes: `text` tokens, and `vision_per_row`, the mean number of image tokens over the rows
-        that `collect` measured, none where it measured none.
+        probes: `text` tokens, and `vision_per_row`, the mean number of image tokens over the
+        measured rows, `None` where there are none.
     """
-    seen = vision_tokens(similarity)
-    counts = {
-        "by_source": train["by_source"],
-        "by_domain": train["by_domain"] + probes["by_domain"],
-    }
-    return {
-        key: {
+    samples, tokens = vision_tokens(similarity)
+
+    def sheet(text: Tally, rows: Tally, images: Tally) -> dict[str, Any]:
+        return {
             name: {
-                "text": tokens,
-                "vision_per_row": seen["tokens"][key][name] / seen["samples"][key][name]
-                if seen["samples"][key][name]
-                else None,
+                "text": count,
+                "vision_per_row": images[name] / rows[name] if rows[name] else None,
             }
-            for name, tokens in sorted(tally.items())
+            for name, count in sorted(text.items())
         }
-        for key, tally in counts.items()
+
+    by_domain = train.by_domain + probes.by_domain
+    return {
+        "by_source": sheet(train.by_source, samples.by_source, tokens.by_source),
+        "by_domain": sheet(by_domain, samples.by_domain, tokens.by_domain),
     }

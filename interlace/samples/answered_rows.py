@@ -1,7 +1,4 @@
-"""Calibration rows with answers: encoded once, kept on disk, read in batches.
-
-A batch is read when it is measured, so that memory does not grow with the number of rows.
-"""
+"""Calibration rows with answers: encoded once, kept on disk, and read batch by batch."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from interlace.errors import InputError
-from interlace.model import chat
 from interlace.model.batches import batches, encode_rows
+from interlace.model.chat import IGNORED, Inputs, collate
 from interlace.outputs import whole
 from interlace.params.measuring import Sensitivity
-from interlace.samples import rows as samples
+from interlace.samples.rows import iterate
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class AnsweredRows:
         paths: one file per row.
         lengths: of the rows, tokens.
         batch_tokens: most padded tokens of a batch.
-        pad_token_id: fills batches up.
-        skipped: rows that were left out because they cannot be read or have no answer tokens.
+        pad_token_id: id of the padding token.
+        skipped: number of rows that cannot be read or have no answer tokens.
     """
 
     paths: Sequence[Path]
@@ -45,57 +42,52 @@ class AnsweredRows:
 
     @cached_property
     def groups(self) -> Sequence[Sequence[int]]:
-        """The rows of each batch."""
+        """The numbers of the rows of each batch."""
         return batches(self.lengths, self.batch_tokens)
 
     def split(self, every: int) -> tuple[AnsweredRows, AnsweredRows]:
-        """All rows but every n-th, and the n-th ones, in the order of their ids.
+        """Split off each n-th row in the order of ids; return the others, and these.
 
-        Ids are hashes of the rows' content, so that the parting is as good as drawn.
+        Ids are hashes of the rows' content, so the split is as good as random.
         """
         order = sorted(range(len(self.paths)), key=lambda i: self.paths[i].name)
-        parts = [order[every - 1 :: every]]
-        parts.insert(0, [i for i in order if i not in set(parts[0])])
-        rest, held = (
-            replace(
-                self,
-                paths=[self.paths[i] for i in part],
-                lengths=[self.lengths[i] for i in part],
-            )
-            for part in parts
-        )
-        return rest, held
+        remaining = [i for n, i in enumerate(order, 1) if n % every]
+        return self._subset(remaining), self._subset(order[every - 1 :: every])
 
-    def batch(self, number: int, device: torch.device) -> chat.Inputs:
-        """Inputs and labels of one batch, per token [B, T]."""
+    def _subset(self, numbers: Sequence[int]) -> AnsweredRows:
+        paths, lengths = [self.paths[i] for i in numbers], [self.lengths[i] for i in numbers]
+        return replace(self, paths=paths, lengths=lengths)
+
+    def batch(self, number: int, device: torch.device) -> Inputs:
+        """Read the inputs and labels of one batch, per token [B, T]."""
         rows = [load_file(self.paths[i]) for i in self.groups[number]]
-        batch = chat.collate(rows, pad_token_id=self.pad_token_id)
+        batch = collate(rows, pad_token_id=self.pad_token_id)
         return {name: value.to(device) for name, value in batch.items()}
 
 
 def answer_tokens(labels: Tensor) -> int:
-    """How many labels a token stands in front of to predict them; labels are [T] or [B, T]."""
-    return int((labels[..., 1:] != chat.IGNORED).sum())
+    """Count the labels, [T] or [B, T], that a token comes before and can predict."""
+    return int((labels[..., 1:] != IGNORED).sum())
 
 
 def answered_rows(
     processor: Any, calibration: Path, folder: Path, params: Sensitivity
 ) -> AnsweredRows:
-    """Encode the native calibration rows whose ids, which are hashes, rank lowest.
+    """Encode the native calibration rows of lowest ids, which are hashes.
 
     Args:
         processor: the model's processor.
         calibration: folder that `sample` wrote.
-        folder: for encoded rows; those that are there are taken as they are.
-        params: how many rows, how long, and how many tokens make a batch.
+        folder: for encoded rows; those already in it are not encoded again.
+        params: the number of rows, their length, and the tokens of a batch.
 
     Raises:
-        InputError: no rows, or none that can be read and has an answer.
+        InputError: there are no rows, or none can be read and has an answer.
     """
-    chosen = _lowest_ids(calibration, params.samples)
+    ids = _lowest_ids(calibration, params.samples)
     paths, lengths, reasons = [], [], []
-    for row in samples.iterate(calibration):
-        if row["sample_id"] not in chosen:
+    for row in iterate(calibration):
+        if row["sample_id"] not in ids:
             continue
         path = folder / f"{row['sample_id']}.safetensors"
         if not path.is_file() and (reason := _write_encoded(processor, row, path, params)):
@@ -108,17 +100,17 @@ def answered_rows(
             lengths.append(labels.shape[0])
     if not paths and reasons:
         raise InputError(
-            f"{calibration}: {len(reasons)} of {len(chosen)} rows cannot be read, and the others"
+            f"{calibration}: {len(reasons)} of {len(ids)} rows cannot be read, and the others"
             f" have no answer left; the first is {reasons[0]}; repair the data, or raise"
             " sensitivity.max_length"
         )
     if not paths:
         raise InputError(
-            f"{calibration}: no answer is left in {len(chosen)} rows of at most"
+            f"{calibration}: no answer is left in {len(ids)} rows of at most"
             f" sensitivity.max_length = {params.max_length} tokens; raise it"
         )
     pad = processor.tokenizer.pad_token_id or 0
-    return AnsweredRows(paths, lengths, params.batch_tokens, pad, len(chosen) - len(paths))
+    return AnsweredRows(paths, lengths, params.batch_tokens, pad, len(ids) - len(paths))
 
 
 def _lowest_ids(calibration: Path, n: int) -> set[str]:
@@ -135,10 +127,10 @@ def _lowest_ids(calibration: Path, n: int) -> set[str]:
 def _write_encoded(
     processor: Any, row: dict[str, Any], path: Path, params: Sensitivity
 ) -> str | None:
-    """Keep a row's inputs and labels; returns why not, where it cannot be read."""
-    examples, left_out = encode_rows(processor, {0: row}, params.max_length, answers=True)
-    if left_out:
-        return left_out[0]
+    """Write a row's inputs and labels; return the reason if it cannot be read."""
+    examples, skipped = encode_rows(processor, {0: row}, params.max_length, answers=True)
+    if skipped:
+        return skipped[0]
     with whole(path) as partial:
         save_file({name: value.contiguous() for name, value in examples[0].items()}, partial)
     return None

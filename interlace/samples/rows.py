@@ -1,6 +1,6 @@
 """FineVision rows: their schema, and folders of them.
 
-A row has images (may be none), texts (user/assistant turns), a source and ratings.
+A row has images (or none), texts (user/assistant turns), a source and ratings.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _RATING_FIELDS = [
     for name in RATINGS
     for item in ((f"{name}_ratings", pa.list_(pa.int64())), (f"{name}_min", pa.int64()))
 ]
-_OWN_FIELDS = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
-SCHEMA = pa.schema([*_SOURCE_FIELDS, *_RATING_FIELDS, *_OWN_FIELDS])
+_SAMPLE_FIELDS = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
+SCHEMA = pa.schema([*_SOURCE_FIELDS, *_RATING_FIELDS, *_SAMPLE_FIELDS])
 _ROW_GROUP = 256  # rows, bounds memory while reading and writing
 _ROW_GROUP_BYTES = 2**23
 _SHARD_BYTES = 2**30
@@ -44,41 +44,41 @@ def check_schema(schema: pa.Schema, where: str) -> None:
     Raises:
         InputError: names the file, the column and what it should hold.
     """
-    for name, wanted in _SOURCE_FIELDS:
+    for name, expected in _SOURCE_FIELDS:
         if name not in schema.names:
             raise InputError(
                 f"{where}: column {name!r} is missing; FineVision's schema has"
                 " images, texts and source"
             )
-        found = schema.field(name).type
-        if name == "images" and _is_untyped(found):
+        kind = schema.field(name).type
+        if name == "images" and _is_untyped(kind):
             continue  # a file without any image
-        if not _alike(found, wanted):
-            raise InputError(f"{where}: column {name!r} is {found}, not {wanted}")
+        if not _alike(kind, expected):
+            raise InputError(f"{where}: column {name!r} is {kind}, not {expected}")
 
 
-def _is_untyped(found: pa.DataType) -> bool:
-    listed = pa.types.is_list(found) and pa.types.is_null(found.value_type)
-    return bool(pa.types.is_null(found) or listed)
+def _is_untyped(kind: pa.DataType) -> bool:
+    listed = pa.types.is_list(kind) and pa.types.is_null(kind.value_type)
+    return bool(pa.types.is_null(kind) or listed)
 
 
-def _alike(found: pa.DataType, wanted: pa.DataType) -> bool:
-    if pa.types.is_list(wanted):
-        listed = pa.types.is_list(found) or pa.types.is_large_list(found)
-        return listed and _alike(found.value_type, wanted.value_type)
-    if pa.types.is_struct(wanted):
-        types = {item.name: item.type for item in found} if pa.types.is_struct(found) else {}
-        needed = [item for item in wanted if item.name != "path"]
+def _alike(kind: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(expected):
+        listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        return listed and _alike(kind.value_type, expected.value_type)
+    if pa.types.is_struct(expected):
+        types = {item.name: item.type for item in kind} if pa.types.is_struct(kind) else {}
+        needed = [item for item in expected if item.name != "path"]
         return all(item.name in types and _alike(types[item.name], item.type) for item in needed)
     large = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
-    return bool(large.get(found, found) == wanted)
+    return bool(large.get(kind, kind) == expected)
 
 
 def check_row(row: dict[str, Any], where: str) -> None:
     """Check one row's values.
 
     Raises:
-        InputError: names the place, the column and what is wrong with it.
+        InputError: names the row, the column and the fault.
     """
     if not isinstance(row["source"], str) or not row["source"]:
         raise InputError(f"{where}, column 'source': empty; every row needs the name of its source")
@@ -98,7 +98,7 @@ def check_row(row: dict[str, Any], where: str) -> None:
 
 
 def sample_id(row: dict[str, Any]) -> str:
-    """A hash of a row's images and texts: 16 hexadecimal digits, the same wherever it is found."""
+    """Hash a row's images and texts: 16 hexadecimal digits, the same in any source."""
     digest = hashlib.sha256()
     for image in row["images"] or ():
         digest.update(b"i" + hashlib.sha256(image["bytes"]).digest())
@@ -120,20 +120,22 @@ def _opened(name: str, file: Any) -> pq.ParquetFile:
 def selected_rows(
     name: str, file: Any, rows: Collection[int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The given rows of one file, reading only the row groups they lie in."""
+    """Read some rows of one file, with their numbers, from their row groups alone."""
     parquet, begin = _opened(name, file), 0
     columns = [column for column in SCHEMA.names if column in parquet.schema_arrow.names]
-    wanted = set(rows)
+    numbers = set(rows)
     for group in range(parquet.num_row_groups):
         end = begin + parquet.metadata.row_group(group).num_rows
-        if any(row in wanted for row in range(begin, end)):
+        if any(row in numbers for row in range(begin, end)):
             values = parquet.read_row_group(group, columns=columns).to_pylist()
-            yield from ((begin + i, value) for i, value in enumerate(values) if begin + i in wanted)
+            yield from (
+                (begin + i, value) for i, value in enumerate(values) if begin + i in numbers
+            )
         begin = end
 
 
 class _Shards:
-    """Row groups of bounded size, in files of bounded size."""
+    """A writer of row groups of bounded size into files of bounded size."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -148,7 +150,7 @@ class _Shards:
         return pq.ParquetWriter(self._file, SCHEMA, use_dictionary=_REPEATED)
 
     def add(self, rows: pa.Table) -> None:
-        """Take rows of `SCHEMA`; they are written when there are enough of them."""
+        """Add rows of `SCHEMA`; they are written once there are enough."""
         self._waiting.append(rows)
         while sum(table.num_rows for table in self._waiting) >= _ROW_GROUP:
             together = pa.concat_tables(self._waiting)
@@ -158,7 +160,7 @@ class _Shards:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write the waiting rows."""
         if together := pa.concat_tables(self._waiting) if self._waiting else None:
             self._write(together)
         self._waiting = []
@@ -167,20 +169,22 @@ class _Shards:
         if self._file.tell() >= _SHARD_BYTES:
             self.close()
             self._writer = self._next()
-        self._writer.write_table(rows.combine_chunks())  # else the bytes tell how rows came
+        self._writer.write_table(
+            rows.combine_chunks()
+        )  # else the bytes depend on how rows were added
 
     def close(self) -> None:
-        """End the file."""
+        """Close the current file."""
         self._writer.close()
         self._file.close()
 
 
 @contextmanager
 def shards(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
-    """A function that adds rows of `SCHEMA` to a folder of Parquet; the folder appears when whole.
+    """Yield a function that adds rows of `SCHEMA` to a folder of Parquet.
 
-    Row groups hold at most 256 rows and about 8 MiB, files about 1 GiB; without any row there is
-    one file without row groups.
+    The folder appears once it is complete. Row groups hold at most 256 rows and about 8 MiB, files
+    about 1 GiB; without rows there is one file without row groups.
     """
     with whole(folder) as partial:
         partial.mkdir()
@@ -193,7 +197,7 @@ def shards(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
 
 
 def write_rows(rows: Iterable[dict[str, Any]], folder: Path) -> list[str]:
-    """Write rows to a folder of Parquet; returns their ids in order."""
+    """Write rows to a folder of Parquet; return their ids in order."""
     ids: list[str] = []
     with shards(folder) as add:
         for batch in in_groups(rows, _FEW):
@@ -203,24 +207,24 @@ def write_rows(rows: Iterable[dict[str, Any]], folder: Path) -> list[str]:
 
 
 def in_groups(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    """Rows in lists of `size`, the last one shorter."""
+    """Group rows in lists of `size`, the last one shorter."""
     rows = iter(rows)
     while group := list(islice(rows, size)):
         yield group
 
 
 def iterate(folder: Path) -> Iterator[dict[str, Any]]:
-    """All rows of a folder that `sample` wrote, one after another."""
+    """Iterate over the rows of a folder that `sample` wrote."""
     for table in iterate_tables(folder):
         yield from table.to_pylist()
 
 
 def iterate_tables(folder: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """All rows of a folder of Parquet, a few at a time.
+    """Iterate over the rows of a folder of Parquet, a few at a time.
 
     Args:
         folder: that `sample` wrote.
-        columns: to read, dotted below the top; none: all.
+        columns: to read, dotted below the top level; `None`: all.
     """
     for path in sorted(folder.glob("*.parquet")):
         with pq.ParquetFile(path) as parquet:

@@ -145,7 +145,7 @@ def test_similarity_holds_what_was_measured(
     collected: Path, dense: Any, processor: Any, calibration: Path
 ) -> None:
     row = pq.read_table(calibration).to_pylist()[4]
-    measured = measure_batch(dense, batch_of(processor, row), "residual", 3)
+    measured = measure_batch(dense, batch_of(processor, row), Collect(max_span=3))
     table = pq.read_table(collected / "similarity").to_pandas()
     mine = table[table["sample_id"] == row["sample_id"]]
     assert mine[["first", "span"]].to_numpy().tolist() == measured["spans"].tolist()
@@ -192,7 +192,7 @@ def test_kept_states_are_those_of_their_sample(
 ) -> None:
     run_collect(dense, processor, [calibration, probes], tmp_path, pooled="probes")
     row = list(iterate(probes))[5]
-    expected = measure_batch(dense, batch_of(processor, row), "residual", 3)["pooled"][0]
+    expected = measure_batch(dense, batch_of(processor, row), Collect(max_span=3))["pooled"][0]
     table = pq.read_table(tmp_path / "out/pooled").to_pandas()
     mine = table[table["sample_id"] == row["sample_id"]]
     assert mine["layer"].tolist() == list(range(LAYERS))
@@ -300,7 +300,9 @@ def test_a_window_that_another_process_kept_elsewhere_is_missed(
     dense: Any, processor: Any, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hidden_states, "world_size", lambda: 2)  # and no second one is here
-    with pytest.raises(ContractError, match=r"window-000001: not measured whole.* shared disk"):
+    with pytest.raises(
+        ContractError, match=r"window-000001: not all batches are measured.* shared disk"
+    ):
         run_collect(dense, processor, calibration, tmp_path)
     assert not (tmp_path / "out").exists()
 
@@ -420,7 +422,7 @@ def test_what_was_counted_is_returned(
         scratch=tmp_path / "scratch",
         provenance=ABOUT,
     )
-    assert found == hidden_states.Collected(measured=8, left_out=2)
+    assert found == hidden_states.Collected(samples=8, skipped=2)
 
 
 def test_nothing_left_out_is_an_empty_table(collected: Path) -> None:

@@ -9,7 +9,7 @@ import models
 import pytest
 from similarity_rows import rows, stored
 
-from interlace.measurements.token_counts import text_tokens, token_sheet
+from interlace.measurements.token_counts import Tallies, text_tokens, token_sheet
 from interlace.samples.rows import write_rows
 
 SOURCES = ("source_0", "source_1", "not_measured")
@@ -40,8 +40,8 @@ def counted(processor: Any, made: list[dict[str, Any]], **same: str) -> int:
 def test_the_text_of_every_turn_is_counted(processor: Any, tmp_path: Path) -> None:
     made = drawn(tmp_path / "rows", "math", "nonmath", "math")
     found = text_tokens(processor.tokenizer, tmp_path / "rows")
-    assert found["by_source"] == {name: counted(processor, made, source=name) for name in SOURCES}
-    assert found["by_domain"] == {
+    assert found.by_source == {name: counted(processor, made, source=name) for name in SOURCES}
+    assert found.by_domain == {
         name: counted(processor, made, domain=name) for name in ("math", "nonmath")
     }
 
@@ -49,7 +49,7 @@ def test_the_text_of_every_turn_is_counted(processor: Any, tmp_path: Path) -> No
 def test_no_rows_hold_no_tokens(processor: Any, tmp_path: Path) -> None:
     write_rows(iter([]), tmp_path / "rows")
     found = text_tokens(processor.tokenizer, tmp_path / "rows")
-    assert found == {"by_source": {}, "by_domain": {}}
+    assert found == Tallies()
 
 
 def test_image_tokens_are_the_mean_over_measured_rows(processor: Any, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_image_tokens_are_the_mean_over_measured_rows(processor: Any, tmp_path: 
     for source in SOURCES:
         measured = native[native["source"] == source]["n_vision_tokens"]
         found = sheet["by_source"][source]
-        assert found["text"] == text["train"]["by_source"][source]
+        assert found["text"] == text["train"].by_source[source]
         assert found["vision_per_row"] == (
             pytest.approx(measured.mean()) if len(measured) else None
         )

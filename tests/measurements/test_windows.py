@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlace.measurements import windows
-from interlace.measurements.windows import read, windows_of
+from interlace.measurements.windows import read_windows, windows_of
 
 
 def stored(folder: Path, counts: list[int], group: int) -> list[Path]:
@@ -35,7 +35,7 @@ def test_windows_cover_every_row_once_in_order(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "ROWS", size)
         found = windows_of(folders)
-        rows = [row["n"] for _, part in read(found) for row in part]
+        rows = [row["n"] for _, part in read_windows(found) for row in part]
     assert rows == list(range(sum(counts)))
     assert [window.number for window in found] == list(range(len(found)))
     assert all(1 <= window.rows <= size for window in found)
@@ -44,8 +44,8 @@ def test_windows_cover_every_row_once_in_order(
 def test_any_windows_can_be_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "ROWS", 3)
     found = windows_of(stored(tmp_path, [10, 5], 4))
-    whole = {window.number: rows for window, rows in read(found)}
+    whole = {window.number: rows for window, rows in read_windows(found)}
     for part in (found[::2], found[1::3], found[-1:]):
-        assert {window.number: rows for window, rows in read(part)} == {
+        assert {window.number: rows for window, rows in read_windows(part)} == {
             window.number: whole[window.number] for window in part
         }
