@@ -1,4 +1,4 @@
-"""A model whose answers are known, and which remembers what it was shown."""
+"""A model whose answers are known, and which records its prompts and settings."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class FakeModel(lmms):
         super().__init__()
         self.answer = answer
         self.device = "cpu"
-        self.shown: list[list[dict[str, Any]]] = []
+        self.prompts: list[list[dict[str, Any]]] = []
         self.settings: list[dict[str, Any]] = []
 
     def generate_until(self, requests: Any) -> list[str]:
-        return [made for batch in self.batches(requests) for made in batch.values()]
+        return [answer for batch in self.batches(requests) for answer in batch.values()]
 
     def batches(
-        self, requests: Any, *, known: Any = (), process: int = 0, processes: int = 1
+        self, requests: Any, *, skip: Any = (), process: int = 0, processes: int = 1
     ) -> Iterator[dict[int, str]]:
-        for place, request in enumerate(requests):
-            if place in known:
+        for index, request in enumerate(requests):
+            if index in skip:
                 continue
             _, doc_to_messages, settings, row, task, split = request.args
             doc = self.task_dict[task][split][row]
-            self.shown.append(doc_to_messages(doc))
+            self.prompts.append(doc_to_messages(doc))
             self.settings.append(settings)
-            yield {place: self.answer(doc, row)}
+            yield {index: self.answer(doc, row)}
 
     def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
         raise NotImplementedError

@@ -50,7 +50,7 @@ def test_batched_answers_equal_one_by_one_answers(model_dir: Path) -> None:
 def test_padding_on_the_left_does_not_change_the_next_token(model_dir: Path) -> None:
     adapter = opened(model_dir, 4)
     adapter.task_dict = {"task": {"test": CONVERSATIONS}}
-    encoded = [adapter._encoded(request) for request in requests(CONVERSATIONS)]
+    encoded = [adapter._encode(request) for request in requests(CONVERSATIONS)]
 
     def logits(examples: list[Inputs]) -> torch.Tensor:
         batch = collate(examples, pad_token_id=adapter.pad_id, side="left")
@@ -106,7 +106,7 @@ def test_answers_end_at_the_end_token(model_dir: Path) -> None:
     tokenizer = adapter.processor.tokenizer
     ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
     adapter.end_ids = frozenset({ids[2]})
-    assert adapter._decoded(ids) == tokenizer.decode(ids[: ids.index(ids[2])])
+    assert adapter._decode(ids) == tokenizer.decode(ids[: ids.index(ids[2])])
 
 
 def test_a_checkpoint_that_samples_is_still_answered_greedily(model_dir: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no POPE.parquet and no folder POPE"):
         benchmark_files(tmp_path, BENCHMARKS["POPE"])
     put(tmp_path / "POPE/data/train-0.parquet", BENCHMARKS["POPE"])
-    with pytest.raises(InputError, match=r"no .parquet file of split 'test'"):
+    with pytest.raises(InputError, match=r"no \.parquet file of split 'test'"):
         benchmark_files(tmp_path, BENCHMARKS["POPE"])
     put(tmp_path / "POPE/data/test-0.parquet", BENCHMARKS["POPE"], without="answer")
     with pytest.raises(InputError, match="not POPE's data: column 'answer' is missing"):

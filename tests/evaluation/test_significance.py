@@ -103,7 +103,7 @@ def test_a_benchmark_that_scored_zero_retains_nothing() -> None:
 
 def test_runs_on_other_data_are_not_compared() -> None:
     other = [Answer(answer_id(0, "else", "t"), "POPE", "0", "else", "t", "a", 1)]
-    with pytest.raises(InputError, match="no row in common"):
+    with pytest.raises(InputError, match="no scored row in common"):
         differences(answers([1]), other)
     with pytest.raises(InputError, match="share 1 rows of 2 and 2: their data differ"):
         differences(answers([1, 1]), answers([1]) + other)

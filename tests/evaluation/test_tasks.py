@@ -62,7 +62,7 @@ def test_a_limit_counts_rows_of_each_source(write_rows: Write) -> None:
     model = fake(gold)
     scores = scored(model, heldout_tasks(write_rows(made), max_new_tokens=7), limit=5)
     assert {name: score.n for name, score in scores.items()} == {"a": 4, "b": 5}
-    assert len(model.shown) == 9
+    assert len(model.prompts) == 9
 
 
 def test_the_last_turn_is_asked_with_the_true_history(write_rows: Write) -> None:
@@ -71,7 +71,7 @@ def test_the_last_turn_is_asked_with_the_true_history(write_rows: Write) -> None
     made = row(4, images=2, turns=3)
     model = fake(gold)
     scored(model, heldout_tasks(write_rows([made]), max_new_tokens=7))
-    [turns] = model.shown
+    [turns] = model.prompts
     assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "assistant", "user"]
     assert [part["type"] for part in turns[0]["content"]] == ["image", "image", "text"]
     said = [turn["content"][-1]["text"] for turn in turns]

@@ -16,17 +16,17 @@ class Benchmark:
 
     Attributes:
         name: as the paper writes it.
-        task: lmms-eval's task.
-        folder: where lmms-eval keeps that task, below its `tasks` folder.
-        category: the paper's.
-        metric: key of a row's score among what the task makes of an answer.
-        columns: those of the hub's data set that the task reads.
-        part: key of the number, where the task makes a record of an answer and no number.
-        split: of the hub's data set, and
-        configuration: of it, if it has several.
-        judge: whether answers are judged by another model: never, where an answer names no
-            option, or always.
-        all_rows: the published score is a count out of all rows, so part of them means nothing.
+        task: name in lmms-eval.
+        folder: of the task, below lmms-eval's `tasks` folder.
+        category: as in the paper.
+        metric: key of a row's score in the results of the task.
+        columns: of the hub's data set that the task reads.
+        field: key of the number, where the task's result is a record and not a number.
+        split: of the hub's data set.
+        configuration: of the hub's data set, if it has several.
+        judge: when another model judges an answer: never, where it names no option, or always.
+        all_rows: True where the published score is a count out of all rows, so that fewer rows
+            have no score.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Benchmark:
     category: str
     metric: str
     columns: tuple[str, ...]
-    part: str | None = None
+    field: str | None = None
     split: str = "test"
     configuration: str | None = None
     judge: Literal["never", "fallback", "always"] = "never"
@@ -44,10 +44,10 @@ class Benchmark:
 
 TEXT_CHART, GVQA, PERCEPTION, INST_SCI = "Text/Chart", "GVQA", "Perception", "Inst&Sci"
 EXACT = "exact_match"
-ASKED = ("image", "question", "answer")
+QUESTION = ("image", "question", "answer")
 LETTERS = ("A", "B", "C", "D")
-MMBENCH = (*ASKED, *LETTERS, "index", "hint", "category", "L2-category", "source", "split")
-HRBENCH = (*ASKED, *LETTERS, "index", "category", "cycle_category")
+MMBENCH = (*QUESTION, *LETTERS, "index", "hint", "category", "L2-category", "source", "split")
+HRBENCH = (*QUESTION, *LETTERS, "index", "category", "cycle_category")
 
 
 def _hrbench(size: str) -> Benchmark:
@@ -58,7 +58,7 @@ def _hrbench(size: str) -> Benchmark:
         PERCEPTION,
         "average",
         HRBENCH,
-        part="gpt_score",
+        field="gpt_score",
         split=f"hrbench_{size.lower()}",
         configuration="hrbench_version_split",
         judge="fallback",
@@ -68,16 +68,18 @@ def _hrbench(size: str) -> Benchmark:
 BENCHMARKS = {
     benchmark.name: benchmark
     for benchmark in (
-        Benchmark("AI2D", "ai2d", "ai2d", TEXT_CHART, EXACT, (*ASKED, "options")),
-        Benchmark("ChartQA", "chartqa", "chartqa", TEXT_CHART, "relaxed_overall", (*ASKED, "type")),
+        Benchmark("AI2D", "ai2d", "ai2d", TEXT_CHART, EXACT, (*QUESTION, "options")),
+        Benchmark(
+            "ChartQA", "chartqa", "chartqa", TEXT_CHART, "relaxed_overall", (*QUESTION, "type")
+        ),
         Benchmark(
             "OCRBench",
             "ocrbench",
             "ocrbench",
             TEXT_CHART,
             "ocrbench_accuracy",
-            (*ASKED, "dataset", "question_type"),
-            part="score",
+            (*QUESTION, "dataset", "question_type"),
+            field="score",
             all_rows=True,
         ),
         Benchmark(
@@ -100,9 +102,9 @@ BENCHMARKS = {
             configuration="en",
         ),
         Benchmark(
-            "POPE", "pope", "pope", GVQA, "pope_accuracy", (*ASKED, "question_id"), part="score"
+            "POPE", "pope", "pope", GVQA, "pope_accuracy", (*QUESTION, "question_id"), field="score"
         ),
-        Benchmark("RealWorldQA", "realworldqa", "realworldqa", GVQA, EXACT, ASKED),
+        Benchmark("RealWorldQA", "realworldqa", "realworldqa", GVQA, EXACT, QUESTION),
         _hrbench("4K"),
         _hrbench("8K"),
         Benchmark(
@@ -112,7 +114,7 @@ BENCHMARKS = {
             PERCEPTION,
             "vstar_overall_acc",
             ("image", "text", "label", "category", "question_id"),
-            part="score",
+            field="score",
         ),
         Benchmark(
             "MIABench",
@@ -121,7 +123,7 @@ BENCHMARKS = {
             INST_SCI,
             "gpt_eval_score",
             ("image", "instruction", "components", "component_weight"),
-            part="total_score",
+            field="total_score",
             judge="always",
         ),
         Benchmark(
@@ -140,12 +142,12 @@ NOT_MATCHED = "an answer that names no option is wrong; a judge would match it (
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name; case and punctuation do not count.
+    """Look up a benchmark by name; case and punctuation do not count.
 
     Raises:
         InputError: there is none; the message names the nearest.
     """
-    by_key = {key(known): benchmark for known, benchmark in BENCHMARKS.items()}
+    by_key = {key(benchmark.name): benchmark for benchmark in BENCHMARKS.values()}
     if benchmark := by_key.get(key(name)):
         return benchmark
     nearest = difflib.get_close_matches(key(name), by_key, n=1, cutoff=0)[0]

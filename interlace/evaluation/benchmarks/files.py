@@ -1,7 +1,7 @@
-"""Where a benchmark's rows are on this machine. No torch and no lmms-eval here.
+"""The local files of a benchmark's rows. No torch and no lmms-eval here.
 
-One folder (`evaluate.data`) holds the benchmarks by name: `AI2D.parquet`, or a folder `AI2D` as it
-is downloaded from the hub. Names are matched without case and punctuation.
+One folder (`evaluate.data`) holds the benchmarks by name: `AI2D.parquet`, or a folder `AI2D` as
+downloaded from the hub. Case and punctuation of names do not count.
 """
 
 from __future__ import annotations
@@ -19,67 +19,65 @@ from interlace.params.evaluating import key
 
 
 def benchmark_files(folder: Path, benchmark: Benchmark) -> list[Path]:
-    """The Parquet files of a benchmark's rows, checked.
+    """Find and check the Parquet files of a benchmark.
 
     Raises:
-        InputError: they are not there, or lack a column that the benchmark's task reads.
+        InputError: they are missing, or lack a column that the benchmark's task reads.
     """
-    place = local_place(folder, benchmark)
-    files = split_files(place, configuration=benchmark.configuration, split=benchmark.split)
+    path = benchmark_path(folder, benchmark)
+    files = split_files(path, configuration=benchmark.configuration, split=benchmark.split)
     check_columns(files, benchmark)
     return files
 
 
-def local_place(folder: Path, benchmark: Benchmark) -> Path:
-    """The file or folder that holds a benchmark.
+def benchmark_path(folder: Path, benchmark: Benchmark) -> Path:
+    """Find the file or folder that holds a benchmark.
 
     Raises:
-        InputError: there is none; it names what is looked for.
+        InputError: there is none; the message names what is expected.
     """
     if not folder.is_dir():
         raise InputError(f"evaluate.data = {folder}: no such folder")
-    for place in sorted(folder.iterdir()):
-        name = place.name.removesuffix(".parquet")
-        if key(name) == key(benchmark.name) and (place.is_dir() or place.suffix == ".parquet"):
-            return place
+    for path in sorted(folder.iterdir()):
+        name = path.name.removesuffix(".parquet")
+        if key(name) == key(benchmark.name) and (path.is_dir() or path.suffix == ".parquet"):
+            return path
     raise InputError(
         f"evaluate.data = {folder}: holds no {benchmark.name}.parquet and no folder"
-        f" {benchmark.name}; download the data set into such a folder, or leave {benchmark.name}"
-        " out of evaluate.benchmarks"
+        f" {benchmark.name}; download the data set into such a folder, or remove"
+        f" {benchmark.name} from evaluate.benchmarks"
     )
 
 
-def split_files(place: Path, *, configuration: str | None, split: str) -> list[Path]:
-    """The Parquet files of one split of a downloaded data set.
+def split_files(path: Path, *, configuration: str | None, split: str) -> list[Path]:
+    """List the Parquet files of one split of a downloaded data set.
 
     Args:
-        place: a Parquet file, which is taken as it is, or a folder in the hub's layout.
+        path: a Parquet file, which is the split, or a folder in the hub's layout.
         configuration: the data set's configuration ("ScienceQA-FULL"), if it has several.
         split: "test", "validation", ...
 
     Raises:
         InputError: no file belongs to that split.
     """
-    if place.is_file():
-        return [place]
-    found = _files_by_card(place, configuration, split) or _files_by_name(
-        place, configuration, split
-    )
-    if not found:
-        asked = f"split {split!r}" + (f" of {configuration!r}" if configuration else "")
-        raise InputError(f"{place}: no .parquet file of {asked} in it; download the data set again")
-    return found
+    if path.is_file():
+        return [path]
+    files = _files_by_card(path, configuration, split) or _files_by_name(path, configuration, split)
+    if not files:
+        name = f"split {split!r}" + (f" of {configuration!r}" if configuration else "")
+        raise InputError(f"{path}: holds no .parquet file of {name}; download the data set again")
+    return files
 
 
 def _files_by_card(folder: Path, configuration: str | None, split: str) -> list[Path]:
-    """As the data set's card (README.md) says; nothing where it says nothing."""
+    """Files that the data set's card (README.md) lists; empty if it lists none."""
     card = folder / "README.md"
-    parts = card.read_text(encoding="utf-8").split("---\n") if card.is_file() else []
+    sections = card.read_text(encoding="utf-8").split("---\n") if card.is_file() else []
     try:
-        said = yaml.safe_load(parts[1]) if len(parts) > 2 else {}
+        metadata = yaml.safe_load(sections[1]) if len(sections) > 2 else {}
     except yaml.YAMLError:
         return []
-    configs = said.get("configs") if isinstance(said, dict) else None
+    configs = metadata.get("configs") if isinstance(metadata, dict) else None
     patterns: list[str] = []
     for config in configs if isinstance(configs, list) else []:
         if configuration in (None, config.get("config_name")):
@@ -91,12 +89,13 @@ def _files_by_card(folder: Path, configuration: str | None, split: str) -> list[
 def _patterns(data_files: Any, split: str) -> list[str]:
     entries = [entry for entry in data_files or () if isinstance(entry, dict)]
     paths = [entry.get("path") for entry in entries if entry.get("split") == split]
-    return [one for path in paths for one in (path if isinstance(path, list) else [path]) if one]
+    patterns = [item for path in paths for item in (path if isinstance(path, list) else [path])]
+    return [pattern for pattern in patterns if pattern]
 
 
 def _files_by_name(folder: Path, configuration: str | None, split: str) -> list[Path]:
-    """By the name that the hub gives files: [data/ or CONFIGURATION/]SPLIT-00000-of-00001."""
-    found = []
+    """Files with the hub's names: [data/ or CONFIGURATION/]SPLIT-00000-of-00001."""
+    files = []
     for path in sorted(folder.rglob("*.parquet")):
         if split not in (path.stem, path.stem.split("-")[0], path.parent.name):
             continue
@@ -104,23 +103,23 @@ def _files_by_name(folder: Path, configuration: str | None, split: str) -> list[
             folder,
             folder / "data",
         ):
-            found.append(path)
-    exact = [path for path in found if configuration in path.relative_to(folder).parts]
-    return exact or found
+            files.append(path)
+    exact = [path for path in files if configuration in path.relative_to(folder).parts]
+    return exact or files
 
 
 def check_columns(files: list[Path], benchmark: Benchmark) -> None:
     """Refuse files that lack a column that the benchmark's task reads.
 
     Raises:
-        InputError: names the file and the columns.
+        InputError: the message names the file and the columns.
     """
     for path in files:
         try:
             names = pq.read_schema(path).names
         except (pa.ArrowInvalid, OSError) as error:
-            said = " ".join(str(error).split())
-            raise InputError(f"{path}: not a Parquet file: {said}") from None
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: not a Parquet file: {reason}") from None
         missing = [column for column in benchmark.columns if column not in names]
         if missing:
             raise InputError(

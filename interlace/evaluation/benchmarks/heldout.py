@@ -1,8 +1,8 @@
 """A held-out Parquet file in FineVision's schema: each of its sources is a benchmark.
 
-A row asks for its last answer, given its images and its earlier turns with their true answers. The
-score is normalised exact match. No torch and no lmms-eval here: what the file must be is checked
-before anything is loaded.
+A row asks for its last answer, after its images and its earlier turns with their true answers. The
+score is normalised exact match. No torch and no lmms-eval here: the file is checked before anything
+is loaded.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ COLUMNS = ["images", "texts", "source"]
 
 
 def normalised(answer: str) -> str:
-    """An answer without what exact match should not see: outer space, case, a last full stop."""
+    """Remove from an answer what exact match ignores: outer space, case, a last full stop."""
     return answer.strip().casefold().removesuffix(".").rstrip()
 
 
 def is_exact_match(answer: str, target: str) -> bool:
-    """Whether two answers are the same after normalisation."""
+    """Compare two answers after normalisation."""
     return normalised(answer) == normalised(target)
 
 
@@ -36,10 +36,10 @@ def check_file(path: Path, field: str = "evaluate.heldout") -> None:
 
     Args:
         path: the file.
-        field: the parameter it was given by, for messages.
+        field: the parameter that names it, for messages.
 
     Raises:
-        InputError: the file is missing or unreadable, or a column is; it names which.
+        InputError: the file or a column is missing or unreadable; the message names it.
     """
     if not path.is_file():
         raise InputError(f"{field} = {path}: no such file")
@@ -51,7 +51,7 @@ def check_file(path: Path, field: str = "evaluate.heldout") -> None:
 
 
 def check_rows(path: Path) -> list[str]:
-    """Refuse rows that ask nothing, and list the sources.
+    """Refuse rows without a question, and list the sources.
 
     Returns:
         The sources, sorted.
@@ -68,24 +68,25 @@ def check_rows(path: Path) -> list[str]:
                 sources.add(values["source"])
                 row += 1
     if not sources:
-        raise InputError(f"{path}: no rows, so nothing to evaluate on")
+        raise InputError(f"{path}: no rows to evaluate on; write at least one")
     return sorted(sources)
 
 
 def read_sources(path: Path) -> dict[str, pa.Table]:
-    """The rows of each source, in the file's order, sources sorted; images stay encoded.
+    """Read the rows of each source in the file's order; images stay encoded.
 
     Returns:
-        Tables with the columns `images`, `texts` and `source`, without schema metadata.
+        Tables by source, sorted, with the columns `images`, `texts` and `source` and without
+        schema metadata.
     """
     table = pq.read_table(path, columns=COLUMNS).replace_schema_metadata(None)
-    places: dict[str, list[int]] = {}
+    rows: dict[str, list[int]] = {}
     for row, source in enumerate(table["source"].to_pylist()):
-        places.setdefault(source, []).append(row)
-    return {source: table.take(pa.array(places[source])) for source in sorted(places)}
+        rows.setdefault(source, []).append(row)
+    return {source: table.take(pa.array(rows[source])) for source in sorted(rows)}
 
 
 def question(turns: Sequence[Mapping[str, str]]) -> str:
-    """All text the model is given: every turn but the last answer."""
-    said = [text for turn in turns for text in (turn["user"], turn["assistant"])]
-    return "\n".join(said[:-1])
+    """Join all text that the model is shown: all turns without the last answer."""
+    texts = [text for turn in turns for text in (turn["user"], turn["assistant"])]
+    return "\n".join(texts[:-1])

@@ -1,4 +1,4 @@
-"""The images that a row of a benchmark shows, read from local data. No torch here."""
+"""The images of a benchmark's rows, read from local data. No torch here."""
 
 from __future__ import annotations
 
@@ -19,60 +19,67 @@ from interlace.params.evaluating import Evaluate
 
 
 def row_images(
-    params: Evaluate, benchmark: str, places: Collection[int]
+    params: Evaluate, benchmark: str, rows: Collection[int]
 ) -> dict[int, list[Image.Image]]:
-    """Images of some rows of a benchmark, by the rows' places.
+    """Read the images of some rows of a benchmark.
 
     Args:
-        params: say where the data is.
-        benchmark: its name, or a source of a held-out file.
-        places: of the rows in the benchmark's data.
+        params: name the data's files.
+        benchmark: its name, or a source of a held-out or judged file.
+        rows: their numbers in the benchmark's data.
 
     Returns:
-        For every place its images; nothing for benchmarks that are not local.
+        By row its images; empty if the benchmark's data is not local.
+
+    Raises:
+        InputError: no file of `params` holds the benchmark.
     """
     if benchmark in BENCHMARKS:
         if params.data is None:
             return {}
         files = benchmark_files(Path(params.data), BENCHMARKS[benchmark])
-        values = _values(files, "image", set(places))
+        values = _column_values(files, "image", set(rows))
     else:
-        values = _heldout(params, benchmark, places)
-    return {place: [_opened(image) for image in _listed(value)] for place, value in values}
+        values = _source_images(params, benchmark, rows)
+    return {row: [_decode(image) for image in _as_list(value)] for row, value in values}
 
 
-def _values(
-    files: Iterable[Path], column: str, places: Collection[int]
+def _column_values(
+    files: Iterable[Path], column: str, rows: Collection[int]
 ) -> Iterator[tuple[int, Any]]:
-    """A column's values in some rows of files that follow each other; reads no other row group."""
+    """Values of a column in some rows, numbered over all files; reads only their row groups."""
     start = 0
     for path in files:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 end = start + file.metadata.row_group(group).num_rows
-                wanted = [place for place in sorted(places) if start <= place < end]
-                if wanted:
+                if in_group := [row for row in sorted(rows) if start <= row < end]:
                     values = file.read_row_group(group, columns=[column])[column]
-                    yield from ((place, values[place - start].as_py()) for place in wanted)
+                    yield from ((row, values[row - start].as_py()) for row in in_group)
                 start = end
 
 
-def _heldout(params: Evaluate, source: str, places: Collection[int]) -> Iterator[tuple[int, Any]]:
+def _source_images(
+    params: Evaluate, source: str, rows: Collection[int]
+) -> Iterator[tuple[int, Any]]:
     for file in (params.heldout, *params.judged):
-        rows = heldout.read_sources(Path(file)).get(source) if file else None
-        if rows is not None:
-            yield from ((place, rows["images"][place].as_py()) for place in sorted(places))
+        table = heldout.read_sources(Path(file)).get(source) if file else None
+        if table is not None:
+            yield from ((row, table["images"][row].as_py()) for row in sorted(rows))
             return
-    raise InputError(f"{source}: in none of evaluate.benchmarks, heldout and judged; pass --params")
+    raise InputError(
+        f"{source}: not in evaluate.benchmarks, heldout or judged; pass the params of its run by"
+        " --params"
+    )
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
 
 
-def _opened(image: Any) -> Image.Image:
-    """From {"bytes", "path"}, or from base64 text as HRBench has it."""
-    stored = base64.b64decode(image) if isinstance(image, str) else image["bytes"]
-    return Image.open(io.BytesIO(stored)).convert("RGB")
+def _decode(image: Any) -> Image.Image:
+    """Decode {"bytes", "path"}, or base64 text, which HRBench has."""
+    encoded = base64.b64decode(image) if isinstance(image, str) else image["bytes"]
+    return Image.open(io.BytesIO(encoded)).convert("RGB")

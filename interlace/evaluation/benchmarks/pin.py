@@ -1,4 +1,4 @@
-"""Pin what models are evaluated on, so that `evaluate` runs again when it changes."""
+"""Pin the data of the evaluation, so that `evaluate` runs again when it changes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from interlace.sources.pinned import Pinned
 
 
 def pin_evaluation(params: Evaluate, hashes: Path) -> dict[str, Pinned | None]:
-    """Sizes and hashes of the held-out file, the judged files and the local benchmarks.
+    """Record sizes and hashes of the held-out file, the judged files and the local benchmarks.
 
     Args:
-        params: say where they are; checked by `validate`.
-        hashes: file that remembers hashes of unchanged files.
+        params: name the files; checked by `validate`.
+        hashes: file that caches the hashes of unchanged files.
 
     Returns:
-        `pinned_heldout`, `pinned_judged` and `pinned_benchmarks`; none of what is not asked for.
-        Benchmarks that come from the hub have no `files`, so the hub's clients stay online.
+        `pinned_heldout`, `pinned_judged` and `pinned_benchmarks`; None for unused data. Benchmarks
+        from the hub have no `files`, so the hub's clients stay online.
     """
 
-    def pinned(place: str, field: str) -> Pinned:
-        return pin_data(place, None, field=f"evaluate.{field}", hashes=hashes)
+    def pinned(path: str, field: str) -> Pinned:
+        return pin_data(path, None, field=f"evaluate.{field}", hashes=hashes)
 
     benchmarks: Pinned | None = {"id": "hub"} if params.benchmarks else None
     if params.benchmarks and params.data:

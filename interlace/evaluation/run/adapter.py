@@ -1,4 +1,4 @@
-"""Any Hugging Face vision-language checkpoint as an lmms-eval model.
+"""An lmms-eval model for any Hugging Face vision-language checkpoint.
 
 This module imports lmms-eval (seconds): import it inside `isolation.isolated`. B is the number of
 prompts in a batch, T the tokens of the longest.
@@ -18,12 +18,12 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, collate, encode_messages, encode_whole, open_image
 
-WINDOW_BATCHES = 8  # prompts are sorted by length within so many batches, the share of a process
-WINDOW_BYTES = 2**30  # encoded prompts that are kept; further ones are encoded twice
+WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by length
+WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
 
 
 class CheckpointAdapter(lmms):  # type: ignore[misc]
-    """Generates greedily, in batches of like length, padded on the left.
+    """A model that answers greedily, in batches of similar length, padded on the left.
 
     Args:
         model: a generating vision-language model, on its device.
@@ -31,7 +31,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         batch_size: prompts per batch.
     """
 
-    is_simple = False  # requests carry chat messages, so earlier turns have their place
+    is_simple = False  # requests carry chat messages, earlier turns included
 
     def __init__(self, model: Any, processor: Any, *, batch_size: int) -> None:
         super().__init__()
@@ -50,48 +50,47 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         model.generation_config = _greedy(self.end_ids, self.pad_id)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Not offered: no benchmark here ranks given answers."""
-        raise NotImplementedError("this adapter generates answers; it does not rank given ones")
+        """Refuse: no benchmark here ranks answers."""
+        raise NotImplementedError("this adapter generates answers; it does not rank them")
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Not offered: no benchmark here answers its own answers."""
+        """Refuse: no benchmark here has several rounds."""
         raise NotImplementedError("this adapter answers in one round")
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Answer every request greedily, whatever sampling its task asks for.
+        """Answer all requests greedily, whatever sampling their task sets.
 
         Args:
             requests: lmms-eval instances of (context, doc_to_messages, generation settings,
                 row, task, split).
 
         Returns:
-            The answers, in the order of the requests, cut before the first stop.
+            The answers, in the order of the requests, cut before the first stop string.
         """
-        made: dict[int, str] = {}
-        for answers in self.batches(requests):
-            made |= answers
-        return [made[place] for place in range(len(requests))]
+        texts: dict[int, str] = {}
+        for batch in self.batches(requests):
+            texts |= batch
+        return [texts[index] for index in range(len(requests))]
 
     def batches(
         self,
         requests: Sequence[Any],
         *,
-        known: Container[int] = (),
+        skip: Container[int] = (),
         process: int = 0,
         processes: int = 1,
     ) -> Iterator[dict[int, str]]:
-        """Answer requests batch by batch: each yields answers by their place in `requests`.
+        """Answer requests batch by batch; yield the answers of each by index in `requests`.
 
-        Batches are the same whatever is known and however many processes there are, so that
-        rounding is the same too.
+        Batches, and so rounding, depend neither on `skip` nor on the number of processes.
 
         Args:
             requests: see `generate_until`.
-            known: places that need no answer.
-            process: which of the processes this is, 0-based; it answers its share.
-            processes: how many share the requests.
+            skip: indices that need no answer.
+            process: rank of this process, which answers its share.
+            processes: number of processes.
         """
-        # longest first: what does not fit in memory fails at once
+        # longest first: a batch that does not fit in memory fails at once
         order = sorted(range(len(requests)), key=lambda i: -len(str(requests[i].args[0])))
         size = WINDOW_BATCHES * self.batch_size
         windows = [order[start : start + size] for start in range(0, len(order), size)]
@@ -100,44 +99,46 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
             total=sum(map(len, windows)), desc="answering", unit="prompt", disable=process != 0
         ) as progress:
             for window in windows:
-                left = len(window)
-                for batch, inputs in self._batches_of(requests, window, known):
-                    settings = [requests[place].args[2] for place in batch]
+                skipped = len(window)
+                for batch, inputs in self._batches_of(requests, window, skip):
+                    settings = [requests[index].args[2] for index in batch]
                     yield dict(zip(batch, self._generate(inputs, settings), strict=True))
                     progress.update(len(batch))
-                    left -= len(batch)
-                progress.update(left)  # those that were known
+                    skipped -= len(batch)
+                progress.update(skipped)
 
     def _batches_of(
-        self, requests: Sequence[Any], window: Sequence[int], known: Container[int]
+        self, requests: Sequence[Any], window: Sequence[int], skip: Container[int]
     ) -> Iterator[tuple[list[int], list[Inputs]]]:
-        """Encode a window's prompts, and form batches of like length."""
-        if all(place in known for place in window):
+        """Encode a window's prompts, and form batches of similar length."""
+        if all(index in skip for index in window):
             return
-        held: dict[int, Inputs] = {}
+        inputs_by_index: dict[int, Inputs] = {}
         lengths: dict[int, int] = {}
-        room = WINDOW_BYTES
-        for place in window:
-            inputs = self._encoded(requests[place])
-            lengths[place] = inputs["input_ids"].shape[0]
-            room -= sum(value.nbytes for value in inputs.values())
-            if room >= 0:
-                held[place] = inputs
-        ordered = sorted(window, key=lambda place: -lengths[place])
+        free_bytes = WINDOW_BYTES
+        for index in window:
+            inputs = self._encode(requests[index])
+            lengths[index] = inputs["input_ids"].shape[0]
+            free_bytes -= sum(value.nbytes for value in inputs.values())
+            if free_bytes >= 0:
+                inputs_by_index[index] = inputs
+        ordered = sorted(window, key=lambda index: -lengths[index])
         for start in range(0, len(ordered), self.batch_size):
             batch = ordered[start : start + self.batch_size]
-            if all(place in known for place in batch):
+            if all(index in skip for index in batch):
                 continue
-            for place in batch:
-                if place not in held:
-                    held[place] = self._encoded(requests[place])
-            yield batch, [held.pop(place) for place in batch]
+            for index in batch:
+                if index not in inputs_by_index:
+                    inputs_by_index[index] = self._encode(requests[index])
+            yield batch, [inputs_by_index.pop(index) for index in batch]
 
-    def _encoded(self, request: Any) -> Inputs:
+    def _encode(self, request: Any) -> Inputs:
         _, doc_to_messages, _, row, task, split = request.args
         messages = _hf_messages(doc_to_messages(self.task_dict[task][split][row]), task)
-        later = any(part["type"] == "image" for turn in messages[1:] for part in turn["content"])
-        if messages[0]["role"] == "user" and not later:
+        later_image = any(
+            item["type"] == "image" for turn in messages[1:] for item in turn["content"]
+        )
+        if messages[0]["role"] == "user" and not later_image:
             inputs = encode_messages(self.processor, messages)
         else:
             inputs = encode_whole(self.processor, messages)
@@ -152,15 +153,15 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
             for name, value in collate(examples, pad_token_id=self.pad_id, side="left").items()
         }
         longest = max(setting["max_new_tokens"] for setting in settings)
-        made = self.model.generate(**batch, max_new_tokens=longest)  # [B, T + new]
-        made = made[:, batch["input_ids"].shape[1] :].tolist()
+        tokens = self.model.generate(**batch, max_new_tokens=longest)  # [B, T + new]
+        new_tokens = tokens[:, batch["input_ids"].shape[1] :].tolist()
         return [
-            _cut(self._decoded(ids[: setting["max_new_tokens"]]), setting.get("until") or ())
-            for ids, setting in zip(made, settings, strict=True)
+            _cut(self._decode(ids[: setting["max_new_tokens"]]), setting.get("until") or ())
+            for ids, setting in zip(new_tokens, settings, strict=True)
         ]
 
-    def _decoded(self, ids: list[int]) -> str:
-        end = next((place for place, token in enumerate(ids) if token in self.end_ids), len(ids))
+    def _decode(self, ids: list[int]) -> str:
+        end = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
         return str(self.processor.tokenizer.decode(ids[:end], skip_special_tokens=True))
 
 
@@ -177,7 +178,7 @@ def open_adapter(
         checkpoint: any vision-language model; its folder may be a hub id.
         batch_size: prompts per batch.
         dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
-        max_pixels: cap on an image's size; none: the processor's own.
+        max_pixels: cap on an image's size; None: the processor's own.
     """
     model = checkpoint.open_model(dtype=dtype)
     processor = checkpoint.open_processor(max_pixels=max_pixels)
@@ -185,7 +186,7 @@ def open_adapter(
 
 
 def _greedy(end_ids: frozenset[int], pad_id: int) -> Any:
-    """Greedy settings; the checkpoint's own (temperature, penalties) would fill any gap."""
+    """Greedy settings; unset ones would come from the checkpoint (temperature, penalties)."""
     from transformers import GenerationConfig
 
     return GenerationConfig(
@@ -200,22 +201,22 @@ def _cut(answer: str, stops: Sequence[str] | str) -> str:
 
 
 def _hf_messages(messages: Sequence[Mapping[str, Any]], task: str) -> list[dict[str, Any]]:
-    """Messages of lmms-eval ({"type": "image", "url": image}) as our processors take them."""
+    """Convert messages of lmms-eval ({"type": "image", "url": image}) to those of processors."""
     return [
         {
             "role": message["role"],
-            "content": [_hf_part(part, task) for part in message["content"]],
+            "content": [_hf_item(item, task) for item in message["content"]],
         }
         for message in messages
     ]
 
 
-def _hf_part(part: Mapping[str, Any], task: str) -> dict[str, Any]:
-    if part["type"] == "text":
-        return {"type": "text", "text": part["text"]}
-    if part["type"] != "image":
-        raise InputError(f"task {task!r} shows the model {part['type']}; only images are supported")
-    image = part["image"] if "image" in part else part["url"]
+def _hf_item(item: Mapping[str, Any], task: str) -> dict[str, Any]:
+    if item["type"] == "text":
+        return {"type": "text", "text": item["text"]}
+    if item["type"] != "image":
+        raise InputError(f"task {task!r} shows the model {item['type']}; only images are supported")
+    image = item["image"] if "image" in item else item["url"]
     return {
         "type": "image",
         "image": open_image(Image.open(image) if isinstance(image, str) else image),

@@ -1,7 +1,7 @@
-"""Have a model answer tasks, and score the answers.
+"""Answers of a model to tasks, and their scores.
 
 Tasks, prompts, the extraction of answers and the rules of scoring are lmms-eval's. This module runs
-them: prompts of all tasks share batches, processes share prompts, and every answer is kept.
+them: prompts of all tasks share batches, processes share prompts, and all answers are recorded.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.tasks import ScoredTask
 from interlace.evaluation.scores.answers import Answer, answer_id
 
-PATIENCE = timedelta(days=2)  # a process may wait so long for another, or for the judge
-JUDGEMENTS = 8  # answers that are before the judge at the same time
-REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-eval leaves it out
+TIMEOUT = timedelta(days=2)  # of a process that waits for another, or for the judge
+JUDGEMENTS = 8  # answers that the judge grades at the same time
+REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-eval removes it
 
 
 class Adapter(Protocol):
@@ -29,8 +29,8 @@ class Adapter(Protocol):
 
     task_dict: dict[str, Any]
 
-    def batches(self, requests: Sequence[Any], *, known: Any, process: int, processes: int) -> Any:
-        """Answers by place, batch by batch."""
+    def batches(self, requests: Sequence[Any], *, skip: Any, process: int, processes: int) -> Any:
+        """Yield the answers of each batch by request index."""
 
 
 def answer_tasks(
@@ -40,16 +40,16 @@ def answer_tasks(
     limit: int | None = None,
     journal: Journal | None = None,
 ) -> dict[str, list[Answer]]:
-    """Answer and score all rows of all tasks; every process gets all answers.
+    """Answer and score all rows of all tasks; all processes get all answers.
 
     Args:
         model: the adapter.
-        tasks: what to answer.
-        limit: rows per task; none: all.
-        journal: keeps answers as they are made, and brings those of a killed run.
+        tasks: to answer.
+        limit: rows per task; None: all.
+        journal: saves each batch of answers, and holds those of a killed run.
 
     Returns:
-        By benchmark, its answers in the order of its rows.
+        Answers by benchmark, in the order of its rows.
     """
     journal = journal or Journal(None)
     requests = []
@@ -57,30 +57,30 @@ def answer_tasks(
         scored.task.build_all_requests(limit=limit, rank=0, world_size=1)
         model.task_dict[scored.task.config.task] = scored.task.dataset
         requests += scored.task.instances
-    with process_group(PATIENCE):
-        # what one process reads, all take as known: another may be writing by now
-        known: dict[int, str] = gather(journal.read())[0]
-        made = dict(known)
+    with process_group(TIMEOUT):
+        # all processes take the first one's reading: another may be writing by now
+        journal_texts: dict[int, str] = gather(journal.read())[0]
+        texts = dict(journal_texts)
         for batch in model.batches(
-            requests, known=known, process=process_rank(), processes=world_size()
+            requests, skip=journal_texts, process=process_rank(), processes=world_size()
         ):
             journal.save(batch, process_rank())
-            made |= batch
-        for part in gather(made):
-            made |= part
-        for place, request in enumerate(requests):
-            request.resps = [made[place]]
-        scores = {task.benchmark: _scored(task) for task in tasks} if process_rank() == 0 else None
-        found: dict[str, list[Answer]] = gather(scores)[0]
-    return found
+            texts |= batch
+        for texts_of_process in gather(texts):
+            texts |= texts_of_process
+        for index, request in enumerate(requests):
+            request.resps = [texts[index]]
+        scores = {task.benchmark: _score(task) for task in tasks} if process_rank() == 0 else None
+        answers: dict[str, list[Answer]] = gather(scores)[0]
+    return answers
 
 
-def _scored(scored: ScoredTask) -> list[Answer]:
+def _score(scored: ScoredTask) -> list[Answer]:
     """Score the answers to one task."""
     task = scored.task
-    said = [request.resps[0] for request in task.instances]
-    for request, answer in zip(task.instances, said, strict=True):
-        request.resps = [strip_reasoning_tags(answer, REASONING)]
+    texts = [request.resps[0] for request in task.instances]
+    for request, text in zip(task.instances, texts, strict=True):
+        request.resps = [strip_reasoning_tags(text, REASONING)]
     task.apply_filters()
     rows = task.eval_docs_no_media
     progress = tqdm(
@@ -90,26 +90,26 @@ def _scored(scored: ScoredTask) -> list[Answer]:
         disable=not scored.judged,
     )
 
-    def answered(request: Any, said: str) -> Answer:
-        row, place, prompt = rows[request.doc_id], request.doc_id, str(request.args[0])
+    def score(request: Any, text: str) -> Answer:
+        row, number, prompt = rows[request.doc_id], request.doc_id, str(request.args[0])
         target = scored.target(row)
         answer = Answer(
-            sample_id=answer_id(place, prompt, target),
+            sample_id=answer_id(number, prompt, target),
             benchmark=scored.benchmark,
-            question_id=scored.question_id(row, place),
+            question_id=scored.question_id(row, number),
             prompt=prompt,
             target=target,
-            answer=said,
-            score=scored.score(row, _taken_out(request.filtered_resps)),
+            answer=text,
+            score=scored.score(row, _extracted(request.filtered_resps)),
         )
         progress.update()
         return answer
 
     with progress, ThreadPoolExecutor(JUDGEMENTS if scored.judged else 1) as pool:
-        return list(pool.map(answered, task.instances, said))
+        return list(pool.map(score, task.instances, texts))
 
 
-def _taken_out(filtered: Mapping[str, Any]) -> str:
-    """The answer that the task's filter took out of what the model said."""
-    answer = next(iter(filtered.values()))
+def _extracted(responses: Mapping[str, Any]) -> str:
+    """Return the answer that the task's filter extracted from the model's text."""
+    answer = next(iter(responses.values()))
     return str(answer).strip()

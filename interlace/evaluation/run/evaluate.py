@@ -1,4 +1,4 @@
-"""Score one checkpoint on the benchmarks a user asked for."""
+"""The evaluation of one checkpoint: its answers to all benchmarks, and their scores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.distributed import process_rank
 from interlace.evaluation.benchmarks import heldout
-from interlace.evaluation.benchmarks.catalogue import (
-    NO_JUDGE,
-    NOT_MATCHED,
-)
+from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, NOT_MATCHED
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.judge import Endpoint
@@ -44,26 +41,26 @@ def evaluate(
 
     Args:
         checkpoint: any vision-language model; its folder may be a hub id.
-        params: benchmarks, data, judge and how to answer.
-        model_name: what the result calls it, e.g. "pruned".
-        answers_file: gets every answer (see `answers`), written by the first process.
-        scratch: folder for answers as they are made, to go on after a kill; it belongs to this
-            checkpoint, these parameters and this data. None: nothing is kept.
-        judgements: folder that remembers what the judge said; none: it is asked again.
+        params: benchmarks, data, judge and generation settings.
+        model_name: its name in the result, e.g. "pruned".
+        answers_file: file for all answers (see `answers`); the first process writes it.
+        scratch: folder of the journal, from which a killed evaluation resumes; it belongs to this
+            checkpoint, these parameters and this data. None: no journal.
+        judgements: folder that caches the judge's replies; None: no cache.
 
     Returns:
         Scores of 0 to 100 with standard errors and counts, skipped benchmarks with reasons, and
-        what they were measured with. No times, hosts or paths.
+        the libraries, device and dtype. No times, hosts or paths.
 
     Raises:
-        InputError: what `validate` refuses, data that cannot be had, or a judge that refuses.
+        InputError: `validate` refuses, data is not available, or the judge refuses.
     """
     validate(params)
     judge = Endpoint(params.judge, memory=judgements) if params.judge.url else None
     online = bool(params.benchmarks) and params.data is None
     with contextlib.ExitStack() as stack:
         stack.enter_context(isolated(offline=not online and checkpoint.folder.is_dir()))
-        cache = stack.enter_context(_unpacked(scratch))
+        cache = stack.enter_context(_rows_cache(scratch))
         from interlace.evaluation.run.adapter import open_adapter
         from interlace.evaluation.run.answering import answer_tasks
 
@@ -78,12 +75,12 @@ def evaluate(
     if answers_file is not None and process_rank() == 0:
         write_answers((answer for rows in answers.values() for answer in rows), answers_file)
     categories = {task.benchmark: task.category for task in tasks}
-    found = {name: benchmark_score(rows, categories[name]) for name, rows in answers.items()}
-    scores = {name: score for name, score in found.items() if score}
+    results = {name: benchmark_score(rows, categories[name]) for name, rows in answers.items()}
+    scores = {name: score for name, score in results.items() if score}
     return Evaluation(
         model=model_name,
         scores=scores,
-        skipped=_skipped(params, found),
+        skipped=_skipped(params, results),
         versions={name: importlib.metadata.version(pip) for name, pip in LIBRARIES.items()},
         device=_device_name(adapter.device),
         dtype=str(adapter.dtype).removeprefix("torch."),
@@ -92,8 +89,8 @@ def evaluate(
 
 
 @contextlib.contextmanager
-def _unpacked(scratch: Path | None) -> Iterator[Path]:
-    """Where rows of local files are unpacked, outside of every cache in the home folder."""
+def _rows_cache(scratch: Path | None) -> Iterator[Path]:
+    """Folder into which local data is unpacked, outside of all caches in the home folder."""
     if scratch is not None:
         yield scratch / "rows"
         return
@@ -118,8 +115,8 @@ def _tasks(params: Evaluate, judge: Endpoint | None, cache: Path) -> Iterator[Sc
             yield from judged_tasks(Path(file), judge, max_new_tokens=longest)
 
 
-def _skipped(params: Evaluate, found: Mapping[str, Score | None]) -> dict[str, str]:
-    """Benchmarks that were asked for and have no score, and why."""
+def _skipped(params: Evaluate, results: Mapping[str, Score | None]) -> dict[str, str]:
+    """Benchmarks without a score, and the reason."""
     skipped = {
         benchmark.name: reason
         for benchmark in published_benchmarks(params)
@@ -127,12 +124,12 @@ def _skipped(params: Evaluate, found: Mapping[str, Score | None]) -> dict[str, s
     }
     for file in params.judged if not params.judge.url else ():
         skipped |= dict.fromkeys(heldout.check_rows(Path(file)), NO_JUDGE)
-    silent = [name for name, score in found.items() if score is None]
+    silent = [name for name, score in results.items() if score is None]
     return skipped | dict.fromkeys(silent, "the judge gave no judgement")
 
 
 def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
-    """What to know about scores."""
+    """Remarks on scores, by benchmark."""
     notes = {
         benchmark.name: NOT_MATCHED
         for benchmark in published_benchmarks(params)

@@ -1,4 +1,4 @@
-"""Keep lmms-eval to itself: no network, no files, no noise, no lasting change to the process."""
+"""Isolation of lmms-eval: no network, no files, no output, no lasting change to the process."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ OFFLINE = {
 
 @contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and put back all that were there; imports set some too."""
-    before = dict(os.environ)
+    """Set environment variables, and restore the whole environment; imports set some too."""
+    original = dict(os.environ)
     os.environ.update(values)
     try:
         yield
     finally:
-        for name in os.environ.keys() - before.keys():
+        for name in os.environ.keys() - original.keys():
             del os.environ[name]
-        os.environ.update(before)
+        os.environ.update(original)
 
 
 @contextlib.contextmanager
 def replaced(module: Any, **values: Any) -> Iterator[None]:
-    """Set attributes of a module, and put back what was there."""
-    before = {name: getattr(module, name) for name in values}
+    """Set attributes of a module, and restore them."""
+    originals = {name: getattr(module, name) for name in values}
     for name, value in values.items():
         setattr(module, name, value)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in originals.items():
             setattr(module, name, value)
 
 
 @contextlib.contextmanager
 def same_random_state() -> Iterator[None]:
-    """Put back the random states that lmms-eval seeds."""
+    """Restore the random states that lmms-eval seeds."""
     import numpy as np
     import torch
 
-    plain, array = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             yield
     finally:
-        random.setstate(plain)
-        np.random.set_state(array)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def _silent_tqdm(*args: Any, **kwargs: Any) -> Any:
@@ -72,18 +72,18 @@ def _silent_tqdm(*args: Any, **kwargs: Any) -> Any:
 
 
 def _nothing_cached(file_name: str) -> None:
-    """Stands in for lmms-eval's request cache, which would unpickle any file of that name."""
+    """Replace lmms-eval's request cache, which would unpickle any file of that name."""
 
 
 @contextlib.contextmanager
 def isolated(*, offline: bool) -> Iterator[None]:
-    """Import and run lmms-eval in here.
+    """Import and run lmms-eval inside this context.
 
-    Its log, its bars and what tasks print are dropped; our own progress bar goes to stderr. The
-    request cache is off, since it is made of pickles.
+    Its log, its progress bars and the output of tasks are dropped; our own progress bar goes to
+    stderr. Its request cache is off, because it consists of pickles.
 
     Args:
-        offline: model and data are local, so nothing may reach the network.
+        offline: True if model and data are local, so that nothing may reach the network.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment(PRIVATE | (OFFLINE if offline else {})))

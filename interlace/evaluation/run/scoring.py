@@ -1,8 +1,8 @@
-"""What one answer scores: 0 to 1, or nothing where a judge gave no judgement.
+"""The score of one answer: 0 to 1, or None without a judgement.
 
-lmms-eval's own rules decide, through the functions that a task brings (`process_results` and its
-neighbours). Where its rules need mending, they are mended here: an answer that names no option is
-wrong and never drawn at random, "Yes." is yes, and a judge that failed says nothing. No torch here.
+lmms-eval's own rules decide, through the functions of a task's module (`process_results` and
+others). Three fixes to lmms-eval: an answer that names no option is wrong, not a random option;
+"Yes." is yes; a failed judgement is missing. No torch here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 Scorer = Callable[[Row, str], float | None]
 Results = Callable[[dict[str, Any], list[str]], Mapping[str, Any]]
 
-NO_OPTION = "Z"  # how HRBench writes that an answer names none
+NO_OPTION = "Z"  # HRBench's letter for an answer that names no option
 TURNS = 10**6  # MMBench adds a multiple of it to a question's index, for each order of its options
 LETTERS = "ABCDEFGHIJ"
 TOTAL = re.compile(r"total\s+score\s*:\s*\d+\s*/\s*\d+", re.IGNORECASE)
@@ -28,46 +28,46 @@ YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
 def scorer(benchmark: Benchmark, results: Results, judge: Endpoint | None) -> Scorer:
-    """How to score an answer to a row of a benchmark.
+    """Return the function that scores an answer to a row of a benchmark.
 
     Args:
-        benchmark: which.
-        results: lmms-eval's way from a row and its answers to metrics.
-        judge: whom to ask, where the benchmark needs it.
+        benchmark: of the rows.
+        results: lmms-eval's function from a row and its answers to metrics.
+        judge: grades answers where the benchmark needs it; None: nobody.
     """
     plain = _plain(benchmark, results)
     if benchmark.folder == "mmbench":
-        return _mmbench(_neighbours(results))
+        return _mmbench(_module_of(results))
     if benchmark.folder == "hrbench":
-        return _hrbench(_neighbours(results), judge)
+        return _hrbench(_module_of(results), judge)
     if benchmark.folder == "mia_bench":
-        return _mia_bench(_neighbours(results), judge)
+        return _mia_bench(_module_of(results), judge)
     if benchmark.folder == "pope":
         return lambda row, answer: plain(row, _yes_or_no(answer))
     return plain
 
 
-def _neighbours(results: Results) -> Mapping[str, Any]:
-    """The functions of the module that a task's rule is from."""
+def _module_of(results: Results) -> Mapping[str, Any]:
+    """Return the names of the module that defines a task's rule."""
     return results.__globals__  # type: ignore[attr-defined,no-any-return]
 
 
 def _plain(benchmark: Benchmark, results: Results) -> Scorer:
     def score(row: Row, answer: str) -> float:
         value = results(dict(row), [answer])[benchmark.metric]
-        return float(value[benchmark.part] if benchmark.part else value)
+        return float(value[benchmark.field] if benchmark.field else value)
 
     return score
 
 
 def _yes_or_no(answer: str) -> str:
-    """The leading yes or no of an answer ("Yes.", "No, there is none"), or the answer."""
-    found = YES_OR_NO.match(answer)
-    return found[1] if found else answer
+    """Return the leading yes or no of an answer ("Yes.", "No, there is none"), else the answer."""
+    match = YES_OR_NO.match(answer)
+    return match[1] if match else answer
 
 
 def _mmbench(task: Mapping[str, Any]) -> Scorer:
-    """One order of a question's options; a question counts if all of its orders are right."""
+    """Score one order of a question's options; a question counts if all its orders are right."""
     import pandas
 
     evaluator = task["mmbench_evaluator"]
@@ -80,26 +80,26 @@ def _mmbench(task: Mapping[str, Any]) -> Scorer:
     return score
 
 
-def names_option(task: Mapping[str, Any], row: Row, answer: str) -> str | None:
-    """The option of HRBench that an answer names; none where it names none or several."""
+def option_of(task: Mapping[str, Any], row: Row, answer: str) -> str | None:
+    """Return the option of HRBench that an answer names; None if it names none or several."""
     options = task["hrbench_doc_to_options"](row)
-    found = task["hrbench_evaluator"].can_infer(answer.strip(), options)
-    return str(found) if found else None
+    option = task["hrbench_evaluator"].can_infer(answer.strip(), options)
+    return str(option) if option else None
 
 
 def _hrbench(task: Mapping[str, Any], judge: Endpoint | None) -> Scorer:
     evaluator = task["hrbench_evaluator"]
 
     def score(row: Row, answer: str) -> float | None:
-        named = names_option(task, row, answer)
-        if named is None and judge is not None:
+        option = option_of(task, row, answer)
+        if option is None and judge is not None:
             options = task["hrbench_doc_to_options"](row)
             prompt = evaluator.build_prompt(row["question"], options, answer.strip())
-            reply = judge.ask(prompt, accepted=lambda said: names_option(task, row, said))
+            reply = judge.ask(prompt, accepted=lambda text: option_of(task, row, text))
             if reply is None:
                 return None
-            named = names_option(task, row, reply)
-        return float((named or NO_OPTION).lower() == row["answer"].lower())
+            option = option_of(task, row, reply)
+        return float((option or NO_OPTION).lower() == row["answer"].lower())
 
     return score
 
@@ -108,8 +108,8 @@ def _mia_bench(task: Mapping[str, Any], judge: Endpoint | None) -> Scorer:
     def score(row: Row, answer: str) -> float | None:
         if judge is None:
             return None
-        copied = {**row, "component_weight": list(row["component_weight"])}
-        prompt = task["generate_prompt"](copied, answer.strip())
+        row_copy = {**row, "component_weight": list(row["component_weight"])}
+        prompt = task["generate_prompt"](row_copy, answer.strip())
         reply = judge.ask(prompt, accepted=TOTAL.search)
         if reply is None:
             return None
@@ -119,7 +119,7 @@ def _mia_bench(task: Mapping[str, Any], judge: Endpoint | None) -> Scorer:
 
 
 def target(benchmark: Benchmark, row: Row) -> str:
-    """The true answer, for people to read."""
+    """Return the true answer as people read it."""
     if benchmark.name == "TextVQA":
         return str(Counter(row["answers"]).most_common(1)[0][0])
     if benchmark.name == "MIABench":
@@ -130,18 +130,18 @@ def target(benchmark: Benchmark, row: Row) -> str:
     return " | ".join(answer) if isinstance(answer, list) else str(answer)
 
 
-def question_id(benchmark: Benchmark, row: Row, place: int) -> str:
-    """The same for rows that ask one question in several orders of its options.
+def question_id(benchmark: Benchmark, row: Row, number: int) -> str:
+    """Return an id that rows share if they ask one question in several orders of its options.
 
     Args:
-        benchmark: which.
-        row: one of its rows.
-        place: of the row.
+        benchmark: of the row.
+        row: a row of its data.
+        number: of the row.
     """
     if benchmark.folder == "mmbench":
         return str(int(row["index"]) % TURNS)
     if benchmark.folder == "hrbench":
         options = sorted(str(row.get(letter)) for letter in LETTERS[:4])
-        asked = "\n".join([row["question"], *options])
-        return hashlib.sha256(asked.encode()).hexdigest()[:12]
-    return str(place)
+        content = "\n".join([row["question"], *options])
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+    return str(number)

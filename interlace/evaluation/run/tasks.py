@@ -1,4 +1,4 @@
-"""Benchmarks as lmms-eval tasks.
+"""The lmms-eval tasks of benchmarks.
 
 This module imports lmms-eval (seconds): import it inside `isolation.isolated`.
 """
@@ -31,16 +31,16 @@ SPLIT = "test"
 
 @dataclass(frozen=True)
 class ScoredTask:
-    """An lmms-eval task, and how its answers are scored.
+    """An lmms-eval task with the rule that scores its answers.
 
     Attributes:
-        benchmark: what it measures.
+        benchmark: its name.
         category: of the benchmark.
-        task: lmms-eval's; it asks, and takes the answer out of what the model says.
-        score: a row's score for an answer.
-        target: a row's true answer.
-        question_id: which question a row asks, from the row and its place.
-        judged: whether scoring may wait for a judge.
+        task: lmms-eval's, which forms prompts and extracts answers from the model's text.
+        score: (row, answer) -> score.
+        target: row -> true answer.
+        question_id: (row, row number) -> id of its question.
+        judged: True if scoring may wait for a judge.
     """
 
     benchmark: str
@@ -64,8 +64,8 @@ def _target(row: Row) -> str:
     return str(row["texts"][-1]["assistant"])
 
 
-def _place(row: Row, place: int) -> str:
-    return str(place)
+def _row_id(row: Row, number: int) -> str:
+    return str(number)
 
 
 def _exact_match(row: Row, answer: str) -> float:
@@ -97,13 +97,13 @@ class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
         super().__init__(config=config)
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
-        """Hand over the rows; those for scoring come without images."""
+        """Set the rows; those for scoring have no images."""
         self.dataset = {SPLIT: self._rows}
         self.dataset_no_image = {SPLIT: self._rows.remove_columns("images")}
 
 
 def heldout_tasks(path: Path, *, max_new_tokens: int) -> list[ScoredTask]:
-    """One task per source of a file in FineVision's schema, scored by normalised exact match."""
+    """Build one task per source of a file in FineVision's schema, scored by exact match."""
     return [
         ScoredTask(
             source,
@@ -111,16 +111,16 @@ def heldout_tasks(path: Path, *, max_new_tokens: int) -> list[ScoredTask]:
             HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
             _exact_match,
             _target,
-            _place,
+            _row_id,
         )
         for source, rows in heldout.read_sources(path).items()
     ]
 
 
 def judged_tasks(path: Path, judge: Endpoint, *, max_new_tokens: int) -> list[ScoredTask]:
-    """One task per source of a file in FineVision's schema, graded by a judge."""
+    """Build one task per source of a file in FineVision's schema, graded by a judge."""
 
-    def graded(row: Row, answer: str) -> float | None:
+    def grade(row: Row, answer: str) -> float | None:
         correct = judge.is_correct(_question(row), _target(row), answer)
         return None if correct is None else float(correct)
 
@@ -129,9 +129,9 @@ def judged_tasks(path: Path, judge: Endpoint, *, max_new_tokens: int) -> list[Sc
             source,
             heldout.JUDGED,
             HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
-            graded,
+            grade,
             _target,
-            _place,
+            _row_id,
             judged=True,
         )
         for source, rows in heldout.read_sources(path).items()
@@ -139,10 +139,10 @@ def judged_tasks(path: Path, judge: Endpoint, *, max_new_tokens: int) -> list[Sc
 
 
 class BenchmarkTask(ConfigurableMessagesTask):  # type: ignore[misc]
-    """A published benchmark, whose images are images however they are stored."""
+    """A published benchmark; its images are decoded however they are stored."""
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
-        """Open the rows; those for scoring come without images."""
+        """Open the rows; those for scoring have no images."""
         super().download(dataset_kwargs)
         for split in list(self.dataset):
             rows = self.dataset[split]
@@ -164,24 +164,24 @@ def published_task(
     cache: Path | None = None,
     judge: Endpoint | None = None,
 ) -> ScoredTask:
-    """A published benchmark as lmms-eval defines it, but for the length of answers.
+    """Build the task of a published benchmark as lmms-eval defines it, with our length of answers.
 
     Args:
-        benchmark: which.
+        benchmark: to build.
         max_new_tokens: longest answer, tokens.
-        data: folder of local data, see `benchmark_data`; none: from the hub.
-        cache: where local rows are unpacked; none: where `datasets` does.
-        judge: whom to ask, where the benchmark needs it.
+        data: folder of local data, see `benchmarks.files`; None: from the hub.
+        cache: folder into which local data is unpacked; None: the default of `datasets`.
+        judge: grades answers where the benchmark needs it; None: nobody.
 
     Raises:
-        InputError: its data cannot be had.
+        InputError: its data is not available.
     """
     config = definition(benchmark)
-    given = config.get("generation_kwargs") or {}
+    task_settings = config.get("generation_kwargs") or {}
     # lmms-eval stops at a blank line where a task names no stop, which would cut a long answer
     config["generation_kwargs"] = {
         "max_new_tokens": max_new_tokens,
-        "until": given.get("until") or [],
+        "until": task_settings.get("until") or [],
     }
     if data is not None:
         config |= _local_data(benchmark, data, cache)
@@ -200,30 +200,32 @@ def published_task(
         task,
         scoring.scorer(benchmark, _results(task), judge),
         lambda row: scoring.target(benchmark, row),
-        lambda row, place: scoring.question_id(benchmark, row, place),
+        lambda row, number: scoring.question_id(benchmark, row, number),
         judged=judge is not None and benchmark.judge != "never",
     )
 
 
 def _results(task: Any) -> scoring.Results:
-    """The task's own rule where it has one, else lmms-eval's for its metrics."""
-    own = task.config.process_results
-    return own if callable(own) else task.process_results  # type: ignore[no-any-return]
+    """Return the task's own rule if it has one, else lmms-eval's rule for its metrics."""
+    task_rule = task.config.process_results
+    return task_rule if callable(task_rule) else task.process_results  # type: ignore[no-any-return]
 
 
 def definition(benchmark: Benchmark) -> dict[str, Any]:
-    """lmms-eval's configuration of a benchmark's task."""
+    """Read lmms-eval's configuration of a benchmark's task."""
     folder = Path(lmms_eval.tasks.__file__).parent / benchmark.folder
     manager = lmms_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
     path = manager.task_index[benchmark.task]["yaml_path"]
     config: dict[str, Any] = load_yaml_config(path, mode="full")
     data = dict(config.get("dataset_kwargs") or {})
-    data.pop("token", None)  # a stored token is used anyway; asking for one fails without
+    data.pop(
+        "token", None
+    )  # a stored token is used anyway; with token=True a missing one is an error
     return config | {"dataset_kwargs": data}
 
 
 def _local_data(benchmark: Benchmark, folder: Path, cache: Path | None) -> dict[str, Any]:
-    """What points a task's configuration to local files."""
+    """Settings that point a task's configuration to local files."""
     files = [str(path) for path in benchmark_files(folder, benchmark)]
     kwargs: dict[str, Any] = {"data_files": {benchmark.split: files}}
     if cache is not None:

@@ -1,4 +1,4 @@
-"""Validate what is to be evaluated, before any long work."""
+"""Validation of an evaluation's parameters and data, before any long work."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from pathlib import Path
 
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks import heldout
-from interlace.evaluation.benchmarks.catalogue import (
-    NO_JUDGE,
-    Benchmark,
-    find_benchmark,
-)
+from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, Benchmark, find_benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
 from interlace.evaluation.run.judge import check_judge
 from interlace.params.evaluating import Evaluate
 
 
 def validate(params: Evaluate) -> None:
-    """Check all that can be checked without loading a model; imports neither torch nor lmms-eval.
+    """Check parameters and data without loading a model; imports neither torch nor lmms-eval.
 
     Raises:
-        InputError: nothing to evaluate on, an unknown benchmark, one named twice, a limit where it
-            makes no sense, data that is missing or malformed, a judge that cannot be asked, or none
-            where nothing is scored without.
+        InputError: there is no benchmark, an unknown one, or one named twice; a limit does not fit
+            a benchmark; data is missing or malformed; the judge's settings cannot work; or nothing
+            can be scored without a judge.
     """
     if not params.benchmarks and params.heldout is None and not params.judged:
         raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
@@ -40,12 +36,15 @@ def validate(params: Evaluate) -> None:
     for field, file in [*files, *(("judged", file) for file in params.judged)]:
         heldout.check_file(Path(file), f"evaluate.{field}")
         names += heldout.check_rows(Path(file))
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"evaluate: benchmark named twice: {', '.join(twice)}")
-    unjudged = all(skip_reason(benchmark, params) for benchmark in published_benchmarks(params))
-    if unjudged and params.heldout is None and not params.judge.url:
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(
-            "evaluate: nothing asked for can be scored without a judge; set evaluate.judge.url, or"
+            f"evaluate: benchmark named twice: {', '.join(duplicates)}; names in benchmarks and"
+            " sources in heldout and judged must differ"
+        )
+    needs_judge = all(skip_reason(benchmark, params) for benchmark in published_benchmarks(params))
+    if needs_judge and params.heldout is None and not params.judge.url:
+        raise InputError(
+            "evaluate: no benchmark can be scored without a judge; set evaluate.judge.url or"
             " evaluate.heldout"
         )
 

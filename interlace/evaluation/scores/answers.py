@@ -1,9 +1,9 @@
-"""Answers, one row each, and the scores made of them. No torch and no lmms-eval here.
+"""Answers, one row each, and the scores computed from them. No torch and no lmms-eval here.
 
-`answers/NAME.parquet` holds, in the order of benchmarks and rows: `sample_id` (the row's place in
-its benchmark's data and a hash of what was asked), `benchmark`, `question_id` (shared by rows that
-ask one question in several ways), `prompt`, `target`, `answer` and `score` (0 to 1; null where a
-judge gave no judgement).
+`answers/NAME.parquet` holds, in the order of benchmarks and rows: `sample_id` (row number in the
+benchmark's data and a hash of prompt and target), `benchmark`, `question_id` (shared by rows that
+ask one question in several ways), `prompt`, `target`, `answer` and `score` (0 to 1; null without a
+judgement).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ SCHEMA = pa.schema(
         ("score", pa.float64()),
     ]
 )
-ALL_RIGHT = frozenset({"MMBench"})  # a question counts if each of its rows is right
+ALL_RIGHT = frozenset({"MMBench"})  # a question counts if all its rows are right
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to one row; see the columns above."""
+    """A model's answer to one row; see the columns above."""
 
     sample_id: str
     benchmark: str
@@ -50,14 +50,14 @@ class Answer:
     score: float | None
 
 
-def answer_id(place: int, prompt: str, target: str) -> str:
-    """The name of a row: its place in its benchmark's data, and a hash of what was asked."""
-    asked = hashlib.sha256(f"{prompt}\0{target}".encode()).hexdigest()
-    return f"{place:06d}-{asked[:8]}"
+def answer_id(row: int, prompt: str, target: str) -> str:
+    """Return a row's `sample_id`: its number in the benchmark's data, and a hash of content."""
+    digest = hashlib.sha256(f"{prompt}\0{target}".encode()).hexdigest()
+    return f"{row:06d}-{digest[:8]}"
 
 
 def row_number(sample_id: str) -> int:
-    """The row's place in its benchmark's data."""
+    """Return the number of a row in its benchmark's data, 0-based."""
     return int(sample_id.split("-")[0])
 
 
@@ -69,29 +69,29 @@ def write_answers(answers: Iterable[Answer], path: Path) -> None:
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """Read what `write_answers` wrote.
+    """Read a file of answers.
 
     Raises:
-        InputError: it is not there, or is something else.
+        InputError: the file is missing, or does not hold answers.
     """
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run `dvc repro evaluate`") from None
     except (pa.ArrowInvalid, OSError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path}: not a Parquet file of answers: {said}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a Parquet file of answers: {reason}") from None
     if table.schema.names != SCHEMA.names:
         raise InputError(f"{path}: not answers; its columns are {', '.join(table.schema.names)}")
     return [Answer(**row) for row in table.to_pylist()]
 
 
 def question_scores(answers: Iterable[Answer], benchmark: str) -> dict[str, float]:
-    """What each question of one benchmark scores, 0 to 1.
+    """Return the score of each question of one benchmark, 0 to 1.
 
     Args:
-        answers: to its rows; those without a score count nowhere.
-        benchmark: its name; MMBench's questions count if each of their rows is right.
+        answers: of the benchmark; answers without a score count nowhere.
+        benchmark: its name; a question of MMBench counts if all its rows are right.
     """
     rows: dict[str, list[float]] = {}
     for answer in answers:
@@ -102,12 +102,12 @@ def question_scores(answers: Iterable[Answer], benchmark: str) -> dict[str, floa
 
 
 def benchmark_score(answers: Sequence[Answer], category: str) -> Score | None:
-    """The score of one benchmark; none if no row has one.
+    """Return the score of one benchmark; None if no row has a score.
 
-    The standard error is of a mean over questions, whose rows are not independent.
+    The rows of one question are not independent, so questions are clusters in the standard error.
 
     Args:
-        answers: to the rows of one benchmark.
+        answers: to all rows of one benchmark.
         category: of the benchmark.
     """
     judged = [answer for answer in answers if answer.score is not None]
@@ -116,12 +116,12 @@ def benchmark_score(answers: Sequence[Answer], category: str) -> Score | None:
     name = judged[0].benchmark
     questions = question_scores(judged, name)
     rows = Counter(answer.question_id for answer in judged)
-    asked = dict.fromkeys(questions, 1) if name in ALL_RIGHT else rows
-    n = sum(asked.values())
-    mean = sum(questions[question] * count for question, count in asked.items()) / n
+    weights = dict.fromkeys(questions, 1) if name in ALL_RIGHT else rows
+    n = sum(weights.values())
+    mean = sum(questions[question] * weight for question, weight in weights.items()) / n
     return Score(
         score=100 * mean,
-        standard_error=_standard_error(questions, asked, mean),
+        standard_error=_standard_error(questions, weights, mean),
         n=n,
         category=category,
         missing=len(answers) - len(judged),
@@ -129,11 +129,11 @@ def benchmark_score(answers: Sequence[Answer], category: str) -> Score | None:
 
 
 def _standard_error(
-    questions: Mapping[str, float], asked: Mapping[str, int], mean: float
+    questions: Mapping[str, float], weights: Mapping[str, int], mean: float
 ) -> float | None:
-    """Of the mean over rows that come in clusters, one for each question; 0 to 100."""
-    clusters, n = len(questions), sum(asked.values())
+    """Cluster-robust standard error of the mean over rows, one cluster per question; 0 to 100."""
+    clusters, n = len(questions), sum(weights.values())
     if clusters < 2:
         return None
-    squares = sum((asked[name] * (value - mean)) ** 2 for name, value in questions.items())
+    squares = sum((weights[name] * (value - mean)) ** 2 for name, value in questions.items())
     return 100 * math.sqrt(clusters / (clusters - 1) * squares) / n

@@ -1,7 +1,7 @@
-"""How much of a reference model's scores another model retains.
+"""The share of a reference model's scores that another model retains.
 
-Relative performance is a mean of ratios, not a ratio of means: every benchmark weighs the same
-however hard it is. A benchmark without a result on either side is left out of both.
+Relative performance is a mean of ratios, not a ratio of means: each benchmark weighs the same
+however hard it is. A benchmark that only one of the models has is skipped for both.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class RelativePerformance:
     """Scores of one model relative to a reference.
 
     Attributes:
-        percent: 100 * mean over benchmarks of score / reference score; none without a benchmark.
+        percent: 100 * mean over benchmarks of score / reference score; None without a benchmark.
         ratios: 100 * score / reference score by benchmark.
-        skipped: benchmarks that count on neither side, and why.
+        skipped: benchmark -> why it counts for neither model.
     """
 
     percent: float | None
@@ -32,11 +32,11 @@ class RelativePerformance:
 
 
 def relative_performance(scores: Scores, reference: Scores) -> RelativePerformance:
-    """Relative performance as INTERLACE reports it.
+    """Compute relative performance as INTERLACE reports it.
 
     Args:
-        scores: the `scores` of the model's evaluation.
-        reference: those of the model it is measured against; say which wherever this is shown.
+        scores: of the model.
+        reference: scores of the model it is compared with; name that model wherever this is shown.
     """
     ratios: dict[str, float] = {}
     skipped: dict[str, str] = {}
@@ -54,36 +54,37 @@ def relative_performance(scores: Scores, reference: Scores) -> RelativePerforman
 
 
 def common_benchmarks(*models: Scores) -> list[str]:
-    """Benchmarks on which every one of the models has a result, in the first one's order."""
+    """List the benchmarks on which all models have a score, in the first model's order."""
     if not models:
         return []
     return [name for name in models[0] if all(name in scores for scores in models)]
 
 
 def overall_score(scores: Scores, benchmarks: Iterable[str] | None = None) -> float | None:
-    """Mean score over benchmarks, 0 to 100; none when there is no benchmark.
+    """Average scores over benchmarks, 0 to 100; None without a benchmark.
 
     Args:
-        scores: the `scores` of a model's evaluation.
-        benchmarks: benchmarks to average over, e.g. those that all models have; none: all.
+        scores: of a model.
+        benchmarks: to average over, e.g. those that all models have; None: all.
     """
     names = list(scores if benchmarks is None else benchmarks)
     return fmean(scores[name].score for name in names) if names else None
 
 
 def overall_error(scores: Scores, benchmarks: Iterable[str] | None = None) -> float | None:
-    """Standard error of `overall_score`; benchmarks are independent of each other.
+    """Return the standard error of `overall_score`; benchmarks are independent.
 
-    None where a benchmark has none.
+    None where a benchmark has no standard error.
     """
     names = list(scores if benchmarks is None else benchmarks)
     errors = [scores[name].standard_error for name in names]
-    known = [error for error in errors if error is not None]
-    return math.hypot(*known) / len(known) if known and len(known) == len(errors) else None
+    numbers = [error for error in errors if error is not None]
+    complete = bool(numbers) and len(numbers) == len(errors)
+    return math.hypot(*numbers) / len(numbers) if complete else None
 
 
 def category_scores(scores: Scores, benchmarks: Iterable[str] | None = None) -> dict[str, float]:
-    """Mean score of each category, over its benchmarks."""
+    """Average scores over the benchmarks of each category."""
     members = categories(scores, scores if benchmarks is None else benchmarks)
     return {
         category: fmean(scores[name].score for name in names) for category, names in members.items()
@@ -91,7 +92,7 @@ def category_scores(scores: Scores, benchmarks: Iterable[str] | None = None) -> 
 
 
 def categories(scores: Scores, benchmarks: Iterable[str]) -> dict[str, list[str]]:
-    """The benchmarks of each category."""
+    """Group benchmarks by category."""
     members: dict[str, list[str]] = {}
     for name in benchmarks:
         members.setdefault(scores[name].category, []).append(name)
@@ -99,9 +100,9 @@ def categories(scores: Scores, benchmarks: Iterable[str]) -> dict[str, list[str]
 
 
 def summary_lines(evaluation: Evaluation) -> list[str]:
-    """An evaluation in lines for the terminal: the mean, what was skipped, and notes."""
+    """Describe an evaluation for the terminal: mean, skipped benchmarks, notes."""
     score = overall_score(evaluation.scores)
     mean = "no score" if score is None else f"{score:.1f} of 100"
     lines = [f"{evaluation.model}: {mean}"]
-    lines += [f"skipped {name}: {why}" for name, why in evaluation.skipped.items()]
+    lines += [f"skipped {name}: {reason}" for name, reason in evaluation.skipped.items()]
     return lines + [f"{name}: {note}" for name, note in evaluation.notes.items()]

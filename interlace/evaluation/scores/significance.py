@@ -1,10 +1,9 @@
-"""Whether two models differ on the same questions, beyond chance. No torch here.
+"""Tests whether two models differ on the same questions beyond chance. No torch here.
 
-The unit is a question. Two numbers say it: the exact McNemar test on the questions that one model
-answers better than the other (for graded scores it is the sign test), since only those speak about
-the difference; and a paired bootstrap over questions, which gives the difference an interval in
-points and also holds for graded scores, for questions asked in several ways, and for means over
-benchmarks.
+The unit is a question. The exact McNemar test (for graded scores, the sign test) uses the questions
+that one model answers better than the other; the rest tells nothing about the difference. A paired
+bootstrap over questions gives the difference an interval in points. It also holds for graded
+scores, for questions asked in several ways, and for means over benchmarks.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Difference:
-    """What one model scores less what another does, on the same questions.
+    """The difference between two models' scores on the same questions.
 
     Attributes:
         name: of the benchmark; `OVERALL` for the mean over benchmarks.
-        questions: answered by both.
-        first: score of the first model, 0 to 100, and
-        second: of the second.
+        questions: number of questions that both answered.
+        first: score of the first model, 0 to 100.
+        second: score of the second model, 0 to 100.
         interval: of second - first, points, at `LEVEL`.
-        retained: 100 * second / first; for `OVERALL` the mean of these ratios; none after 0.
-        retained_interval: of it.
-        worse: questions on which the second model scores less, and
-        better: more.
-        p: probability of a split at least so uneven between worse and better, if both models were
-            equally good.
+        retained: 100 * second / first, None if `first` is 0; for `OVERALL` the mean of these.
+        retained_interval: of `retained`, at `LEVEL`.
+        worse: number of questions on which the second model scores less.
+        better: number of questions on which the second model scores more.
+        p: probability of a split between worse and better at least this uneven, for equally good
+            models.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Difference:
 
 
 def mcnemar(worse: int, better: int) -> float:
-    """Exact two-sided McNemar test: worse ~ Binomial(worse + better, 1/2)."""
+    """Compute the p of an exact two-sided McNemar test: worse ~ Binomial(worse + better, 1/2)."""
     n, term, tail = worse + better, 1, 0
     for i in range(min(worse, better) + 1):
         tail += term
@@ -69,59 +68,62 @@ def mcnemar(worse: int, better: int) -> float:
 def differences(
     first: Sequence[Answer], second: Sequence[Answer], *, seed: int = 0
 ) -> list[Difference]:
-    """Compare two models on every benchmark that both answered, then on all of them.
+    """Compare two models on each benchmark that both answered, then on all of them.
 
     Args:
-        first: answers of one model.
-        second: answers of the other.
+        first: answers of the first model.
+        second: answers of the second model.
         seed: of the bootstrap.
 
     Returns:
-        One for each benchmark, in the first one's order, and last the mean over benchmarks.
+        One difference per benchmark, in the first model's order, then the mean over benchmarks.
 
     Raises:
-        InputError: they were not asked the same.
+        InputError: the models answered different rows.
     """
-    paired = _paired(first, second)
     rng = np.random.default_rng(seed)
-    found, drawn = [], []
-    for name, (ours, theirs) in paired.items():
-        values = _questions(name, ours, theirs)
+    by_benchmark, samples = [], []
+    for name, (first_answers, second_answers) in _pairs(first, second).items():
+        values = _questions(name, first_answers, second_answers)
         means, draws = _means(values), _bootstrap(values, rng)
-        found.append(_difference(name, values, means, draws))
-        drawn.append((means, draws))
-    return [*found, _overall(found, drawn)]
+        by_benchmark.append(_difference(name, values, means, draws))
+        samples.append((means, draws))
+    return [*by_benchmark, _overall(by_benchmark, samples)]
 
 
-def _paired(
+def _pairs(
     first: Sequence[Answer], second: Sequence[Answer]
 ) -> dict[str, tuple[list[Answer], list[Answer]]]:
-    """By benchmark, the answers of both to the rows for which both have a score."""
-    others = {(answer.benchmark, answer.sample_id): answer for answer in second}
-    paired: dict[str, tuple[list[Answer], list[Answer]]] = {}
-    asked = 0
+    """By benchmark, the answers of both models to the rows for which both have a score."""
+    second_by_row = {(answer.benchmark, answer.sample_id): answer for answer in second}
+    pairs: dict[str, tuple[list[Answer], list[Answer]]] = {}
+    shared = 0
     for answer in first:
-        other = others.get((answer.benchmark, answer.sample_id))
-        asked += other is not None
-        if other is None or answer.score is None or other.score is None:
+        counterpart = second_by_row.get((answer.benchmark, answer.sample_id))
+        shared += counterpart is not None
+        if counterpart is None or answer.score is None or counterpart.score is None:
             continue
-        ours, theirs = paired.setdefault(answer.benchmark, ([], []))
-        ours.append(answer)
-        theirs.append(other)
-    if not paired:
-        raise InputError("the two runs answered no row in common; evaluate both on the same data")
-    if asked < min(len(first), len(second)):
+        first_answers, second_answers = pairs.setdefault(answer.benchmark, ([], []))
+        first_answers.append(answer)
+        second_answers.append(counterpart)
+    if not pairs:
         raise InputError(
-            f"the two runs share {asked} rows of {len(first)} and {len(second)}: their data"
+            "the two runs have no scored row in common; evaluate both on the same data"
+        )
+    if shared < min(len(first), len(second)):
+        raise InputError(
+            f"the two runs share {shared} rows of {len(first)} and {len(second)}: their data"
             " differ; evaluate both on the same data"
         )
-    return paired
+    return pairs
 
 
-def _questions(name: str, ours: Sequence[Answer], theirs: Sequence[Answer]) -> NDArray[np.float64]:
-    """Score of each question for the first and the second model, and its weight: [questions, 3]."""
-    first, second = question_scores(ours, name), question_scores(theirs, name)
-    rows = Counter(answer.question_id for answer in ours)
+def _questions(
+    name: str, first_answers: Sequence[Answer], second_answers: Sequence[Answer]
+) -> NDArray[np.float64]:
+    """Scores of each question for both models, and its weight: [questions, 3]."""
+    first, second = question_scores(first_answers, name), question_scores(second_answers, name)
+    rows = Counter(answer.question_id for answer in first_answers)
     return np.array(
         [(first[q], second[q], 1 if name in ALL_RIGHT else rows[q]) for q in first], dtype=float
     )
@@ -135,13 +137,13 @@ def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bootstrap(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Scores of both models on redrawn questions: [DRAWS, 2].
+    """Scores of both models on resampled questions: [DRAWS, 2].
 
-    Equal questions are drawn together: how often each kind comes is multinomial.
+    Questions with equal values form a kind; the number of draws of each kind is multinomial.
     """
     kinds, counts = np.unique(values, axis=0, return_counts=True)  # [kinds, 3], [kinds]
-    drawn = rng.multinomial(len(values), counts / len(values), size=DRAWS)  # [DRAWS, kinds]
-    weights = drawn * kinds[:, 2]
+    draws = rng.multinomial(len(values), counts / len(values), size=DRAWS)  # [DRAWS, kinds]
+    weights = draws * kinds[:, 2]
     means: NDArray[np.float64] = 100 * weights @ kinds[:, :2] / weights.sum(axis=1, keepdims=True)
     return means
 
@@ -178,18 +180,21 @@ def _difference(
 
 
 def _overall(
-    found: Sequence[Difference],
-    drawn: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    by_benchmark: Sequence[Difference],
+    samples: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> Difference:
-    """Means over benchmarks, each of which weighs the same."""
-    mean = np.mean([means for means, _ in drawn], axis=0)
-    draws = np.mean([draws for _, draws in drawn], axis=0)
-    ratios = [_ratios(draws) for means, draws in drawn if means[0]]
-    retained = [one.retained for one in found if one.retained is not None]
-    worse, better = sum(one.worse for one in found), sum(one.better for one in found)
+    """Mean over benchmarks, each with the same weight."""
+    mean = np.mean([means for means, _ in samples], axis=0)
+    draws = np.mean([draws for _, draws in samples], axis=0)
+    ratios = [_ratios(draws) for means, draws in samples if means[0]]
+    retained = [
+        difference.retained for difference in by_benchmark if difference.retained is not None
+    ]
+    worse = sum(difference.worse for difference in by_benchmark)
+    better = sum(difference.better for difference in by_benchmark)
     return Difference(
         OVERALL,
-        sum(one.questions for one in found),
+        sum(difference.questions for difference in by_benchmark),
         float(mean[0]),
         float(mean[1]),
         _interval(draws[:, 1] - draws[:, 0]),
