@@ -63,5 +63,5 @@ def test_a_row_without_an_image_shows_none(tmp_path: Path) -> None:
 def test_what_is_not_here_shows_nothing_and_what_is_nowhere_is_named(tmp_path: Path) -> None:
     assert row_images(Evaluate(benchmarks=("POPE",)), "POPE", [0]) == {}
     pq.write_table(pa.table({"x": [1]}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match="^elsewhere: .*--params"):
+    with pytest.raises(InputError, match=r"^elsewhere: .*--params"):
         row_images(Evaluate(), "elsewhere", [0])

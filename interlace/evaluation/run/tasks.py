@@ -225,7 +225,7 @@ def definition(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def _local_data(benchmark: Benchmark, folder: Path, cache: Path | None) -> dict[str, Any]:
-    """Settings that point a task's configuration to local files."""
+    """Point a task's configuration to local files."""
     files = [str(path) for path in benchmark_files(folder, benchmark)]
     kwargs: dict[str, Any] = {"data_files": {benchmark.split: files}}
     if cache is not None:
