@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from benchmarks.peak_memory import peak_mib
 from interlace.data.files import data_files
-from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw
 from interlace.data.sets import DrawCounts, sample
+from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw
 from interlace.params.inputs import Data
 from interlace.samples.order import shuffle_key
 from interlace.samples.rows import SCHEMA

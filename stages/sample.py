@@ -1,11 +1,12 @@
 """`sample`: draw the training set, the calibration set and the domain probes; describe them."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from interlace.data.datasheet import datasheet, datasheet_text
+from interlace.data.datasheet import datasheet
 from interlace.data.files import data_files
 from interlace.data.probes import tasks_to_ask, write_probes
 from interlace.data.sets import sample
@@ -25,12 +26,12 @@ def main(params: SampleParams) -> None:
     same = data.model_copy(update={"workers": 1, "revision": json.dumps(source, sort_keys=True)})
     scratch = scratch_folder("sample", SampleParams(seed=seed, data=same), [])
     places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
-    drawn = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
-    made = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
-    sheet = datasheet(drawn, train, calibration, probes)
-    write_json(OUT / "datasheet.json", sheet)
+    counts = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
+    n_probes = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
+    sheet = datasheet(counts, train, calibration, probes)
+    write_json(OUT / "datasheet.json", asdict(sheet))
     remove(scratch)  # not before the probes: drawing is what takes long
-    click.echo(f"{datasheet_text(sheet)}\nsample: {made} domain probes of {len(tasks)} tasks")
+    click.echo(f"{sheet}\nsample: {n_probes} domain probes of {len(tasks)} tasks")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A row as it was drawn -> a row that can be trained on, or the reason why it cannot.
+"""Clean drawn rows: keep those fit for training, and count the others by the reason.
 
-Nothing odd is fatal and nothing is silent: every row that is left out and every row that was
-changed is counted under what was wrong with it.
+Nothing odd is fatal and nothing is silent: rows that are left out or changed are counted under
+their fault.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from interlace.params.inputs import RATINGS, Data
 
 Row = dict[str, Any]
 
-# What stands for an image in the text, and the control tokens of chat templates: the model's own
-# template places both.
+# Image placeholders and control tokens of chat templates: the model's own template adds both.
 _PLACEHOLDER = re.compile(
     r"<image(?:[ _]?\d+)?>|</?img>|\[IMG\]|<(?:start|end)_of_image>|<image_soft_token>"
     r"|<\|[A-Za-z0-9_]{1,40}\|>"
@@ -30,11 +29,11 @@ class UnfitRow(Exception):
 
 @dataclass
 class Counts:
-    """Rows by what happened to them.
+    """Counts of odd rows.
 
     Attributes:
-        left_out: by the reason.
-        odd: rows that are kept, by what was odd about them; one may count twice.
+        left_out: rows that were not kept, by the reason.
+        odd: rows that were kept, by what was odd about them; a row may count twice.
     """
 
     left_out: Counter[str] = field(default_factory=Counter)
@@ -42,16 +41,16 @@ class Counts:
 
 
 def clean_row(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
-    """A row fit for training.
+    """Make a row fit for training.
 
     Args:
         row: images, texts, source and ratings, as FineVision has them; any may be missing.
-        subset: where the row was drawn, the source of rows that name none.
+        subset: the row's subset, the source of rows without one.
         data: max_images, max_turns, max_image_pixels, min_ratings.
-        counts: what is left out and what is changed is counted here.
+        counts: rows that are left out or changed are counted in it.
 
     Returns:
-        The row, or none if it is left out.
+        The row, or `None` if it is left out.
     """
     odd: set[str] = set()
     try:
@@ -77,14 +76,14 @@ def clean_row(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
 
 
 def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
-    """The turns up to the last one allowed, or the first without a question or an answer."""
-    kept: list[dict[str, str]] = []
+    """Cut turns at the limit, or at the first without a question or an answer."""
+    turns: list[dict[str, str]] = []
     for text in texts:
-        if len(kept) == max_turns:
+        if len(turns) == max_turns:
             odd.add(f"cut after turn {max_turns}")
             break
         turn = {side: (text or {}).get(side) or "" for side in ("user", "assistant")}
-        bare = {side: _PLACEHOLDER.sub("", said) for side, said in turn.items()}
+        bare = {side: _PLACEHOLDER.sub("", words) for side, words in turn.items()}
         for side in turn:
             if bare[side] != turn[side]:
                 odd.add("freed of placeholders and control tokens")
@@ -92,24 +91,24 @@ def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
         if not turn["user"].strip() or not turn["assistant"].strip():
             odd.add("cut at an empty turn")
             break
-        kept.append(turn)
-    if not kept:
+        turns.append(turn)
+    if not turns:
         raise UnfitRow("the first turn has no question or no answer")
-    return kept
+    return turns
 
 
 def _ratings(row: Row, turns: int) -> Row:
-    """The ratings of the turns that are kept, and the lowest of each kind."""
-    found: Row = {}
+    """Return the ratings of the turns that are kept, and the lowest of each kind."""
+    ratings: Row = {}
     for name in RATINGS:
-        each = row.get(f"{name}_ratings")
+        by_turn = row.get(f"{name}_ratings")
         lowest = row.get(f"{name}_min")
-        if each is not None:
-            each = [_number(value) for value in each[:turns]]
-            given = [value for value in each if value is not None]
-            lowest = min(given) if given else lowest
-        found |= {f"{name}_ratings": each, f"{name}_min": _number(lowest)}
-    return found
+        if by_turn is not None:
+            by_turn = [_number(value) for value in by_turn[:turns]]
+            numbers = [value for value in by_turn if value is not None]
+            lowest = min(numbers) if numbers else lowest
+        ratings |= {f"{name}_ratings": by_turn, f"{name}_min": _number(lowest)}
+    return ratings
 
 
 def _number(value: Any) -> int | None:
@@ -117,7 +116,7 @@ def _number(value: Any) -> int | None:
 
 
 def _check_ratings(ratings: Row, data: Data) -> None:
-    """Leave out what is rated too low; what is not rated stays."""
+    """Refuse a row that is rated too low; unrated rows pass."""
     for name, least in sorted(data.min_ratings.items()):
         value = ratings[f"{name}_min"]
         if value is not None and value < least:

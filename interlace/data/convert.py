@@ -1,6 +1,6 @@
-"""Training sets of benchmarks, row by row in FineVision's schema.
+"""Convert training sets of benchmarks to FineVision's schema, row by row.
 
-A set is known by its columns, as the hub has them: ChartQA (HuggingFaceM4/ChartQA), TextVQA
+A set is recognised by its columns on the hub: ChartQA (HuggingFaceM4/ChartQA), TextVQA
 (lmms-lab/textvqa), ScienceQA (lmms-lab/ScienceQA, derek-thomas/ScienceQA).
 """
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Converter:
-    """How to read one benchmark: its columns, and a row of them as a row of FineVision."""
+    """One benchmark's columns, and their conversion to a row of FineVision."""
 
     source: str
     columns: tuple[str, ...]
@@ -27,7 +27,7 @@ class Converter:
     answer: Callable[[Row], str]
 
     def __call__(self, row: Row) -> Row:
-        """One row in FineVision's schema; what is missing stays empty, and is left out later."""
+        """Convert a row; missing values stay empty, and cleaning leaves the row out."""
         return {
             "images": [row["image"]] if row["image"] else [],
             "texts": [{"user": self.question(row), "assistant": self.answer(row)}],
@@ -35,13 +35,13 @@ class Converter:
         }
 
 
-def _asked(question: str | None, *lines: str) -> str:
-    """A question with what belongs below it; nothing where there is no question."""
+def _prompt(question: str | None, *lines: str) -> str:
+    """Join a question and the lines below it; empty without a question."""
     return "\n".join((question, *lines)) if question else ""
 
 
 def _chart_question(row: Row) -> str:
-    return _asked(row["query"], "Give the answer alone.")
+    return _prompt(row["query"], "Give the answer alone.")
 
 
 def _chart_answer(row: Row) -> str:
@@ -49,25 +49,25 @@ def _chart_answer(row: Row) -> str:
 
 
 def _text_question(row: Row) -> str:
-    return _asked(row["question"], "Give the answer alone, in a few words.")
+    return _prompt(row["question"], "Give the answer alone, in a few words.")
 
 
 def _text_answer(row: Row) -> str:
-    """What most of the ten annotators said; of several, what was said first."""
-    said = Counter(answer for answer in row["answers"] or () if answer)
-    return said.most_common(1)[0][0] if said else ""
+    """Return the most common of the ten annotators' answers; on a tie, the first."""
+    answers = Counter(answer for answer in row["answers"] or () if answer)
+    return answers.most_common(1)[0][0] if answers else ""
 
 
 def _science_question(row: Row) -> str:
     choices = zip(ascii_uppercase, row["choices"] or (), strict=False)
     lines = [f"{letter}. {choice}" for letter, choice in choices]
-    asked = _asked(row["question"], *lines, "Answer with the letter of the right choice.")
-    return f"{row['hint']}\n{asked}" if row["hint"] and asked else asked
+    prompt = _prompt(row["question"], *lines, "Answer with the letter of the right choice.")
+    return f"{row['hint']}\n{prompt}" if row["hint"] and prompt else prompt
 
 
 def _science_answer(row: Row) -> str:
-    place, choices = row["answer"], row["choices"] or ()
-    return ascii_uppercase[place] if place is not None and 0 <= place < len(choices) else ""
+    index, choices = row["answer"], row["choices"] or ()
+    return ascii_uppercase[index] if index is not None and 0 <= index < len(choices) else ""
 
 
 CONVERTERS = (
@@ -83,8 +83,8 @@ CONVERTERS = (
 
 
 def converter(schema: pa.Schema) -> Converter | None:
-    """The converter for a file's columns; none for FineVision's schema and for unknown ones."""
+    """Return the converter for a file's columns; `None` for FineVision's or unknown ones."""
     names = set(schema.names)
     if "texts" in names:
         return None
-    return next((one for one in CONVERTERS if names.issuperset(one.columns)), None)
+    return next((match for match in CONVERTERS if names.issuperset(match.columns)), None)

@@ -1,11 +1,11 @@
-"""What was drawn, in numbers: rows, images, turns and text by source and by domain."""
+"""Datasheet of a draw: rows, images, turns and text by source, by domain and by set."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 
@@ -17,75 +17,107 @@ _COLUMNS = ("source", "domain", "texts", "images.list.element.path")  # no image
 _SIDES = ("user", "assistant")
 
 
-def datasheet(drawn: DrawCounts, train: Path, calibration: Path, probes: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Datasheet:
+    """Numbers of a draw, the contents of `data/datasheet.json`.
+
+    A tally counts rows, text_only rows, images, turns, words and characters.
+
+    Attributes:
+        subsets: as in `DrawCounts`.
+        left_out: as in `DrawCounts`, the most frequent reason first.
+        odd: as in `DrawCounts`, the most frequent first.
+        rows: as in `DrawCounts`.
+        calibration: as in `DrawCounts`.
+        bytes_read: as in `DrawCounts`.
+        bytes_kept: as in `DrawCounts`.
+        text_only_share: of the training rows, 0 to 1.
+        by_set: tallies of the training set, the calibration set and the probes.
+        by_domain: tallies of the training set and the probes.
+        by_source: tallies of the training set.
+    """
+
+    subsets: dict[str, dict[str, int]]
+    left_out: dict[str, int]
+    odd: dict[str, int]
+    rows: int
+    calibration: int
+    bytes_read: int
+    bytes_kept: int
+    text_only_share: float
+    by_set: dict[str, dict[str, int]]
+    by_domain: dict[str, dict[str, int]]
+    by_source: dict[str, dict[str, int]]
+
+    def __str__(self) -> str:
+        """Say the most important numbers in a few lines for the terminal."""
+        megabytes = f"{self.bytes_read / 1e6:.1f} MB read, {self.bytes_kept / 1e6:.1f} MB kept"
+        lines = [
+            f"{self.rows} rows of {len(self.by_source)} sources"
+            f" ({100 * self.text_only_share:.0f}% text-only), {self.calibration} to calibrate;"
+            f" {megabytes}"
+        ]
+        lines += [f"left out {rows} rows: {reason}" for reason, rows in self.left_out.items()]
+        lines += [f"kept {rows} odd rows: {reason}" for reason, rows in self.odd.items()]
+        return "\n".join(f"sample: {line}" for line in lines)
+
+
+def datasheet(counts: DrawCounts, train: Path, calibration: Path, probes: Path) -> Datasheet:
     """Describe the sets that `sample` wrote.
 
-    Tokens are the model's and no set depends on the model, so text is counted in characters and in
-    words (what stands between spaces). `collect` counts tokens, with the model's tokenizer.
+    No set depends on a model, so text is counted in characters and in words (between spaces).
+    `collect` counts tokens, with the model's tokenizer.
 
     Args:
-        drawn: what `sample` returned.
+        counts: as `sample` returns them.
         train: folder of the training rows.
         calibration: folder of the calibration rows.
         probes: folder of the domain probes.
-
-    Returns:
-        JSON: the fields of `drawn`, the text-only share (0 to 1) of the training set, and rows,
-        text_only rows, images, turns, words and characters `by_source` of the training set,
-        `by_domain` of the training set and the probes, and `by_set`.
     """
     sets = {path.name: _tallies(path) for path in (train, calibration, probes)}
     by_source, by_domain = sets[train.name]
     total = sum(by_source.values(), Tally())
     all_domains = by_domain | sets[probes.name][1]
-    return asdict(drawn) | {
-        "left_out": _sorted(drawn.left_out),
-        "odd": _sorted(drawn.odd),
-        "text_only_share": total["text_only"] / total["rows"],
-        "by_set": {name: dict(sum(found[1].values(), Tally())) for name, found in sets.items()},
-        "by_domain": {name: dict(tally) for name, tally in sorted(all_domains.items())},
-        "by_source": {name: dict(tally) for name, tally in sorted(by_source.items())},
-    }
+    return Datasheet(
+        **asdict(counts)
+        | {"left_out": _by_frequency(counts.left_out), "odd": _by_frequency(counts.odd)},
+        text_only_share=total["text_only"] / total["rows"],
+        by_set={name: dict(sum(domains.values(), Tally())) for name, (_, domains) in sets.items()},
+        by_domain={name: dict(tally) for name, tally in sorted(all_domains.items())},
+        by_source={name: dict(tally) for name, tally in sorted(by_source.items())},
+    )
 
 
-def _sorted(counts: Counter[str]) -> dict[str, int]:
+def _by_frequency(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _tallies(folder: Path) -> tuple[dict[str, Tally], dict[str, Tally]]:
-    """Of the rows in a folder: tallies by source, and by domain."""
+    """Tally the rows in a folder by source, and by domain."""
     by_source: dict[str, Tally] = {}
     by_domain: dict[str, Tally] = {}
     for table in iterate_tables(folder, _COLUMNS):
         images = pc.fill_null(pc.list_value_length(table["images"]), 0).to_pylist()
-        others = (table[name].to_pylist() for name in ("source", "domain", "texts"))
-        for count, source, domain, texts in zip(images, *others, strict=True):
+        columns = (table[name].to_pylist() for name in ("source", "domain", "texts"))
+        for count, source, domain, texts in zip(images, *columns, strict=True):
             tally = _tally(count, texts)
             by_source.setdefault(source, Tally()).update(tally)
             by_domain.setdefault(domain, Tally()).update(tally)
     return by_source, by_domain
 
 
-def _tally(images: int, texts: list[dict[str, str]]) -> dict[str, int]:
-    said = [text[side] for text in texts for side in _SIDES]
+def _tally(images: int, turns: list[dict[str, str]]) -> dict[str, int]:
+    texts = [turn[side] for turn in turns for side in _SIDES]
     return {
         "rows": 1,
         "text_only": int(images == 0),
         "images": images,
-        "turns": len(texts),
-        "words": sum(len(part.split()) for part in said),
-        "characters": sum(map(len, said)),
+        "turns": len(turns),
+        "words": sum(len(text.split()) for text in texts),
+        "characters": sum(map(len, texts)),
     }
 
 
-def datasheet_text(sheet: dict[str, Any]) -> str:
-    """The datasheet in a few lines for the terminal."""
-    megabytes = f"{sheet['bytes_read'] / 1e6:.1f} MB read, {sheet['bytes_kept'] / 1e6:.1f} MB kept"
-    lines = [
-        f"{sheet['rows']} rows of {len(sheet['by_source'])} sources"
-        f" ({100 * sheet['text_only_share']:.0f}% text-only), {sheet['calibration']} to calibrate;"
-        f" {megabytes}"
-    ]
-    lines += [f"left out {rows} rows: {reason}" for reason, rows in sheet["left_out"].items()]
-    lines += [f"kept {rows} odd rows: {reason}" for reason, rows in sheet["odd"].items()]
-    return "\n".join(f"sample: {line}" for line in lines)
+def read_datasheet(path: Path) -> Datasheet:
+    """Read what the stage `sample` wrote."""
+    return Datasheet(**json.loads(path.read_text(encoding="utf-8")))

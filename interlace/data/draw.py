@@ -1,16 +1,17 @@
-"""Rows of subsets, drawn side by side, cleaned, and kept in chunks on disk until all are there.
+"""Draw rows from subsets in parallel, clean them, and keep them in chunks on disk.
 
-A run that was interrupted finds its chunks and goes on. Memory holds one row group per worker, and
-the image that each is decoding.
+An interrupted run resumes from its chunks. Memory holds one row group per worker, and the image
+that each is decoding.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,9 +24,10 @@ from tqdm import tqdm
 
 from interlace.data.cleaning import Counts, clean_row
 from interlace.data.convert import converter
-from interlace.data.files import DataFile
-from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw
-from interlace.data.subsets import CountedFile, Outline, RowGroup, Subset, open_parquet, outline
+from interlace.data.files import DataFile, open_parquet
+from interlace.data.row_groups import Outline, RowGroup, outline
+from interlace.data.subsets import Subset
+from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw
 from interlace.errors import InputError
 from interlace.outputs import whole, write_json
 from interlace.params.inputs import Data
@@ -33,38 +35,76 @@ from interlace.samples.order import shuffle_key
 from interlace.samples.rows import SCHEMA, sample_id, write_rows
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
-_PASSING = (errno.EIO, errno.ESTALE)  # of a local file; it may be on a disk behind a network
+_PASSING = (errno.EIO, errno.ESTALE)  # of a local file; it may be on a network disk
 _CHUNK_BYTES = 2**26  # Parquet bytes to read between two resume points
 _FEW = 32  # rows that are Python objects at a time
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Rows between two resume points.
+
+    Attributes:
+        rows: folder of Parquet.
+        count: rows that were kept.
+        bytes_read: Parquet bytes.
+        left_out: rows that were not kept, by the reason.
+        odd: rows that were kept, by what was odd about them.
+    """
+
+    rows: Path
+    count: int
+    bytes_read: int
+    left_out: Counter[str]
+    odd: Counter[str]
+
+
+@dataclass(frozen=True)
+class DrawnSubset:
+    """Rows drawn from a subset.
+
+    Attributes:
+        holds: rows of the subset.
+        draws: rows that were drawn from it.
+        outline_bytes: read from footers.
+        chunks: in order.
+    """
+
+    holds: int
+    draws: int
+    outline_bytes: int
+    chunks: tuple[Chunk, ...]
+
+
 def draw_subsets(
     subsets: Sequence[Subset], data: Data, seed: int, scratch: Path, outlines: Path
-) -> dict[str, Path]:
-    """Draw from every subset; what a folder holds already is not drawn again.
+) -> dict[str, DrawnSubset]:
+    """Draw from every subset; chunks that lie in `scratch` are not drawn again.
 
     Args:
         subsets: to draw from.
-        data: what to draw.
+        data: shares, weights and what to skip.
         seed: of the draw.
         scratch: folder of unfinished work.
         outlines: folder that remembers the row groups of subsets.
 
     Returns:
-        By subset, in their order, the folder with `subset.json` and its chunks; see `chunks`.
+        The drawn rows by subset, in the order of `subsets`.
 
     Raises:
-        InputError: the first subset that cannot be read, or is not what it should be.
+        InputError: the first subset that cannot be read, or breaks the schema.
     """
     stop = threading.Event()
     with tqdm(total=len(subsets), unit="subset", desc="sample") as bar:
-        work = {
-            subset.name: _Work(subset, data, seed, scratch / quote(subset.name, ""), stop, bar)
+        draws = {
+            subset.name: _SubsetDraw(
+                subset, data, seed, scratch / quote(subset.name, ""), stop, bar
+            )
             for subset in subsets
         }
-        largest_first = sorted(work.values(), key=lambda one: -one.subset.size)
+        largest_first = sorted(draws.values(), key=lambda draw: -draw.subset.size)
         with ThreadPoolExecutor(data.workers) as pool:
-            futures = [pool.submit(one.run, outlines) for one in largest_first]
+            futures = [pool.submit(draw.run, outlines) for draw in largest_first]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
@@ -74,7 +114,18 @@ def draw_subsets(
             error = None if future.cancelled() else future.exception()
             if error is not None and not isinstance(error, _Stopped):
                 raise error
-    return {name: one.folder for name, one in work.items()}
+    return {name: _read_subset(draw.folder) for name, draw in draws.items()}
+
+
+def _read_subset(folder: Path) -> DrawnSubset:
+    """Read what a finished draw wrote: `subset.json`, and per chunk `counts.json` and `rows`."""
+    chunks = []
+    for path in sorted(path for path in folder.iterdir() if path.name.isdigit()):
+        counts = json.loads((path / "counts.json").read_text(encoding="utf-8"))
+        left_out, odd = Counter(counts.pop("left_out")), Counter(counts.pop("odd"))
+        chunks.append(Chunk(path / "rows", **counts, left_out=left_out, odd=odd))
+    facts = json.loads((folder / "subset.json").read_text(encoding="utf-8"))
+    return DrawnSubset(**facts, chunks=tuple(chunks))
 
 
 class _Stopped(Exception):
@@ -82,8 +133,8 @@ class _Stopped(Exception):
 
 
 @dataclass
-class _Work:
-    """One subset to draw from."""
+class _SubsetDraw:
+    """The draw from one subset."""
 
     subset: Subset
     data: Data
@@ -93,7 +144,7 @@ class _Work:
     bar: Any
 
     def run(self, outlines: Path) -> None:
-        """Draw, and try again for a while when reading fails and may not the next time."""
+        """Draw; try again for a while if reading fails and may succeed later."""
         local = all(file.local for file in self.subset.files)
         for pause in (*WAITS, None):
             try:
@@ -111,92 +162,82 @@ class _Work:
                 if self.stop.wait(pause):
                     raise _Stopped from None
 
-    def _failed(self, error: Exception, way: str) -> InputError:
-        said = str(error).strip().splitlines() or [""]
+    def _failed(self, error: Exception, hint: str) -> InputError:
+        lines = str(error).strip().splitlines() or [""]
         return InputError(
-            f"subset {self.subset.name}: cannot be read ({type(error).__name__}: {said[0]}); {way}"
-            " to go on from here, what was drawn is kept"
+            f"subset {self.subset.name}: cannot be read ({type(error).__name__}: {lines[0]});"
+            f" {hint} to resume, drawn rows are kept"
         )
 
-    def _draw(self, found: Outline) -> None:
+    def _draw(self, listing: Outline) -> None:
         name, data = self.subset.name, self.data
-        sizes = [group.rows for group in found.groups]
-        wanted = rows_to_draw(sum(sizes), min(1.0, data.share * data.weights.get(name, 1.0)))
+        sizes = [group.rows for group in listing.groups]
+        rows = rows_to_draw(sum(sizes), min(1.0, data.share * data.weights.get(name, 1.0)))
         start = int.from_bytes(shuffle_key(self.seed, "start", name)[:8])
-        taken = rows_per_group(sizes, wanted, share=data.group_share, start=start)
-        chosen = [(found.groups[i], take) for i, take in sorted(taken.items())]
-        for number, chunk in enumerate(_chunks(chosen)):
+        allocation = rows_per_group(sizes, rows, share=data.group_share, start=start)
+        groups = [(listing.groups[i], count) for i, count in sorted(allocation.items())]
+        for number, chunk in enumerate(_chunks(groups)):
             folder = self.folder / f"{number:05}"
             if not folder.is_dir():
                 self._draw_chunk(chunk, folder)
-        summary = {"holds": sum(sizes), "drawn": wanted, "bytes_read": found.bytes_read}
-        write_json(self.folder / "subset.json", summary)
+        facts = {"holds": sum(sizes), "draws": rows, "outline_bytes": listing.bytes_read}
+        write_json(self.folder / "subset.json", facts)
 
     def _draw_chunk(self, chunk: Sequence[tuple[RowGroup, int]], folder: Path) -> None:
-        counts, read = Counts(), 0
+        counts, bytes_read = Counts(), 0
 
         def rows() -> Iterator[dict[str, Any]]:
-            nonlocal read
-            for place, groups in groupby(chunk, key=lambda item: item[0].file):
-                file = self.subset.files[place]
-                with (
-                    closing(CountedFile(file.open())) as stream,
-                    open_parquet(file, stream) as parquet,
-                ):
-                    for group, take in groups:
+            nonlocal bytes_read
+            for number, groups in groupby(chunk, key=lambda item: item[0].file):
+                file = self.subset.files[number]
+                with open_parquet(file) as (parquet, stream):
+                    for group, count in groups:
                         if self.stop.is_set():
                             raise _Stopped
-                        yield from self._rows(parquet, file, group, take, counts)
-                read += stream.bytes_read
+                        yield from self._rows(parquet, file, group, count, counts)
+                bytes_read += stream.bytes_read
 
         with whole(folder) as partial:
             partial.mkdir()
             ids = write_rows(rows(), partial / "rows")
-            kept = sum(path.stat().st_size for path in (partial / "rows").iterdir())
-            write_json(
-                partial / "counts.json",
-                {
-                    "kept": len(ids),
-                    "bytes_read": read,
-                    "left_out": counts.left_out,
-                    "odd": counts.odd,
-                },
-            )
-        _show_bytes(self.bar, read, kept)
+            bytes_kept = sum(path.stat().st_size for path in (partial / "rows").iterdir())
+            facts = {"count": len(ids), "bytes_read": bytes_read}
+            facts |= {"left_out": counts.left_out, "odd": counts.odd}
+            write_json(partial / "counts.json", facts)
+        _show_bytes(self.bar, bytes_read, bytes_kept)
 
     def _rows(
-        self, parquet: pq.ParquetFile, file: DataFile, group: RowGroup, take: int, counts: Counts
+        self, parquet: pq.ParquetFile, file: DataFile, group: RowGroup, count: int, counts: Counts
     ) -> Iterator[dict[str, Any]]:
-        """The rows that are drawn of one row group, cleaned."""
+        """Yield `count` drawn rows of one row group, cleaned."""
         convert = converter(parquet.schema_arrow)
-        known = convert.columns if convert else SCHEMA.names
-        columns = [name for name in known if name in parquet.schema_arrow.names]
+        names = convert.columns if convert else SCHEMA.names
+        columns = [name for name in names if name in parquet.schema_arrow.names]
         key = ("row", self.subset.name, file.name, group.number)
-        numbers = rows_in_group(group.rows, take, self.seed, *key)
+        numbers = rows_in_group(group.rows, count, self.seed, *key)
         table = parquet.read_row_group(group.number, columns=columns, use_threads=False)
         if len(numbers) < table.num_rows:
             table = table.take(numbers)
-        for row in _python_rows(table, counts):
-            found = clean_row(convert(row) if convert else row, self.subset.name, self.data, counts)
-            if found is not None:
-                found |= {"sample_id": sample_id(found), "domain": "native", "task": "native"}
-                yield found
+        for source_row in _python_rows(table, counts):
+            row = convert(source_row) if convert else source_row
+            row = clean_row(row, self.subset.name, self.data, counts)
+            if row is not None:
+                row |= {"sample_id": sample_id(row), "domain": "native", "task": "native"}
+                yield row
 
 
 def _is_of_reading(error: Exception) -> bool:
-    """Whether the network or a file failed."""
+    """Tell failures of the network or of a file from bugs."""
     if isinstance(error, OSError | pa.ArrowException):
         return True
     return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore")
 
 
-def _chunks(
-    chosen: Sequence[tuple[RowGroup, int]],
-) -> Iterator[list[tuple[RowGroup, int]]]:
-    """Row groups that are read between two resume points."""
+def _chunks(groups: Sequence[tuple[RowGroup, int]]) -> Iterator[list[tuple[RowGroup, int]]]:
+    """Split row groups, with the rows to draw of each, at the resume points."""
     chunk: list[tuple[RowGroup, int]] = []
     size = 0
-    for item in chosen:
+    for item in groups:
         if chunk and size + item[0].size > _CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
@@ -207,7 +248,7 @@ def _chunks(
 
 
 def _python_rows(table: pa.Table, counts: Counts) -> Iterator[dict[str, Any]]:
-    """Rows as Python has them, a few at a time; those with broken text are left out."""
+    """Convert rows to Python a few at a time; skip and count those with broken text."""
     for begin in range(0, table.num_rows, _FEW):
         few = table.slice(begin, _FEW)
         try:
@@ -220,17 +261,12 @@ def _python_rows(table: pa.Table, counts: Counts) -> Iterator[dict[str, Any]]:
                     counts.left_out["text that is not UTF-8"] += 1
 
 
-_shown_lock = threading.Lock()
+_bar_lock = threading.Lock()
 
 
-def _show_bytes(bar: Any, read: int, kept: int) -> None:
-    with _shown_lock:
-        bar.bytes_read = getattr(bar, "bytes_read", 0) + read
-        bar.bytes_kept = getattr(bar, "bytes_kept", 0) + kept
+def _show_bytes(bar: Any, bytes_read: int, bytes_kept: int) -> None:
+    with _bar_lock:
+        bar.bytes_read = getattr(bar, "bytes_read", 0) + bytes_read
+        bar.bytes_kept = getattr(bar, "bytes_kept", 0) + bytes_kept
         megabytes = {"read": bar.bytes_read, "kept": bar.bytes_kept}
         bar.set_postfix({name: f"{size / 1e6:.1f} MB" for name, size in megabytes.items()})
-
-
-def chunks(folder: Path) -> list[Path]:
-    """The chunks of a subset: folders with `rows`, as Parquet, and `counts.json`."""
-    return sorted(path for path in folder.iterdir() if path.name.isdigit())

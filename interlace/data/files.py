@@ -1,14 +1,21 @@
-"""The files of a data set, local or on the hub."""
+"""The Parquet files of a data set, local or on the hub: list them, open one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interlace.data.convert import converter
 from interlace.errors import InputError
+from interlace.samples.rows import check_schema
 from interlace.sources.hub import hub_errors
 from interlace.sources.pinned import Pinned
 
@@ -19,27 +26,83 @@ class DataFile:
 
     Attributes:
         name: path below the data set's root, with forward slashes.
-        place: where it is, for messages.
+        location: path or address, for messages.
         size: bytes.
         digest: changes when the contents do.
-        open: opens it for reading, unbuffered: nothing is read but what is asked for.
-        local: whether it lies on this machine, or on a disk that looks like it.
+        open: opens it for reading, unbuffered: only the bytes asked for are read.
+        local: true for a file on this machine, or on a disk that looks like it.
     """
 
     name: str
-    place: str
+    location: str
     size: int
     digest: str
     open: Callable[[], BinaryIO]
     local: bool = False
 
 
+class CountedFile(io.RawIOBase):
+    """A file that counts the bytes read from it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.bytes_read = 0
+
+    def readable(self) -> bool:
+        """Allow reads."""
+        return True
+
+    def seekable(self) -> bool:
+        """Allow seeks."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read exactly `size` bytes, fewer at the end of the file."""
+        pieces: list[bytes] = []
+        missing = size
+        while missing and (piece := self._file.read(missing)):  # unbuffered files may return less
+            pieces.append(piece)
+            missing -= len(piece) if missing > 0 else 0
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.bytes_read += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to an offset in bytes."""
+        return self._file.seek(offset, whence)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def open_parquet(file: DataFile) -> Iterator[tuple[pq.ParquetFile, CountedFile]]:
+    """Open a file in FineVision's schema, or one that can be converted to it.
+
+    Raises:
+        InputError: it is no Parquet file, or has other columns.
+    """
+    with closing(CountedFile(file.open())) as stream:
+        try:
+            parquet = pq.ParquetFile(stream, pre_buffer=True)
+        except pa.ArrowInvalid as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{file.location}: not a readable Parquet file: {reason}") from None
+        if converter(parquet.schema_arrow) is None:
+            check_schema(parquet.schema_arrow, file.location)
+        with parquet:
+            yield parquet, stream
+
+
 def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
-    """The Parquet files of a pinned data set, by name.
+    """List the Parquet files of a pinned data set, by name.
 
     Args:
-        pinned: what `pin_data` returned.
-        field: the parameter it was given by, for messages.
+        pinned: as `pin_data` returns it.
+        field: the parameter that names the data set, for messages.
 
     Raises:
         InputError: the hub cannot be reached, or the repository holds no Parquet file.
@@ -48,20 +111,20 @@ def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
         path = Path(pinned["id"])
         root = path.parent if path.is_file() else path
         return [
-            DataFile(name, str(root / name), found["size"], found["sha256"],
+            DataFile(name, str(root / name), facts["size"], facts["sha256"],
                      partial((root / name).open, "rb", 0), local=True)
-            for name, found in sorted(pinned["files"].items())
+            for name, facts in sorted(pinned["files"].items())
         ]  # fmt: skip
     from huggingface_hub import HfFileSystem
 
     hub, source, revision = HfFileSystem(), pinned["id"], pinned["revision"]
     root_name = f"datasets/{source}@{revision}"
     with hub_errors(field, source, revision):
-        listed: Any = hub.find(root_name, detail=True)
+        listing: Any = hub.find(root_name, detail=True)
     files = [
         DataFile(name.removeprefix(f"{root_name}/"), name.removeprefix("datasets/"), info["size"],
                  info["blob_id"], partial(hub.open, name, "rb", cache_type="none"))
-        for name, info in sorted(listed.items())
+        for name, info in sorted(listing.items())
         if name.endswith(".parquet")
     ]  # fmt: skip
     if not files:

@@ -1,7 +1,7 @@
-"""Domain probes: what math and other instructions, asked about images, do to the layers.
+"""Domain probes: pair math and other instructions with images of training rows.
 
-The tasks are data (`data/probes.yaml`); the images are those of training rows (arXiv 2603.20275,
-section 3). Rows are drawn by rank, so that more probes per task contain every smaller number.
+The tasks are data (`data/probes.yaml`); the method is that of arXiv 2603.20275, section 3. Rows are
+drawn in one shuffled order, so that more probes per task contain every smaller number.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,7 +33,7 @@ _IMAGE_PATHS = "images.list.element.path"  # tells how many images a row has, wi
 
 
 class ProbeTask(Section):
-    """One instruction."""
+    """An instruction of a domain."""
 
     task: str = Field(description="name")
     domain: Domain = Field(description="math or nonmath")
@@ -58,30 +59,28 @@ def read_tasks(path: Path) -> tuple[ProbeTask, ...]:
     """Read and check a file of tasks.
 
     Raises:
-        InputError: no such file, not YAML, or a task that is not what it should be.
+        InputError: no such file, not YAML, or a task that breaks the schema.
     """
-    listed = _listed(path)
     tasks = []
-    for number, values in enumerate(listed, 1):
+    for number, values in enumerate(_read_list(path), 1):
         name = values.get("task") if isinstance(values, dict) else None
-        named = f"task {name!r}" if isinstance(name, str) and name.strip() else f"task {number}"
-        tasks.append(validated(ProbeTask, values, f"{path}: {named}"))
-    for number, task in enumerate(tasks):
-        for other in tasks[:number]:
-            if task.task == other.task:
-                raise InputError(f"{path}: task {task.task!r} appears twice; rename one")
-            if task.prompt == other.prompt:
-                raise InputError(
-                    f"{path}: tasks {other.task!r} and {task.task!r} have the same prompt; change"
-                    " or remove one"
-                )
+        label = f"task {name!r}" if isinstance(name, str) and name.strip() else f"task {number}"
+        tasks.append(validated(ProbeTask, values, f"{path}: {label}"))
+    for earlier, task in combinations(tasks, 2):
+        if task.task == earlier.task:
+            raise InputError(f"{path}: task {task.task!r} appears twice; rename one")
+        if task.prompt == earlier.prompt:
+            raise InputError(
+                f"{path}: tasks {earlier.task!r} and {task.task!r} have the same prompt; change or"
+                " remove one"
+            )
     for domain in DOMAINS:
         if domain not in {task.domain for task in tasks}:
             raise InputError(f"{path}: no task of domain {domain}; each domain needs at least one")
     return tuple(tasks)
 
 
-def _listed(path: Path) -> list[Any]:
+def _read_list(path: Path) -> list[Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -101,10 +100,10 @@ def _listed(path: Path) -> list[Any]:
 
 
 def tasks_to_ask(probes: Probes) -> tuple[ProbeTask, ...]:
-    """The tasks that the parameters ask for; none where `per_task` is 0.
+    """Return the tasks in `probes.prompts`; none if `per_task` is 0.
 
     Raises:
-        InputError: as `read_tasks` does, or the sources of a domain are none or the other's too.
+        InputError: as `read_tasks`, or a domain has no sources or shares one with the other.
     """
     if not probes.per_task:
         return ()
@@ -123,19 +122,19 @@ def tasks_to_ask(probes: Probes) -> tuple[ProbeTask, ...]:
 
 
 def sources_of(probes: Probes, domain: Domain) -> tuple[str, ...]:
-    """The sources whose images a domain's tasks are asked about."""
+    """Return the sources whose images a domain's tasks are about."""
     return probes.math_sources if domain == "math" else probes.nonmath_sources
 
 
 def write_probes(
     train: Path, out: Path, tasks: Sequence[ProbeTask], *, probes: Probes, seed: int
 ) -> int:
-    """Ask every task about the images of drawn training rows.
+    """Pair every task with the images of drawn training rows.
 
     Args:
         train: folder of training rows that `sample` wrote.
         out: folder to write; without tasks it holds one file without rows.
-        tasks: what `tasks_to_ask` returned.
+        tasks: as `tasks_to_ask` returns them.
         probes: sources and number of rows.
         seed: of the draw.
 
@@ -145,41 +144,41 @@ def write_probes(
     Raises:
         InputError: a source that the training set does not have, or too few rows with images.
     """
-    chosen: dict[Path, dict[int, Domain]] = {}
+    domains: dict[Path, dict[int, Domain]] = {}
     for domain in DOMAINS if tasks else ():
-        for path, number in _drawn(train, domain, probes, seed):
-            chosen.setdefault(path, {})[number] = domain
-    return len(samples.write_rows(_probes(chosen, tasks), out))
+        for path, number in _draw_rows(train, domain, probes, seed):
+            domains.setdefault(path, {})[number] = domain
+    return len(samples.write_rows(_probes(domains, tasks), out))
 
 
-def _drawn(train: Path, domain: Domain, probes: Probes, seed: int) -> list[tuple[Path, int]]:
-    """File and number of a domain's rows: of those with images, the lowest in rank."""
-    wanted, field = sources_of(probes, domain), f"probes.{domain}_sources"
+def _draw_rows(train: Path, domain: Domain, probes: Probes, seed: int) -> list[tuple[Path, int]]:
+    """Draw a domain's rows with images, lowest shuffle keys first; returns file and number."""
+    sources, field = sources_of(probes, domain), f"probes.{domain}_sources"
     rows: Counter[str] = Counter()
 
-    def ranked() -> Iterator[tuple[bytes, Path, int]]:
-        for path, number, sample_id, source, has_image in _places(train):
+    def keyed_rows() -> Iterator[tuple[bytes, Path, int]]:
+        for path, number, sample_id, source, has_image in _row_facts(train):
             rows[source] += 1
-            if source in wanted and has_image:
+            if source in sources and has_image:
                 yield shuffle_key(seed, "probes", sample_id), path, number
 
-    drawn = heapq.nsmallest(probes.per_task, ranked())
-    if unknown := [source for source in wanted if not rows[source]]:
+    first_rows = heapq.nsmallest(probes.per_task, keyed_rows())
+    if unknown := [source for source in sources if not rows[source]]:
         raise InputError(
             f"{field}: the training set has no rows of {unknown[0]!r}; it has"
             f" {', '.join(sorted(source for source in rows if rows[source]))}"
         )
-    if len(drawn) < probes.per_task:
+    if (count := len(first_rows)) < probes.per_task:
         raise InputError(
-            f"probes.per_task = {probes.per_task}: only {len(drawn)} training rows of {field}"
-            f" ({', '.join(wanted)}) have images; lower it to {len(drawn)}, name more sources or"
+            f"probes.per_task = {probes.per_task}: only {count} training rows of {field}"
+            f" ({', '.join(sources)}) have images; lower it to {count}, name more sources or"
             " raise data.fraction"
         )
-    return [(path, number) for _, path, number in drawn]
+    return [(path, number) for _, path, number in first_rows]
 
 
-def _places(folder: Path) -> Iterator[tuple[Path, int, str, str, bool]]:
-    """File, number, id, source and whether it has images, of every row; reads no image."""
+def _row_facts(folder: Path) -> Iterator[tuple[Path, int, str, str, bool]]:
+    """Yield file, number, id, source and presence of images of every row; reads no image."""
     columns = ["sample_id", "source", _IMAGE_PATHS]
     for path in sorted(folder.glob("*.parquet")):
         number = 0
@@ -194,23 +193,23 @@ def _places(folder: Path) -> Iterator[tuple[Path, int, str, str, bool]]:
 
 
 def _probes(
-    chosen: dict[Path, dict[int, Domain]], tasks: Sequence[ProbeTask]
+    domains: dict[Path, dict[int, Domain]], tasks: Sequence[ProbeTask]
 ) -> Iterator[dict[str, Any]]:
-    for path, domains in sorted(chosen.items()):
-        for number, row in samples.selected_rows(str(path), path, domains):
+    for path, domain_of in sorted(domains.items()):
+        for number, row in samples.selected_rows(str(path), path, domain_of):
             for task in tasks:
-                if task.domain == domains[number]:
+                if task.domain == domain_of[number]:
                     yield probe(row, task)
 
 
 def probe(row: dict[str, Any], task: ProbeTask) -> dict[str, Any]:
-    """One task asked about the images of a row; its answer is empty."""
-    asked = task.prompt.replace(QUESTION, row["texts"][0]["user"])
-    made = {
+    """Pair a task with the images of a row; the answer is empty."""
+    prompt = task.prompt.replace(QUESTION, row["texts"][0]["user"])
+    fields = {
         "images": row["images"],
-        "texts": [{"user": asked, "assistant": ""}],
+        "texts": [{"user": prompt, "assistant": ""}],
         "source": row["source"],
         "domain": task.domain,
         "task": task.task,
     }
-    return made | {"sample_id": samples.sample_id(made)}
+    return fields | {"sample_id": samples.sample_id(fields)}

@@ -1,93 +1,78 @@
-"""Which rows of a subset are drawn: row groups spread over all of it, and a share of each.
-
-Parquet is read by the row group, so rows drawn one by one would read nearly everything. The rows of
-a subset stand in one fixed order, and a draw is the beginning of it: a larger one contains every
-smaller one. Row groups are visited from a random start in steps of the golden ratio, so that any
-beginning of the visit is spread evenly over the subset and every group is as likely to be in it
-(systematic sampling, Cochran 1977, chapter 8). Each visit takes the next `share` of the group's
-rows in random order.
-"""
+"""Row groups of a subset, from the footers of its files; remembered on disk."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
 
-from interlace.samples.order import shuffle_key
+import pyarrow.parquet as pq
 
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio
-_TURN = 2**64
-
-
-def rows_to_draw(total: int, fraction: float) -> int:
-    """How many rows a fraction comes to: rounded up, so that no subset goes without."""
-    return min(total, math.ceil(fraction * total - 1e-9))
+from interlace.data.files import open_parquet
+from interlace.data.subsets import Subset
+from interlace.outputs import write_json
 
 
-def visit_order(groups: int, start: int) -> Iterator[int]:
-    """Every number below `groups` once; any first k of them are spread evenly.
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a subset.
+
+    Attributes:
+        file: position of its file in the subset.
+        number: position in the file.
+        rows: that it holds.
+        size: compressed bytes.
+    """
+
+    file: int
+    number: int
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Outline:
+    """All row groups of a subset, and the bytes that were read to list them."""
+
+    groups: tuple[RowGroup, ...]
+    bytes_read: int
+
+
+def outline(subset: Subset, cache: Path) -> Outline:
+    """List the row groups of a subset from the cache, or from the footers of its files.
 
     Args:
-        groups: how many there are.
-        start: a random number below 2**64.
+        subset: whose row groups to list.
+        cache: folder of remembered outlines, by the digests of the files.
+
+    Raises:
+        InputError: as `open_parquet`.
     """
-    seen: set[int] = set()
-    place = start
-    while len(seen) < groups:
-        number = place * groups // _TURN
-        if number not in seen:
-            seen.add(number)
-            yield number
-        place = (place + _GOLDEN) % _TURN
+    key = repr([(file.name, file.digest) for file in subset.files])
+    path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+    try:
+        return _read_outline(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    groups: list[RowGroup] = []
+    bytes_read = 0
+    for number, file in enumerate(subset.files):
+        with open_parquet(file) as (parquet, stream):
+            groups += _row_groups(number, parquet.metadata)
+        bytes_read += stream.bytes_read
+    write_json(path, {"groups": [astuple(group) for group in groups], "bytes_read": bytes_read})
+    return Outline(tuple(groups), bytes_read)
 
 
-def rows_per_group(
-    sizes: Sequence[int], wanted: int, *, share: float, start: int
-) -> dict[int, int]:
-    """How many rows to take of each row group.
-
-    Args:
-        sizes: rows of every group.
-        wanted: rows to draw; at most the sum of `sizes`.
-        share: of a group's rows, taken in one visit; bytes read over bytes kept come to about
-            1 / share while every group is visited at most once.
-        start: of the first visit, below 2**64.
-
-    Returns:
-        Rows by group, for the groups that any are taken of.
-    """
-    if wanted >= sum(sizes):
-        return {group: size for group, size in enumerate(sizes) if size}
-    taken: dict[int, int] = {}
-    left, order = wanted, []
-    for group in visit_order(len(sizes), start):
-        if left <= 0:
-            return taken
-        order.append(group)
-        left -= _take(taken, sizes, group, share, left)
-    while left > 0:
-        for group in order:
-            left -= _take(taken, sizes, group, share, left)
-    return taken
+def _read_outline(path: Path) -> Outline:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Outline(tuple(RowGroup(*values) for values in content["groups"]), content["bytes_read"])
 
 
-def _take(taken: dict[int, int], sizes: Sequence[int], group: int, share: float, left: int) -> int:
-    before = taken.get(group, 0)
-    rows = min(math.ceil(share * sizes[group] - 1e-9), sizes[group] - before, left)
-    if rows > 0:
-        taken[group] = before + rows
-    return max(rows, 0)
-
-
-def rows_in_group(size: int, take: int, seed: int, *key: object) -> list[int]:
-    """The rows of one group that are taken, in their order: those that rank lowest.
-
-    Args:
-        size: rows of the group.
-        take: how many to take.
-        seed: of the draw.
-        key: names the group.
-    """
-    if take >= size:
-        return list(range(size))
-    return sorted(sorted(range(size), key=lambda row: shuffle_key(seed, *key, row))[:take])
+def _row_groups(file: int, metadata: pq.FileMetaData) -> Iterator[RowGroup]:
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        size = sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+        yield RowGroup(file, number, group.num_rows, size)

@@ -1,8 +1,7 @@
-"""The training set and the calibration set: drawn by subset, put together without repeats."""
+"""The training and the calibration set: drawn by subset, joined without repeats."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from interlace.data.draw import chunks, draw_subsets
+from interlace.data.draw import Chunk, DrawnSubset, draw_subsets
 from interlace.data.files import DataFile
 from interlace.data.subsets import selected_subsets
 from interlace.errors import InputError
@@ -24,12 +23,12 @@ from interlace.samples.rows import iterate_tables, shards
 
 @dataclass
 class DrawCounts:
-    """What was drawn, before and after rows were left out.
+    """Counts of the draw, before and after rows were left out.
 
     Attributes:
-        subsets: by name, how many rows it `holds`, were `drawn` and `kept`, and `bytes_read`.
+        subsets: by name, the rows that it `holds`, that were `drawn` and `kept`; `bytes_read`.
         left_out: rows by the reason.
-        odd: rows that are kept, by what was odd about them or had to be changed.
+        odd: rows that were kept, by what was odd or had to be changed.
         rows: of the training set.
         calibration: rows of the calibration set.
         bytes_read: Parquet bytes, footers included.
@@ -55,99 +54,102 @@ def sample(
     scratch: Path,
     outlines: Path,
 ) -> DrawCounts:
-    """Draw the training set, and from it the calibration set.
+    """Draw the training set, and the calibration set from it.
 
     Args:
-        files: as `sources.data_files` gives them.
+        files: as `data_files` lists them.
         train: folder to write the training rows to, ordered by subset, file and row.
         calibration: folder to write the calibration rows to: those of the training set whose id
-            ranks lowest under the seed, `calibration_fraction` of them.
-        data: what to draw.
+            comes first in the seed's order, `calibration_fraction` of them.
+        data: shares, weights and limits of the draw.
         seed: of both draws.
-        scratch: folder for unfinished work; must be another one whenever files, `data` (but for
-            its workers) or seed change.
+        scratch: folder for unfinished work; use another whenever files, seed or `data` (but for
+            its workers) change.
         outlines: folder that remembers the row groups of subsets.
 
     Raises:
-        InputError: a subset, file or column that is not what it should be or cannot be read, a full
-            disk, or nothing was drawn. What was drawn until then stays in `scratch`.
+        InputError: a subset, file or column is wrong or cannot be read, the disk is full, or no
+            rows were drawn. Rows drawn until then stay in `scratch`.
     """
-    subsets = selected_subsets(files, data)
-    parts = draw_subsets(subsets, data, seed, scratch, outlines)
-    drawn = _gathered(parts)
-    _write_sets(parts, train, calibration, drawn, data.calibration_fraction, seed)
-    return drawn
+    drawn_subsets = draw_subsets(selected_subsets(files, data), data, seed, scratch, outlines)
+    counts = _add_up(drawn_subsets)
+    chunks = [chunk for subset in drawn_subsets.values() for chunk in subset.chunks]
+    _write_sets(chunks, train, calibration, counts, data.calibration_fraction, seed)
+    return counts
 
 
-def _gathered(parts: Mapping[str, Path]) -> DrawCounts:
-    """What the chunks say about themselves, added up."""
-    drawn = DrawCounts()
-    for name, folder in parts.items():
-        subset = json.loads((folder / "subset.json").read_text(encoding="utf-8")) | {"kept": 0}
-        for chunk in chunks(folder):
-            counts = json.loads((chunk / "counts.json").read_text(encoding="utf-8"))
-            subset["kept"] += counts["kept"]
-            subset["bytes_read"] += counts["bytes_read"]
-            drawn.left_out.update(counts["left_out"])
-            drawn.odd.update(counts["odd"])
-        drawn.subsets[name] = subset
-        drawn.bytes_read += subset["bytes_read"]
-    return drawn
+def _add_up(subsets: Mapping[str, DrawnSubset]) -> DrawCounts:
+    """Add up the counts of all chunks."""
+    counts = DrawCounts()
+    for name, subset in subsets.items():
+        for chunk in subset.chunks:
+            counts.left_out.update(chunk.left_out)
+            counts.odd.update(chunk.odd)
+        bytes_read = subset.outline_bytes + sum(chunk.bytes_read for chunk in subset.chunks)
+        counts.subsets[name] = {
+            "holds": subset.holds,
+            "drawn": subset.draws,
+            "bytes_read": bytes_read,
+            "kept": sum(chunk.count for chunk in subset.chunks),
+        }
+        counts.bytes_read += bytes_read
+    return counts
 
 
 def _write_sets(
-    parts: Mapping[str, Path],
+    chunks: Sequence[Chunk],
     train: Path,
     calibration: Path,
-    drawn: DrawCounts,
+    counts: DrawCounts,
     calibration_fraction: float,
     seed: int,
 ) -> None:
     """Write both sets in one pass over the chunks, without repeats."""
-    folders = [chunk / "rows" for folder in parts.values() for chunk in chunks(folder)]
-    ids = _ids(folders)
+    ids = _ids(chunks)
     first = np.zeros(len(ids), dtype=bool)
     first[np.unique(ids, return_index=True)[1]] = True
-    drawn.rows = int(first.sum())
-    if not drawn.rows:
-        raise InputError(_nothing(drawn))
-    if repeated := len(ids) - drawn.rows:
-        drawn.left_out["repeated"] += repeated
-    chosen = _calibration(ids, first, calibration_fraction, seed)
-    drawn.calibration = int(chosen.sum())
+    counts.rows = int(first.sum())
+    if not counts.rows:
+        raise InputError(_no_rows(counts))
+    if repeated := len(ids) - counts.rows:
+        counts.left_out["repeated"] += repeated
+    calibrates = _calibration(ids, first, calibration_fraction, seed)
+    counts.calibration = int(calibrates.sum())
     begin = 0
     with shards(train) as to_train, shards(calibration) as to_calibration:
-        for rows in (table for folder in folders for table in iterate_tables(folder)):
-            here = slice(begin, begin + rows.num_rows)
-            to_train(rows.filter(pa.array(first[here])))
-            to_calibration(rows.filter(pa.array(chosen[here])))
+        for rows in (table for chunk in chunks for table in iterate_tables(chunk.rows)):
+            span = slice(begin, begin + rows.num_rows)
+            to_train(rows.filter(pa.array(first[span])))
+            to_calibration(rows.filter(pa.array(calibrates[span])))
             begin += rows.num_rows
-    drawn.bytes_kept = sum(path.stat().st_size for path in train.iterdir())
+    counts.bytes_kept = sum(path.stat().st_size for path in train.iterdir())
 
 
-def _ids(folders: Sequence[Path]) -> NDArray[np.uint64]:
-    """The ids of all rows as numbers, 8 bytes each; [rows]."""
-    found = [
+def _ids(chunks: Sequence[Chunk]) -> NDArray[np.uint64]:
+    """Return the ids of all rows as numbers, 8 bytes each; [rows]."""
+    ids = [
         np.array([int(i, 16) for i in rows["sample_id"].to_pylist()], dtype=np.uint64)
-        for folder in folders
-        for rows in iterate_tables(folder, ["sample_id"])
+        for chunk in chunks
+        for rows in iterate_tables(chunk.rows, ["sample_id"])
     ]
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.uint64)
+    return np.concatenate(ids) if ids else np.zeros(0, dtype=np.uint64)
 
 
 def _calibration(
     ids: NDArray[np.uint64], first: NDArray[np.bool_], fraction: float, seed: int
 ) -> NDArray[np.bool_]:
-    """Which rows are calibrated on; [rows]."""
-    places = np.flatnonzero(first)
-    found = (int.from_bytes(shuffle_key(seed, "calibration", f"{ids[i]:016x}")[:8]) for i in places)
-    ranks = np.fromiter(found, dtype=np.uint64, count=len(places))
-    wanted = max(1, math.floor(fraction * len(places) + 1e-9))
-    chosen = np.zeros(len(ids), dtype=bool)
-    chosen[places[np.argsort(ranks, kind="stable")[:wanted]]] = True
-    return chosen
+    """Mark the rows of the calibration set among the first occurrences; [rows]."""
+    indices = np.flatnonzero(first)
+    keys = (shuffle_key(seed, "calibration", f"{ids[i]:016x}") for i in indices)
+    order = np.fromiter(
+        (int.from_bytes(key[:8]) for key in keys), dtype=np.uint64, count=len(indices)
+    )
+    count = max(1, math.floor(fraction * len(indices) + 1e-9))
+    calibrates = np.zeros(len(ids), dtype=bool)
+    calibrates[indices[np.argsort(order, kind="stable")[:count]]] = True
+    return calibrates
 
 
-def _nothing(drawn: DrawCounts) -> str:
-    why = "; ".join(f"{rows} rows: {reason}" for reason, rows in drawn.left_out.most_common(3))
-    return f"no rows were drawn: the data is empty, or all was left out ({why or 'no rows'})"
+def _no_rows(counts: DrawCounts) -> str:
+    reasons = "; ".join(f"{rows} rows: {reason}" for reason, rows in counts.left_out.most_common(3))
+    return f"no rows were drawn: the data is empty, or all was left out ({reasons or 'no rows'})"

@@ -8,7 +8,7 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlace.data.row_groups import rows_in_group, rows_per_group, rows_to_draw, visit_order
+from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw, visit_order
 from interlace.samples.order import shuffle_key
 
 sizes_of = st.lists(st.integers(0, 40), min_size=1, max_size=30)
