@@ -1,4 +1,4 @@
-"""Small data sets to draw from, and what was drawn."""
+"""Small data sets to draw from, and their draws."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ def picture(seed: int, side: int = 8) -> bytes:
     return file.getvalue()
 
 
-PICTURE = picture(0)
+PICTURE = {"bytes": picture(0), "path": None}
 
 
 def text_row(number: int, source: str = "made_up", turns: int = 1, images: int = 0) -> Row:
     texts = [{"user": f"ask {source} {number} {t}", "assistant": f"{number}"} for t in range(turns)]
-    pictures = [{"bytes": PICTURE, "path": None}] * images
-    return {"images": pictures, "texts": texts, "source": source}
+    return {"images": [PICTURE] * images, "texts": texts, "source": source}
 
 
 def picture_row(number: int, source: str = "made_up", side: int = 64) -> Row:
@@ -59,16 +58,16 @@ def three_subsets(folder: Path) -> Path:
 
 @dataclass
 class Draw:
-    """Draws into one place; `source` is a file or a folder."""
+    """Draws into one folder; `source` is a file or a folder."""
 
     folder: Path
-    drawn: DrawCounts = field(default_factory=DrawCounts)
+    counts: DrawCounts = field(default_factory=DrawCounts)
 
     def __call__(self, source: Path, seed: int = 0, **data: Any) -> list[Row]:
         """Draw; returns the training rows."""
         hashes = self.folder / "hashes.json"
         pinned = pin_data(str(source), None, field="data.id", hashes=hashes)
-        self.drawn = sample(
+        self.counts = sample(
             data_files(pinned),
             self.folder / "train",
             self.folder / "calibration",
@@ -85,7 +84,7 @@ class Draw:
         return list(iterate(self.folder / "calibration"))
 
     def digest(self) -> list[bytes]:
-        """The bytes of all that was written."""
+        """The bytes of both sets."""
         folders = (self.folder / "train", self.folder / "calibration")
         return [path.read_bytes() for folder in folders for path in sorted(folder.iterdir())]
 

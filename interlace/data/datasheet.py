@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -79,7 +79,7 @@ def datasheet(counts: DrawCounts, train: Path, calibration: Path, probes: Path) 
     total = sum(by_source.values(), Tally())
     all_domains = by_domain | sets[probes.name][1]
     return Datasheet(
-        **asdict(counts)
+        **vars(counts)
         | {"left_out": _by_frequency(counts.left_out), "odd": _by_frequency(counts.odd)},
         text_only_share=total["text_only"] / total["rows"],
         by_set={name: dict(sum(domains.values(), Tally())) for name, (_, domains) in sets.items()},

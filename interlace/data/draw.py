@@ -201,9 +201,8 @@ class _SubsetDraw:
             partial.mkdir()
             ids = write_rows(rows(), partial / "rows")
             bytes_kept = sum(path.stat().st_size for path in (partial / "rows").iterdir())
-            facts = {"count": len(ids), "bytes_read": bytes_read}
-            facts |= {"left_out": counts.left_out, "odd": counts.odd}
-            write_json(partial / "counts.json", facts)
+            facts: dict[str, Any] = {"count": len(ids), "bytes_read": bytes_read}
+            write_json(partial / "counts.json", facts | vars(counts))
         _show_bytes(self.bar, bytes_read, bytes_kept)
 
     def _rows(
@@ -219,8 +218,8 @@ class _SubsetDraw:
         if len(numbers) < table.num_rows:
             table = table.take(numbers)
         for source_row in _python_rows(table, counts):
-            row = convert(source_row) if convert else source_row
-            row = clean_row(row, self.subset.name, self.data, counts)
+            converted = convert(source_row) if convert else source_row
+            row = clean_row(converted, self.subset.name, self.data, counts)
             if row is not None:
                 row |= {"sample_id": sample_id(row), "domain": "native", "task": "native"}
                 yield row

@@ -11,6 +11,7 @@ from typing import get_args
 
 from rich.console import Group, RenderableType
 
+from interlace.data.datasheet import read_datasheet
 from interlace.evaluation.benchmarks.images import row_images
 from interlace.evaluation.scores.answers import Answer
 from interlace.evaluation.scores.retention import common_benchmarks
@@ -26,7 +27,7 @@ from interlace.report.facts.published import (
     retention_beside,
     speedup_beside,
 )
-from interlace.report.facts.run import Run, Which, answers_of, read_json, read_run
+from interlace.report.facts.run import Run, Which, answers_of, read_run
 from interlace.report.facts.summary import MODELS
 from interlace.report.figures.calibration import calibration_size_figure
 from interlace.report.figures.datasheet import datasheet_figure
@@ -67,7 +68,7 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     yield Drawing(folder / "calibration_size.png", "Agreement by size of the calibration set")
     removal_map(run.removals.removals, folder / "removals.png")
     yield Drawing(folder / "removals.png", "What each method would remove")
-    datasheet_figure(read_json(data / "datasheet.json"), folder / "datasheet.png")
+    datasheet_figure(read_datasheet(data / "datasheet.json"), folder / "datasheet.png")
     yield Drawing(folder / "datasheet.png", "What the training data holds")
 
 

@@ -20,12 +20,12 @@ def start(seed: int) -> int:
     return int.from_bytes(shuffle_key(seed, "start")[:8])
 
 
-def drawn(sizes: list[int], wanted: int, share: float, seed: int) -> set[tuple[int, int]]:
-    taken = rows_per_group(sizes, wanted, share=share, start=start(seed))
+def draw(sizes: list[int], rows: int, share: float, seed: int) -> set[tuple[int, int]]:
+    """Pairs of group and row."""
     return {
         (group, row)
-        for group, take in taken.items()
-        for row in rows_in_group(sizes[group], take, seed, group)
+        for group, count in rows_per_group(sizes, rows, share=share, start=start(seed)).items()
+        for row in rows_in_group(sizes[group], count, seed, group)
     }
 
 
@@ -39,21 +39,16 @@ def test_the_first_visits_are_spread_over_the_subset() -> None:
     for seed in range(50):
         first = sorted(islice(visit_order(1000, start(seed)), 20))
         gaps = [b - a for a, b in zip(first, [*first[1:], first[0] + 1000], strict=True)]
-        assert max(gaps) <= 3 * 1000 / 20  # random places would leave gaps of about 180
+        assert max(gaps) <= 3 * 1000 / 20  # random visits would leave gaps of about 180
         assert min(gaps) >= 1000 / 20 / 3
 
 
-def test_every_group_is_as_likely_as_another() -> None:
-    found = Counter(g for seed in range(6000) for g in islice(visit_order(12, start(seed)), 3))
-    assert set(found) == set(range(12))
-    assert all(abs(count - 1500) < 5 * 1500**0.5 for count in found.values())
-
-
-def test_every_row_is_as_likely_as_another() -> None:
-    sizes = [10] * 8
-    found = Counter(row for seed in range(4000) for row in drawn(sizes, 10, 0.5, seed))
-    assert len(found) == 80
-    assert all(abs(count - 500) < 5 * 500**0.5 for count in found.values())
+def test_all_groups_and_all_rows_are_equally_likely() -> None:
+    groups = Counter(g for seed in range(6000) for g in islice(visit_order(12, start(seed)), 3))
+    rows = Counter(row for seed in range(4000) for row in draw([10] * 8, 10, 0.5, seed))
+    for counts, items, expected in ((groups, 12, 1500), (rows, 80, 500)):
+        assert len(counts) == items
+        assert all(abs(count - expected) < 5 * expected**0.5 for count in counts.values())
 
 
 @settings(deadline=None)
@@ -63,33 +58,32 @@ def test_a_larger_draw_holds_every_smaller_one(
 ) -> None:
     small = data.draw(st.integers(0, sum(sizes)))
     large = data.draw(st.integers(small, sum(sizes)))
-    assert drawn(sizes, small, share, seed) <= drawn(sizes, large, share, seed)
+    assert draw(sizes, small, share, seed) <= draw(sizes, large, share, seed)
 
 
 @settings(deadline=None)
 @given(sizes=sizes_of, share=shares, start=starts, data=st.data())
-def test_as_many_rows_are_taken_as_are_wanted(
+def test_allocations_sum_to_the_rows_to_draw(
     sizes: list[int], share: float, start: int, data: st.DataObject
 ) -> None:
-    wanted = data.draw(st.integers(0, sum(sizes)))
-    taken = rows_per_group(sizes, wanted, share=share, start=start)
-    assert sum(taken.values()) == wanted
-    assert all(0 < take <= sizes[group] for group, take in taken.items())
+    rows = data.draw(st.integers(0, sum(sizes)))
+    allocation = rows_per_group(sizes, rows, share=share, start=start)
+    assert sum(allocation.values()) == rows
+    assert all(0 < count <= sizes[group] for group, count in allocation.items())
 
 
 @settings(deadline=None)
 @given(groups=st.integers(1, 60), size=st.integers(2, 50), start=starts, data=st.data())
-def test_rows_read_are_at_most_one_group_more_than_wanted_over_share(
+def test_rows_read_exceed_rows_drawn_over_share_by_at_most_one_group(
     groups: int, size: int, start: int, data: st.DataObject
 ) -> None:
-    wanted = data.draw(st.integers(1, groups * size // 2))
-    read = size * len(rows_per_group([size] * groups, wanted, share=0.5, start=start))
-    assert read <= 2 * wanted + size
+    rows = data.draw(st.integers(1, groups * size // 2))
+    read = size * len(rows_per_group([size] * groups, rows, share=0.5, start=start))
+    assert read <= 2 * rows + size
 
 
 def test_a_smaller_share_reads_more_groups() -> None:
-    wide = rows_per_group([100] * 50, 100, share=0.1, start=0)
-    narrow = rows_per_group([100] * 50, 100, share=1.0, start=0)
+    wide, narrow = (rows_per_group([100] * 50, 100, share=s, start=0) for s in (0.1, 1.0))
     assert (len(wide), len(narrow)) == (10, 1)
 
 
@@ -99,11 +93,8 @@ def test_a_share_of_rows_is_rounded_up_but_not_by_binary_fractions() -> None:
     assert rows_to_draw(10, 1.0) == 10
 
 
-def test_rows_of_a_group_depend_on_seed_and_group() -> None:
-    ways = {tuple(rows_in_group(100, 10, seed, key)) for seed in (0, 1) for key in ("a", "b")}
-    assert len(ways) == 4
-
-
-def test_rows_of_a_group_come_in_their_order() -> None:
-    assert rows_in_group(100, 30, 0, "a") == sorted(rows_in_group(100, 30, 0, "a"))
+def test_rows_of_a_group_depend_on_seed_and_group_and_are_sorted() -> None:
+    draws = {tuple(rows_in_group(100, 10, seed, key)) for seed in (0, 1) for key in ("a", "b")}
+    assert len(draws) == 4
+    assert all(list(rows) == sorted(rows) for rows in draws)
     assert rows_in_group(5, 5, 0, "a") == [0, 1, 2, 3, 4]

@@ -63,8 +63,12 @@ def workspace(tmp_path: Path) -> Path:
     )
     write_json(artifacts / "removals.json", others.model_dump(mode="json"))
     tally = {"rows": 7, "text_only": 1, "images": 6, "turns": 9, "words": 99, "characters": 500}
-    sheet = {"rows": 7, "text_only_share": 1 / 7, "left_out": {}, "odd": {}}
-    write_json(tmp_path / "data/datasheet.json", sheet | {"by_source": {"a": tally}})
+    sheet = {
+        **{key: {} for key in ("subsets", "left_out", "odd", "by_set", "by_domain")},
+        **{"rows": 7, "calibration": 2, "bytes_read": 2, "bytes_kept": 1, "text_only_share": 1 / 7},
+        "by_source": {"a": tally},
+    }
+    write_json(tmp_path / "data/datasheet.json", sheet)
     for name, result in evaluations().items():
         write_json(artifacts / f"evaluation/{name}.json", result.as_json())
         write_answers(answers(name), artifacts / f"evaluation/answers/{name}.parquet")

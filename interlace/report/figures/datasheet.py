@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from interlace.data.datasheet import Datasheet
 from interlace.report.figures.style import LINE_COLOURS, MUTED, drawn
 
 _MOST = 30  # sources that have a bar of their own
@@ -16,14 +16,14 @@ _LONGEST = 44  # letters of a label
 _PANELS = {"rows": "rows", "images": "images", "turns": "turns", "words": "words"}
 
 
-def datasheet_figure(sheet: Mapping[str, Any], path: Path) -> None:
+def datasheet_figure(sheet: Datasheet, path: Path) -> None:
     """Draw rows, images, turns and words by source; below, odd rows.
 
     Args:
-        sheet: what `datasheet.datasheet` returned.
+        sheet: of the draw.
         path: where to write, .png, .svg or .pdf.
     """
-    sources = _largest(sheet["by_source"])
+    sources = _largest(sheet.by_source)
     odd = _odd(sheet)
     heights = [max(len(sources), 3), *([len(odd)] if odd else [])]
     with drawn(path, 12, 1.6 + 0.24 * sum(heights)) as figure:
@@ -43,10 +43,10 @@ def datasheet_figure(sheet: Mapping[str, Any], path: Path) -> None:
             axes.set_xlabel("rows that were left out, or odd and kept")
 
 
-def _headline(sheet: Mapping[str, Any]) -> str:
+def _headline(sheet: Datasheet) -> str:
     return (
-        f"{sheet['rows']:,} training rows of {len(sheet['by_source'])} sources,"
-        f" {100 * sheet['text_only_share']:.0f}% text-only (yellow)"
+        f"{sheet.rows:,} training rows of {len(sheet.by_source)} sources,"
+        f" {100 * sheet.text_only_share:.0f}% text-only (yellow)"
     )
 
 
@@ -61,9 +61,9 @@ def _largest(by_source: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[st
     return shown
 
 
-def _odd(sheet: Mapping[str, Any]) -> dict[str, int]:
-    left_out = {f"left out: {reason}": rows for reason, rows in sheet["left_out"].items()}
-    return left_out | {f"kept: {reason}": rows for reason, rows in sheet["odd"].items()}
+def _odd(sheet: Datasheet) -> dict[str, int]:
+    left_out = {f"left out: {reason}": rows for reason, rows in sheet.left_out.items()}
+    return left_out | {f"kept: {reason}": rows for reason, rows in sheet.odd.items()}
 
 
 def _short(name: str) -> str:
