@@ -29,7 +29,8 @@ from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.retention import overall_error, overall_score
 from interlace.params.whole import Params, read_params
 from interlace.plan.record import Plan
-from interlace.selection.select import select
+from interlace.scores.table import read_scores
+from interlace.selection.select import select_layers
 
 RATIOS = (0.1, 0.25, 0.4)
 METHODS = ("interlace", "interlace-optimal", "consecutive")
@@ -50,8 +51,8 @@ class Made:
 
 def plan_of(params: Params, method: str, ratio: float) -> Plan:
     """The layers that a method drops, as in the study of methods: a share of all layers."""
-    asked = params.select.asked() | {"base": "all"}
-    return select(SCORES, method=method, ratio=ratio, seed=params.seed, **asked)
+    options = params.select.model_copy(update={"base": "all"})
+    return select_layers(read_scores(SCORES), method, ratio, options, seed=params.seed)
 
 
 def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[Any, float, float]:

@@ -24,7 +24,7 @@ from interlace.plan.record import Decision, Plan
 from interlace.samples.answered_rows import AnsweredRows, answered_rows
 from interlace.samples.rows import iterate
 from interlace.scores.table import read_scores
-from interlace.selection.select import select
+from interlace.selection.select import select_layers
 from interlace.sources.pinned import Pinned, model_folder
 from interlace.speed.compare import compare_models
 
@@ -47,10 +47,10 @@ def resolve_budget(
     """
     budget, target = params.budget.target()
     dense = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
-    scores, choice = read_scores(table), params.select.asked() | {"rounds": 1}
+    scores, options = read_scores(table), params.select.model_copy(update={"rounds": 1})
 
     def plans(drops: int) -> Plan:
-        return select(scores, method=params.method, drops=drops, seed=params.seed, **choice)
+        return select_layers(scores, params.method, drops, options, seed=params.seed)
 
     if budget == "params":
         shares = parameter_shares(dense, plans)

@@ -35,7 +35,8 @@ from interlace.plan.segments import segments
 from interlace.pruning.export import export
 from interlace.pruning.new_weights import Dense, compensated
 from interlace.scores.average import score
-from interlace.selection.select import select
+from interlace.scores.table import read_scores
+from interlace.selection.select import resolve_ratio, select_layers
 from interlace.sources.pinned import Pinned, model_folder
 
 
@@ -83,14 +84,13 @@ def measure_rounds(
         link_or_copy(known, out / f"scores-{number:03d}.parquet")
         return pq.read_table(known)
 
-    return select(
-        table,
-        method=params.method,
-        ratio=params.ratio,
+    return select_layers(
+        read_scores(table),
+        params.method,
+        resolve_ratio(params.ratio, read_decision(decision)),
+        params.select,
         seed=params.seed,
-        decision=read_decision(decision),
         later=measured,
-        **params.select.asked(),
     )
 
 

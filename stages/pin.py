@@ -10,7 +10,7 @@ from interlace.evaluation.benchmarks.pin import pin_evaluation
 from interlace.evaluation.run.validate import validate
 from interlace.outputs import write_json
 from interlace.params.whole import PinParams
-from interlace.selection.feasible import check_asked
+from interlace.selection.feasible import check_parameters
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import Pinned
 from stages.command import check_program, command, scratch_root
@@ -26,7 +26,7 @@ def main(params: PinParams) -> None:
     pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
     layers = pinned_model["n_layers"]
-    drops = check_asked(params, layers, pinned_model["deepstack_layers"])
+    drops = check_parameters(params, layers, pinned_model["deepstack_layers"])
     check_subsets(pinned_data, data, checked=scratch_root() / "pin" / "checked.json")
     validate(params.evaluate)
     sources: dict[str, Pinned | None] = {"pinned_model": pinned_model, "pinned_data": pinned_data}

@@ -1,5 +1,6 @@
 """`select`: decide which layers are dropped, tuned and frozen."""
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +13,7 @@ from interlace.report.terminal.plan import layer_map_text
 from interlace.scores.resample import read_replicates
 from interlace.scores.table import read_scores
 from interlace.selection.removals import paper_rule, removals
-from interlace.selection.select import select
+from interlace.selection.select import resolve_ratio, select_layers
 from interlace.selection.stability import stability
 from stages.command import command
 
@@ -20,17 +21,20 @@ from stages.command import command
 @command(SelectParams)
 def main(params: SelectParams) -> None:
     """Decide which layers are dropped, tuned and frozen, and say why and how surely."""
-    artifacts, choice = Path("artifacts"), params.select.asked()
+    artifacts = Path("artifacts")
     scores = read_scores(artifacts / "scores.parquet")
-    asked = {"method": params.method, "ratio": params.ratio, "seed": params.seed, **choice}
-    asked["later"] = sorted((artifacts / "rounds").glob("*.parquet"))
-    asked["decision"] = read_decision(artifacts / "budget.json")
-    plan = select(scores, **asked)
-    sure = stability(plan, scores, read_replicates(artifacts / "replicates.parquet"), asked)
-    plan = plan.model_copy(update={"stability": sure})
+    choose = partial(
+        select_layers,
+        method=params.method,
+        ratio_or_drops=resolve_ratio(params.ratio, read_decision(artifacts / "budget.json")),
+        options=params.select,
+        seed=params.seed,
+    )
+    plan = choose(scores, later=sorted((artifacts / "rounds").glob("*.parquet")))
+    replicates = read_replicates(artifacts / "replicates.parquet")
+    plan = plan.model_copy(update={"stability": stability(plan, scores, replicates, choose)})
     write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
-    alike = {name: choice[name] for name in ("shortfall", "alpha", "protect_first", "base")}
-    others = removals(scores, seed=params.seed, **alike)
+    others = removals(scores, options=params.select, seed=params.seed)
     table = Removals(rule=paper_rule(plan.method), removals=tuple(others))
     write_json(artifacts / "removals.json", table.model_dump(mode="json"))
     Console(highlight=False).print(layer_map_text(plan, table.rule))

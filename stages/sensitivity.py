@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from interlace.methods.registry import named
+from interlace.methods.registry import find_method
 from interlace.outputs import whole
 from interlace.params.measuring import SensitivityParams
 from interlace.scores.table import SCHEMA, SLEB, TAYLOR
@@ -17,7 +17,7 @@ def main(params: SensitivityParams) -> None:
     if not is_first_process():
         return  # one process measures, however many are launched
     out, calibration = Path("artifacts/sensitivity"), Path("data/calibration")
-    if not {SLEB, TAYLOR} & {*named(params.method).needs}:
+    if not {SLEB, TAYLOR} & {*find_method(params.method).needs}:
         with whole(out) as partial:
             partial.mkdir()
             pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")

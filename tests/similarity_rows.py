@@ -9,6 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from interlace.scores.per_sample import SampleCosines
+from interlace.scores.table import NATIVE, Scores
+
 TEXT = ("sample_id", "domain", "task", "source")
 WHOLE = ("n_tokens", "n_vision_tokens", "first", "span")
 COSINES = ("cosine", "cosine_vision", "cosine_text", "cosine_last")
@@ -58,3 +61,27 @@ def stored(folder: Path, frame: pd.DataFrame, parts: int = 1) -> Path:
         table = pa.Table.from_pandas(part, SIMILARITY, preserve_index=False)
         pq.write_table(table.replace_schema_metadata(about), folder / f"part-{number:05d}.parquet")
     return folder
+
+
+LAYERS = 12
+SPANS = tuple((first, span) for span in (1, 2, 3) for first in range(LAYERS - span + 1))
+
+
+def sample_cosines(
+    samples: int = 40, noise: float = 0.0, tasks: tuple[int, ...] = ()
+) -> SampleCosines:
+    """Samples that agree but for noise; cosines are multiples of 2^-31, as they are read."""
+    base = np.random.default_rng(3).uniform(0.6, 0.97, len(SPANS))
+    spread = np.random.default_rng(4).normal(0, noise, (samples, len(SPANS)))
+    return SampleCosines(SPANS, np.rint((base + spread) * 2**31) / 2**31, tasks or (samples,))
+
+
+def mean_scores(samples: SampleCosines, *criteria: str) -> Scores:
+    """The table of scores that these samples average to, the same for all criteria."""
+    means = samples.cosines.sum(axis=0) / len(samples.cosines)
+    values = {
+        (criterion, first, span): float(mean)
+        for criterion in criteria or (NATIVE,)
+        for (first, span), mean in zip(samples.spans, means, strict=True)
+    }
+    return Scores(LAYERS, 0, values, {})

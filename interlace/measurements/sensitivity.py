@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import interlace
 from interlace.errors import ContractError, InputError, way_to_finite
-from interlace.methods.registry import named
+from interlace.methods.registry import find_method
 from interlace.model.answer_loss import layer_gradients, losses_without
 from interlace.model.bypass import bypassed
 from interlace.model.decoder import decoder_layers
@@ -31,7 +31,7 @@ from interlace.outputs import remove, whole
 from interlace.params.measuring import Sensitivity, SensitivityParams
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.scores.table import SCHEMA, SLEB, TAYLOR
-from interlace.selection.select import protected_layers
+from interlace.selection.protected import protected_layers
 
 SLEB_LOSS = f"{SLEB}/loss"  # the loss once the layer is removed
 CANDIDATES = pa.schema(
@@ -74,7 +74,9 @@ def measure(
         InputError: no rows with answers, or no layer to remove.
         ContractError: a loss or a gradient is not finite.
     """
-    tables_of = next(MEASURES[name] for name in named(params.method).needs if name in MEASURES)
+    tables_of = next(
+        MEASURES[name] for name in find_method(params.method).needs if name in MEASURES
+    )
     protected = _protected(model, params)
     rows = answered_rows(processor, calibration, scratch / "rows", params.sensitivity)
     tables = tables_of(model, rows, protected, params.sensitivity, scratch)

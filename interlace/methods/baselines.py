@@ -1,4 +1,4 @@
-"""What INTERLACE is compared with: its ablations by chance and in a row, and layer by layer rules.
+"""Baselines of INTERLACE: its ablations by chance and in a row, and rules layer by layer.
 
 Sources: INTERLACE (arXiv 2511.19676, table 5); ShortGPT (arXiv 2403.03853); the block by angular
 distance (arXiv 2403.17887).
@@ -16,13 +16,13 @@ from interlace.scores.table import ANGULAR, Scores
 
 
 def consecutive(scores: Scores, request: Request) -> Choice:
-    """Drop the run of K layers that starts at the greatest `S_1`; tune the K behind it.
+    """Drop the run of K layers that starts at the greatest `S_1`; tune the K after it.
 
     The run is shifted down when it would run off the end of the unprotected layers. Where fewer
     than K layers follow it, the nearest ones before it are tuned as well.
     """
     layer = {i: value for i, value in scores.of_span(1).items() if i in request.free}
-    starts = runs(request)
+    starts = run_starts(request)
     if not layer or not starts:
         return Choice.of_groups([])
     best = max(layer, key=lambda i: (layer[i], -i))
@@ -31,26 +31,26 @@ def consecutive(scores: Scores, request: Request) -> Choice:
 
 
 def angular_block(scores: Scores, request: Request) -> Choice:
-    """Drop the run of K layers that turns the last token's state least; tune the K behind it."""
-    starts = runs(request)
+    """Drop the run of K layers that turns the last token's state least; tune the K after it."""
+    starts = run_starts(request)
     if not starts:
         return Choice.of_groups([])
     angle = scores.of_span(attainable(request), ANGULAR)
-    measured = [i for i in starts if i in angle]
-    if not measured:
+    candidates = [i for i in starts if i in angle]
+    if not candidates:
         raise InputError(
             f"no run of {attainable(request)} unprotected layers was measured; lower ratio, protect"
             " fewer layers, or set collect.mode to residual"
         )
-    first = min(measured, key=lambda i: (angle[i], i))
+    first = min(candidates, key=lambda i: (angle[i], i))
     return _run(first, angle[first], scores, request)
 
 
-def runs(request: Request) -> list[int]:
-    """Where a run of K unprotected neighbours can start; nowhere if K is 0.
+def run_starts(request: Request) -> list[int]:
+    """Return the layers at which a run of K unprotected neighbours can start; none if K is 0.
 
     Raises:
-        InputError: nowhere; names the largest K that is feasible.
+        InputError: there is no such run; names the largest feasible K.
     """
     drops = attainable(request)
     if not drops:
@@ -69,25 +69,25 @@ def runs(request: Request) -> list[int]:
 
 def _run(first: int, score: float, scores: Scores, request: Request) -> Choice:
     drop = tuple(range(first, first + attainable(request)))
-    tune = tuple(sorted(neighbours(drop, scores.n_layers, request.tuned)))
+    tune = tuple(sorted(neighbours(drop, scores.n_layers, request.tuned_before)))
     return Choice.of_groups([Group(kind="run", layers=drop, score=score, drop=drop, tune=tune)])
 
 
 def random(scores: Scores, request: Request) -> Choice:
     """Drop K layers by chance, tune K of the survivors by chance.
 
-    The order of drawing depends on the seed alone, so a smaller K drops a part of what a larger
-    one does.
+    The order of drawing depends on the seed alone, so a smaller K drops some of the layers that a
+    larger one does.
     """
     drop = _shuffled(request.free, f"drop:{request.seed}")[: attainable(request)]
-    survivors = set(range(scores.n_layers)) - set(drop) - request.tuned
+    survivors = set(range(scores.n_layers)) - set(drop) - request.tuned_before
     tune = _shuffled(survivors, f"tune:{request.seed}")[: len(drop)]
     groups = [Group(kind="layer", layers=(i,), score=None, drop=(i,)) for i in drop]
     return Choice(groups=tuple(groups), drop=frozenset(drop), tune=frozenset(tune))
 
 
 def _shuffled(layers: Iterable[int], key: str) -> list[int]:
-    """A uniform order that is the same on every platform and version of Python."""
+    """Return a uniform order that is the same on every platform and version of Python."""
     return sorted(layers, key=lambda i: hashlib.sha256(f"{key}:{i}".encode()).digest())
 
 

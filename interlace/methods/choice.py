@@ -1,4 +1,4 @@
-"""What a method is asked, and what it answers."""
+"""The contract of a method: a request for K layers, and the choice that answers it."""
 
 from __future__ import annotations
 
@@ -6,41 +6,36 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from interlace.errors import InputError
-from interlace.plan.record import Base, Group, Policy, Sparsity
+from interlace.params.choosing import Base, Select
+from interlace.plan.record import Group, Sparsity
 from interlace.scores.table import NATIVE, Scores
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a method.
+    """A request for K layers.
 
     Attributes:
         drops: K, layers to remove.
         free: layers that may be grouped and removed; the others are protected.
-        shortfall: what to do when the method's own rule cannot reach K.
+        options: how layers are chosen; protection and rounds are applied already.
         seed: of methods that draw.
-        alpha: weight of the non-math ranking in `mixed`, in [0, 1].
-        tuned: layers that an earlier round tunes already.
-        given_drop: layers to drop, of a choice made by hand.
-        given_tune: layers to tune, of a choice made by hand.
+        tuned_before: layers that an earlier round tunes already.
     """
 
     drops: int
     free: frozenset[int]
-    shortfall: Policy = "pairs"
+    options: Select
     seed: int = 0
-    alpha: float = 0.7
-    tuned: frozenset[int] = frozenset()
-    given_drop: tuple[int, ...] = ()
-    given_tune: tuple[int, ...] = ()
+    tuned_before: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a method answers.
+    """The layers that a method chooses.
 
     Attributes:
-        groups: every group it decided on, in the order of decision.
+        groups: all groups it decided on, in the order of decision.
         drop: the removed layers.
         tune: the layers to fine-tune.
     """
@@ -51,7 +46,7 @@ class Choice:
 
     @classmethod
     def of_groups(cls, groups: Iterable[Group]) -> Choice:
-        """The choice that a list of groups adds up to."""
+        """Add up a list of groups."""
         groups = tuple(groups)
         return cls(
             groups=groups,
@@ -67,21 +62,21 @@ class Choice:
 
         Args:
             order: unprotected layers, the first to go first.
-            values: what each was ranked by, to be shown.
+            values: the value that each layer was ranked by, for display.
             scores: the table the ranking was made from.
             request: K, and what to do when there are fewer layers.
 
         Raises:
-            InputError: fewer than K layers are ranked, and the policy is not to go on with fewer.
+            InputError: fewer than K layers are ranked, and the policy is not `fewer`.
         """
         drop = order[: attainable(request)]
-        if len(drop) < request.drops and request.shortfall != "fewer":
+        if len(drop) < request.drops and request.options.shortfall != "fewer":
             raise InputError(
                 f"{request.drops} layers cannot be dropped: only {len(drop)} unprotected ones were"
                 f" scored (the largest feasible K is {len(drop)}); lower ratio or protect fewer"
             )
         groups = [Group(kind="layer", layers=(i,), score=values[i], drop=(i,)) for i in drop]
-        tune = neighbours(drop, scores.n_layers, request.tuned)
+        tune = neighbours(drop, scores.n_layers, request.tuned_before)
         return cls(groups=tuple(groups), drop=frozenset(drop), tune=tune)
 
 
@@ -94,7 +89,7 @@ class Method:
         needs: criteria it reads from the table.
         protect_first: leading layers that its paper never drops.
         protect_last: trailing layers that its paper never drops.
-        base: what its paper's ratio is a share of: all layers, or those not protected.
+        base: the layers that its paper's ratio is a share of: all, or those not protected.
         removes: whether it drops layers at all.
         sparsity: which weights it zeroes, of a method that drops and tunes nothing.
     """
@@ -109,12 +104,12 @@ class Method:
 
 
 def attainable(request: Request) -> int:
-    """How many layers a method that may drop any unprotected one can drop.
+    """Return how many layers can go if any unprotected one may.
 
     Raises:
-        InputError: fewer than K, and the policy is not to go on with fewer.
+        InputError: fewer than K, and the policy is not `fewer`.
     """
-    if request.drops > len(request.free) and request.shortfall != "fewer":
+    if request.drops > len(request.free) and request.options.shortfall != "fewer":
         raise InputError(
             f"{request.drops} layers cannot be dropped: only {len(request.free)} are not protected"
             f" (the largest feasible K is {len(request.free)}); lower ratio or protect fewer layers"
@@ -123,9 +118,9 @@ def attainable(request: Request) -> int:
 
 
 def neighbours(
-    drop: Iterable[int], n_layers: int, tuned: frozenset[int] = frozenset()
+    drop: Iterable[int], n_layers: int, tuned_before: frozenset[int] = frozenset()
 ) -> frozenset[int]:
-    """One survivor for each dropped layer: the nearest behind it not yet taken, else before it.
+    """Find a survivor for each dropped layer: the nearest free one after it, else before it.
 
     For methods whose papers name none, so that each tunes as many layers as it drops, as in
     INTERLACE's ablations (arXiv 2511.19676, table 5).
@@ -133,15 +128,14 @@ def neighbours(
     Args:
         drop: the removed layers.
         n_layers: of the decoder they are removed from.
-        tuned: layers that are tuned anyway, and count for no other.
+        tuned_before: layers that are tuned anyway, and count for no other.
     """
-    gone = set(drop)
-    taken = set(tuned) - gone
-    left = [i for i in range(n_layers) if i not in gone | taken]
-    found: set[int] = set()
-    for layer in sorted(gone):
-        behind = [i for i in left if i > layer]
-        if behind or left:
-            found.add(chosen := behind[0] if behind else left[-1])
-            left.remove(chosen)
-    return frozenset(found)
+    dropped = set(drop)
+    survivors = [i for i in range(n_layers) if i not in dropped | tuned_before]
+    tune: set[int] = set()
+    for layer in sorted(dropped):
+        if survivors:
+            neighbour = next((i for i in survivors if i > layer), survivors[-1])
+            tune.add(neighbour)
+            survivors.remove(neighbour)
+    return frozenset(tune)

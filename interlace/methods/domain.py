@@ -1,4 +1,4 @@
-"""Domain-aware choices, by what math and non-math probes do to each layer (arXiv 2603.20275)."""
+"""Domain-aware choices, by similarity on math and non-math probes (arXiv 2603.20275)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from interlace.scores.table import CKA, MATH, NONMATH, POOLED, Scores
 
 
 def standardised(values: Mapping[int, float]) -> dict[int, float]:
-    """Z-scores over the given layers (eq. 8); 0 where all are equal."""
+    """Return z-scores over these layers (eq. 8); 0 if all are equal."""
     array = np.array(list(values.values()))
     if len(set(values.values())) < 2 or not array.std():
         return dict.fromkeys(values, 0.0)
@@ -28,13 +28,13 @@ def by_domain(scores: Scores, request: Request, alpha: float) -> Choice:
         alpha: weight of the non-math domain.
     """
     shares = {NONMATH: alpha, MATH: 1 - alpha}
-    parts = [
+    weighted = [
         (share, standardised(_free(scores.of_span(1, domain), request)))
         for domain, share in shares.items()
         if share  # a domain without weight need not be measured
     ]
     ranking = {  # rounded, so that ties do not depend on the order of additions
-        i: round(sum(share * part[i] for share, part in parts), 12) for i in parts[0][1]
+        i: round(sum(share * values[i] for share, values in weighted), 12) for i in weighted[0][1]
     }
     return _greatest(ranking, scores, request)
 
@@ -60,11 +60,11 @@ def nonmath_aware(scores: Scores, request: Request) -> Choice:
 
 def mixed(scores: Scores, request: Request) -> Choice:
     """Drop the K layers that change both kinds of probes least, weighted by `alpha`."""
-    return by_domain(scores, request, request.alpha)
+    return by_domain(scores, request, request.options.alpha)
 
 
 def cka(scores: Scores, request: Request) -> Choice:
-    """Drop the K layers whose outputs are, over the tasks, most like those of the layer before."""
+    """Drop the K layers whose outputs are most like those of the layer before, over the tasks."""
     return _greatest(_free(scores.of_span(1, CKA), request), scores, request)
 
 

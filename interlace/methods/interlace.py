@@ -11,46 +11,46 @@ from interlace.plan.record import Group
 from interlace.scores.table import Scores
 
 SpanScores = Callable[[int], Mapping[int, float]]  # span -> score by first layer
-Rule = Callable[[float, float], bool]  # S_1 of the first two layers -> whether the second goes
+Rule = Callable[[float, float], bool]  # S_1 of the first two layers -> the second goes
 NAMES: dict[int, Literal["triplet", "pair"]] = {3: "triplet", 2: "pair"}
 
 
 def more_redundant(first: float, second: float) -> bool:
-    """Drop the second of two layers if it is the more redundant; of equals the first goes."""
+    """Say whether the second of two layers is the more redundant; of equals the first goes."""
     return first < second
 
 
 def always_first(first: float, second: float) -> bool:
-    """Never drop the second."""
+    """Keep the second of two layers, whatever the scores."""
     return False
 
 
-def disjoint_spans(scores: Mapping[int, float], span: int, free: set[int], most: int) -> list[int]:
+def disjoint_spans(scores: Mapping[int, float], span: int, free: set[int], limit: int) -> list[int]:
     """Greedily take spans by score, none sharing a layer.
 
     Args:
         scores: `S_span` by first layer.
         span: layers per span.
         free: layers not assigned yet.
-        most: how many spans to take at most.
+        limit: how many spans to take at most.
 
     Returns:
-        First layers of the spans taken, in the order taken.
+        First layers of the spans, in the order in which they were taken.
     """
-    left = set(free)
-    taken: list[int] = []
+    unassigned = set(free)
+    first_layers: list[int] = []
     for first in sorted(scores, key=lambda i: (-scores[i], i)):
-        if len(taken) == most:
+        if len(first_layers) == limit:
             break
         layers = set(range(first, first + span))
-        if layers <= left:
-            left -= layers
-            taken.append(first)
-    return taken
+        if layers <= unassigned:
+            unassigned -= layers
+            first_layers.append(first)
+    return first_layers
 
 
 def group(first: int, span: int, value: float, layer: Mapping[int, float], rule: Rule) -> Group:
-    """A triplet or pair: of its first two layers one goes, the other is tuned; a third anchors."""
+    """Return a triplet or pair: of its first two layers one goes, one is tuned; a third anchors."""
     second = first + 1
     drop, tune = (second, first) if rule(layer[first], layer[second]) else (first, second)
     return Group(
@@ -69,7 +69,7 @@ def greedy(
 ) -> Choice:
     """Take the best disjoint spans until K layers are gone.
 
-    When they run out, `request.shortfall` decides: `pairs` goes on with disjoint pairs by `S_2`
+    When they run out, the policy decides: `pairs` goes on with disjoint pairs by `S_2`
     (same rule, no anchor), `fewer` stops short, `error` refuses.
 
     Args:
@@ -79,27 +79,27 @@ def greedy(
         spans: lengths of the method's own groups.
 
     Raises:
-        InputError: K drops are not to be had under the given policy; names the largest K that is.
+        InputError: K drops are not feasible under the policy; names the largest K that is.
     """
     layer = scores(1)
     groups: list[Group] = []
-    if request.shortfall == "pairs":
+    if request.options.shortfall == "pairs":
         spans = (*spans, 2)
     for span in dict.fromkeys(spans):
-        taken = {i for made in groups for i in made.layers}
-        wanted = request.drops - len(groups)
-        if not wanted:
+        assigned = {i for triplet in groups for i in triplet.layers}
+        missing = request.drops - len(groups)
+        if not missing:
             break
         by_span = scores(span)
-        for first in disjoint_spans(by_span, span, set(request.free - taken), wanted):
+        for first in disjoint_spans(by_span, span, set(request.free - assigned), missing):
             groups.append(group(first, span, by_span[first], layer, rule))
-    if len(groups) < request.drops and request.shortfall != "fewer":
+    if len(groups) < request.drops and request.options.shortfall != "fewer":
         raise ran_out(request, len(groups), spans)
     return Choice.of_groups(groups)
 
 
 def ran_out(request: Request, feasible: int, spans: tuple[int, ...]) -> InputError:
-    """The refusal of a K that disjoint groups cannot reach."""
+    """Return the error for a K that disjoint groups cannot reach."""
     kinds = " and ".join(f"{NAMES[span]}s" for span in dict.fromkeys(spans))
     return InputError(
         f"{request.drops} layers cannot be dropped: disjoint {kinds} run out at {feasible}; the"

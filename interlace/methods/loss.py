@@ -1,6 +1,6 @@
 """Choices by the loss on answers: SLEB (arXiv 2402.09025) and first-order Taylor importance.
 
-Both read what the `sensitivity` stage measured.
+Both read the measurements of the `sensitivity` stage.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ def sleb(scores: Scores, request: Request) -> Choice:
     Raises:
         InputError: fewer removals were measured, or other layers were protected then.
     """
-    step = scores.of_span(1, SLEB)
-    order = sorted(step, key=lambda i: step[i])
-    wanted = attainable(request)
-    if wanted > len(order):
+    removal = scores.of_span(1, SLEB)
+    order = sorted(removal, key=lambda i: removal[i])
+    drops = attainable(request)
+    if drops > len(order):
         raise InputError(
-            f"sleb: {wanted} layers are to go, {len(order)} removals were measured; raise"
+            f"sleb: {drops} layers are to go, {len(order)} removals were measured; raise"
             " sensitivity.max_ratio and run `sensitivity` again"
         )
-    if strange := sorted(set(order[:wanted]) - request.free):
+    if protected := sorted(set(order[:drops]) - request.free):
         raise InputError(
-            f"sleb: layers {strange} are protected, but were not when removals were measured; run"
+            f"sleb: layers {protected} are protected, but were not when removals were measured; run"
             " `sensitivity` with the same select.protect_first and select.protect_last"
         )
-    return Choice.of_ranking(order, step, scores, request)
+    return Choice.of_ranking(order, removal, scores, request)
 
 
 def taylor(scores: Scores, request: Request) -> Choice:

@@ -6,7 +6,6 @@ import difflib
 
 from interlace.errors import InputError
 from interlace.methods import baselines, domain, loss
-from interlace.methods import baselines as sparse
 from interlace.methods.choice import Method
 from interlace.methods.interlace import interlace, interlace_oa, interlace_tn
 from interlace.methods.manual import manual
@@ -31,22 +30,22 @@ METHODS: dict[str, Method] = {
     "sleb": Method(loss.sleb, (SLEB,), 1, 1),
     "taylor": Method(loss.taylor, (TAYLOR,)),
     "manual": Method(manual, needs=()),
-    "wanda-2:4": Method(sparse.wanda_2_4, needs=(), removes=False, sparsity="wanda-2:4"),
+    "wanda-2:4": Method(baselines.wanda_2_4, needs=(), removes=False, sparsity="wanda-2:4"),
     "magnitude-2:4": Method(
-        sparse.magnitude_2_4, needs=(), removes=False, sparsity="magnitude-2:4"
+        baselines.magnitude_2_4, needs=(), removes=False, sparsity="magnitude-2:4"
     ),
 }
 
 
-def named(name: str) -> Method:
-    """Look a method up.
+def find_method(name: str) -> Method:
+    """Look a method up by its name.
 
     Raises:
-        InputError: there is none of that name; names the nearest one.
+        InputError: no method has this name; names the nearest one.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0)[0]
+        nearest = difflib.get_close_matches(name, METHODS, n=1, cutoff=0)[0]
         raise InputError(
-            f"method = {name!r}: no such method; did you mean {near}? ({', '.join(METHODS)})"
+            f"method = {name!r}: no such method; did you mean {nearest}? ({', '.join(METHODS)})"
         )
     return METHODS[name]

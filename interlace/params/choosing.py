@@ -9,8 +9,13 @@ from pydantic import Field, PlainValidator, field_validator
 
 from interlace.params.section import Section, Seed
 
+Auto = Literal["auto"]
+Policy = Literal["pairs", "fewer", "error"]
+Base = Literal["all", "prunable"]
+Tuned = Literal["planned", "spaced", "anchors", "all", "none"]
 
-def _ratio(value: Any) -> float | Literal["auto"]:
+
+def _ratio(value: Any) -> float | Auto:
     """One complaint for whatever is wrong with a ratio."""
     try:
         number = float(value)
@@ -24,7 +29,7 @@ def _ratio(value: Any) -> float | Literal["auto"]:
 
 
 Ratio = Annotated[
-    float | Literal["auto"],
+    float | Auto,
     PlainValidator(_ratio),
     Field(
         0.25,
@@ -39,12 +44,12 @@ Method = Annotated[
 class Protection(Section):
     """Layers that are never dropped nor grouped."""
 
-    protect_first: int | Literal["auto"] = Field(
+    protect_first: int | Auto = Field(
         "auto",
         description="leading layers never dropped, layers; auto: the DeepStack layers, and at"
         " least those that the method's paper protects",
     )
-    protect_last: int | Literal["auto"] = Field(
+    protect_last: int | Auto = Field(
         "auto",
         description="trailing layers never dropped, layers; auto: as the method's paper has it",
     )
@@ -60,12 +65,12 @@ class Protection(Section):
 class Select(Protection):
     """How layers are chosen."""
 
-    base: Literal["auto", "all", "prunable"] = Field(
+    base: Literal["auto", Base] = Field(
         "auto",
         description="layers that the ratio is a share of: all, or those not protected; auto: as"
         " the method's paper has it",
     )
-    shortfall: Literal["pairs", "fewer", "error"] = Field(
+    shortfall: Policy = Field(
         "pairs", description="what to do when disjoint triplets run out before K drops"
     )
     alpha: float = Field(
@@ -76,7 +81,7 @@ class Select(Protection):
     )
     drop: tuple[int, ...] = Field((), description="manual: the layers to drop, 0-based")
     tune: tuple[int, ...] = Field((), description="manual: the layers to tune, 0-based")
-    tuned: Literal["planned", "spaced", "anchors", "all", "none"] = Field(
+    tuned: Tuned = Field(
         "planned",
         description="survivors that are tuned; planned: as the method says; spaced: as many, evenly"
         " over the survivors",
@@ -87,10 +92,6 @@ class Select(Protection):
         description="updates of local healing before each further round's measurement, steps;"
         " 0: none",
     )
-
-    def asked(self) -> dict[str, Any]:
-        """What `plan.select` takes of it, by name; the rest is about measuring."""
-        return self.model_dump(exclude={"heal_steps"})
 
 
 Reference = Annotated[

@@ -1,4 +1,4 @@
-"""The decision: which layers are dropped, tuned and frozen, and why.
+"""The record of a decision: which layers are dropped, tuned and frozen, and why.
 
 All indices are 0-based positions in the dense decoder.
 """
@@ -6,24 +6,14 @@ All indices are 0-based positions in the dense decoder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from interlace.errors import InputError, validation_message
+from interlace.params.choosing import Base, Policy, Tuned
 
-Auto = Literal["auto"]
-Policy = Literal["pairs", "fewer", "error"]
-Base = Literal["all", "prunable"]
 Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
-Tuned = Literal["planned", "spaced", "anchors", "all", "none"]
 
 
 class _Record(BaseModel):
@@ -40,7 +30,7 @@ class Group(_Record):
         layer_scores: `S_1` of its layers that decided the roles within it, in order.
         drop: layers that go.
         tune: layers that are fine-tuned in their stead.
-        anchor: the layer kept frozen behind them.
+        anchor: the layer kept frozen after them.
         round: of a choice in several rounds, counted from 1.
     """
 
@@ -60,15 +50,15 @@ class Group(_Record):
 
     @property
     def span(self) -> int:
-        """How many layers."""
+        """The number of layers."""
         return len(self.layers)
 
 
 class Shortfall(_Record):
-    """How far the method's own rule went.
+    """The drops that the method's own rule reached.
 
     Attributes:
-        policy: what was to happen when it could not reach K.
+        policy: what was to happen if it could not reach K.
         wanted: K.
         triplets: drops made by triplets.
         pairs: drops made by pairs.
@@ -83,13 +73,13 @@ class Shortfall(_Record):
 
 
 class Decision(_Record):
-    """How `ratio: auto` became a number of layers.
+    """The number of layers that `ratio: auto` comes to, and why.
 
     Attributes:
         budget: params, ttft_speedup or retention.
-        target: what was asked for.
+        target: the value to reach or keep.
         drops: K, the layers to go.
-        values: what each number of layers comes to, by K from 0 on.
+        values: the budget's quantity by number of dropped layers, from 0 on.
         how: measured or predicted, and on what.
         reason: the decision in one line.
     """
@@ -103,12 +93,12 @@ class Decision(_Record):
 
 
 class Stability(_Record):
-    """How often another draw of samples drops the same layers.
+    """The share of resampled calibration sets that drop the same layers.
 
     Attributes:
         draws: tables of scores over as many samples, drawn with replacement.
-        same: share of them by which exactly the same layers go.
-        dropped: share of them by which a layer goes, of each that goes by any.
+        same: share of the draws that drop exactly the plan's layers.
+        dropped: share of the draws that drop a layer, for each layer that any of them drops.
     """
 
     draws: int = Field(gt=0)
@@ -117,18 +107,18 @@ class Stability(_Record):
 
 
 class Plan(_Record):
-    """Which layers go, which are tuned, which stay as they are.
+    """The layers that are dropped, tuned and frozen.
 
     Attributes:
-        ratio: as asked for; with a budget, K as a share of the base.
+        ratio: the ratio that was set; with a budget, K as a share of the base.
         base: the layers that the ratio is a share of.
-        base_layers: how many these are.
+        base_layers: the number of these.
         rounds: how many times the model was measured.
-        tuned: which survivors are tuned: those that the method names, or others.
-        decision: how a budget became K; missing where the ratio was given.
+        tuned: the survivors that are tuned: those that the method names, or others.
+        decision: how a budget became K; missing where the ratio was set.
         deepstack_layers: leading layers that visual features are added after, by position.
-        settings: what else the method was told, e.g. alpha or seed.
-        sparsity: which weights are zeroed, where a method does that instead of dropping layers.
+        settings: the method's own settings, e.g. alpha or seed.
+        sparsity: which weights are zeroed, by a method that does so instead of dropping layers.
         stability: how sure the choice is; missing where it reads nothing that was resampled.
     """
 
@@ -158,13 +148,12 @@ class Plan(_Record):
             layers = getattr(self, name)
             if layers != sorted(set(layers)):
                 raise ValueError(f"{name} must be sorted, without repeats: {layers}")
-        given = sorted(self.drop + self.tune + self.freeze)
-        if given != list(range(self.n_layers)):
+        if sorted(self.drop + self.tune + self.freeze) != list(range(self.n_layers)):
             raise ValueError(
                 f"drop, tune and freeze must hold each of the layers 0 to {self.n_layers - 1} once"
             )
-        if lost := sorted(set(self.drop) & set(self.protected)):
-            raise ValueError(f"layers {lost} are both dropped and protected")
+        if overlap := sorted(set(self.drop) & set(self.protected)):
+            raise ValueError(f"layers {overlap} are both dropped and protected")
         return self
 
     @property
@@ -182,36 +171,36 @@ def read_plan(path: Path) -> Plan:
     """Read and check a plan file.
 
     Raises:
-        InputError: the file is missing, or what it says is not a plan.
+        InputError: the file is missing, or holds something else than a plan.
     """
-    try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro select`") from None
-    except ValidationError as error:
-        raise InputError(validation_message(str(path), error)) from None
+    plan: Plan = _read(path, Plan, "select")
+    return plan
 
 
 def read_decision(path: Path) -> Decision | None:
-    """Read what `budget` decided; none where the ratio was given.
+    """Read what `budget` decided; `None` where the ratio was set.
 
     Raises:
-        InputError: the file is missing, or what it says is not a decision.
+        InputError: the file is missing, or holds something else than a decision.
     """
-    try:
-        return TypeAdapter(Decision | None).validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro budget`") from None
-    except ValidationError as error:
-        raise InputError(validation_message(str(path), error)) from None
+    decision: Decision | None = _read(path, Decision | None, "budget")
+    return decision
 
 
 def read_reference(path: Path) -> Plan | None:
-    """Read a reference's plan; none where none is asked for.
+    """Read the plan of a reference run; `None` without a reference.
 
     Raises:
-        InputError: the file is missing, or what it says is not a plan.
+        InputError: the file is missing, or holds something else than a plan.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; run `dvc repro reference_plan`")
-    return None if path.read_text(encoding="utf-8").strip() == "null" else read_plan(path)
+    plan: Plan | None = _read(path, Plan | None, "reference_plan")
+    return plan
+
+
+def _read(path: Path, kind: Any, stage: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run `dvc repro {stage}`") from None
+    except ValidationError as error:
+        raise InputError(validation_message(str(path), error)) from None

@@ -12,17 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from interlace.errors import ContractError, InputError
+from interlace.errors import ContractError
 from interlace.scores.table import (
-    _UNIT,
     ANGULAR,
     CKA,
     NATIVE,
     POOLED,
     SCHEMA,
+    UNIT,
     Row,
-    _check_columns,
-    _read,
+    check_columns,
+    measurement_files,
+    read_batches,
+    read_parquet,
 )
 
 
@@ -30,34 +32,34 @@ class Means:
     """Means and standard errors of values in about [-1, 1], by key.
 
     Values are rounded to multiples of 2^-31, finer than a float32 cosine is exact, and added as
-    integers: sums are exact, so they do not depend on the order, and no value needs to be kept.
+    integers: sums are exact, so they do not depend on the order, and no value is stored.
     """
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, int, int], tuple[int, int, int]] = {}  # n, sum, sum of squares
 
     def add(self, criterion: str, first: Any, span: Any, values: Any) -> None:
-        """Add arrays [N] of values, of the spans they belong to; at most 2^20 at once."""
-        keys, place = np.unique(np.stack([first, span]), axis=1, return_inverse=True)
-        place = place.reshape(-1)  # [N]
-        exact = np.rint(values.astype(np.float64) * _UNIT).astype(np.int64)
-        high, low = np.divmod(exact * exact, _UNIT)
-        counts = np.bincount(place)
-        parts = [np.bincount(place, weights=part) for part in (exact, high, low)]  # below 2^53
+        """Add values [N] of spans, given by first layer and length [N]; at most 2^20 at once."""
+        keys, index = np.unique(np.stack([first, span]), axis=1, return_inverse=True)
+        index = index.reshape(-1)  # [N]
+        exact = np.rint(values.astype(np.float64) * UNIT).astype(np.int64)
+        high, low = np.divmod(exact * exact, UNIT)
+        counts = np.bincount(index)
+        sums = [np.bincount(index, weights=terms) for terms in (exact, high, low)]  # below 2^53
         for number, (key, n) in enumerate(zip(keys.T.tolist(), counts.tolist(), strict=True)):
-            total, highs, lows = (int(part[number]) for part in parts)
-            known = self._sums.get((criterion, *key), (0, 0, 0))
-            added = n, total, highs * _UNIT + lows
-            self._sums[(criterion, *key)] = tuple(map(sum, zip(known, added, strict=True)))  # type: ignore[assignment]
+            total, highs, lows = (int(column[number]) for column in sums)
+            previous = self._sums.get((criterion, *key), (0, 0, 0))
+            terms = n, total, highs * UNIT + lows
+            self._sums[(criterion, *key)] = tuple(map(sum, zip(previous, terms, strict=True)))  # type: ignore[assignment]
 
     def rows(self) -> Iterator[Row]:
-        """One row of the table for every key."""
+        """Yield one row of the table for each key."""
         for (criterion, first, span), (n, total, squares) in self._sums.items():
             error = None
             if n > 1:
                 variance = (n * squares - total * total) / (n * (n - 1))  # an exact numerator
-                error = math.sqrt(variance / n) / _UNIT
-            yield _row(criterion, first, span, total / n / _UNIT, error, n)
+                error = math.sqrt(variance / n) / UNIT
+            yield _row(criterion, first, span, total / n / UNIT, error, n)
 
 
 def _row(criterion: str, first: int, span: int, value: float, error: float | None, n: int) -> Row:
@@ -67,84 +69,74 @@ def _row(criterion: str, first: int, span: int, value: float, error: float | Non
 def score(
     similarity: Path, pooled: Path | None = None, sensitivity: Path | None = None
 ) -> pa.Table:
-    """Average the measurements of `hidden_states.collect`.
+    """Average the measurements of `collect`.
 
     Args:
         similarity: folder of Parquet files, one row per (sample, first, span).
         pooled: folder of Parquet files, one row per (sample, layer); those of probes are read.
-        sensitivity: a Parquet file of `SCHEMA`, whose rows are taken over as they are.
+        sensitivity: a Parquet file of `SCHEMA`, whose rows are added as they are.
 
     Returns:
         A table of `SCHEMA`; `standard_error` is the standard deviation over samples (n - 1) over
-        the root of n, and missing for n = 1. Its metadata carries on what the files say.
+        the root of n, and missing for n = 1. Its metadata is that of the files.
 
     Raises:
-        InputError: there are no measurements, or files that hold something else.
+        InputError: there are no measurements, or files of another kind.
         ContractError: a measurement is not finite.
     """
-    files = sorted(similarity.glob("*.parquet"))
-    if not files:
-        raise InputError(f"{similarity}: no measurements; run `dvc repro collect`")
+    files = measurement_files(similarity)
     means = Means()
     for path in files:
         _add_similarity(path, means)
     rows = [*means.rows(), *(_pooled_rows(pooled) if pooled else ())]
     rows.sort(key=lambda row: (row["criterion"], row["span"], row["first"]))
-    about = pq.read_schema(files[0]).metadata
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(about))
+    metadata = pq.read_schema(files[0]).metadata
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(metadata))
     if sensitivity is None:
         return table
-    more = _read(sensitivity, "sensitivity")
-    _check_columns(more, str(sensitivity), SCHEMA.names)
-    more = more.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(about)
-    return pa.concat_tables([table, more])
+    losses = read_parquet(sensitivity, "sensitivity")
+    check_columns(losses, str(sensitivity), SCHEMA.names)
+    losses = losses.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata)
+    return pa.concat_tables([table, losses])
 
 
 def _add_similarity(path: Path, means: Means) -> None:
-    needed = ["domain", "first", "span", "cosine", "cosine_last"]
-    for batch in _batches(path, needed, rows=2**16):
+    columns = ["domain", "first", "span", "cosine", "cosine_last"]
+    for batch in read_batches(path, columns, rows=2**16):
         domains = batch["domain"].to_numpy(zero_copy_only=False)
         first, span, cosine, last = (
-            batch[name].to_numpy(zero_copy_only=False) for name in needed[1:]
+            batch[name].to_numpy(zero_copy_only=False) for name in columns[1:]
         )
         for values in (cosine, last):
             if not np.isfinite(values).all():
                 raise ContractError(f"{path}: a cosine is not finite; run `dvc repro -f collect`")
         for domain in sorted(set(domains)):
-            chosen = domains == domain
+            selected = domains == domain
             criterion = NATIVE if domain == "native" else f"{NATIVE}/{domain}"
-            means.add(criterion, first[chosen], span[chosen], cosine[chosen])
+            means.add(criterion, first[selected], span[selected], cosine[selected])
             if domain == "native":
-                angles = np.arccos(np.clip(last[chosen].astype(np.float64), -1, 1)) / np.pi
-                means.add(ANGULAR, first[chosen], span[chosen], angles)
-
-
-def _batches(path: Path, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-    file = pq.ParquetFile(path)
-    missing = [name for name in columns if name not in file.schema_arrow.names]
-    if missing:
-        raise InputError(f"{path}: column {missing[0]!r} is missing; run `dvc repro -f collect`")
-    return file.iter_batches(batch_size=rows, columns=columns)  # type: ignore[no-any-return]
+                angles = np.arccos(np.clip(last[selected].astype(np.float64), -1, 1)) / np.pi
+                means.add(ANGULAR, first[selected], span[selected], angles)
 
 
 def _pooled_rows(pooled: Path) -> Iterator[Row]:
-    """`pooled` and `cka` of every layer, from the probes' mean-pooled states."""
+    """Yield `pooled` and `cka` of all layers, from the probes' mean-pooled states."""
     layers, states, n = task_means(pooled)
     if not n:
         return
     x, y = states[:, :, 0], states[:, :, 1]  # [T, L, d] each
     cosines = (x * y).sum(-1) / (np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1))  # [T, L]
-    for place, layer in enumerate(layers):
-        yield _row(POOLED, layer, 1, float(cosines[:, place].mean()), None, n)
-        if place and len(states) > 1:  # of a single task, nothing is left after centring
-            yield _row(CKA, layer, 1, linear_cka(y[:, place - 1], y[:, place]), None, n)
+    for index, layer in enumerate(layers):
+        yield _row(POOLED, layer, 1, float(cosines[:, index].mean()), None, n)
+        if index and len(states) > 1:  # a single task is zero after centring
+            yield _row(CKA, layer, 1, linear_cka(y[:, index - 1], y[:, index]), None, n)
 
 
 def task_means(pooled: Path) -> tuple[list[int], Any, int]:
-    """Mean-pooled states of the probes, averaged over each task's passes.
+    """Average the probes' mean-pooled states over each task's passes.
 
     Args:
-        pooled: folder of Parquet files, one row per (sample, layer); read a little at a time.
+        pooled: folder of Parquet files, one row per (sample, layer); read in small batches.
 
     Returns:
         The layers, their inputs and outputs [T, L, 2, d] float64 of T tasks, and the number of
@@ -154,7 +146,7 @@ def task_means(pooled: Path) -> tuple[list[int], Any, int]:
     passes: Counter[tuple[str, str, int]] = Counter()
     columns = ["domain", "task", "layer", "input", "output"]
     for path in sorted(pooled.glob("*.parquet")):
-        for batch in _batches(path, columns, rows=512):
+        for batch in read_batches(path, columns, rows=512):
             sides = [batch[side].flatten().to_numpy() for side in columns[3:]]
             states = np.stack([side.reshape(batch.num_rows, -1) for side in sides], 1)  # [N, 2, d]
             keys = zip(*(batch[name].to_pylist() for name in columns[:3]), strict=True)
@@ -168,9 +160,10 @@ def task_means(pooled: Path) -> tuple[list[int], Any, int]:
 
 
 def linear_cka(x: Any, y: Any) -> float:
-    """Linear CKA of two sets of T vectors, `||X'Y||^2 / (||X'X|| ||Y'Y||)` with centred columns.
+    """Return linear CKA of two sets of T vectors.
 
-    Worked out from the Gram matrices `XX'` and `YY'`, [T, T], which give the same norms.
+    It is `||X'Y||^2 / (||X'X|| ||Y'Y||)` with centred columns, computed from the Gram matrices
+    `XX'` and `YY'`, [T, T], which give the same norms.
 
     Args:
         x: [T, d].
@@ -181,7 +174,7 @@ def linear_cka(x: Any, y: Any) -> float:
 
 
 def profile(table: pa.Table) -> pa.Table:
-    """`S_1`, `S_2` and `S_3` side by side: one row per first layer, empty where none begins."""
+    """Put `S_1`, `S_2` and `S_3` side by side: a row per first layer, empty where none begins."""
     rows: dict[int, dict[str, Any]] = {}
     for row in table.to_pylist():
         if row["criterion"] == NATIVE and row["span"] <= 3:

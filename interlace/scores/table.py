@@ -1,16 +1,16 @@
-"""Per-sample measurements -> one table of scores, one row per (criterion, first, span).
+"""The table of scores: one row per (criterion, first, span).
 
 `cosine` is `S_p(i)`: the mean over calibration samples of the cosine between the input of layer i
 and the output of layer i+p-1. High means that the span changes its input little: redundant.
-No torch here: choosing layers is arithmetic on this table.
+Choosing layers is arithmetic on this table, without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +41,8 @@ _TYPES = {
     "standard_error": ("numbers", (*_NUMBERS, types.is_null)),
     "n": ("whole numbers", (*_INTEGERS, types.is_null)),
 }
-_UNIT = 2**31  # of the integers that values are added as
-# Criteria: what a row's value is. All but the last two are measured by `collect`.
+UNIT = 2**31  # cosines are rounded to multiples of its inverse, so that their sums are exact
+# Criteria: the meaning of a row's value. All but the last two are measured by `collect`.
 NATIVE = "cosine"  # mean cosine of a span's input and output, calibration rows (S_p)
 MATH, NONMATH = "cosine/math", "cosine/nonmath"  # the same on the probes of one domain
 ANGULAR = "angular"  # mean angle of the last token between a span's input and output, over pi
@@ -51,7 +51,7 @@ CKA = "cka"  # linear CKA over probe tasks of a layer's output and that of the l
 SLEB = "sleb"  # when the layer was removed, counted from 0
 TAYLOR = "taylor"  # importance of the layer's weights
 _PROBES = "set probes.per_task, probes.math_sources and probes.nonmath_sources"
-WAYS = {
+HOW_TO_MEASURE = {
     NATIVE: "`collect` measures it: see collect.max_span",
     MATH: f"`collect` measures it on the probes: {_PROBES}",
     NONMATH: f"`collect` measures it on the probes: {_PROBES}",
@@ -71,8 +71,8 @@ class Scores:
         n_layers: L, the decoder's layers.
         deepstack_layers: leading layers that visual features are added after, by position.
         values: (criterion, first, span) -> score.
-        provenance: what the table says about where it comes from.
-        kept: where the measured model's layers stand in the dense decoder; empty: it is dense.
+        provenance: the source of the measurements, from the table's metadata.
+        kept: positions of the measured model's layers in the dense decoder; empty: it is dense.
     """
 
     n_layers: int
@@ -83,44 +83,51 @@ class Scores:
 
     @property
     def criteria(self) -> frozenset[str]:
-        """What was measured."""
+        """The measured criteria."""
         return frozenset(criterion for criterion, _, _ in self.values)
 
     def of_span(self, span: int, criterion: str = NATIVE) -> dict[int, float]:
-        """Scores of every span of this many layers, by first layer.
+        """Return the scores of all spans of this many layers, by first layer.
 
         Raises:
             InputError: none were measured.
         """
-        found = {f: v for (c, f, s), v in self.values.items() if c == criterion and s == span}
-        if not found:
+        scores = {f: v for (c, f, s), v in self.values.items() if c == criterion and s == span}
+        if not scores:
             raise InputError(
                 f"scores hold no {criterion!r} of {span} layer(s);"
-                f" {WAYS.get(criterion, 'run `collect` and `score` again')}"
+                f" {HOW_TO_MEASURE.get(criterion, 'run `collect` and `score` again')}"
             )
-        return dict(sorted(found.items()))
+        return dict(sorted(scores.items()))
 
 
-def read_scores(source: Path | str | pa.Table) -> Scores:
+ScoreTable: TypeAlias = Path | str | pa.Table | Scores
+
+
+def read_scores(source: ScoreTable) -> Scores:
     """Read and check a table of scores.
 
     Args:
-        source: a Parquet file or an Arrow table. Without `n_layers` in its metadata, the decoder is
-            taken to end where the last measured span ends.
+        source: a Parquet file or an Arrow table; scores are returned as they are. Without
+            `n_layers` in its metadata, the decoder ends where the last measured span ends.
 
     Raises:
         InputError: no such file, a column is missing or of another type, a value is not finite or
             appears twice, or the metadata does not fit.
     """
+    if isinstance(source, Scores):
+        return source
     name = "scores" if isinstance(source, pa.Table) else str(source)
-    table = source if isinstance(source, pa.Table) else _read(Path(source))
+    table = source if isinstance(source, pa.Table) else read_parquet(Path(source), "score")
     needed = ["criterion", "first", "span", "value"]
-    _check_columns(table, name, needed)
+    check_columns(table, name, needed)
     values: dict[tuple[str, int, int], float] = {}
     for number, row in enumerate(table.select(needed).to_pylist()):
         key = (row["criterion"], row["first"], row["span"])
         if None in key or row["first"] < 0 or row["span"] < 1:
-            raise InputError(f"{name}: row {number}: {key} is no criterion, first layer and span")
+            raise InputError(
+                f"{name}: row {number}: {key} is not a criterion, first layer and span"
+            )
         if row["value"] is None or not np.isfinite(row["value"]):
             raise InputError(f"{name}: row {number}: value {row['value']} of {key} is not a number")
         if key in values:
@@ -128,42 +135,79 @@ def read_scores(source: Path | str | pa.Table) -> Scores:
         values[key] = row["value"]
     if not values:
         raise InputError(f"{name}: holds no scores; run `collect` and `score` again")
-    about = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     end = max(first + span for _, first, span in values)
-    n_layers = _count(about, "n_layers", end, name)
+    n_layers = _count(metadata, "n_layers", end, name)
     if n_layers < end:
         raise InputError(
             f"{name}: metadata n_layers = {n_layers}, but scores reach layer {end - 1}"
         )
     return Scores(
         n_layers=n_layers,
-        deepstack_layers=_count(about, "deepstack_layers", 0, name),
+        deepstack_layers=_count(metadata, "deepstack_layers", 0, name),
         values=values,
-        provenance={k: v for k, v in about.items() if k in ("model", "revision", "mode", "dtype")},
-        kept=tuple(int(layer) for layer in about.get("kept", "").split()),
+        provenance={
+            k: v for k, v in metadata.items() if k in ("model", "revision", "mode", "dtype")
+        },
+        kept=tuple(int(layer) for layer in metadata.get("kept", "").split()),
     )
 
 
-def _check_columns(table: pa.Table, where: str, needed: Sequence[str]) -> None:
-    for column in needed:
+def check_columns(table: pa.Table, name: str, columns: Sequence[str]) -> None:
+    """Check that a table has these columns of `SCHEMA`.
+
+    Raises:
+        InputError: a column is missing or of another type; names the table, e.g. its file.
+    """
+    for column in columns:
         if column not in table.column_names:
-            raise InputError(f"{where}: column {column!r} is missing; `score` writes this table")
-        found, (kind, fits) = table.schema.field(column).type, _TYPES[column]
-        if not any(fit(found) for fit in fits):
-            raise InputError(f"{where}: column {column!r} holds {found}, not {kind}")
+            raise InputError(f"{name}: column {column!r} is missing; `score` writes this table")
+        dtype, (kind, checks) = table.schema.field(column).type, _TYPES[column]
+        if not any(is_of_type(dtype) for is_of_type in checks):
+            raise InputError(f"{name}: column {column!r} holds {dtype}, not {kind}")
 
 
-def _count(about: Mapping[str, str], field: str, default: int, where: str) -> int:
-    said = about.get(field, str(default))
-    if not said.isdecimal():
-        raise InputError(f"{where}: metadata {field} = {said!r} is not a number of layers")
-    return int(said)
+def _count(metadata: Mapping[str, str], field: str, default: int, name: str) -> int:
+    value = metadata.get(field, str(default))
+    if not value.isdecimal():
+        raise InputError(f"{name}: metadata {field} = {value!r} is not a number of layers")
+    return int(value)
 
 
-def _read(path: Path, stage: str = "score") -> pa.Table:
+def read_parquet(path: Path, stage: str) -> pa.Table:
+    """Read a table that a stage writes.
+
+    Raises:
+        InputError: there is no such file, or it is not a Parquet file.
+    """
     try:
         return pq.read_table(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run `dvc repro {stage}`") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a Parquet file: {error}") from None
+
+
+def measurement_files(folder: Path) -> list[Path]:
+    """List the Parquet files that `collect` wrote, in order.
+
+    Raises:
+        InputError: there are none.
+    """
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise InputError(f"{folder}: no measurements; run `dvc repro collect`")
+    return files
+
+
+def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Read columns of measurements, at most `rows` rows at once.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    file = pq.ParquetFile(path)
+    missing = [name for name in columns if name not in file.schema_arrow.names]
+    if missing:
+        raise InputError(f"{path}: column {missing[0]!r} is missing; run `dvc repro -f collect`")
+    yield from file.iter_batches(batch_size=rows, columns=list(columns))

@@ -1,108 +1,121 @@
-"""Whether what is asked can be done at all, before anything is measured."""
+"""Checks that the parameters can lead to a plan, before anything is measured."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from interlace.errors import InputError
-from interlace.methods.registry import named
+from interlace.methods.registry import find_method
+from interlace.params.choosing import Select
 from interlace.params.whole import Params
 from interlace.plan.record import Plan
 from interlace.plan.segments import segments
 from interlace.scores.table import (
     ANGULAR,
     CKA,
+    HOW_TO_MEASURE,
     MATH,
     NATIVE,
     NONMATH,
     POOLED,
     SLEB,
     TAYLOR,
-    WAYS,
     Scores,
 )
-from interlace.selection.select import protected_layers, select
+from interlace.selection.protected import protected_layers
+from interlace.selection.select import select_layers
 
 ON_PROBES = frozenset({MATH, NONMATH, POOLED, CKA})
 
 
-def check_feasible(n_layers: int, deepstack_layers: int, **asked: Any) -> Plan:
-    """Whether a choice can be made at all, before anything is measured.
-
-    It asks the kindest scores. Where triplets alone count, that is equal ones: ties go to lower
-    layers, which leaves no gaps. Where pairs may follow, greedy goes furthest when every triplet
-    leaves just a pair free before it: two drops of five layers.
+def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> int | None:
+    """Check the method, the ratio and the measurements against the model.
 
     Args:
-        n_layers: L, of the decoder.
-        deepstack_layers: leading layers that receive DeepStack features.
-        asked: what `select` takes, but for the rounds.
-
-    Returns:
-        A plan with as many layers to go as the real one.
-
-    Raises:
-        InputError: as `select` does.
-    """
-    method = asked.get("method", "interlace")
-    protection = asked.get("protect_first", "auto"), asked.get("protect_last", "auto")
-    protected = protected_layers(method, n_layers, deepstack_layers, *protection)
-    equal: dict[tuple[str, int, int], float] = {}
-    for span in range(1, n_layers + 1):
-        for first in range(n_layers - span + 1):
-            equal |= {("cosine", first, span): 0.0, (ANGULAR, first, span): 0.0}
-    order = [i for i in range(n_layers) if i not in protected]
-    for criterion in WAYS.keys() - {NATIVE, ANGULAR}:
-        equal |= {(criterion, i, 1): float(step) for step, i in enumerate(order)}
-    if asked.get("shortfall", "pairs") == "pairs":
-        for step, i in enumerate(order):
-            if (NATIVE, i, 3) in equal:
-                equal[NATIVE, i, 3] = float(step % 5 == 2)
-            equal[POOLED, i, 1] = float(step % 5 in (2, 3))
-    return select(Scores(n_layers, deepstack_layers, equal, {}), **asked)
-
-
-def check_asked(params: Params, n_layers: int, deepstack_layers: int) -> int | None:
-    """Check the method, the ratio and what will be measured against the model.
-
-    Args:
-        params: all of them.
+        params: all parameters.
         n_layers: L, of the decoder.
         deepstack_layers: leading layers that receive DeepStack features.
 
     Returns:
-        How many layers are to go; none where the budget is yet to tell.
+        How many layers are to go; `None` if a budget decides later.
 
     Raises:
-        InputError: more drops than are feasible, a budget that is not one, or a measurement that
+        InputError: more drops than are feasible, a budget without one target, a measurement that
             the parameters do not provide, or local healing of nothing.
     """
-    asked = params.select.asked() | {"rounds": 1}
     _check_reference(params)
     _check_compensation(params)
     by_budget = params.ratio == "auto"
     if by_budget:
         params.budget.target()
-    if by_budget and (params.method == "manual" or not named(params.method).removes):
-        raise InputError(f"ratio = auto: {params.method} has nothing to decide; give a ratio")
-    much = {"drops": 1} if by_budget else {"ratio": params.ratio}
-    plan = check_feasible(n_layers, deepstack_layers, method=params.method, **much, **asked)
-    check_measured(params, n_layers, len(plan.drop))
+    if by_budget and (params.method == "manual" or not find_method(params.method).removes):
+        raise InputError(f"ratio = auto: {params.method} has nothing to decide; set a ratio")
+    ratio_or_drops = 1 if params.ratio == "auto" else params.ratio
+    plan = feasible_plan(n_layers, deepstack_layers, params.method, ratio_or_drops, params.select)
+    check_measurements(params, n_layers, len(plan.drop))
     _check_local_healing(params, plan)
     return None if by_budget else len(plan.drop)
 
 
+def feasible_plan(
+    n_layers: int, deepstack_layers: int, method: str, ratio_or_drops: float, options: Select
+) -> Plan:
+    """Choose by made-up scores that let the method drop as many layers as any scores do.
+
+    Args:
+        n_layers: L, of the decoder.
+        deepstack_layers: leading layers that receive DeepStack features.
+        method: a name in `METHODS`.
+        ratio_or_drops: a share of the layers, or K as an integer.
+        options: how layers are chosen; rounds do not count.
+
+    Returns:
+        A plan that drops as many layers as the real one.
+
+    Raises:
+        InputError: as `select` does.
+    """
+    protected = protected_layers(
+        method, n_layers, deepstack_layers, options.protect_first, options.protect_last
+    )
+    free = [i for i in range(n_layers) if i not in protected]
+    scores = Scores(n_layers, deepstack_layers, _favourable_values(n_layers, free, options), {})
+    once = options.model_copy(update={"rounds": 1})
+    return select_layers(scores, method, ratio_or_drops, once)
+
+
+def _favourable_values(
+    n_layers: int, free: list[int], options: Select
+) -> dict[tuple[str, int, int], float]:
+    """Make up scores by which greedy choices go furthest.
+
+    Where triplets alone count, scores are equal: ties go to lower layers, which leaves no gaps.
+    Where pairs may follow, every triplet leaves just a pair free before it: two drops of five
+    layers.
+    """
+    values: dict[tuple[str, int, int], float] = {}
+    for span in range(1, n_layers + 1):
+        for first in range(n_layers - span + 1):
+            values |= {(NATIVE, first, span): 0.0, (ANGULAR, first, span): 0.0}
+    for criterion in HOW_TO_MEASURE.keys() - {NATIVE, ANGULAR}:
+        values |= {(criterion, layer, 1): float(index) for index, layer in enumerate(free)}
+    if options.shortfall == "pairs":
+        for index, layer in enumerate(free):
+            if (NATIVE, layer, 3) in values:
+                values[NATIVE, layer, 3] = float(index % 5 == 2)
+            values[POOLED, layer, 1] = float(index % 5 in (2, 3))
+    return values
+
+
 def _check_compensation(params: Params) -> None:
-    """Refuse to make up for dropped layers where none is dropped.
+    """Refuse compensation with a method that drops no layer.
 
     Raises:
         InputError: names both parameters.
     """
-    asked, method = params.export.compensate, params.method
-    if asked != "none" and named(method).sparsity:
+    compensate, method = params.export.compensate, params.method
+    if compensate != "none" and find_method(method).sparsity:
         raise InputError(
-            f"export.compensate = {asked}: {method} drops no layer that could be made up for; set"
-            " it to none"
+            f"export.compensate = {compensate}: {method} drops no layer to compensate for; set it"
+            " to none"
         )
 
 
@@ -110,7 +123,7 @@ def _check_reference(params: Params) -> None:
     """Check that a reference can be trained.
 
     Raises:
-        InputError: the recipe has no end-to-end training, so that there is none.
+        InputError: the recipe has no end-to-end training.
     """
     if params.reference != "none" and params.finetune.max_steps == 0:
         raise InputError(
@@ -120,17 +133,17 @@ def _check_reference(params: Params) -> None:
 
 
 def _check_local_healing(params: Params, plan: Plan) -> None:
-    """Check that local healing has something to do, as far as that is known before measuring.
+    """Check that local healing has something to do, as far as is known before measuring.
 
     Args:
-        params: all of them.
-        plan: what `check_feasible` made; with `manual`, the plan itself.
+        params: all parameters.
+        plan: of `feasible_plan`; with `manual`, the plan itself.
 
     Raises:
-        InputError: nothing is dropped, nothing is tuned, or what the user named is apart.
+        InputError: nothing is dropped or tuned, or no tuned layer lies beside a dropped one.
     """
-    apart = params.method == "manual" and not segments(plan)
-    if params.finetune.local_steps and (apart or not plan.drop or not plan.tune):
+    separate = params.method == "manual" and not segments(plan)
+    if params.finetune.local_steps and (separate or not plan.drop or not plan.tune):
         raise InputError(
             f"finetune.local_steps = {params.finetune.local_steps}: no tuned layer lies beside a"
             f" dropped one with method = {params.method}, select.tuned = {params.select.tuned};"
@@ -138,13 +151,13 @@ def _check_local_healing(params: Params, plan: Plan) -> None:
         )
 
 
-def check_measured(params: Params, n_layers: int, drops: int) -> None:
-    """Check that the parameters provide what the method reads.
+def check_measurements(params: Params, n_layers: int, drops: int) -> None:
+    """Check that the parameters provide the measurements that the method reads.
 
     Raises:
-        InputError: names the stage and the parameter that would.
+        InputError: names the stage and the parameter that provides them.
     """
-    method, needs = params.method, set(named(params.method).needs)
+    method, needs = params.method, set(find_method(params.method).needs)
     probes, longest = params.probes, params.collect.max_span or n_layers
     if needs & ON_PROBES and not probes.per_task:
         raise InputError(

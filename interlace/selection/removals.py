@@ -7,10 +7,10 @@ from typing import Any
 
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
+from interlace.params.choosing import Select
 from interlace.plan.removals import PaperRule, Removal
-from interlace.scores.table import Scores, read_scores
-from interlace.selection.rounds import Table
-from interlace.selection.select import select
+from interlace.scores.table import Scores, ScoreTable, read_scores
+from interlace.selection.select import resolve_ratio, select_layers
 
 RATIOS = (0.1, 0.25, 0.4)
 
@@ -26,35 +26,41 @@ def paper_rule(method: str) -> PaperRule:
 
 
 def removals(
-    scores: Table | Scores, ratios: Sequence[float] = RATIOS, **asked: Any
+    scores: ScoreTable,
+    ratios: Sequence[float] = RATIOS,
+    options: Select | None = None,
+    *,
+    seed: int = 0,
 ) -> list[Removal]:
-    """Ask every method that drops layers by a rule, in the order of `METHODS`, at every ratio.
+    """Choose by all methods that drop layers by a rule, in the order of `METHODS`, at all ratios.
 
     Args:
         scores: the score table.
         ratios: shares of the layers, each as the method's paper counts them.
-        asked: what else `select` takes, e.g. alpha, seed or protect_first.
+        options: how layers are chosen; rounds and `tuned` do not count here.
+        seed: of methods that draw.
 
     Raises:
-        InputError: the table cannot be read, or a ratio is none.
+        InputError: the table cannot be read, or a ratio lies outside (0, 1).
     """
-    if strange := [ratio for ratio in ratios if not 0 < ratio < 1]:
-        raise InputError(f"ratio = {strange[0]}: must be greater than 0 and less than 1")
-    table = scores if isinstance(scores, Scores) else read_scores(scores)
+    for ratio in ratios:
+        resolve_ratio(ratio, None)
+    table = read_scores(scores)
+    options = (options or Select()).model_copy(update={"rounds": 1, "tuned": "planned"})
     names = [name for name, rule in METHODS.items() if rule.removes and name != "manual"]
-    return [_removal(table, name, ratio, asked) for name in names for ratio in ratios]
+    return [_removal(table, name, ratio, options, seed) for name in names for ratio in ratios]
 
 
-def _removal(table: Scores, method: str, ratio: float, asked: dict[str, Any]) -> Removal:
-    about: dict[str, Any] = {"method": method, "ratio": ratio, "n_layers": table.n_layers}
+def _removal(table: Scores, method: str, ratio: float, options: Select, seed: int) -> Removal:
+    subject: dict[str, Any] = {"method": method, "ratio": ratio, "n_layers": table.n_layers}
     if missing := [name for name in METHODS[method].needs if name not in table.criteria]:
-        return Removal(**about, reason=f"not measured: {', '.join(missing)}")
+        return Removal(**subject, reason=f"not measured: {', '.join(missing)}")
     try:
-        plan = select(table, method=method, ratio=ratio, **asked)
+        plan = select_layers(table, method, ratio, options, seed=seed)
     except InputError as error:
-        return Removal(**about, reason=str(error).split(";")[0])
+        return Removal(**subject, reason=str(error).split(";")[0])
     return Removal(
-        **about,
+        **subject,
         drop=tuple(plan.drop),
         tune=tuple(plan.tune),
         anchors=tuple(group.anchor for group in plan.groups if group.anchor is not None),

@@ -1,42 +1,36 @@
-"""A choice in several rounds: each on what was measured after the one before."""
+"""A choice in several rounds, each on scores measured after the round before."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
-
-import pyarrow as pa
 
 from interlace.errors import InputError
 from interlace.methods.choice import Choice, Method, Request
-from interlace.scores.table import Scores, read_scores
+from interlace.scores.table import Scores, ScoreTable, read_scores
 
-Table: TypeAlias = Path | str | pa.Table
-Later: TypeAlias = "Sequence[Table | Scores] | Callable[[Choice], Table | Scores]"
+Later: TypeAlias = "Sequence[ScoreTable] | Callable[[Choice], ScoreTable]"
 
 
-def choose_in_rounds(
-    rule: Method, request: Request, table: Scores, rounds: int, later: Later
-) -> Choice:
-    """Ask a method once, or in steps, each on what was measured after the step before.
+def choose_in_rounds(rule: Method, request: Request, scores: Scores, later: Later) -> Choice:
+    """Choose once, or in `select.rounds` rounds.
 
     Layers that a round tunes are neither dropped nor grouped by later ones; anchors are free again.
 
     Args:
         rule: the method.
-        request: what is asked of all rounds together, in positions of the dense decoder.
-        table: scores of the dense model.
-        rounds: how many steps.
-        later: scores of the pruned model before the second step, the third, ...; or a function
+        request: K and the free layers of all rounds together, in positions of the dense decoder.
+        scores: of the dense model.
+        later: scores of the pruned model before the second round, the third, ...; or a function
             that measures them, given the choice so far.
 
     Raises:
         InputError: fewer or other tables than the rounds need.
     """
+    rounds = request.options.rounds
     if rounds == 1 and not later:
-        return rule.choose(table, request)
+        return rule.choose(scores, request)
     if rounds > max(request.drops, 1):
         raise InputError(
             f"select.rounds = {rounds}: only {request.drops} layers are to go; lower it"
@@ -45,59 +39,64 @@ def choose_in_rounds(
         raise InputError(
             f"select.rounds = {rounds}: {len(later) + 1} were measured; run `dvc repro rounds`"
         )
-    made = Choice.of_groups([])
+    choice, n_layers = Choice.of_groups([]), scores.n_layers
     for number in range(1, rounds + 1):
-        source: Table | Scores = table
         if number > 1:
-            source = later(made) if callable(later) else later[number - 2]
-        current = source if isinstance(source, Scores) else read_scores(source)
-        left = tuple(i for i in range(table.n_layers) if i not in made.drop)
-        if (current.kept or tuple(range(current.n_layers))) != left:
-            raise InputError(
-                f"round {number} was measured on a model without other layers than"
-                f" {sorted(made.drop)}; run `dvc repro rounds`"
-            )
-        made = next_round(rule, request, current, made, number, rounds)
-    return made
+            scores = read_scores(later(choice) if callable(later) else later[number - 2])
+        _check_survivors(scores, choice, n_layers, number)
+        choice = add_round(rule, request, scores, choice, number)
+    return choice
 
 
-def next_round(
-    rule: Method, request: Request, table: Scores, made: Choice, number: int, rounds: int
+def _check_survivors(scores: Scores, choice: Choice, n_layers: int, number: int) -> None:
+    """Refuse scores of another model than the rounds before leave of `n_layers` layers."""
+    survivors = tuple(i for i in range(n_layers) if i not in choice.drop)
+    if (scores.kept or tuple(range(scores.n_layers))) != survivors:
+        raise InputError(
+            f"round {number} was measured on a model without other layers than"
+            f" {sorted(choice.drop)}; run `dvc repro rounds`"
+        )
+
+
+def add_round(
+    rule: Method, request: Request, scores: Scores, previous: Choice, number: int
 ) -> Choice:
-    """Add one round's choice to what earlier rounds made.
+    """Add one round's choice to that of the rounds before.
 
     Args:
         rule: the method.
-        request: what is asked of all rounds together, in positions of the dense decoder.
-        table: scores of the model that the earlier rounds leave.
-        made: what these chose, in positions of the dense decoder.
+        request: K and the free layers of all rounds together, in positions of the dense decoder.
+        scores: of the model that the rounds before leave.
+        previous: their choice, in positions of the dense decoder.
         number: of this round, from 1.
-        rounds: how many there are.
     """
-    kept = table.kept or tuple(range(table.n_layers))
-    position = {layer: place for place, layer in enumerate(kept)}
+    survivors = scores.kept or tuple(range(scores.n_layers))
+    position = {layer: index for index, layer in enumerate(survivors)}
+    rounds = request.options.rounds
     share = request.drops * number // rounds - request.drops * (number - 1) // rounds
-    asked = replace(
-        request,
-        drops=share,
-        free=frozenset(position[i] for i in request.free - made.drop - made.tune),
-        tuned=frozenset(position[i] for i in made.tune),
+    choice = rule.choose(
+        scores,
+        replace(
+            request,
+            drops=share,
+            free=frozenset(position[i] for i in request.free - previous.drop - previous.tune),
+            tuned_before=frozenset(position[i] for i in previous.tune),
+        ),
     )
-    choice = rule.choose(table, asked)
     groups = [
         group.model_copy(
             update={
-                "layers": tuple(kept[i] for i in group.layers),
-                "drop": tuple(kept[i] for i in group.drop),
-                "tune": tuple(kept[i] for i in group.tune),
-                "anchor": None if group.anchor is None else kept[group.anchor],
+                "layers": tuple(survivors[i] for i in group.layers),
+                "drop": tuple(survivors[i] for i in group.drop),
+                "tune": tuple(survivors[i] for i in group.tune),
+                "anchor": None if group.anchor is None else survivors[group.anchor],
                 "round": number,
             }
         )
         for group in choice.groups
     ]
     return Choice(
-        groups=(*made.groups, *groups),
-        drop=made.drop | {kept[i] for i in choice.drop},
-        tune=made.tune | {kept[i] for i in choice.tune},
+        groups=(*previous.groups, *groups),
+        drop=previous.drop | {survivors[i] for i in choice.drop},
+        tune=previous.tune | {survivors[i] for i in choice.tune},
     )

@@ -1,75 +1,25 @@
-"""Select the layers to drop, tune and freeze."""
+"""The choice of layers to drop, tune and freeze: a score table and a method become a plan."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import get_args
+from operator import index
 
 from interlace.errors import InputError
-from interlace.methods.choice import Request
-from interlace.methods.registry import named
-from interlace.plan.record import (
-    Auto,
-    Base,
-    Decision,
-    Group,
-    Plan,
-    Policy,
-    Shortfall,
-    Tuned,
-)
-from interlace.scores.table import Scores, read_scores
-from interlace.selection.rounds import Later, Table, choose_in_rounds
+from interlace.methods.choice import Choice, Method, Request
+from interlace.methods.registry import find_method
+from interlace.params.choosing import Auto, Base, Policy, Select, Tuned
+from interlace.params.section import validated
+from interlace.plan.record import Decision, Group, Plan, Shortfall
+from interlace.scores.table import Scores, ScoreTable, read_scores
+from interlace.selection.protected import protected_layers
+from interlace.selection.rounds import Later, choose_in_rounds
 from interlace.selection.tuned import tuned_layers
 
 
-def layers_to_drop(ratio: float, n_layers: int) -> int:
-    """`K = floor(ratio * L)`, immune to binary fractions (0.29 of 100 is 29).
-
-    Args:
-        ratio: share of the layers, in (0, 1).
-        n_layers: the layers it is a share of: all, or those not protected.
-
-    Raises:
-        InputError: no layer would go.
-    """
-    drops = math.floor(ratio * n_layers + 1e-9)
-    if drops < 1:
-        raise InputError(
-            f"ratio = {ratio}: drops none of {n_layers} layers;"
-            f" the smallest ratio that drops one is {math.ceil(1e4 / n_layers) / 1e4}"
-        )
-    return drops
-
-
-def protected_layers(
-    method: str,
-    n_layers: int,
-    deepstack_layers: int,
-    protect_first: int | Auto = "auto",
-    protect_last: int | Auto = "auto",
-) -> list[int]:
-    """The layers that are never dropped nor grouped.
-
-    Args:
-        method: whose paper's own rule `auto` follows.
-        n_layers: L, of the decoder.
-        deepstack_layers: leading layers that receive DeepStack features, added by position.
-        protect_first: leading layers; `auto`: the DeepStack layers, and those of the method's rule.
-        protect_last: trailing layers; `auto`: those of the method's rule.
-
-    Raises:
-        InputError: an unknown method.
-    """
-    rule = named(method)
-    first = max(deepstack_layers, rule.protect_first) if protect_first == "auto" else protect_first
-    last = rule.protect_last if protect_last == "auto" else protect_last
-    return [i for i in range(n_layers) if i < first or i >= n_layers - last]
-
-
 def select(
-    scores: Table | Scores,
+    scores: ScoreTable,
     *,
     method: str = "interlace",
     ratio: float | Auto = 0.25,
@@ -91,7 +41,7 @@ def select(
 
     Args:
         scores: the score table: a Parquet file or an Arrow table.
-        method: a name in `methods.METHODS`.
+        method: a name that `interlace methods` lists.
         ratio: share of the decoder's layers to drop, in (0, 1); `auto`: as `decision` says.
         drops: K itself, instead of a ratio.
         shortfall: what to do when the method's own rule cannot reach K drops.
@@ -106,8 +56,8 @@ def select(
         seed: of methods that draw.
         drop: of `manual`: the layers that go.
         tune: of `manual`: the layers that are tuned.
-        tuned: which survivors are tuned: `planned`, as the method says; `spaced`, as many, evenly
-            over the survivors; `anchors`; `all`; `none`.
+        tuned: the survivors that are tuned: `planned`, as the method says; `spaced`, as many,
+            evenly over the survivors; `anchors`; `all`; `none`.
         rounds: in how many steps to drop them.
         later: tables measured on the pruned model before each further round, `rounds - 1` of them;
             or a function that measures, given the choice so far.
@@ -115,100 +65,167 @@ def select(
 
     Raises:
         InputError: an unknown method, a value out of its range, a measurement that is missing, a
-            ratio that drops no layer, or more drops than are feasible.
+            ratio that drops no layer, or more drops than are feasible; names the argument.
     """
-    rule = named(method)
-    table = scores if isinstance(scores, Scores) else read_scores(scores)
-    _check(table, ratio, shortfall, tuned, alpha)
+    options = {
+        "shortfall": shortfall,
+        "protect_first": protect_first,
+        "protect_last": protect_last,
+        "base": base,
+        "alpha": alpha,
+        "drop": tuple(drop),
+        "tune": tuple(tune),
+        "tuned": tuned,
+        "rounds": rounds,
+    }
+    return select_layers(
+        read_scores(scores),
+        method,
+        resolve_ratio(ratio, decision) if drops is None or ratio == "auto" else index(drops),
+        validated(Select, options, "select"),
+        seed=seed,
+        later=later,
+    )
+
+
+def resolve_ratio(ratio: float | Auto, decision: Decision | None) -> float | Decision:
+    """Return the ratio, or the budget's decision if the ratio is `auto`.
+
+    Raises:
+        InputError: no decision on `auto`, or a ratio outside (0, 1).
+    """
     if ratio == "auto":
         if decision is None:
             raise InputError("ratio = auto: no budget was decided on; run `dvc repro budget`")
-        drops = decision.drops
-    n, everyone = table.n_layers, range(table.n_layers)
-    protected = protected_layers(method, n, table.deepstack_layers, protect_first, protect_last)
-    base = rule.base if base == "auto" else base
-    base_layers = n if base == "all" else n - len(protected)
-    if not base_layers:
-        raise InputError(
-            f"all {n} layers are protected; lower select.protect_first or select.protect_last"
-        )
-    if drops is not None and not 0 <= drops < n:
-        raise InputError(f"drops = {drops}: must lie in [0, {n - 1}]; one layer at least stays")
-    if method == "manual":
-        drops = len(drop)
-    if rule.sparsity:
-        drops = 0  # whatever the ratio
-    if drops is None and ratio != "auto":
-        wanted, share = layers_to_drop(ratio, base_layers), ratio
-    else:
-        wanted = drops or 0
-        share = wanted / base_layers
-    request = Request(
-        drops=wanted,
-        free=frozenset(everyone) - frozenset(protected),
-        shortfall=shortfall,
-        seed=seed,
-        alpha=alpha,
-        given_drop=tuple(drop),
-        given_tune=tuple(tune),
-    )
-    choice = choose_in_rounds(rule, request, table, rounds, later)
-    to_tune = tuned_layers(tuned, choice, n)
-    to_go = wanted if rule.removes else 0
-    return Plan(
-        method=method,
-        ratio=share,
-        base=base,
-        base_layers=base_layers,
-        rounds=rounds,
-        tuned=tuned,
-        decision=decision if ratio == "auto" else None,
-        settings=_settings(method, alpha, seed),
-        sparsity=rule.sparsity,
-        n_layers=n,
-        drop=sorted(choice.drop),
-        tune=sorted(to_tune),
-        freeze=sorted(frozenset(everyone) - choice.drop - to_tune),
-        groups=[_as_tuned(group, to_tune) for group in choice.groups],
-        protected=protected,
-        deepstack_layers=table.deepstack_layers,
-        shortfall=Shortfall(
-            policy=shortfall,
-            wanted=to_go,
-            triplets=sum(group.kind == "triplet" for group in choice.groups),
-            pairs=sum(group.kind == "pair" for group in choice.groups),
-            missing=to_go - len(choice.drop),
-        ),
-        sources=dict(table.provenance),
-    )
+        return decision
+    if not 0 < ratio < 1:
+        raise InputError(f"ratio = {ratio}: must be greater than 0 and less than 1")
+    return ratio
 
 
-def _as_tuned(group: Group, tuned: frozenset[int]) -> Group:
-    """A group with those of its layers that are really tuned."""
-    return group.model_copy(update={"tune": tuple(i for i in group.tune if i in tuned)})
+def select_layers(
+    scores: Scores,
+    method: str,
+    ratio_or_drops: float | Decision,
+    options: Select,
+    *,
+    seed: int = 0,
+    later: Later = (),
+) -> Plan:
+    """Decide which layers go, by the parameters of `select`.
 
+    Args:
+        scores: of the dense model.
+        method: a name in `METHODS`.
+        ratio_or_drops: a share of the layers (a float in (0, 1)), K itself (an integer), or the
+            decision of a budget on K.
+        options: how layers are chosen.
+        seed: of methods that draw.
+        later: see `select`.
 
-def _check(table: Scores, ratio: float | Auto, shortfall: str, tuned: str, alpha: float) -> None:
-    """Refuse values that no choice can be made with."""
-    for name, value, allowed in (("shortfall", shortfall, Policy), ("tuned", tuned, Tuned)):
-        if value not in get_args(allowed):
-            raise InputError(
-                f"select.{name} = {value!r}: must be one of {', '.join(get_args(allowed))}"
-            )
-    if table.kept not in ((), tuple(range(table.n_layers))):
+    Raises:
+        InputError: see `select`.
+    """
+    rule, n_layers = find_method(method), scores.n_layers
+    if scores.kept not in ((), tuple(range(n_layers))):
         raise InputError(
             "scores were measured on a pruned model; run `dvc repro score` on the dense one"
         )
-    if ratio != "auto" and not 0 < ratio < 1:
-        raise InputError(f"ratio = {ratio}: must be greater than 0 and less than 1")
-    if not 0 <= alpha <= 1:
-        raise InputError(f"select.alpha = {alpha}: must lie in [0, 1]")
+    protected = protected_layers(
+        method, n_layers, scores.deepstack_layers, options.protect_first, options.protect_last
+    )
+    base = rule.base if options.base == "auto" else options.base
+    base_layers = n_layers if base == "all" else n_layers - len(protected)
+    if not base_layers:
+        raise InputError(
+            f"all {n_layers} layers are protected; lower select.protect_first or"
+            " select.protect_last"
+        )
+    if method == "manual":
+        drops, ratio = len(options.drop), len(options.drop) / base_layers
+    else:
+        drops, ratio = _drops_and_ratio(rule, ratio_or_drops, n_layers, base_layers)
+    request = Request(drops, frozenset(range(n_layers)) - frozenset(protected), options, seed)
+    choice = choose_in_rounds(rule, request, scores, later)
+    tune = tuned_layers(options.tuned, choice, n_layers)
+    return Plan(
+        method=method,
+        ratio=ratio,
+        base=base,
+        base_layers=base_layers,
+        rounds=options.rounds,
+        tuned=options.tuned,
+        decision=ratio_or_drops if isinstance(ratio_or_drops, Decision) else None,
+        settings=_settings(method, options, seed),
+        sparsity=rule.sparsity,
+        n_layers=n_layers,
+        drop=sorted(choice.drop),
+        tune=sorted(tune),
+        freeze=sorted(frozenset(range(n_layers)) - choice.drop - tune),
+        groups=[_with_tuned(group, tune) for group in choice.groups],
+        protected=protected,
+        deepstack_layers=scores.deepstack_layers,
+        shortfall=_shortfall(options.shortfall, drops if rule.removes else 0, choice),
+        sources=dict(scores.provenance),
+    )
 
 
-def _settings(method: str, alpha: float, seed: int) -> dict[str, float | int]:
-    """What the method was told beside the ratio, of what it reads."""
-    told: dict[str, dict[str, float | int]] = {
-        "mixed": {"alpha": alpha},
+def _drops_and_ratio(
+    rule: Method, amount: float | Decision, n_layers: int, base_layers: int
+) -> tuple[int, float]:
+    """Return K, and the share of the base that it is or was set as."""
+    if isinstance(amount, Decision):
+        amount = amount.drops
+    if isinstance(amount, int) and not 0 <= amount < n_layers:
+        raise InputError(
+            f"drops = {amount}: must lie in [0, {n_layers - 1}]; one layer at least stays"
+        )
+    if rule.sparsity:
+        return 0, 0.0  # whatever the ratio
+    if isinstance(amount, int):
+        return amount, amount / base_layers
+    return layers_to_drop(amount, base_layers), amount
+
+
+def layers_to_drop(ratio: float, n_layers: int) -> int:
+    """Return `K = floor(ratio * L)`, immune to binary fractions (0.29 of 100 is 29).
+
+    Args:
+        ratio: share of the layers, in (0, 1).
+        n_layers: the layers it is a share of: all, or those not protected.
+
+    Raises:
+        InputError: no layer would go.
+    """
+    drops = math.floor(ratio * n_layers + 1e-9)
+    if drops < 1:
+        raise InputError(
+            f"ratio = {ratio}: drops none of {n_layers} layers;"
+            f" the smallest ratio that drops one is {math.ceil(1e4 / n_layers) / 1e4}"
+        )
+    return drops
+
+
+def _with_tuned(group: Group, tune: frozenset[int]) -> Group:
+    """Return a group that names only those of its layers that are tuned in the end."""
+    return group.model_copy(update={"tune": tuple(i for i in group.tune if i in tune)})
+
+
+def _settings(method: str, options: Select, seed: int) -> dict[str, float | int]:
+    """Return what the method reads beside the ratio."""
+    settings: dict[str, dict[str, float | int]] = {
+        "mixed": {"alpha": options.alpha},
         "random": {"seed": seed},
     }
-    return told.get(method, {})
+    return settings.get(method, {})
+
+
+def _shortfall(policy: Policy, drops: int, choice: Choice) -> Shortfall:
+    kinds = [group.kind for group in choice.groups]
+    return Shortfall(
+        policy=policy,
+        wanted=drops,
+        triplets=kinds.count("triplet"),
+        pairs=kinds.count("pair"),
+        missing=drops - len(choice.drop),
+    )

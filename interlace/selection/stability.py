@@ -1,27 +1,27 @@
-"""Would another draw of calibration samples have chosen the same layers? How many samples suffice?
+"""Stability of a choice under resampling, and over sizes of the calibration set.
 
-Both are answered from the per-sample measurements, without the model: means over samples drawn
-anew are tables of scores like the real one. No torch here.
+Both come from the per-sample measurements, without the model: means over resampled samples are
+tables of scores like the real one. No torch here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from interlace.errors import InputError
-from interlace.methods.registry import named
+from interlace.methods.registry import find_method
+from interlace.params.choosing import Select
 from interlace.plan.record import Plan, Stability
-from interlace.scores.per_sample import Measured
-from interlace.scores.resample import Array, kendall_tau, tables
+from interlace.scores.per_sample import SampleCosines
+from interlace.scores.resample import Array, kendall_tau, replicate_tables
 from interlace.scores.table import NATIVE, Scores
-from interlace.selection.select import select
+from interlace.selection.select import select_layers
 
 SIZES = pa.schema(
     [
@@ -31,20 +31,16 @@ SIZES = pa.schema(
         ("same", pa.float64()),
     ]
 )
-
-
 SUBSETS = 100  # draws of each smaller size
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the calibration set
 RATIO = 0.25  # at which INTERLACE's choices are compared over sizes
-
-
 _BAND = (0.05, 0.95)  # quantiles over the draws
 
 
 def stability(
-    plan: Plan, scores: Scores, replicates: pa.Table, asked: Mapping[str, Any]
+    plan: Plan, scores: Scores, replicates: pa.Table, choose: Callable[[Scores], Plan]
 ) -> Stability | None:
-    """How often another draw of samples drops the same layers.
+    """Count how many resampled calibration sets drop the same layers.
 
     A draw by which the layers cannot be chosen counts as one that drops none.
 
@@ -52,69 +48,70 @@ def stability(
         plan: the real choice.
         scores: the table it was made from.
         replicates: of `REPLICATES`.
-        asked: what `plan.select` was told of the real choice, by name.
+        choose: the same choice by another table.
 
     Returns:
-        None where the choice reads nothing that was resampled, or was made in several rounds.
+        `None` if the choice reads nothing that was resampled, or was made in several rounds.
     """
-    needs = set(named(plan.method).needs)
-    drawn = set(pc.unique(replicates["criterion"]).to_pylist())
-    if plan.rounds > 1 or not needs or not needs <= drawn:
+    needs = set(find_method(plan.method).needs)
+    resampled = set(pc.unique(replicates["criterion"]).to_pylist())
+    if plan.rounds > 1 or not needs or not needs <= resampled:
         return None
-    drops = [_drop(table, asked) for table in tables(replicates, scores, needs)]
-    often = Counter(layer for drop in drops for layer in drop)
+    tables = replicate_tables(replicates, scores, needs)
+    drops = [_drop(choose, table) for table in tables]
+    counts = Counter(layer for drop in drops for layer in drop)
     return Stability(
         draws=len(drops),
         same=drops.count(plan.drop) / len(drops),
-        dropped={layer: often[layer] / len(drops) for layer in sorted(often)},
+        dropped={layer: counts[layer] / len(drops) for layer in sorted(counts)},
     )
 
 
-def _drop(table: Scores, asked: Mapping[str, Any]) -> list[int]:
-    """What goes by this table; nothing where no choice can be made."""
+def _drop(choose: Callable[[Scores], Plan], scores: Scores) -> list[int]:
+    """Return the layers that go; none if no choice can be made."""
     try:
-        return select(table, **asked).drop
+        return choose(scores).drop
     except InputError:
         return []
 
 
 def calibration_sizes(
-    measurements: Mapping[str, Measured], scores: Scores, seed: int = 0
+    cosines: Mapping[str, SampleCosines], scores: Scores, seed: int = 0
 ) -> pa.Table:
-    """How well parts of the calibration set rank layers as all of it does.
+    """Compare the ranking by subsets of the calibration set with that by all of it.
 
     Args:
-        measurements: by criterion; those of the calibration set count.
-        scores: the real table, for what it says about the decoder.
-        seed: of the `SUBSETS` draws, without replacement; smaller parts lie within larger ones.
+        cosines: by criterion; those of the calibration set count.
+        scores: the real table, for the shape of the decoder.
+        seed: of the `SUBSETS` draws, without replacement; smaller subsets lie within larger ones.
 
     Returns:
         A table of `SIZES`, a row for each of `SHARES` that holds a sample: Kendall's tau of `S_1`
-        and of `S_3` between the part and the whole, mean and 5% and 95% quantiles over the draws,
-        and the share of draws in which INTERLACE at `RATIO` drops the same layers as on the whole.
+        and of `S_3` between the subset and the full set, mean and 5% and 95% quantiles over the
+        draws, and the share of draws in which INTERLACE at `RATIO` drops the same layers.
     """
-    if NATIVE not in measurements:
+    if NATIVE not in cosines:
         return SIZES.empty_table()
-    found = measurements[NATIVE]
-    n, rng = len(found.cosines), np.random.default_rng(seed)
+    samples = cosines[NATIVE]
+    n, rng = len(samples.cosines), np.random.default_rng(seed)
     ranks = rng.permuted(np.tile(np.arange(n, dtype=np.int32), (SUBSETS, 1)), axis=1)  # [D, N]
-    whole = found.cosines.sum(axis=0) / n  # [S]
-    reference = _interlace(found, whole, scores)
+    full = samples.cosines.sum(axis=0) / n  # [S]
+    reference = _interlace_drop(samples, full, scores)
     rows = []
     for size in sorted({round(share * n) for share in SHARES} - {0}):
-        means = (ranks < size).astype(np.float64) @ found.cosines / size  # [D, S]
-        same = [_interlace(found, mean, scores) == reference for mean in means]
-        row = {"samples": size, "share": size / n} | _taus(found, means, whole)
+        means = (ranks < size).astype(np.float64) @ samples.cosines / size  # [D, S]
+        same = [_interlace_drop(samples, mean, scores) == reference for mean in means]
+        row = {"samples": size, "share": size / n} | _taus(samples, means, full)
         rows.append(row | ({"same": sum(same) / SUBSETS} if reference else {}))
     return pa.Table.from_pylist(rows, schema=SIZES)
 
 
-def _taus(found: Measured, means: Array, whole: Array) -> dict[str, float]:
-    """Agreement of `S_1` and of `S_3` over the draws; nothing where a ranking has no order."""
-    length = np.array([span for _, span in found.spans])
+def _taus(samples: SampleCosines, means: Array, full: Array) -> dict[str, float]:
+    """Return the agreement of `S_1` and of `S_3` over the draws; neither if unordered."""
+    length = np.array([span for _, span in samples.spans])
     row: dict[str, float] = {}
     for span in (1, 3):
-        taus = kendall_tau(means[:, length == span], whole[length == span])
+        taus = kendall_tau(means[:, length == span], full[length == span])
         if np.isfinite(taus).all():
             low, high = np.quantile(taus, _BAND)
             values = {"": taus.mean(), "_low": low, "_high": high}
@@ -122,8 +119,8 @@ def _taus(found: Measured, means: Array, whole: Array) -> dict[str, float]:
     return row
 
 
-def _interlace(found: Measured, means: Array, scores: Scores) -> list[int]:
-    """The layers that INTERLACE drops by these means; none where it cannot."""
-    keys = [(NATIVE, first, span) for first, span in found.spans]
+def _interlace_drop(samples: SampleCosines, means: Array, scores: Scores) -> list[int]:
+    """Return the layers that INTERLACE drops by these means; none if it cannot choose."""
+    keys = [(NATIVE, first, span) for first, span in samples.spans]
     table = replace(scores, values=dict(zip(keys, means.tolist(), strict=True)))
-    return _drop(table, {"method": "interlace", "ratio": RATIO})
+    return _drop(lambda table: select_layers(table, "interlace", RATIO, Select()), table)

@@ -1,39 +1,39 @@
-"""Which survivors are tuned, where it is not those that the method names."""
+"""The survivors that are tuned, if other ones than the method names."""
 
 from __future__ import annotations
 
 from interlace.errors import InputError
 from interlace.methods.choice import Choice
-from interlace.plan.record import Tuned
+from interlace.params.choosing import Tuned
 
 
-def tuned_layers(asked: Tuned, choice: Choice, n_layers: int) -> frozenset[int]:
-    """The layers that are tuned in place of those that the method names.
+def tuned_layers(tuned: Tuned, choice: Choice, n_layers: int) -> frozenset[int]:
+    """Return the layers that are tuned in place of those that the method names.
 
     Args:
-        asked: planned: as the method says; spaced: as many, evenly over the survivors; anchors:
-            those of the groups; all: every survivor; none.
-        choice: what the method answered.
+        tuned: planned: as the method says; spaced: as many, evenly over the survivors; anchors:
+            those of the groups; all: all survivors; none.
+        choice: the method's choice.
         n_layers: L, of the decoder.
 
     Raises:
-        InputError: anchors are asked for and the method names none.
+        InputError: `tuned` is anchors, and the method names none.
     """
     survivors = [i for i in range(n_layers) if i not in choice.drop]
     anchors = {group.anchor for group in choice.groups} & set(survivors)
-    if asked == "anchors" and not anchors:
-        raise InputError("select.tuned = anchors: this method leaves none; set it to planned")
-    many = len(choice.tune) or len(choice.drop)
+    if tuned == "anchors" and not anchors:
+        raise InputError("select.tuned = anchors: this method names none; set it to planned")
+    count = len(choice.tune) or len(choice.drop)
     return {
         "planned": choice.tune,
-        "spaced": frozenset(evenly(survivors, many)),
+        "spaced": frozenset(spaced_evenly(survivors, count)),
         "anchors": frozenset(i for i in survivors if i in anchors),
         "all": frozenset(survivors),
         "none": frozenset(),
-    }[asked]
+    }[tuned]
 
 
-def evenly(layers: list[int], many: int) -> list[int]:
-    """So many of some layers (all, if they are fewer), each from the middle of an equal share."""
-    many = min(many, len(layers))
-    return [layers[(2 * place + 1) * len(layers) // (2 * many)] for place in range(many)]
+def spaced_evenly(layers: list[int], count: int) -> list[int]:
+    """Return `count` layers (all, if they are fewer), each from the middle of an equal share."""
+    count = min(count, len(layers))
+    return [layers[(2 * number + 1) * len(layers) // (2 * count)] for number in range(count)]

@@ -1,18 +1,20 @@
-"""Made-up score tables, and random questions to put to every method."""
+"""Made-up score tables, and random requests to all methods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from methods import slow_version
 
 from interlace.methods.registry import METHODS
+from interlace.params.choosing import Policy, Select
+from interlace.plan.record import Plan
 from interlace.scores.table import Scores
+from interlace.selection.select import select_layers
 
-POLICIES = ("pairs", "fewer", "error")
+POLICIES: tuple[Policy, ...] = ("pairs", "fewer", "error")
 
 
 def table_for(
@@ -30,8 +32,8 @@ def table_for(
         rng: decides the scores.
         n_layers: of the measured model.
         decimals: of each score.
-        removable: layers that may be removed; none: all.
-        kept: where they stand in the dense decoder.
+        removable: layers that may be removed; `None`: all.
+        kept: their positions in the dense decoder.
     """
     values: dict[tuple[str, int, int], float] = {}
     for criterion in METHODS[method].needs:
@@ -45,24 +47,24 @@ def table_for(
     return Scores(n_layers, 0, values, {}, kept)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Question:
-    """A table, and what is asked of a method about it."""
+    """A table, and the request that a method gets about it."""
 
     scores: Scores
+    method: str
     drops: int
-    protect_first: int
-    protect_last: int
-    shortfall: str
-    alpha: float
+    options: Select
 
     @property
     def free(self) -> list[int]:
-        return list(range(self.protect_first, self.scores.n_layers - self.protect_last))
+        """The layers that are not protected."""
+        first, last = self.options.protect_first, self.options.protect_last
+        return list(range(int(first), self.scores.n_layers - int(last)))
 
-    def asked(self) -> dict[str, Any]:
-        names = ("drops", "protect_first", "protect_last", "shortfall", "alpha")
-        return {name: getattr(self, name) for name in names}
+    def plan(self, scores: Scores | None = None) -> Plan:
+        """The method's choice by this table, or by another."""
+        return select_layers(scores or self.scores, self.method, self.drops, self.options)
 
 
 def question(method: str, rng: np.random.Generator, case: int, longest: int = 100) -> Question:
@@ -72,14 +74,30 @@ def question(method: str, rng: np.random.Generator, case: int, longest: int = 10
     last = int(rng.integers(0, min(3, n_layers - first)))
     free = list(range(first, n_layers - last))
     decimals = 9 if method == "mixed" else 1 + case % 3  # rounding decides on ties of its sums
-    return Question(
-        scores=table_for(method, rng, n_layers, decimals, removable=free),
-        drops=int(rng.integers(1, min(n_layers - 1, len(free) + 2) + 1)),
+    scores = table_for(method, rng, n_layers, decimals, removable=free)
+    drops = int(rng.integers(1, min(n_layers - 1, len(free) + 2) + 1))
+    options = Select(
         protect_first=first,
         protect_last=last,
         shortfall=POLICIES[case % 3],
         alpha=float(rng.choice([0.0, 0.3, 0.7, 1.0])),
     )
+    return Question(scores, method, drops, options)
+
+
+def cosine_table(layer: list[float], pair: list[float], triplet: list[float]) -> Scores:
+    """A table of S_1, S_2 and S_3 in layer order."""
+    values = {
+        ("cosine", first, span): value
+        for span, column in enumerate((layer, pair, triplet), start=1)
+        for first, value in enumerate(column)
+    }
+    return Scores(len(layer), 0, values, {})
+
+
+def layer_table(criterion: str, values: list[float]) -> Scores:
+    """A table of one score per layer."""
+    return Scores(len(values), 0, {(criterion, i, 1): v for i, v in enumerate(values)}, {})
 
 
 def arrow_table(scores: Scores) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Every method against its slow version, on thousands of made-up tables."""
+"""All methods against their slow versions, on thousands of made-up tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from methods.slow_answers import ANSWERS, Asked
 from interlace.errors import InputError
 from interlace.methods.choice import Request
 from interlace.methods.registry import METHODS
-from interlace.selection.select import select
+from interlace.params.choosing import Select
 
 CASES = 1500
 # by chance, by hand, and weights instead of layers: there is nothing to recompute
@@ -24,29 +24,30 @@ def test_every_method_has_a_slow_version_or_tests_of_its_own() -> None:
 @pytest.mark.parametrize("method", ANSWERS)
 def test_thousands_of_tables_agree_with_the_slow_version(method: str) -> None:
     rng = np.random.default_rng(0)
-    met = set()
+    outcomes = set()
     longest = 12 if method == "interlace-optimal" else 100
     for case in range(CASES):
         asked = made_up.question(method, rng, case, longest)
+        options = asked.options
         expected = ANSWERS[method](
-            asked.scores, Asked(asked.drops, asked.free, asked.shortfall, asked.alpha)
+            asked.scores, Asked(asked.drops, asked.free, options.shortfall, options.alpha)
         )
         if expected.refused_at is not None:
-            largest = rf"largest feasible K is {expected.refused_at}\b"
-            with pytest.raises(InputError, match=largest) as caught:
-                select(asked.scores, method=method, **asked.asked())
+            with pytest.raises(
+                InputError, match=rf"feasible K is {expected.refused_at}\b"
+            ) as caught:
+                asked.plan()
             assert "\n" not in str(caught.value)
-            met.add("refused")
+            outcomes.add("refused")
             continue
-        plan = select(asked.scores, method=method, **asked.asked())
-        assert plan.tune == sorted(expected.tune)
+        plan = asked.plan()
         decided = [layer for group in plan.groups for layer in group.drop]
         if method == "interlace-optimal":
             decided.sort()
         assert decided == expected.drop
-        assert plan.drop == sorted(expected.drop)
-        met.add("fewer" if plan.shortfall.missing else "all")
-    assert met == ({"all"} if method == "dense-ft" else {"all", "fewer", "refused"})
+        assert (plan.drop, plan.tune) == (sorted(expected.drop), sorted(expected.tune))
+        outcomes.add("fewer" if plan.shortfall.missing else "all")
+    assert outcomes == ({"all"} if method == "dense-ft" else {"all", "fewer", "refused"})
 
 
 @pytest.mark.parametrize("method", sorted(ANSWERS.keys() - {"consecutive", "dense-ft"}))
@@ -61,7 +62,8 @@ def test_layers_free_here_and_there_agree_with_the_slow_version(method: str) -> 
         drops = int(rng.integers(1, len(free) + 1))
         for policy in ("pairs", "error"):
             expected = ANSWERS[method](scores, Asked(drops, free, policy, tuned=tuned))
-            request = Request(drops, frozenset(free), shortfall=policy, tuned=tuned)
+            options = Select(shortfall=policy)
+            request = Request(drops, frozenset(free), options, tuned_before=tuned)
             if expected.refused_at is not None:
                 with pytest.raises(InputError, match=rf"\b{expected.refused_at}\b"):
                     METHODS[method].choose(scores, request)

@@ -17,7 +17,7 @@ from interlace.params.healing import FinetuneParams
 from interlace.params.inputs import SampleParams
 from interlace.params.measuring import CollectParams
 from interlace.params.whole import Params, part, read_params
-from interlace.selection.feasible import check_asked
+from interlace.selection.feasible import check_parameters
 
 ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {"model": {"id": "org/model"}, "data": {"id": "org/data"}}
@@ -226,7 +226,7 @@ def test_domain_aware_profiles_drop_as_many_layers_as_published(
 ) -> None:
     params = read_params(ROOT / f"profiles/qwen3-vl-{size}-domain-aware.yaml")
     asked = [params.model_copy(update={"ratio": ratio}) for ratio in (0.1, 0.25, 0.4)]
-    assert [check_asked(each, layers, 3) for each in asked] == drops
+    assert [check_parameters(each, layers, 3) for each in asked] == drops
 
 
 @pytest.mark.parametrize("size", ["2b", "4b"])
@@ -254,7 +254,7 @@ def test_a_ratio_of_auto_needs_exactly_one_budget(
 ) -> None:
     params = read_params(written(tmp_path, ratio="auto", budget=budget))
     with pytest.raises(InputError, match=said):
-        check_asked(params, 24, 3)
+        check_parameters(params, 24, 3)
 
 
 @pytest.mark.parametrize(("offload", "stage"), [("optimizer", 0), ("all", 2), ("all", 0)])

@@ -12,7 +12,7 @@ from methods import made_up
 
 from interlace.methods.registry import METHODS
 from interlace.plan.record import Group, Plan, Shortfall
-from interlace.plan.segments import Segment, runs, segments, unrepaired
+from interlace.plan.segments import Segment, dropped_runs, segments
 from interlace.selection.select import select
 
 
@@ -59,10 +59,6 @@ def test_segments_of_every_kind_of_group(
     assert found == [Segment(*one) for one in expected]
 
 
-def test_a_run_without_a_tuned_neighbour_is_named() -> None:
-    assert unrepaired(plan_of(9, [2, 6], [3, 8])) == [6]
-
-
 @given(
     method=st.sampled_from([name for name, rule in METHODS.items() if rule.removes]),
     seed=st.integers(0, 2**16),
@@ -83,7 +79,6 @@ def test_segments_are_disjoint_in_order_and_hold_every_dropped_layer(
     assert survivors == sorted(held - set(plan.drop))  # whole: in order, each once, none left out
     assert set(survivors) <= set(plan.tune)  # no frozen layer's work is taken over
     assert all(s.survivors for s in found)
-    assert sorted(set(plan.drop) - held) == unrepaired(plan)
-    for run in runs(plan):
+    for run in dropped_runs(plan):
         beside = {run[0] - 1, run[-1] + 1} & set(plan.tune)
         assert set(run) <= held if beside else not set(run) & held

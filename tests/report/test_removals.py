@@ -10,6 +10,7 @@ from report.report_cases import full_scores
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
 from interlace.outputs import write_json
+from interlace.params.choosing import Select
 from interlace.plan.removals import PaperRule, Removals, read_removals
 from interlace.report.facts.roles import layer_roles
 from interlace.report.figures.removals import removal_map
@@ -26,7 +27,7 @@ def test_every_method_that_removes_by_a_rule_is_asked_in_order() -> None:
 
 def test_every_method_is_asked_with_what_it_takes() -> None:
     scores = full_scores(24, 3)
-    (found,) = [m for m in removals(scores, (0.25,), alpha=0.2) if m.method == "mixed"]
+    (found,) = [m for m in removals(scores, (0.25,), Select(alpha=0.2)) if m.method == "mixed"]
     plan = select(scores, method="mixed", ratio=0.25, alpha=0.2)
     assert (list(found.drop), list(found.tune)) == (plan.drop, plan.tune)
     assert layer_roles(found) == layer_roles(plan)

@@ -14,7 +14,7 @@ import pytest
 
 from interlace.errors import ContractError, InputError
 from interlace.scores import average
-from interlace.scores.average import _batches, linear_cka, profile, score, task_means
+from interlace.scores.average import linear_cka, profile, score, task_means
 from interlace.scores.table import SCHEMA, read_scores
 
 
@@ -251,7 +251,7 @@ def test_pooled_states_are_read_a_little_at_a_time(
 ) -> None:
     pooled_states(tmp_path / "pooled")
     seen: list[int] = []
-    read = _batches
+    read = average.read_batches
 
     def batches(path: Path, columns: list[str], rows: int) -> Any:
         for batch in read(path, columns, min(rows, 10)):
@@ -259,7 +259,7 @@ def test_pooled_states_are_read_a_little_at_a_time(
             yield batch
 
     expected = task_means(tmp_path / "pooled")[1]
-    monkeypatch.setattr(average, "_batches", batches)
+    monkeypatch.setattr(average, "read_batches", batches)
     np.testing.assert_allclose(task_means(tmp_path / "pooled")[1], expected, rtol=1e-12)
     assert len(seen) > 1 and max(seen) <= 10
 

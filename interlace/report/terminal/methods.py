@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -16,7 +15,7 @@ from interlace.plan.removals import Removal
 from interlace.report.facts.decision import percent
 from interlace.report.facts.roles import Role, layer_roles
 from interlace.report.terminal.strips import glyph, legend, lines, ruler
-from interlace.scores.table import WAYS, Scores
+from interlace.scores.table import HOW_TO_MEASURE, Scores
 from interlace.selection.removals import removals
 
 NAMES = 18  # columns before the first layer: the longest name and a space
@@ -42,7 +41,7 @@ def methods_table(scores: Scores | None = None) -> RenderableType:
     missing: dict[str, str] = {}
     for name, rule in METHODS.items():
         lacking = [need for need in rule.needs if scores and need not in scores.criteria]
-        missing |= {need: WAYS.get(need, "") for need in lacking}
+        missing |= {need: HOW_TO_MEASURE.get(need, "") for need in lacking}
         cells = [name, "no" if lacking else "yes"] if scores else [name]
         what = Text(rule_of(name)).append(f" [{', '.join(rule.needs) or 'nothing'}]", style="cyan")
         table.add_row(*cells, what, style="dim" if lacking else "")
@@ -60,15 +59,15 @@ def _missing(ways: Iterable[tuple[str, str]]) -> list[Text]:
     ]
 
 
-def removals_text(scores: Scores, ratio: float, **asked: Any) -> RenderableType:
+def removals_text(scores: Scores, ratio: float, *, seed: int = 0) -> RenderableType:
     """By method: a letter per layer, what the letters mean, and why these layers go.
 
     Args:
         scores: the score table.
         ratio: share of the layers, as each method's paper counts them.
-        asked: what else `select` takes, e.g. alpha or seed.
+        seed: of methods that draw.
     """
-    made = removals(scores, (ratio,), **asked)
+    made = removals(scores, (ratio,), seed=seed)
     parts: list[RenderableType] = [
         Text(f"at {percent(ratio)}, of {scores.n_layers} layers", style="bold"),
         ruler(next(lines(scores.n_layers)), NAMES),

@@ -1,0 +1,125 @@
+"""The bootstrap draws samples within their task, and Kendall's tau compares rankings."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from similarity_rows import LAYERS, SPANS, mean_scores, rows, sample_cosines, stored
+
+from interlace.errors import InputError
+from interlace.scores.per_sample import SampleCosines, read_sample_cosines
+from interlace.scores.resample import (
+    REPLICATES,
+    RESAMPLES,
+    bootstrap,
+    kendall_tau,
+    read_replicates,
+    replicate_tables,
+)
+from interlace.scores.table import MATH, NATIVE, NONMATH, Scores
+
+
+def values_of(replicates: pa.Table, first: int, span: int, criterion: str = NATIVE) -> list[float]:
+    """The values of one span over the replicates."""
+    return [
+        row["value"]
+        for row in replicates.to_pylist()
+        if (row["criterion"], row["first"], row["span"]) == (criterion, first, span)
+    ]
+
+
+def test_the_spread_of_replicates_is_the_standard_error() -> None:
+    samples = sample_cosines(400, 0.05)
+    column = SPANS.index((5, 1))
+    error = samples.cosines[:, column].std() / math.sqrt(400)
+    replicates = bootstrap({NATIVE: samples})
+    assert len(replicates) == RESAMPLES * len(SPANS)
+    values = values_of(replicates, 5, 1)
+    assert np.std(values) == pytest.approx(error, rel=0.2)
+    assert np.mean(values) == pytest.approx(samples.cosines[:, column].mean(), abs=error / 3)
+
+
+def test_all_spans_of_a_replicate_are_of_the_same_samples() -> None:
+    samples = sample_cosines(30, 0.05)
+    twice = SampleCosines(((0, 1), (1, 1)), samples.cosines[:, [0, 0]], (30,))
+    replicates = bootstrap({NATIVE: twice})
+    assert values_of(replicates, 0, 1) == values_of(replicates, 1, 1)
+    assert len(set(values_of(replicates, 0, 1))) > RESAMPLES / 2
+
+
+def test_every_task_keeps_its_number_of_samples() -> None:
+    cosines = np.repeat([[0.25], [0.75]], [3, 9], axis=0)  # tasks differ, their samples do not
+    replicates = bootstrap({MATH: SampleCosines(((0, 1),), cosines, (3, 9))})
+    assert set(replicates["value"].to_pylist()) == {cosines.mean()}
+
+
+def test_the_draws_of_a_criterion_do_not_depend_on_others() -> None:
+    math_samples = sample_cosines(6, 0.1)
+    alone = bootstrap({MATH: math_samples}).to_pylist()
+    together = bootstrap(
+        {NATIVE: sample_cosines(9, 0.1), MATH: math_samples, NONMATH: math_samples}
+    )
+    assert [row for row in together.to_pylist() if row["criterion"] == MATH] == alone
+    assert values_of(together, 0, 1, MATH) != values_of(together, 0, 1, NONMATH)
+
+
+def test_replicates_depend_on_the_seed_and_not_on_how_rows_are_stored(tmp_path: Path) -> None:
+    frame = rows(samples=9, domains=("native", "math"))
+    one = read_sample_cosines(stored(tmp_path / "one", frame))
+    two = read_sample_cosines(stored(tmp_path / "two", frame.iloc[::-1], parts=3))
+    assert bootstrap(one).equals(bootstrap(two))
+    assert bootstrap(one) != bootstrap(one, seed=1)
+
+
+def test_a_score_that_was_not_resampled_is_that_of_the_real_table() -> None:
+    replicates = bootstrap({NATIVE: sample_cosines(5, 0.1)})
+    values = mean_scores(sample_cosines(5, 0.1)).values
+    scores = Scores(LAYERS, 0, {**values, (NATIVE, 0, 12): 0.5, (MATH, 0, 1): 0.1}, {})
+    tables = list(replicate_tables(replicates, scores, [NATIVE]))
+    assert all(table.values[NATIVE, 0, 12] == 0.5 for table in tables)
+    assert all(table.criteria == {NATIVE} for table in tables)
+    assert [table.values[NATIVE, 3, 2] for table in tables] == values_of(replicates, 3, 2)
+
+
+def test_a_file_without_replicates_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "replicates.parquet"
+    with pytest.raises(InputError, match=r"replicates.*`dvc repro score`"):
+        read_replicates(path)
+    path.write_text("replicate,value")
+    with pytest.raises(InputError, match=r"replicates.*not a Parquet file"):
+        read_replicates(path)
+    pq.write_table(pa.table({"replicate": [0]}), path)
+    with pytest.raises(InputError, match=r"replicates.*`dvc repro score`"):
+        read_replicates(path)
+    pq.write_table(REPLICATES.empty_table(), path)
+    assert read_replicates(path).schema == REPLICATES
+
+
+def slow_tau(left: list[float], right: list[float]) -> float:
+    """Kendall's tau-b, pair by pair."""
+    agreeing = untied_left = untied_right = 0
+    for a, b in combinations(range(len(left)), 2):
+        x, y = np.sign(left[a] - left[b]), np.sign(right[a] - right[b])
+        agreeing += x * y
+        untied_left += x != 0
+        untied_right += y != 0
+    return float(agreeing / math.sqrt(untied_left * untied_right))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tau_is_that_of_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    left, right = rng.integers(0, 6, (3, 8)).astype(float), rng.integers(0, 6, 8).astype(float)
+    expected = [slow_tau(list(row), list(right)) for row in left]
+    assert kendall_tau(left, right).tolist() == pytest.approx(expected)
+
+
+def test_tau_without_any_order_is_not_a_number() -> None:
+    assert np.isnan(kendall_tau(np.ones((1, 3)), np.arange(3.0)))
+    assert np.isnan(kendall_tau(np.ones((1, 1)), np.ones(1)))
