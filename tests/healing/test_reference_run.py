@@ -1,0 +1,34 @@
+"""A reference run tunes the planned layers of the dense model by the recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from healing.test_finetune import RECIPE, project, weights
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.healing.heal import train_reference
+from interlace.params.healing import Recipe
+from interlace.selection.reference import reference_plan
+
+__all__ = ["project"]
+
+
+def test_the_recipe_tunes_the_planned_layers_of_the_dense_model(
+    project: Path, dense_dir: Path, tmp_path: Path
+) -> None:
+    plan = reference_plan("dense-ft", 0.34, None, {"n_layers": 6, "deepstack_layers": 3})
+    assert plan is not None
+    train_reference(
+        Checkpoint(dense_dir),
+        project / "data/train",
+        tmp_path / "reference",
+        plan=plan,
+        params=Recipe(**(RECIPE | {"max_steps": 2})),
+        seed=0,
+        scratch=tmp_path / "scratch",
+    )
+    before, after = weights(dense_dir), weights(tmp_path / "reference")
+    moved = {name.split(".")[3] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"4", "5"}

@@ -1,0 +1,118 @@
+"""A plan gives each layer one role, on paper and in its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from methods import made_up
+from pydantic import ValidationError
+
+from interlace.errors import InputError
+from interlace.methods.registry import METHODS
+from interlace.outputs import write_json
+from interlace.plan.record import (
+    Decision,
+    Plan,
+    Stability,
+    read_decision,
+    read_plan,
+    read_reference,
+)
+from interlace.selection.select import select
+
+RECORD: dict[str, Any] = {
+    "method": "interlace",
+    "ratio": 0.25,
+    "n_layers": 8,
+    "drop": [3, 5],
+    "tune": [4, 6],
+    "freeze": [0, 1, 2, 7],
+    "groups": [],
+    "protected": [0, 1, 2],
+    "shortfall": {"policy": "pairs", "wanted": 2, "triplets": 2, "pairs": 0, "missing": 0},
+    "sources": {},
+}
+
+
+def test_the_pruned_decoder_keeps_the_order_of_the_layers() -> None:
+    plan = Plan.model_validate(RECORD)
+    assert (plan.keep, plan.tuned_positions) == ([0, 1, 2, 4, 6, 7], [3, 4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"tune": [3, 4, 6]}, "once"),
+        ({"freeze": [0, 1, 2]}, "layers 0 to 7 once"),
+        ({"freeze": [0, 1, 2, 7, 8]}, "layers 0 to 7 once"),
+        ({"drop": [5, 3]}, "drop must be sorted"),
+        ({"drop": [3, 3, 5]}, "drop must be sorted, without repeats"),
+        ({"protected": [2, 3]}, r"layers \[3\] .* protected"),
+        ({"n_layers": 0}, "n_layers"),
+        ({"extra": 1}, "extra"),
+        ({"drop": [3, 5.5]}, "drop"),
+    ],
+)
+def test_a_broken_plan_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        Plan.model_validate(RECORD | changes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_plan_comes_back_from_its_file_with_the_contract_s_keys(
+    tmp_path: Path, method: str
+) -> None:
+    scores = made_up.everything(np.random.default_rng(0), 36)
+    plan = select(scores, method=method, ratio=0.2, protect_first=1, drop=[4, 9], tune=[5])
+    stability = Stability(draws=200, same=0.87, dropped={7: 0.61})
+    plan = plan.model_copy(update={"stability": stability})
+    write_json(tmp_path / "plan.json", plan.model_dump(mode="json"))
+    assert read_plan(tmp_path / "plan.json") == plan
+    values = json.loads((tmp_path / "plan.json").read_text())
+    assert RECORD.keys() <= values.keys()
+    group_keys = {"kind", "layers", "score", "layer_scores", "drop", "tune", "anchor"}
+    assert all(group_keys <= group.keys() for group in values["groups"])
+
+
+def test_a_decision_comes_back_from_its_file(tmp_path: Path) -> None:
+    decision = Decision(budget="params", target=0.8, drops=5, values={0: 1.0}, how="", reason="")
+    write_json(tmp_path / "budget.json", decision.model_dump(mode="json"))
+    assert read_decision(tmp_path / "budget.json") == decision
+    write_json(tmp_path / "budget.json", None)
+    assert read_decision(tmp_path / "budget.json") is None
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "complaint"),
+    [
+        (read_plan, "{", ""),
+        (read_plan, json.dumps(RECORD | {"drop": [5, 3]}), "drop must be sorted"),
+        (read_plan, json.dumps(RECORD | {"surprise": 1}), "surprise: unknown key"),
+        (read_reference, '{"method": "interlace"}', "n_layers: Field required"),
+        (read_decision, "3", ""),
+        (read_decision, '{"drops": 3}', "target: Field required"),
+    ],
+)
+def test_a_broken_file_is_named_in_one_line(
+    tmp_path: Path, read: Callable[[Path], Any], text: str, complaint: str
+) -> None:
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(InputError, match=rf"record\.json: .*{complaint}") as caught:
+        read(tmp_path / "record.json")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "stage"),
+    [(read_plan, "select"), (read_decision, "budget"), (read_reference, "reference_plan")],
+)
+def test_a_missing_file_says_which_stage_writes_it(
+    tmp_path: Path, read: Callable[[Path], Any], stage: str
+) -> None:
+    with pytest.raises(InputError, match=rf"record\.json: .* `dvc repro {stage}`"):
+        read(tmp_path / "record.json")
