@@ -12,7 +12,6 @@ import family_processors
 import numpy as np
 import pytest
 import torch
-from family_processors import MADE
 from PIL import Image
 from transformers.models.smolvlm import processing_smolvlm
 
@@ -71,7 +70,7 @@ class Case:
         return self.model(**{k: v for k, v in batch.items() if k != "labels"}).logits
 
 
-@pytest.fixture(scope="module", params=MADE)
+@pytest.fixture(scope="module", params=family_processors.FAMILIES)
 def case(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processing_smolvlm, "num2words", str)  # counts frames of films, not images
@@ -99,7 +98,7 @@ def test_a_prompt_has_one_token_of_beginning_or_none(case: Case) -> None:
     for images in case.images:
         ids = encode_prompt(case.processor, row(images))["input_ids"].tolist()
         begins = case.processor.tokenizer.convert_tokens_to_ids(family_processors.BEGIN)
-        assert ids.count(begins) == bool(MADE[case.name].begins)
+        assert ids.count(begins) == bool(family_processors.FAMILIES[case.name].begins)
 
 
 def test_rows_with_images_have_image_tokens(case: Case) -> None:
@@ -223,7 +222,7 @@ def test_a_processor_whose_package_is_missing_is_refused(
 
 
 def test_every_family_has_a_tiny_processor() -> None:
-    tried = {family_models.TINY[name]().config["model_type"] for name in MADE}
+    tried = {family_models.TINY[name]().config["model_type"] for name in family_processors.FAMILIES}
     assert tried == set(FAMILIES)
 
 
