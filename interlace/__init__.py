@@ -1,6 +1,6 @@
-"""Interlace: remove whole decoder layers from vision-language models, then heal what is left.
+"""Interlace: remove whole decoder layers from vision-language models, then heal the rest.
 
-From Python: `interlace.select` decides which layers go, `interlace.export` writes the checkpoint.
+From Python: `interlace.select` chooses the layers, `interlace.export` writes the checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _HOMES = {"select": "interlace.selection.select", "export": "interlace.pruning.e
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public call when it is first used, so that choosing layers needs no torch."""
+    """Import a public call on first use, so that `select` needs no torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""`interlace`: look at what a run made, draw it for papers, push it to the hub."""
+"""`interlace`: print a run's results, draw them, push a checkpoint to the hub."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ out_option = click.option(
 
 
 class OneLineErrors(click.Group):
-    """A group of commands in which a user's mistake ends in one line and exit code 2."""
+    """A group of commands that report a user's mistake in one line, with exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except InputError as error:
@@ -56,88 +56,97 @@ class OneLineErrors(click.Group):
 
 @click.group(cls=OneLineErrors)
 def main() -> None:
-    """Look at what a run of the pipeline made, draw it, push it to the hub."""
+    """Print the results of the last run, draw them, push a checkpoint to the hub."""
 
 
-@main.command()
-def show() -> None:
-    """Print the plan of the workspace's last run, and its summary once there is one."""
+@main.command("show")
+def show_run() -> None:
+    """Print the plan of the last run, and its summary if there is one."""
     from interlace.report.facts.published import Beside, published_table
     from interlace.report.facts.run import read_evaluations, read_json
 
     plan = read_plan(PLAN)
-    parts: list[RenderableType] = [layer_map_text(plan, paper_rule(plan.method))]
-    if why := groups_table(plan):
-        parts += ["", why]
+    blocks: list[RenderableType] = [layer_map_text(plan, paper_rule(plan.method))]
+    if groups := groups_table(plan):
+        blocks += ["", groups]
     if SUMMARY.exists():
         missing = left_out(read_evaluations(Path("artifacts")))
-        parts += ["", summary_table(read_json(SUMMARY), missing)]
+        blocks += ["", summary_table(read_json(SUMMARY), missing)]
     if PUBLISHED.exists() and (rows := read_json(PUBLISHED)):
-        parts += ["", published_table([Beside(**row) for row in rows])]
-    Console(highlight=False).print(*parts, sep="\n")
+        blocks += ["", published_table([Beside(**row) for row in rows])]
+    Console(highlight=False).print(*blocks, sep="\n")
 
 
-@main.command()
+@main.command("methods")
 @scores_option
-@click.option("--ratio", type=float, help="Show which layers each method would remove.")
-def methods(scores_file: Path, ratio: float | None) -> None:
-    """List every method, what it reads, and whether that was measured."""
+@click.option(
+    "--ratio", type=float, help="Show the layers that each method would drop at this ratio."
+)
+def list_methods(scores_file: Path, ratio: float | None) -> None:
+    """List the methods with their measurements, and whether those exist."""
     scores: Scores | None = None
     if ratio is not None or scores_file != SCORES or SCORES.exists():
         scores = read_scores(scores_file)
-    shown = methods_table(scores)
+    table = methods_table(scores)
     if scores and ratio is not None:
-        shown = removals_text(scores, ratio)
-    Console(highlight=False).print(shown)
+        table = removals_text(scores, ratio)
+    Console(highlight=False).print(table)
 
 
-@main.command()
+@main.command("compare")
 @click.argument("answers", nargs=-1)
-@click.option("--show", default=1, show_default=True, help="Changed answers of each kind to print.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with images here.")
+@click.option(
+    "--show", default=1, show_default=True, help="Changed answers to print, of each kind."
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path), help="Also write an HTML page with images."
+)
 @click.option(
     "--params",
     type=click.Path(path_type=Path),
     default=Path("params.yaml"),
     show_default=True,
-    help="Where the images are found.",
+    help="The parameter file, which names the benchmarks' data and thus the images.",
 )
-def compare(answers: tuple[str, ...], show: int, html: Path | None, params: Path) -> None:
-    """Which answers changed: those of the last run's models, or of ANSWERS ([NAME=]PATH each)."""
+def compare_answers(answers: tuple[str, ...], show: int, html: Path | None, params: Path) -> None:
+    """Show the answers that changed between models.
+
+    ANSWERS are files, each as PATH or NAME=PATH; without any, those of the last run.
+    """
     from interlace.evaluation.benchmarks.images import row_images
     from interlace.evaluation.scores.answers import read_answers
     from interlace.params.whole import read_params
     from interlace.report.page.changes import changes_section, changes_text
     from interlace.report.page.html import page
 
-    given = {name: read_answers(path) for name, path in _named(answers).items()}
-    Console(highlight=False).print(changes_text(given, show))
+    by_model = {name: read_answers(path) for name, path in _answer_files(answers).items()}
+    Console(highlight=False).print(changes_text(by_model, show))
     if html is not None:
-        where = read_params(params).evaluate
-        section = changes_section(given, max(show, 3), lambda *rows: row_images(where, *rows))
+        evaluate = read_params(params).evaluate
+        section = changes_section(by_model, max(show, 3), lambda *rows: row_images(evaluate, *rows))
         with whole(html) as partial:
-            partial.write_text(page(f"Answers of {', '.join(given)}", section), encoding="utf-8")
+            partial.write_text(page(f"Answers of {', '.join(by_model)}", section), encoding="utf-8")
         click.echo(f"compare: wrote {html}")
 
 
-def _named(answers: tuple[str, ...]) -> dict[str, Path]:
-    """Files of answers by the name of their model."""
+def _answer_files(answers: tuple[str, ...]) -> dict[str, Path]:
+    """Return files of answers by the name of their model."""
     if not answers:
         from interlace.report.facts.run import files_of
 
-        files = files_of(ANSWERS.parents[1])
-        return {name.replace("_", "-"): ANSWERS / f"{file}.parquet" for name, file in files.items()}
-    found: dict[str, Path] = {}
+        names = files_of(ANSWERS.parents[1])
+        return {name.replace("_", "-"): ANSWERS / f"{file}.parquet" for name, file in names.items()}
+    files: dict[str, Path] = {}
     for value in answers:
         name, _, path = value.rpartition("=")
         name = name or Path(path).stem
-        if name in found:
+        if name in files:
             raise InputError(f"{value}: a second {name!r}; write NAME=PATH to tell them apart")
-        found[name] = Path(path)
-    return found
+        files[name] = Path(path)
+    return files
 
 
-@main.command()
+@main.command("push")
 @click.argument("repo")
 @click.option(
     "--model",
@@ -150,18 +159,20 @@ def _named(answers: tuple[str, ...]) -> dict[str, Path]:
     "--to",
     "folder",
     type=click.Path(path_type=Path),
-    help="Write the files to this folder instead; nothing is sent.",
+    help="Write the files to this folder instead of uploading them.",
 )
 @click.option("--private", is_flag=True, help="Make a new repository private.")
-@click.option("--revision", help="Commit to this branch; it is made if there is none.")
-def push(repo: str, model: Which, folder: Path | None, private: bool, revision: str | None) -> None:
+@click.option("--revision", help="Commit to this branch; it is created if missing.")
+def push_checkpoint(
+    repo: str, model: Which, folder: Path | None, private: bool, revision: str | None
+) -> None:
     """Upload a checkpoint and its model card to REPO on the hub."""
     from interlace.report import publish
 
     files = publish.files_to_publish(Path("artifacts"), model, repo, revision)
     if folder:
         publish.write_to(files, folder)
-        click.echo(f"{folder}: {len(files)} files, as they would be uploaded to {repo}")
+        click.echo(f"{folder}: {len(files)} files, as `push` would upload them to {repo}")
         return
     message = f"Upload the {model} checkpoint"
     click.echo(publish.push(files, repo, private=private, revision=revision, message=message))
@@ -169,21 +180,21 @@ def push(repo: str, model: Which, folder: Path | None, private: bool, revision: 
 
 @main.group()
 def draw() -> None:
-    """Draw a figure from what the workspace holds."""
+    """Draw a figure of the last run."""
 
 
-@draw.command()
-@click.option("--scores", "named", multiple=True, help="NAME=PATH of a model's score table.")
+@draw.command("similarity")
+@click.option("--scores", "pairs", multiple=True, help="A model's score table, as NAME=PATH.")
 @out_option
-def similarity(named: tuple[str, ...], out: Path) -> None:
-    """Redundancy over depth; one line for each --scores, or the workspace's model alone."""
+def draw_similarity(pairs: tuple[str, ...], out: Path) -> None:
+    """Draw redundancy over depth: a line for each --scores, or for the last run alone."""
     from interlace.report.figures.similarity import similarity_figure
 
     tables: dict[str, Path] = {}
-    for value in named:
-        name, _, path = value.partition("=")
+    for pair in pairs:
+        name, _, path = pair.partition("=")
         if not name or not path or name in tables:
-            raise InputError(f"--scores = {value!r}: write NAME=PATH, each name once")
+            raise InputError(f"--scores = {pair!r}: write NAME=PATH, each name once")
         tables[name] = Path(path)
     if not tables:
         tables = {read_scores(SCORES).provenance.get("model", "this model"): SCORES}
@@ -192,20 +203,25 @@ def similarity(named: tuple[str, ...], out: Path) -> None:
 
 @draw.command("removals")
 @scores_option
-@click.option("--ratio", "ratios", type=float, multiple=True, help="Repeat it for several.")
+@click.option(
+    "--ratio", "ratios", type=float, multiple=True, help="Ratio to draw; may be repeated."
+)
 @out_option
 def draw_removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> None:
-    """What each method would remove, at --ratio 0.1, 0.25 and 0.4 or those given."""
+    """Draw the layers that each method would drop.
+
+    Without --ratio at 0.1, 0.25 and 0.4.
+    """
     from interlace.report.figures.removals import removal_map
     from interlace.selection.removals import RATIOS, removals
 
     removal_map(removals(scores_file, ratios or RATIOS), out)
 
 
-@draw.command()
+@draw.command("probes")
 @out_option
-def probes(out: Path) -> None:
-    """How little each layer changes the probes of each task."""
+def draw_probes(out: Path) -> None:
+    """Draw the similarity of each layer's input and output on the probes of each task."""
     from interlace.report.figures.probes import probe_heatmap
     from interlace.scores.probes import probe_table
 
@@ -215,10 +231,10 @@ def probes(out: Path) -> None:
     probe_heatmap(table, out)
 
 
-@draw.command()
+@draw.command("layers")
 @out_option
-def layers(out: Path) -> None:
-    """The role of each layer, before and after pruning."""
+def draw_layers(out: Path) -> None:
+    """Draw the role of each layer, before and after pruning."""
     from interlace.report.figures.layer_map import layer_map_figure
 
     plan = read_plan(PLAN)

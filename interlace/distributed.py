@@ -1,7 +1,7 @@
-"""The processes that one launch starts: which one this is, how many there are, waiting for all.
+"""The processes of a launch: their ranks, barriers and gathers.
 
-torchrun and its like say so in the environment. Without them there is one process, and nothing here
-does anything. torch is imported only where there are several.
+Launchers such as torchrun set the environment. Without them there is one process, and all calls
+return at once. torch is imported only for several.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     import torch
 
 
-TIMEOUT = timedelta(hours=3)  # how far one process may be behind another, however long the run
+TIMEOUT = timedelta(hours=3)  # that one process may wait for another, however long the run
 
 
 def process_rank() -> int:
-    """This process's number, from 0."""
+    """Return this process's number, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def device() -> torch.device:
-    """Where this process computes: its own GPU, or the CPU."""
+    """Return this process's own GPU, or the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -41,12 +41,12 @@ def device() -> torch.device:
 
 
 def meet(timeout: timedelta = TIMEOUT) -> None:
-    """Meet the other processes of the launch, where there are any and they have not met.
+    """Connect the processes of the launch, unless they are connected or there is only one.
 
-    They talk over nccl where there are GPUs, over gloo where there are none.
+    They talk over nccl on GPUs, else over gloo.
 
     Args:
-        timeout: how long one may wait for another.
+        timeout: of a process that waits for another.
     """
     if world_size() == 1:
         return
@@ -62,12 +62,12 @@ def meet(timeout: timedelta = TIMEOUT) -> None:
 
 @contextmanager
 def process_group(timeout: timedelta = TIMEOUT) -> Iterator[None]:
-    """Let the processes of a launch wait for each other while the block runs.
+    """Connect the processes of a launch while the block runs.
 
     A process that fails leaves without a word: its launcher ends the others.
 
     Args:
-        timeout: how long one may wait for another.
+        timeout: of a process that waits for another.
     """
     if world_size() == 1:
         yield
@@ -80,40 +80,40 @@ def process_group(timeout: timedelta = TIMEOUT) -> Iterator[None]:
 
 
 def barrier() -> None:
-    """Wait until every process has come here.
+    """Wait until all processes have called it.
 
     Raises:
-        ContractError: one is gone, or did not come in time.
+        ContractError: a process ended, or is too late.
     """
     if world_size() > 1:
         from torch import distributed
 
-        with _all_come():
+        with _timeouts_named():
             distributed.barrier()
 
 
-def gather(part: Any) -> list[Any]:
-    """What each process brings, in their order; every process gets it.
+def gather(value: Any) -> list[Any]:
+    """Return every process's value, in the order of ranks, to all processes.
 
     Raises:
-        ContractError: one is gone, or did not come in time.
+        ContractError: a process ended, or is too late.
     """
-    parts = [part] * world_size()
+    values = [value] * world_size()
     if world_size() > 1:
         from torch import distributed
 
-        with _all_come():
-            distributed.all_gather_object(parts, part)
-    return parts
+        with _timeouts_named():
+            distributed.all_gather_object(values, value)
+    return values
 
 
 @contextmanager
-def _all_come() -> Iterator[None]:
+def _timeouts_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what every backend raises
         reason = " ".join(str(error).split())[:200]
         raise ContractError(
-            f"process {process_rank()} of {world_size()}: another one is gone or too far behind"
-            f" ({reason}); see what it said, then run the stage again: finished work is kept"
+            f"process {process_rank()} of {world_size()}: another process ended or is too late"
+            f" ({reason}); see its output, then run the stage again: finished work is kept"
         ) from None

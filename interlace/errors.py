@@ -1,24 +1,24 @@
-"""The two ways Interlace refuses to go on; everything else that is raised is a bug."""
+"""Interlace's two exceptions; any other that is raised is a bug."""
 
 from pydantic import ValidationError
 
 
 class InputError(Exception):
-    """A mistake in what the user gave: a parameter, a file, a model.
+    """A user's mistake in a parameter, a file or a model.
 
     The message is one line that names the file, the field, the value and the way out.
     """
 
 
 class ContractError(Exception):
-    """An artifact of an earlier stage breaks its contract, or a check on our own work failed."""
+    """A broken contract: of an earlier stage's artifact, or found by a check on our own work."""
 
 
 def way_to_finite(dtype: str, field: str) -> str:
-    """The way out where a number is not finite.
+    """Return the way out where a number is not finite.
 
     Args:
-        dtype: it was computed in, e.g. float16.
+        dtype: of the computation, e.g. float16.
         field: the parameter that sets the type.
     """
     if dtype == "float32":

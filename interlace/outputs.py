@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Write outputs whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; move it into place when the block ends well.
+    """Yield a temporary path beside `path`; move it there when the block succeeds.
 
-    The last version, file or folder, stays untouched until then, and for good if the block fails.
+    The old file or folder stays untouched until then, and for good if the block fails.
 
     Raises:
         InputError: the disk, a quota or a limit on the size of a file is full.
     """
     partial = path.with_name(f".{path.name}.partial")
     old = path.with_name(f".{path.name}.old")
-    _put_back(path, old)
+    _restore(path, old)
     remove(partial)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,29 +44,29 @@ def whole(path: Path) -> Iterator[Path]:
             f"{path}: could not be written: {os.strerror(number)}; free disk space and run it again"
         ) from None
     finally:
-        _put_back(path, old)
+        _restore(path, old)
         remove(partial)
 
 
-def _put_back(path: Path, old: Path) -> None:
-    """Undo a replacement that ended between its two steps; the old version of a whole one goes."""
+def _restore(path: Path, old: Path) -> None:
+    """Undo a replacement that ended between its two steps; remove the old version of others."""
     if os.path.lexists(old) and not os.path.lexists(path):
         os.replace(old, path)
     remove(old)
 
 
 def _error_number(error: Exception) -> int | None:
-    """The system's number of an error; safetensors wraps it, and says it in its message."""
+    """Return the system's number of an error; safetensors has it in its message alone."""
     if isinstance(error, OSError):
         return error.errno
     if type(error).__name__ == "SafetensorError":
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        return int(found[1]) if found else None
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        return int(match[1]) if match else None
     return None
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a folder, if it is there."""
+    """Delete a file, a link or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -80,7 +80,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Put the same bytes at `target`: a hard link where the file system allows, else a copy."""
+    """Put the same bytes at `target`: as a hard link if the file system allows, else as a copy."""
     try:
         os.link(os.path.realpath(source), target)
     except OSError:
