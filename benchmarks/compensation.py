@@ -57,8 +57,9 @@ def plan_of(params: Params, method: str, ratio: float) -> Plan:
 
 def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[Any, float, float]:
     """Write one checkpoint in this process; its cuts, seconds and peak memory in MiB."""
+    from interlace.pruning.dense import Dense
     from interlace.pruning.export import export
-    from interlace.pruning.new_weights import Dense, new_weights
+    from interlace.pruning.new_weights import new_weights
 
     model = Path(params.model.id)
     asked = params.export.model_copy(update={"compensate": compensate})

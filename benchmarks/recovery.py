@@ -35,7 +35,8 @@ from interlace.params.exporting import Export
 from interlace.params.healing import Finetune
 from interlace.params.measuring import Sensitivity
 from interlace.plan.record import Plan, Tuned
-from interlace.pruning.new_weights import Dense, new_weights
+from interlace.pruning.dense import Dense
+from interlace.pruning.new_weights import new_weights
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
 RESULTS = Path("docs/study-healing.csv")

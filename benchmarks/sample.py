@@ -34,7 +34,7 @@ from interlace.params.inputs import Data
 from interlace.samples.order import shuffle_key
 from interlace.samples.rows import SCHEMA
 from interlace.sources.pin import pin_data
-from interlace.sources.pinned import Pinned
+from interlace.sources.pinned import PinnedData
 
 SUBSETS = 8
 ROW_GROUP = 100  # rows; as image data sets on the hub are assumed to be stored
@@ -94,7 +94,7 @@ def make(folder: Path, gigabytes: float) -> None:
                     writer.write_table(pa.Table.from_pylist(found, schema=COLUMNS))
 
 
-def pinned_data(data: Path) -> Pinned:
+def pinned_data(data: Path) -> PinnedData:
     """The data set as `pin` sees it; its files are hashed once."""
     return pin_data(str(data), None, field="data", hashes=data.parent / "hashes.json")
 

@@ -25,14 +25,14 @@ from interlace.samples.answered_rows import AnsweredRows, answered_rows
 from interlace.samples.rows import iterate
 from interlace.scores.table import read_scores
 from interlace.selection.select import select_layers
-from interlace.sources.pinned import Pinned, model_folder
+from interlace.sources.pinned import PinnedModel
 from interlace.speed.compare import compare_models
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
 
 
 def resolve_budget(
-    pinned: Pinned, table: Path, calibration: Path, params: BudgetParams
+    pinned: PinnedModel, table: Path, calibration: Path, params: BudgetParams
 ) -> Decision:
     """Turn the budget into a number of layers.
 
@@ -46,7 +46,7 @@ def resolve_budget(
         InputError: the budget cannot be reached.
     """
     budget, target = params.budget.target()
-    dense = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
+    dense = pinned.checkpoint()
     scores, options = read_scores(table), params.select.model_copy(update={"rounds": 1})
 
     def plans(drops: int) -> Plan:

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import interlace
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import InputError
 from interlace.healing.local import heal_locally
@@ -32,16 +31,17 @@ from interlace.params.measuring import Collect
 from interlace.params.rounds import RoundsParams
 from interlace.plan.record import Plan, Shortfall, read_decision
 from interlace.plan.segments import segments
+from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
-from interlace.pruning.new_weights import Dense, compensated
+from interlace.pruning.new_weights import compensated
 from interlace.scores.average import score
 from interlace.scores.table import read_scores
 from interlace.selection.select import resolve_ratio, select_layers
-from interlace.sources.pinned import Pinned, model_folder
+from interlace.sources.pinned import PinnedModel
 
 
 def measure_rounds(
-    pinned: Pinned,
+    pinned: PinnedModel,
     table: Path,
     samples: Sequence[Path],
     train: Path,
@@ -95,7 +95,7 @@ def measure_rounds(
 
 
 def heal_so_far(
-    pinned: Pinned,
+    pinned: PinnedModel,
     made: Choice,
     train: Path,
     params: RoundsParams,
@@ -124,7 +124,7 @@ def heal_so_far(
             "select.heal_steps: no tuned layer lies beside a dropped one; set it to 0, or choose a"
             " method that tunes neighbours"
         )
-    dense = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
+    dense = pinned.checkpoint()
     if not healed.is_dir():
         trust = dense.trust_remote_code
         export(dense.folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
@@ -142,8 +142,8 @@ def heal_so_far(
     return healed
 
 
-def _plan_so_far(pinned: Pinned, made: Choice) -> Plan:
-    n_layers: int = pinned["n_layers"]
+def _plan_so_far(pinned: PinnedModel, made: Choice) -> Plan:
+    n_layers = pinned.n_layers
     drops = len(made.drop)
     return Plan(
         method="in rounds",
@@ -154,25 +154,24 @@ def _plan_so_far(pinned: Pinned, made: Choice) -> Plan:
         freeze=[i for i in range(n_layers) if i not in made.drop | made.tune],
         groups=list(made.groups),
         protected=[],
-        deepstack_layers=pinned["deepstack_layers"],
+        deepstack_layers=pinned.deepstack_layers,
         shortfall=Shortfall(policy="fewer", wanted=drops, triplets=0, pairs=0, missing=0),
         sources={},
     )
 
 
 def _new_weights(
-    pinned: Pinned, calibration: Path, dropped: list[int], params: RoundsParams, scratch: Path
+    pinned: PinnedModel, calibration: Path, dropped: list[int], params: RoundsParams, scratch: Path
 ) -> Mapping[str, Path]:
     """What the layers that are left get to make up for the dropped ones, if that is asked for."""
     if params.export.compensate == "none":
         return {}
-    checkpoint = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
-    dense = Dense(checkpoint, calibration, params.sensitivity)
+    dense = Dense(pinned.checkpoint(), calibration, params.sensitivity)
     return compensated(dense, dropped, params.export.compensate_samples, scratch / "weights")[0]
 
 
 def measure_without(
-    pinned: Pinned,
+    pinned: PinnedModel,
     samples: Sequence[Path],
     dropped: list[int],
     params: Collect,
@@ -194,12 +193,12 @@ def measure_without(
     Returns:
         A table as `scores.score` makes it; its metadata's `kept` names the dense layers.
     """
-    dense = Checkpoint(model_folder(pinned), bool(pinned["trust_remote_code"]))
+    dense = pinned.checkpoint()
     model = dense.at(healed or dense.folder).open_model(**params.opening())
     if healed is None:
         _replace(model, dense.layers, replaced)
         bypass(model, dropped)
-    kept = [i for i in range(pinned["n_layers"]) if i not in dropped]
+    kept = [i for i in range(pinned.n_layers) if i not in dropped]
     about = {"n_layers": str(len(kept)), "kept": " ".join(map(str, kept))}
     states = scratch / "hidden_states"
     collect(
@@ -224,11 +223,15 @@ def _replace(model: Any, stored: StoredLayers, replaced: Mapping[str, Path]) -> 
 
 
 def _key(
-    pinned: Pinned, samples: Sequence[Path], train: Path, params: RoundsParams, made: Choice
+    pinned: PinnedModel, samples: Sequence[Path], train: Path, params: RoundsParams, made: Choice
 ) -> str:
     """A hash of all that a round's table depends on."""
     folders = [*samples]
-    facts: list[Any] = [pinned, sorted(made.drop), params.collect.model_dump()]
+    facts: list[Any] = [
+        pinned.model_dump(mode="json"),
+        sorted(made.drop),
+        params.collect.model_dump(),
+    ]
     if params.export.compensate != "none":
         facts += [params.export.model_dump(), params.sensitivity.model_dump()]
     if steps := params.select.heal_steps:

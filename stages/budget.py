@@ -19,7 +19,7 @@ def main(params: BudgetParams) -> None:
     from interlace.budget import resolve_budget
 
     scores, calibration = Path("artifacts/scores.parquet"), Path("data/calibration")
-    decision = resolve_budget(pinned("model"), scores, calibration, params)
+    decision = resolve_budget(pinned().model, scores, calibration, params)
     write_json(out, decision.model_dump(mode="json"))
     click.echo(f"budget: {decision.reason}")
 

@@ -4,20 +4,18 @@ from pathlib import Path
 
 import click
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.measurements.collect import collect, provenance_of
 from interlace.measurements.token_counts import text_tokens, token_sheet
 from interlace.outputs import write_json
 from interlace.params.measuring import CollectParams
-from interlace.sources.pinned import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 
 @command(CollectParams)
 def main(params: CollectParams) -> None:
     """Run the dense model over the calibration set and the probes; write what it did to Parquet."""
-    model, given = pinned("model"), params.collect
-    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
+    model, given = pinned().model, params.collect
+    dense = model.checkpoint()
     train, *rows = (Path("data") / name for name in ("train", "calibration", "probes"))
     inputs, out = [Path("artifacts/sources.json"), *rows], Path("artifacts/hidden_states")
     key = given.model_copy(update={"max_bad": 0})  # may be raised when it stopped a run

@@ -19,8 +19,8 @@ from pydantic_core import PydanticUndefined
 from interlace.errors import ContractError, InputError
 from interlace.params.section import Section, validated
 from interlace.params.whole import Params, part, read_params
+from interlace.sources.pinned import PREFIX, PinnedSources
 
-PINNED = "pinned_"  # how keys of artifacts/sources.json begin
 QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -106,30 +106,17 @@ def _read(model: type[Section], file: Path | None) -> Any:
         import dvc.api
 
         shown = dvc.api.params_show(stages=stage, deps=True)
-        declared = {name: value for name, value in shown.items() if not name.startswith(PINNED)}
+        declared = {name: value for name, value in shown.items() if not name.startswith(PREFIX)}
         return validated(model, declared, "params.yaml")
     return part(read_params(file or Path("params.yaml")), model)
 
 
-def pinned(kind: str) -> dict[str, Any]:
-    """What `pin` wrote about one source: model, data or heldout.
-
-    When every source is local, the hub's clients are told to stay offline.
-    """
-    path = Path("artifacts/sources.json")
-    try:
-        sources = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro pin` (or stages.pin)") from None
-    stay_offline(sources.values())
-    found: dict[str, Any] = sources[PINNED + kind]
-    return found
-
-
-def stay_offline(sources: Any) -> None:
-    """Keep the hub's clients offline when no source needs them."""
-    if all("files" in source for source in sources if source):
+def pinned() -> PinnedSources:
+    """Read what `pin` wrote; keep the hub's clients offline where all sources are local."""
+    sources = PinnedSources.read(Path("artifacts/sources.json"))
+    if sources.local:
         os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
+    return sources
 
 
 def scratch_folder(stage: str, params: Section, inputs: Sequence[Path]) -> Path:

@@ -1,48 +1,33 @@
 """`export`: write the pruned checkpoint."""
 
 from pathlib import Path
-from typing import Any
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.outputs import remove, write_json
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
+from interlace.pruning.dense import Dense
 from interlace.pruning.export import check_made_for, export
-from interlace.pruning.new_weights import Dense, new_weights
+from interlace.pruning.new_weights import new_weights
 from interlace.pruning.parity import check_parity
-from interlace.sources.pinned import model_folder
 from stages.command import command, pinned, scratch_folder
 
 
 @command(ExportParams)
 def main(params: ExportParams) -> None:
     """Write the checkpoint that the plan leaves, before any tuning; check it on a few samples."""
-    model, chosen, rows = pinned("model"), Path("artifacts/plan.json"), Path("data/calibration")
+    model, chosen, rows = pinned().model, Path("artifacts/plan.json"), Path("data/calibration")
     plan = read_plan(chosen)
     check_made_for(plan, model)
-    checkpoint = Checkpoint(model_folder(model), model["trust_remote_code"])
-    dense = Dense(checkpoint, rows, params.sensitivity)
+    dense = Dense(model.checkpoint(), rows, params.sensitivity)
     scratch = scratch_folder("export", params, [Path("artifacts/sources.json"), chosen, rows])
     replaced, report = new_weights(dense, plan, params.export, scratch)
-
-    def check(written: Path) -> dict[str, Any]:
-        return check_parity(
-            checkpoint.at(written),
-            checkpoint,
-            plan,
-            rows,
-            params=params.export,
-            answers=params.sensitivity,
-            replaced=replaced,
-        )
-
     parity = export(
-        checkpoint.folder,
+        dense.checkpoint.folder,
         plan,
         Path("artifacts/pruned"),
-        check=check,
         replaced=replaced,
-        trust_remote_code=checkpoint.trust_remote_code,
+        check=lambda written: check_parity(written, dense, plan, params.export, replaced),
+        trust_remote_code=model.trust_remote_code,
         **params.export.model_dump(include={"max_shard_mb", "dtype"}),
     )
     write_json(Path("artifacts/export.json"), {"parity": parity} | report)

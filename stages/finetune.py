@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.heal import heal
 from interlace.outputs import remove
 from interlace.params.healing import FinetuneParams
 from interlace.plan.record import read_plan
-from interlace.sources.pinned import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 
@@ -15,9 +13,9 @@ from stages.command import command, is_first_process, pinned, scratch_folder
 def main(params: FinetuneParams) -> None:
     """Train the planned layers of the pruned model; all others stay as they are."""
     pruned, train, plan = Path("artifacts/pruned"), Path("data/train"), Path("artifacts/plan.json")
-    model = pinned("model")
+    model = pinned().model
     scratch = scratch_folder("finetune", params, [pruned, train, plan])
-    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
+    dense = model.checkpoint()
     heal(
         dense,
         dense.at(pruned),

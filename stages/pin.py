@@ -12,7 +12,7 @@ from interlace.outputs import write_json
 from interlace.params.whole import PinParams
 from interlace.selection.feasible import check_parameters
 from interlace.sources.pin import pin_data, pin_model
-from interlace.sources.pinned import Pinned
+from interlace.sources.pinned import PinnedSources
 from stages.command import check_program, command, scratch_root
 
 
@@ -25,13 +25,13 @@ def main(params: PinParams) -> None:
     hashes, trust = scratch_root() / "pin" / "hashes.json", model.trust_remote_code
     pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
-    layers = pinned_model["n_layers"]
-    drops = check_parameters(params, layers, pinned_model["deepstack_layers"])
+    layers = pinned_model.n_layers
+    drops = check_parameters(params, layers, pinned_model.deepstack_layers)
     check_subsets(pinned_data, data, checked=scratch_root() / "pin" / "checked.json")
     validate(params.evaluate)
-    sources: dict[str, Pinned | None] = {"pinned_model": pinned_model, "pinned_data": pinned_data}
-    sources |= pin_evaluation(params.evaluate, hashes)
-    write_json(Path("artifacts/sources.json"), sources)
+    records = {"model": pinned_model, "data": pinned_data}
+    sources = PinnedSources.model_validate(records | pin_evaluation(params.evaluate, hashes))
+    write_json(Path("artifacts/sources.json"), sources.as_json())
     many = "by the budget, some" if drops is None else drops
     click.echo(f"pin: {model.id}: {many} of {layers} layers are to go")
 

@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.heal import train_reference
 from interlace.outputs import remove, write_json
 from interlace.params.healing import ReferenceParams
 from interlace.plan.record import read_reference
-from interlace.sources.pinned import model_folder
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 OUT = Path("artifacts/reference")
@@ -17,14 +15,14 @@ OUT = Path("artifacts/reference")
 def main(params: ReferenceParams) -> None:
     """Tune the dense model by the recipe; write no checkpoint without a reference."""
     file, train = Path("artifacts/reference_plan.json"), Path("data/train")
-    plan, model = read_reference(file), pinned("model")
+    plan, model = read_reference(file), pinned().model
     if plan is None:
         if is_first_process():
             write_json(OUT / "none.json", None)
         return
     scratch = scratch_folder("reference", params, [Path("artifacts/sources.json"), train, file])
     train_reference(
-        Checkpoint(model_folder(model), model["trust_remote_code"]),
+        model.checkpoint(),
         train,
         OUT,
         plan=plan,

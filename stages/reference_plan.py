@@ -12,7 +12,7 @@ from stages.command import command, pinned
 def main(params: ReferencePlanParams) -> None:
     """Say which layers of the dense model the reference run tunes; none without a reference."""
     decision = read_decision(Path("artifacts/budget.json"))
-    plan = reference_plan(params.reference, params.ratio, decision, pinned("model"))
+    plan = reference_plan(params.reference, params.ratio, decision, pinned().model)
     write_reference(Path("artifacts/reference_plan.json"), plan)
 
 

@@ -6,14 +6,13 @@ from rich.console import Console
 
 from interlace.params.whole import ReportParams
 from interlace.report.write import write_report
-from interlace.sources.pinned import model_folder
 from stages.command import command, pinned
 
 
 @command(ReportParams)
 def main(params: ReportParams) -> None:
     """Gather the numbers of the run, draw its figures, write the model cards and the page."""
-    dense = model_folder(pinned("model"))
+    dense = pinned().model.checkpoint().folder
     table = write_report(
         Path("artifacts"), Path("metrics"), Path("data"), dense_dir=dense, params=params
     )

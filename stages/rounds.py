@@ -18,7 +18,7 @@ def main(params: RoundsParams) -> None:
         from interlace.rounds import measure_rounds
 
         measure_rounds(
-            pinned("model"),
+            pinned().model,
             Path("artifacts/scores.parquet"),
             [Path("data/calibration"), Path("data/probes")],
             Path("data/train"),

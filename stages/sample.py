@@ -1,6 +1,5 @@
 """`sample`: draw the training set, the calibration set and the domain probes; describe them."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,10 +19,10 @@ OUT = Path("data")
 @command(SampleParams)
 def main(params: SampleParams) -> None:
     """Draw the training rows of every subset, and from them calibration rows and probes."""
-    source, seed, data = pinned("data"), params.seed, params.data
+    source, seed, data = pinned().data, params.seed, params.data
     tasks = tasks_to_ask(params.probes)
     train, calibration, probes = OUT / "train", OUT / "calibration", OUT / "probes"
-    same = data.model_copy(update={"workers": 1, "revision": json.dumps(source, sort_keys=True)})
+    same = data.model_copy(update={"workers": 1, "revision": source.model_dump_json()})
     scratch = scratch_folder("sample", SampleParams(seed=seed, data=same), [])
     places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
     counts = sample(data_files(source), train, calibration, data=data, seed=seed, **places)

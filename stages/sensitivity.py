@@ -22,13 +22,11 @@ def main(params: SensitivityParams) -> None:
             partial.mkdir()
             pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")
         return
-    from interlace.checkpoint.checkpoint import Checkpoint
     from interlace.measurements.collect import provenance_of
     from interlace.measurements.sensitivity import measure
-    from interlace.sources.pinned import model_folder
 
-    model, given = pinned("model"), params.sensitivity
-    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
+    model, given = pinned().model, params.sensitivity
+    dense = model.checkpoint()
     inputs = [Path("artifacts/sources.json"), calibration]
     opened = dense.open_model(dtype=given.dtype)
     processor = dense.open_processor(max_pixels=given.max_pixels)

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import click
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.outputs import write_json
 from interlace.params.timing import TtftParams
 from interlace.samples.rows import iterate
-from interlace.sources.pinned import model_folder
 from interlace.speed.compare import compare_checkpoints, speedup_line
 from stages.command import command, pinned
 
@@ -18,11 +16,11 @@ from stages.command import command, pinned
 @command(TtftParams)
 def main(params: TtftParams) -> None:
     """Time to first token of the dense and the tuned model, request by request in turn."""
-    model, tuned = pinned("model"), Path("artifacts/tuned")
+    model, tuned = pinned().model, Path("artifacts/tuned")
     if not tuned.is_dir():
         raise InputError(f"{tuned}: no such folder; run `dvc repro finetune`")
     rows = (row for row in iterate(Path("data/calibration")) if row["images"])
-    dense = Checkpoint(model_folder(model), model["trust_remote_code"])
+    dense = model.checkpoint()
     measured = compare_checkpoints(
         dense,
         dense.at(tuned),

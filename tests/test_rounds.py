@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sources_json import pinned_model
 
 from interlace import rounds
 from interlace.checkpoint.checkpoint import Checkpoint
@@ -25,8 +26,9 @@ from interlace.params.measuring import Answers, Collect
 from interlace.params.rounds import RoundsParams
 from interlace.plan.record import Plan
 from interlace.pruning import compensation
+from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
-from interlace.pruning.new_weights import Dense, compensated
+from interlace.pruning.new_weights import compensated
 from interlace.rounds import measure_rounds, measure_without
 from interlace.samples.rows import write_rows
 from interlace.scores.table import read_scores
@@ -45,20 +47,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder]
 
 
-def pinned(folder: Path) -> dict[str, Any]:
-    return {
-        "id": str(folder),
-        "files": {},
-        "trust_remote_code": False,
-        "n_layers": LAYERS,
-        "deepstack_layers": 3,
-    }
-
-
 @pytest.fixture(scope="module")
 def dense_table(dense_dir: Path, samples: list[Path], tmp_path_factory: Any) -> Path:
     folder = tmp_path_factory.mktemp("dense_table")
-    table = measure_without(pinned(dense_dir), samples, [], COLLECT, folder / "scratch")
+    table = measure_without(pinned_model(dense_dir), samples, [], COLLECT, folder / "scratch")
     pq.write_table(table, folder / "scores.parquet")
     return Path(folder / "scores.parquet")
 
@@ -84,7 +76,7 @@ def run(
     for leftover in out.iterdir():
         leftover.unlink()
     plan = measure_rounds(
-        pinned(dense_dir),
+        pinned_model(dense_dir),
         table,
         samples,
         samples[0],
@@ -109,13 +101,15 @@ def test_a_round_measures_what_a_pruned_checkpoint_would(
     dense_dir: Path, samples: list[Path], tmp_path: Path
 ) -> None:
     scores = read_scores(
-        measure_without(pinned(dense_dir), samples, [], COLLECT, tmp_path / "dense")
+        measure_without(pinned_model(dense_dir), samples, [], COLLECT, tmp_path / "dense")
     )
     plan = select(scores, method="manual", drop=[2, 4], protect_first=0)
     export(dense_dir, plan, tmp_path / "pruned")
-    reloaded = pinned(tmp_path / "pruned") | {"n_layers": LAYERS - 2}
+    reloaded = pinned_model(tmp_path / "pruned", n_layers=LAYERS - 2)
     expected = measure_without(reloaded, samples, [], COLLECT, tmp_path / "reloaded")
-    found = measure_without(pinned(dense_dir), samples, [2, 4], COLLECT, tmp_path / "bypassed")
+    found = measure_without(
+        pinned_model(dense_dir), samples, [2, 4], COLLECT, tmp_path / "bypassed"
+    )
     assert values(found) == values(expected)
     assert read_scores(found).kept == (0, 1, 3, 5)
 
@@ -164,7 +158,7 @@ def test_with_compensation_a_round_measures_the_compensated_model(
     source = Dense(Checkpoint(dense_dir), samples[0], answers)
     replaced, _ = compensated(source, plan.drop, 512, tmp_path / "weights")
     export(dense_dir, plan, tmp_path / "pruned", replaced=replaced)
-    reloaded = pinned(tmp_path / "pruned") | {"n_layers": LAYERS - 1}
+    reloaded = pinned_model(tmp_path / "pruned", n_layers=LAYERS - 1)
     expected = measure_without(reloaded, samples, [], COLLECT, tmp_path / "reloaded")
     _, out = run(dense_dir, samples, dense_table, tmp_path, compensate="lstsq")
     assert replaced
@@ -264,7 +258,7 @@ def test_healing_in_rounds_starts_from_the_new_weights(
     made = Choice(groups=(), drop=frozenset({2}), tune=frozenset({1}))
     replaced = {name: tmp_path / "new.safetensors"}
     healed = rounds.heal_so_far(
-        pinned(dense_dir), made, samples[0], params, tmp_path / "work", replaced
+        pinned_model(dense_dir), made, samples[0], params, tmp_path / "work", replaced
     )
     found = load_file(tensor_files(healed)[name])[name]
     torch.testing.assert_close(found, new, rtol=0, atol=1e-9)
@@ -276,4 +270,4 @@ def test_a_method_without_tuned_neighbours_cannot_be_healed_in_rounds(
     made = Choice(groups=(), drop=frozenset({2}), tune=frozenset())
     params = RoundsParams(ratio=0.3, method="shortgpt", seed=0, select=Select(heal_steps=1))
     with pytest.raises(InputError, match=r"select.heal_steps: no tuned layer lies beside"):
-        rounds.heal_so_far(pinned(dense_dir), made, tmp_path, params, tmp_path)
+        rounds.heal_so_far(pinned_model(dense_dir), made, tmp_path, params, tmp_path)

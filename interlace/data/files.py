@@ -17,7 +17,7 @@ from interlace.data.convert import converter
 from interlace.errors import InputError
 from interlace.samples.rows import check_schema
 from interlace.sources.hub import hub_errors
-from interlace.sources.pinned import Pinned
+from interlace.sources.pinned import PinnedData
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def open_parquet(file: DataFile) -> Iterator[tuple[pq.ParquetFile, CountedFile]]
             yield parquet, stream
 
 
-def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
+def data_files(pinned: PinnedData, field: str = "data.id") -> list[DataFile]:
     """List the Parquet files of a pinned data set, by name.
 
     Args:
@@ -107,17 +107,17 @@ def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
     Raises:
         InputError: the hub cannot be reached, or the repository holds no Parquet file.
     """
-    if "files" in pinned:
-        path = Path(pinned["id"])
+    if pinned.files is not None:
+        path = Path(pinned.id)
         root = path.parent if path.is_file() else path
         return [
-            DataFile(name, str(root / name), facts["size"], facts["sha256"],
-                     partial((root / name).open, "rb", 0), local=True)
-            for name, facts in sorted(pinned["files"].items())
+            DataFile(name, str(root / name), facts.size, facts.sha256,
+                     partial(_opened, root / name), local=True)
+            for name, facts in sorted(pinned.files.items())
         ]  # fmt: skip
     from huggingface_hub import HfFileSystem
 
-    hub, source, revision = HfFileSystem(), pinned["id"], pinned["revision"]
+    hub, source, revision = HfFileSystem(), pinned.id, pinned.revision
     root_name = f"datasets/{source}@{revision}"
     with hub_errors(field, source, revision):
         listing: Any = hub.find(root_name, detail=True)
@@ -130,3 +130,7 @@ def data_files(pinned: Pinned, field: str = "data.id") -> list[DataFile]:
     if not files:
         raise InputError(f"{field} = {source}: no .parquet file in this repository")
     return files
+
+
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb", buffering=0)

@@ -19,7 +19,7 @@ from interlace.errors import InputError
 from interlace.outputs import write_json
 from interlace.params.inputs import Data
 from interlace.sources.hub import hub_errors
-from interlace.sources.pinned import Pinned
+from interlace.sources.pinned import PinnedData
 
 _SHARD = re.compile(r"(-\d+-of-\d+)?\.parquet$")
 _OTHER_SPLITS = re.compile(r"(^|/)(test|val|valid|validation|dev)(/|[-.]|_\d)")
@@ -69,7 +69,7 @@ def selected_subsets(files: Iterable[DataFile], data: Data) -> list[Subset]:
     return [subsets[name] for name in sorted(data.subsets or subsets)]
 
 
-def check_subsets(pinned: Pinned, data: Data, *, checked: Path) -> None:
+def check_subsets(pinned: PinnedData, data: Data, *, checked: Path) -> None:
     """Check the subsets and columns of a pinned data set before any long work.
 
     All files of a local data set are opened; on the hub, the first file of each subset.
@@ -82,7 +82,7 @@ def check_subsets(pinned: Pinned, data: Data, *, checked: Path) -> None:
     Raises:
         InputError: names the subset, or the file and the column.
     """
-    local = "files" in pinned
+    local = pinned.files is not None
     digests = _read_digests(checked)
     unchecked = [
         file
@@ -90,7 +90,7 @@ def check_subsets(pinned: Pinned, data: Data, *, checked: Path) -> None:
         for file in subset.files[: None if local else 1]
         if file.digest not in digests
     ]
-    errors = nullcontext() if local else hub_errors("data.id", pinned["id"], pinned["revision"])
+    errors = nullcontext() if local else hub_errors("data.id", pinned.id, pinned.revision)
     with errors, ThreadPoolExecutor(data.workers) as pool:
         list(pool.map(_check, unchecked))
     if unchecked:

@@ -41,7 +41,7 @@ from interlace.model.chat import Inputs, collate
 from interlace.model.open import input_device
 from interlace.outputs import remove, whole
 from interlace.params.measuring import Collect
-from interlace.sources.pinned import identity
+from interlace.sources.pinned import PinnedModel
 
 Row = dict[str, Any]
 
@@ -265,9 +265,9 @@ def _name(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def provenance_of(pinned: dict[str, Any]) -> dict[str, str]:
+def provenance_of(pinned: PinnedModel) -> dict[str, str]:
     """Return the metadata of measurements about their model, from its pinned source."""
-    return identity(pinned) | {
-        "n_layers": str(pinned["n_layers"]),
-        "deepstack_layers": str(pinned["deepstack_layers"]),
+    return pinned.identity() | {
+        "n_layers": str(pinned.n_layers),
+        "deepstack_layers": str(pinned.deepstack_layers),
     }

@@ -27,7 +27,7 @@ from interlace.checkpoint.safetensors import (
 from interlace.errors import ContractError, InputError
 from interlace.outputs import whole
 from interlace.plan.record import Plan
-from interlace.sources.pinned import Pinned, identity
+from interlace.sources.pinned import PinnedModel
 
 Dtype = Literal["keep", "bfloat16", "float16", "float32"]
 Kept = dict[str, Stored]  # new names -> where the values are
@@ -90,7 +90,7 @@ def export(
         return check(partial)
 
 
-def check_made_for(plan: Plan, model: Pinned) -> None:
+def check_made_for(plan: Plan, model: PinnedModel) -> None:
     """Refuse a plan that was made from measurements of another model.
 
     Args:
@@ -100,14 +100,14 @@ def check_made_for(plan: Plan, model: Pinned) -> None:
     Raises:
         InputError: another id, revision or files, or another number of layers.
     """
-    known = identity(model) | {"n_layers": str(model["n_layers"])}
+    known = model.identity() | {"n_layers": str(model.n_layers)}
     said = {"n_layers": str(plan.n_layers)} | plan.sources
     words = {"model": "model", "revision": "revision or files", "n_layers": "number of layers"}
     for key, word in words.items():
         if key in said and said[key] != known[key]:
             raise InputError(
                 f"artifacts/plan.json: made for {word} {said[key]}, but the model is"
-                f" {model['id']} with {known[key]}; run `dvc repro select`"
+                f" {model.id} with {known[key]}; run `dvc repro select`"
             )
 
 

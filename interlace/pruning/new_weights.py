@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.params.exporting import Export
-from interlace.params.measuring import Answers, Sensitivity
 from interlace.plan.record import Plan
 from interlace.pruning.compensation import compensate
+from interlace.pruning.dense import Dense
 from interlace.pruning.sparsity import sparsify
-from interlace.samples.answered_rows import AnsweredRows, answered_rows
 
 Replaced = dict[str, Path]  # a tensor's stored name -> the file that holds its new value
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A dense checkpoint, and the answers it is measured on.
-
-    Attributes:
-        checkpoint: the dense model.
-        calibration: folder of rows that `sample` wrote.
-        answers: how rows are read, and the model's dtype.
-    """
-
-    checkpoint: Checkpoint
-    calibration: Path
-    answers: Answers
-
-    def open_model(self) -> Any:
-        """Open the model in the dtype that answers are measured in."""
-        return self.checkpoint.open_model(dtype=self.answers.dtype)
-
-    def rows(self, samples: int, folder: Path) -> AnsweredRows:
-        """So many calibration rows with answers, encoded into a folder."""
-        processor = self.checkpoint.open_processor(max_pixels=self.answers.max_pixels)
-        asked = self.answers.model_dump(include=set(Answers.model_fields))
-        return answered_rows(
-            processor, self.calibration, folder, Sensitivity(samples=samples, **asked)
-        )
 
 
 def new_weights(

@@ -19,7 +19,6 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import ContractError, InputError
 from interlace.model import chat
 from interlace.model.batches import encode_rows
@@ -27,8 +26,8 @@ from interlace.model.bypass import bypass
 from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.states import forward, recorded
 from interlace.params.exporting import Export
-from interlace.params.measuring import Answers
 from interlace.plan.record import Plan
+from interlace.pruning.dense import Dense
 from interlace.samples.rows import iterate
 
 LAST_TOKENS = 16  # of a sample, whose logits are compared: all of them take T x vocabulary
@@ -54,13 +53,10 @@ class Prompt:
 
 
 def check_parity(
-    written: Checkpoint,
-    dense: Checkpoint,
+    written: Path,
+    dense: Dense,
     plan: Plan,
-    calibration: Path,
-    *,
     params: Export,
-    answers: Answers,
     replaced: Mapping[str, Path] = {},
 ) -> dict[str, Any]:
     """Compare a written checkpoint with the dense model without the dropped layers.
@@ -68,13 +64,11 @@ def check_parity(
     The output of every kept layer and the logits of the last tokens must be the same bits.
 
     Args:
-        written: the checkpoint that `export` wrote.
-        dense: the checkpoint that it was made from.
+        written: the folder that `export` wrote.
+        dense: the checkpoint that it was made from, the calibration rows, and how to read these.
         plan: which layers are gone.
-        calibration: folder of rows that `sample` wrote.
         params: the type that weights were stored as, and how many rows to compare on: the shortest
             and the longest prompt are among them.
-        answers: how rows are read: the longest prompt, and the cap on an image's size.
         replaced: new values that `export` put in, as it was given them.
 
     Returns:
@@ -88,22 +82,23 @@ def check_parity(
     """
     if not params.parity_samples:
         return {"samples": 0}
-    processor = written.open_processor(max_pixels=answers.max_pixels)
+    pruned = dense.checkpoint.at(written)
+    processor = pruned.open_processor(max_pixels=dense.answers.max_pixels)
     prompts, left_out = drawn_prompts(
-        processor, calibration, params.parity_samples, answers.max_length
+        processor, dense.calibration, params.parity_samples, dense.answers.max_length
     )
     dtype = "auto" if params.dtype == "keep" else params.dtype
     _free()  # what made new weights may have held the dense model
-    model = dense.open_model(dtype=dtype)
+    model = dense.checkpoint.open_model(dtype=dtype)
     if replaced:
-        put_in(model, replaced, dense.layers.prefix)
+        put_in(model, replaced, dense.checkpoint.layers.prefix)
     if params.dtype != "keep":
         round_weights(model, getattr(torch, params.dtype))
     bypass(model, plan.drop)
     expected = list(run_states(model, prompts, "dense model"))
     del model  # one at a time
     _free()
-    model = written.open_model(dtype=dtype)
+    model = pruned.open_model(dtype=dtype)
     _refuse_parting(plan, prompts, expected, run_states(model, prompts, "written model"))
     return {
         "samples": len(prompts),

@@ -7,17 +7,17 @@ SFT of the dense model (arXiv 2603.20275), here `dense-sft`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from interlace.outputs import write_json
 from interlace.params.choosing import Auto, Select
 from interlace.plan.record import Decision, Plan
 from interlace.scores.table import Scores
 from interlace.selection.select import layers_to_drop, select_layers
+from interlace.sources.pinned import PinnedModel
 
 
 def reference_plan(
-    reference: str, ratio: float | Auto, decision: Decision | None, pinned: dict[str, Any]
+    reference: str, ratio: float | Auto, decision: Decision | None, pinned: PinnedModel
 ) -> Plan | None:
     """Choose the layers of the dense model that the reference run tunes; nothing is dropped.
 
@@ -35,8 +35,8 @@ def reference_plan(
     """
     if reference == "none":
         return None
-    n_layers: int = pinned["n_layers"]
-    scores = Scores(n_layers, pinned["deepstack_layers"], {}, {})
+    n_layers = pinned.n_layers
+    scores = Scores(n_layers, pinned.deepstack_layers, {}, {})
     if reference == "dense-sft":
         plan = select_layers(scores, "dense-ft", 0, Select(protect_first=0, tuned="all"))
         return plan.model_copy(update={"method": reference})

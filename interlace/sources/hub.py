@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from interlace.errors import InputError
 
+FOREIGN = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx"]  # weights that nothing reads
 
-def _hub_snapshot(source: str, revision: str | None, field: str, patterns: Any) -> Path:
+
+def hub_snapshot(source: str, revision: str | None, field: str, patterns: list[str] | None) -> Path:
+    """Fetch a model's repository, or take it from the hub's cache.
+
+    Args:
+        source: hub id.
+        revision: branch, tag or commit; `None`: the newest.
+        field: the section of the parameters that names the source.
+        patterns: files to fetch; `None`: all but pickled and foreign weights.
+
+    Returns:
+        The folder of the snapshot, named by its commit.
+
+    Raises:
+        InputError: see `hub_errors`.
+    """
     from huggingface_hub import snapshot_download
 
-    ignored = ["*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.onnx"]
     with hub_errors(f"{field}.id", source, revision):
         return Path(
             snapshot_download(
-                source, revision=revision, allow_patterns=patterns, ignore_patterns=ignored
+                source, revision=revision, allow_patterns=patterns, ignore_patterns=FOREIGN
             )
         )
 
@@ -29,7 +43,7 @@ def hub_errors(field: str, source: str, revision: str | None) -> Iterator[None]:
     Args:
         field: the parameter that named the source.
         source: hub id.
-        revision: as it was asked for.
+        revision: as the parameters name it.
 
     Raises:
         InputError: what is wrong, and the way out.

@@ -1,7 +1,7 @@
-"""Pin and open what comes from outside: the model and the data.
+"""The records of what comes from outside, as `pin` writes them to artifacts/sources.json.
 
-A source is a hub id or a local path. Pinning turns it into a small record, a hub revision or the
-sizes and hashes of local files, that changes exactly when the contents do.
+A source is a hub id or a local path. Its record is a hub revision, or the sizes and hashes of local
+files: it changes exactly when the contents do.
 """
 
 from __future__ import annotations
@@ -11,27 +11,135 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import checkpoint_tensors
-from interlace.sources.hub import _hub_snapshot
+from interlace.errors import InputError, validation_message
+from interlace.sources.hub import hub_snapshot
 
-Pinned = dict[str, Any]
-
-
-def identity(pinned: Pinned) -> dict[str, str]:
-    """Which model it is: its id, and its revision or, of a local folder, a hash of its files'."""
-    files = json.dumps(pinned.get("files"), sort_keys=True)
-    revision = pinned.get("revision") or hashlib.sha256(files.encode()).hexdigest()[:16]
-    return {"model": pinned["id"], "revision": revision}
+PREFIX = "pinned_"  # of the keys of sources.json
 
 
-def model_folder(pinned: Pinned) -> Path:
-    """The local folder of a pinned model, fetched from the hub if it has to be.
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    Raises:
-        InputError: the hub cannot be reached, or what it holds lacks weights.
+
+class PinnedFile(_Record):
+    """A local file.
+
+    Attributes:
+        size: bytes.
+        sha256: of its contents.
     """
-    if "files" in pinned:
-        return Path(pinned["id"])
-    folder = _hub_snapshot(pinned["id"], pinned["revision"], "model", None)
-    checkpoint_tensors(folder)
-    return folder
+
+    size: int
+    sha256: str
+
+
+Files = dict[str, PinnedFile]  # by path below the source, with forward slashes
+
+
+class PinnedData(_Record):
+    """A data set in Parquet.
+
+    Attributes:
+        id: hub id or local path.
+        files: of a local source.
+        revision: of a source on the hub.
+    """
+
+    id: str
+    files: Files | None = None
+    revision: str | None = None
+
+
+class PinnedJudged(_Record):
+    """Judged sets, all local.
+
+    Attributes:
+        files: of each set, by the path that the parameters name.
+    """
+
+    files: dict[str, Files]
+
+
+class PinnedModel(_Record):
+    """The dense model.
+
+    Attributes:
+        id: hub id or local folder.
+        trust_remote_code: let the model's own Python code run.
+        files: of a local folder.
+        revision: of a repository on the hub.
+        model_type: the family, as transformers names it.
+        n_layers: decoder layers.
+        deepstack_layers: leading decoder layers up to the last that visual features are added to.
+    """
+
+    id: str
+    trust_remote_code: bool
+    files: Files | None = None
+    revision: str | None = None
+    model_type: str
+    n_layers: int
+    deepstack_layers: int
+
+    def identity(self) -> dict[str, str]:
+        """Return the `model` (its id) and the `revision`, or a hash of a local folder's files."""
+        files = json.dumps(self.model_dump(mode="json")["files"], sort_keys=True)
+        revision = self.revision or hashlib.sha256(files.encode()).hexdigest()[:16]
+        return {"model": self.id, "revision": revision}
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint, fetched from the hub if it has to be.
+
+        Raises:
+            InputError: the hub cannot be reached, or the repository lacks weights.
+        """
+        if self.files is not None:
+            return Checkpoint(Path(self.id), self.trust_remote_code)
+        folder = hub_snapshot(self.id, self.revision, "model", None)
+        checkpoint_tensors(folder)
+        return Checkpoint(folder, self.trust_remote_code)
+
+
+class PinnedSources(_Record):
+    """All sources of a run; `None` for what the parameters do not ask for."""
+
+    model: PinnedModel
+    data: PinnedData
+    heldout: PinnedData | None = None
+    judged: PinnedJudged | None = None
+    benchmarks: PinnedData | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> PinnedSources:
+        """Read sources.json.
+
+        Raises:
+            InputError: it is not there, or not as `pin` writes it.
+        """
+        try:
+            records = json.loads(path.read_text(encoding="utf-8"))
+            return cls.model_validate(
+                {name.removeprefix(PREFIX): record for name, record in records.items()}
+            )
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; run `dvc repro pin` (or stages.pin)") from None
+        except ValidationError as error:
+            raise InputError(
+                f"{validation_message(str(path), error)}; run `dvc repro pin`"
+            ) from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the contents of sources.json."""
+        return {
+            f"{PREFIX}{name}": record and record.model_dump(mode="json", exclude_none=True)
+            for name, record in self
+        }
+
+    @property
+    def local(self) -> bool:
+        """True where no source is on the hub."""
+        return all(record.files is not None for _, record in self if record)

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from drawn_rows import Draw, picture
+from sources_json import write_sources
 
 from interlace.data.probes import ProbeTask, probe, read_tasks, tasks_to_ask, write_probes
 from interlace.errors import InputError
-from interlace.outputs import write_json
 from interlace.params.inputs import Probes
 from interlace.samples.rows import SCHEMA, iterate, sample_id
 from interlace.sources.pin import pin_data
@@ -270,7 +270,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     (tmp_path / "tasks.yaml").write_text(yaml.safe_dump(TASKS))
     pinned = pin_data("rows.parquet", None, field="data.id", hashes=tmp_path / "hashes.json")
-    write_json(tmp_path / "artifacts/sources.json", {"pinned_data": pinned})
+    write_sources(tmp_path, data=pinned)
     return tmp_path
 
 

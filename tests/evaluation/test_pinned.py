@@ -9,6 +9,7 @@ from models import rows
 
 from interlace.evaluation.benchmarks.pin import pin_evaluation
 from interlace.params.evaluating import Evaluate
+from interlace.sources.pinned import PinnedData
 
 
 def test_a_changed_file_changes_what_is_pinned(
@@ -20,7 +21,7 @@ def test_a_changed_file_changes_what_is_pinned(
     params = Evaluate(heldout=file, judged=(file,), benchmarks=("POPE",), data=data)
     before = pin_evaluation(params, tmp_path / "hashes.json")
     assert before == pin_evaluation(params, tmp_path / "other.json")
-    assert all(source and "files" in source for source in before.values())
+    assert all(source and source.files for source in before.values())
     write_rows(rows(3))
     write_parquet("POPE", tmp_path / "data/POPE.parquet", 3)
     after = pin_evaluation(params, tmp_path / "hashes.json")
@@ -30,7 +31,7 @@ def test_a_changed_file_changes_what_is_pinned(
 def test_benchmarks_from_the_hub_keep_its_clients_online(tmp_path: Path) -> None:
     found = pin_evaluation(Evaluate(benchmarks=("POPE",)), tmp_path / "hashes.json")
     assert found == {
-        "pinned_heldout": None,
-        "pinned_judged": None,
-        "pinned_benchmarks": {"id": "hub"},
+        "heldout": None,
+        "judged": None,
+        "benchmarks": PinnedData(id="hub"),
     }

@@ -23,6 +23,7 @@ from drawn_rows import Draw
 from interruptions import interrupt
 from pruning.test_export import PLAN, PREFIX
 from safetensors.torch import load_file, save_file
+from sources_json import pinned_model, write_sources
 
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
@@ -63,8 +64,7 @@ def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     interlace.export(dense_dir, PLAN, folder / "artifacts/pruned", max_shard_mb=0.05)
     write_json(folder / "artifacts/plan.json", PLAN.model_dump())
-    pinned = {"id": str(dense_dir), "files": {}, "trust_remote_code": False}
-    write_json(folder / "artifacts/sources.json", {"pinned_model": pinned})
+    write_sources(folder, model=pinned_model(dense_dir))
     pq.write_table(pa.Table.from_pylist(models.rows(16)), folder / "rows.parquet")
     Draw(folder / "data")(folder / "rows.parquet")
     return folder

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from healing.test_finetune import RECIPE, project, weights
+from sources_json import pinned_model
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.heal import train_reference
@@ -18,7 +19,7 @@ __all__ = ["project"]
 def test_the_recipe_tunes_the_planned_layers_of_the_dense_model(
     project: Path, dense_dir: Path, tmp_path: Path
 ) -> None:
-    plan = reference_plan("dense-ft", 0.34, None, {"n_layers": 6, "deepstack_layers": 3})
+    plan = reference_plan("dense-ft", 0.34, None, pinned_model())
     assert plan is not None
     train_reference(
         Checkpoint(dense_dir),

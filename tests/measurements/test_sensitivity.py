@@ -17,6 +17,7 @@ import yaml
 from click.testing import CliRunner
 from model.test_answer_loss import loss_of_pruned, slow_loss, snapshot
 from samples.test_answered_rows import write_rows
+from sources_json import pinned_model, write_sources
 
 import interlace
 from interlace.errors import ContractError, InputError
@@ -25,7 +26,6 @@ from interlace.measurements.sensitivity import measure, removal_count
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
-from interlace.outputs import write_json
 from interlace.params.choosing import Protection
 from interlace.params.measuring import Sensitivity, SensitivityParams
 from interlace.scores.table import SCHEMA
@@ -344,9 +344,7 @@ def project(
     dense_dir: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A folder with what the stage reads."""
-    pinned = {"id": str(dense_dir), "files": {}, "trust_remote_code": False}
-    pinned |= {"n_layers": LAYERS, "deepstack_layers": 3}
-    write_json(tmp_path / "artifacts/sources.json", {"pinned_model": pinned})
+    write_sources(tmp_path, model=pinned_model(dense_dir))
     (tmp_path / "data").mkdir()
     (tmp_path / "data/calibration").symlink_to(calibration)
     monkeypatch.chdir(tmp_path)

@@ -27,8 +27,9 @@ from interlace.params.measuring import Answers
 from interlace.plan.record import Plan
 from interlace.pruning import compensation
 from interlace.pruning.compensation import RIDGE, compensate, cuts_of, pruned
+from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
-from interlace.pruning.new_weights import Dense, new_weights
+from interlace.pruning.new_weights import new_weights
 from interlace.samples.answered_rows import AnsweredRows
 
 LAYERS = 6

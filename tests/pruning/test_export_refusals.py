@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from pruning.test_export import LAYERS, PLAN, PREFIX, make_plan, printed
+from pruning.test_export import PLAN, PREFIX, make_plan, printed
 from safetensors.torch import load_file, save_file
+from sources_json import pinned_model
 
 import interlace
 from interlace.checkpoint.safetensors import INDEX, tensor_files
 from interlace.errors import ContractError, InputError
 from interlace.pruning import export as checkpoint
 from interlace.pruning.export import check_made_for
-from interlace.sources.pinned import identity
+from interlace.sources.pinned import PinnedFile
 
 
 def test_a_plan_for_another_layer_count_is_refused(dense_dir: Path, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_replaced_values_that_do_not_fit_are_refused(
 SOURCES = {"model": "org/name", "revision": "abc", "mode": "residual"}
 
 
-PINNED = {"id": "org/name", "revision": "abc", "n_layers": LAYERS}
+PINNED = pinned_model("org/name", files=None, revision="abc")
 
 
 @pytest.mark.parametrize(
@@ -114,14 +115,14 @@ def test_a_plan_for_another_model_is_refused(change: dict[str, Any], said: str) 
     check_made_for(plan, PINNED)
     check_made_for(PLAN, PINNED)  # a plan that does not say
     with pytest.raises(InputError, match=said) as caught:
-        check_made_for(plan, PINNED | change)
+        check_made_for(plan, PINNED.model_copy(update=change))
     assert "\n" not in str(caught.value)
 
 
 def test_a_plan_for_other_files_of_a_local_model_is_refused() -> None:
-    local = {"id": "model", "files": {"a": {"size": 1, "sha256": "x"}}, "n_layers": LAYERS}
-    other = local | {"files": {"a": {"size": 1, "sha256": "y"}}}
-    plan = PLAN.model_copy(update={"sources": identity(local)})
+    local = pinned_model(files={"a": PinnedFile(size=1, sha256="x")})
+    other = pinned_model(files={"a": PinnedFile(size=1, sha256="y")})
+    plan = PLAN.model_copy(update={"sources": local.identity()})
     check_made_for(plan, local)
     with pytest.raises(InputError, match="made for revision or files"):
         check_made_for(plan, other)

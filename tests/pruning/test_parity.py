@@ -18,6 +18,7 @@ from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import ContractError, InputError
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
+from interlace.pruning.dense import Dense
 from interlace.pruning.parity import check_parity, drawn_prompts, parting
 from interlace.samples.rows import write_rows
 
@@ -40,15 +41,8 @@ def pruned(dense_dir: Path, tmp_path: Path) -> Path:
 
 def gate(dense: Path, written: Path, rows: Path, plan: Any = PLAN, **params: Any) -> dict[str, Any]:
     replaced = params.pop("replaced", {})
-    return check_parity(
-        Checkpoint(written),
-        Checkpoint(dense),
-        plan,
-        rows,
-        params=Export(**params),
-        answers=Answers(),
-        replaced=replaced,
-    )
+    checkpoint = Dense(Checkpoint(dense), rows, Answers())
+    return check_parity(written, checkpoint, plan, Export(**params), replaced)
 
 
 def nudge(folder: Path, name: str, place: int = 7, by: float = 0.25) -> None:

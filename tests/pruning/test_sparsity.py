@@ -25,8 +25,9 @@ from interlace.model.states import residual_states, state_before
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.pruning import sparsity
+from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
-from interlace.pruning.new_weights import Dense, new_weights
+from interlace.pruning.new_weights import new_weights
 from interlace.pruning.sparsity import linear_layers, mask_2_4, sparsify
 from interlace.samples.answered_rows import AnsweredRows
 

@@ -19,6 +19,7 @@ from pyarrow import csv
 from report.report_cases import SCORES, SOURCES, TTFT, change_scores, evaluations, full_scores, plan
 from report.test_run_page import CONTRAST, WIDTHS, tab
 from report.test_stability_figure import ROWS, sizes
+from sources_json import pinned_model
 
 from interlace.cli import main
 from interlace.errors import InputError
@@ -83,7 +84,7 @@ def workspace(tmp_path: Path) -> Path:
 
 def add_reference(workspace: Path, **changes: Any) -> None:
     """The tuned dense model, which answers as the dense one does."""
-    made = reference_plan("dense-ft", 0.25, None, {"n_layers": 24, "deepstack_layers": 3})
+    made = reference_plan("dense-ft", 0.25, None, pinned_model(n_layers=24))
     write_reference(workspace / "artifacts/reference_plan.json", made)
     folder = workspace / "artifacts/evaluation"
     write_json(folder / "reference.json", evaluations()["dense"].as_json() | changes)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sources_json import pinned_model
 
 from interlace.plan.record import Decision, Plan, read_reference
 from interlace.selection.reference import reference_plan, write_reference
 
-PINNED = {"n_layers": 24, "deepstack_layers": 3}
+PINNED = pinned_model(n_layers=24)
 DECISION = Decision(budget="params", target=0.8, drops=5, values={}, how="", reason="")
 
 

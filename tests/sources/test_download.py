@@ -27,7 +27,7 @@ from interlace.outputs import remove
 from interlace.params.inputs import Data
 from interlace.samples.rows import SCHEMA, iterate
 from interlace.sources.pin import pin_data, pin_model
-from interlace.sources.pinned import model_folder
+from interlace.sources.pinned import PinnedData
 
 ROOT = Path(__file__).parents[2]
 INPUT_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])
@@ -89,7 +89,7 @@ def hub(
         yield server
 
 
-def pinned(tmp_path: Path, name: str = NAME, revision: str | None = None) -> dict[str, Any]:
+def pinned(tmp_path: Path, name: str = NAME, revision: str | None = None) -> PinnedData:
     return pin_data(name, revision, field="data.id", hashes=tmp_path / "hashes.json")
 
 
@@ -113,7 +113,7 @@ def shards(folder: Path) -> list[bytes]:
 
 def test_a_data_set_is_pinned_to_its_revision(hub: download_hub.Hub, tmp_path: Path) -> None:
     repository = hub.dataset(NAME, FILES)
-    assert pinned(tmp_path) == {"id": NAME, "revision": repository.sha}
+    assert pinned(tmp_path) == PinnedData(id=NAME, revision=repository.sha)
 
 
 def test_a_subset_is_a_folder_of_the_repository(hub: download_hub.Hub, tmp_path: Path) -> None:
@@ -292,14 +292,14 @@ def test_a_model_is_pinned_by_its_configuration_alone(
 ) -> None:
     repository = hub.model("org/model", model_files())
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-    assert (found["revision"], found["n_layers"]) == (repository.sha, 24)
+    assert (found.revision, found.n_layers) == (repository.sha, 24)
     assert not any("safetensors" in path for _, path in hub.requests)
 
 
 def test_a_pinned_model_is_fetched_without_pickles(hub: download_hub.Hub, tmp_path: Path) -> None:
     hub.model("org/model", model_files())
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-    folder = model_folder(found)
+    folder = found.checkpoint().folder
     assert (folder / "model.safetensors").read_bytes() == models.weights_file()
     assert not (folder / "pytorch_model.bin").exists()
 
@@ -342,7 +342,7 @@ def test_weights_are_fetched_whole_from_a_hub_that_fails_at_first(
     hub.model("org/model", model_files())
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
     hub.fail("model.safetensors", fault, times=2)  # also what only asks for the header
-    folder = model_folder(found)
+    folder = found.checkpoint().folder
     assert (folder / "model.safetensors").read_bytes() == models.weights_file()
     asked = [path for _, path in hub.requests if path.endswith("model.safetensors")]
     assert len(asked) > 2
@@ -354,9 +354,11 @@ def test_a_pinned_model_is_fetched_as_it_was_when_the_repository_has_moved_on(
     repository = hub.model("org/model", model_files())
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
     repository.commit(model_files() | {"model.safetensors": models.weights_file(b"W")})
-    assert (model_folder(found) / "model.safetensors").read_bytes() == models.weights_file()
+    assert (found.checkpoint().folder / "model.safetensors").read_bytes() == models.weights_file()
     again = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-    assert (model_folder(again) / "model.safetensors").read_bytes() == models.weights_file(b"W")
+    assert (again.checkpoint().folder / "model.safetensors").read_bytes() == models.weights_file(
+        b"W"
+    )
 
 
 def test_pinned_data_are_drawn_as_they_were_when_the_repository_has_moved_on(

@@ -14,7 +14,7 @@ import pytest
 from interlace.data.files import data_files
 from interlace.errors import InputError
 from interlace.sources.pin import pin_data, pin_model
-from interlace.sources.pinned import model_folder
+from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
 
 CONFIG: dict[str, Any] = {
     "model_type": "qwen3_vl",
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pin(tmp_path: Path) -> Callable[[Path | str], dict[str, Any]]:
+def pin(tmp_path: Path) -> Callable[[Path | str], PinnedModel]:
     return lambda source: pin_model(str(source), None, hashes=tmp_path / "hashes.json")
 
 
@@ -58,9 +58,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pin_says_what_choosing_layers_needs(folder: Path, pin: Any) -> None:
     pinned = pin(folder)
-    assert (pinned["id"], pinned["model_type"]) == (str(folder), "qwen3_vl")
-    assert (pinned["n_layers"], pinned["deepstack_layers"]) == (36, 3)
-    assert set(pinned["files"]) == {"config.json", "model.safetensors", "processor_config.json"}
+    assert (pinned.id, pinned.model_type) == (str(folder), "qwen3_vl")
+    assert (pinned.n_layers, pinned.deepstack_layers) == (36, 3)
+    assert set(pinned.files) == {"config.json", "model.safetensors", "processor_config.json"}
 
 
 def test_an_unchanged_model_is_pinned_alike(folder: Path, pin: Any) -> None:
@@ -77,9 +77,7 @@ def test_another_byte_changes_the_pin(folder: Path, pin: Any) -> None:
     before = pin(folder)
     (folder / "model.safetensors").write_bytes(models.weights_file(b"W"))
     after = pin(folder)
-    assert [n for n in before["files"] if before["files"][n] != after["files"][n]] == [
-        "model.safetensors"
-    ]
+    assert [n for n in before.files if before.files[n] != after.files[n]] == ["model.safetensors"]
 
 
 def test_another_file_changes_the_pin(folder: Path, pin: Any) -> None:
@@ -174,24 +172,23 @@ def test_a_model_without_its_processor_is_refused(folder: Path, pin: Any) -> Non
 
 
 def test_a_local_model_is_used_where_it_lies(folder: Path, pin: Any) -> None:
-    assert model_folder(pin(folder)) == folder
+    assert pin(folder).checkpoint().folder == folder
 
 
 def test_a_hub_model_is_pinned_to_its_revision(hub: Path, pin: Any) -> None:
     pinned = pin("org/name")
-    assert pinned["revision"] == SHA
-    assert "files" not in pinned
-    assert (pinned["n_layers"], pinned["deepstack_layers"]) == (36, 3)
+    assert (pinned.revision, pinned.files) == (SHA, None)
+    assert (pinned.n_layers, pinned.deepstack_layers) == (36, 3)
 
 
 def test_a_pinned_hub_model_lies_in_the_hub_s_cache(hub: Path, pin: Any) -> None:
-    assert model_folder(pin("org/name")) == hub
+    assert pin("org/name").checkpoint().folder == hub
 
 
 def test_a_hub_model_whose_weights_are_not_in_the_cache_is_refused(hub: Path, pin: Any) -> None:
     (hub / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"no \.safetensors weights"):
-        model_folder(pin("org/name"))
+        pin("org/name").checkpoint()
 
 
 @pytest.mark.usefixtures("hub")
@@ -247,4 +244,37 @@ def test_a_folder_without_parquet_is_refused(tmp_path: Path) -> None:
 
 def test_pins_hold_no_absolute_paths_but_the_id(folder: Path, pin: Any) -> None:
     pinned = pin(folder)
-    assert str(folder) not in json.dumps({k: v for k, v in pinned.items() if k != "id"})
+    assert str(folder) not in pinned.model_dump_json(exclude={"id"})
+
+
+def test_sources_are_read_as_they_were_written(folder: Path, pin: Any, tmp_path: Path) -> None:
+    data = PinnedData(id="org/rows", revision=SHA)
+    sources = PinnedSources(model=pin(folder), data=data)
+    text = json.dumps(sources.as_json())
+    (tmp_path / "sources.json").write_text(text)
+    assert PinnedSources.read(tmp_path / "sources.json") == sources
+    assert list(json.loads(text)["pinned_model"]) == [
+        "id", "trust_remote_code", "files", "model_type", "n_layers", "deepstack_layers"
+    ]  # fmt: skip
+    assert json.loads(text)["pinned_data"] == {"id": "org/rows", "revision": SHA}
+    assert json.loads(text)["pinned_heldout"] is None
+    assert (
+        not sources.local
+        and sources.model_copy(update={"data": data.model_copy(update={"files": {}})}).local
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, r"sources\.json: no such file; run `dvc repro pin`"),
+        ('{"pinned_model": null}', r"sources\.json: model.*; run `dvc repro pin`"),
+    ],
+)
+def test_sources_that_are_not_what_pin_writes_are_refused(
+    tmp_path: Path, text: str | None, said: str
+) -> None:
+    if text is not None:
+        (tmp_path / "sources.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        PinnedSources.read(tmp_path / "sources.json")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from sources_json import write_sources
 
 from interlace.evaluation.scores.answers import read_answers
 from interlace.evaluation.scores.result import Evaluation
@@ -46,10 +47,7 @@ def write(path: str, text: str) -> None:
 
 
 def pin(data: str) -> None:
-    model = {"trust_remote_code": False, "files": {}}
-    heldout = {"files": {"test.parquet": data}}
-    sources = {"pinned_model": model, "pinned_heldout": heldout}
-    write("artifacts/sources.json", json.dumps(sources))
+    write_sources(Path(), heldout={"id": data, "files": {}})
 
 
 def run(model: str = "pruned") -> None:
