@@ -83,7 +83,7 @@ def show_run() -> None:
     "--ratio", type=float, help="Show the layers that each method would drop at this ratio."
 )
 def list_methods(scores_file: Path, ratio: float | None) -> None:
-    """List the methods with their measurements, and whether those exist."""
+    """List the methods, and which of their measurements exist."""
     scores: Scores | None = None
     if ratio is not None or scores_file != SCORES or SCORES.exists():
         scores = read_scores(scores_file)
@@ -187,7 +187,10 @@ def draw() -> None:
 @click.option("--scores", "pairs", multiple=True, help="A model's score table, as NAME=PATH.")
 @out_option
 def draw_similarity(pairs: tuple[str, ...], out: Path) -> None:
-    """Draw redundancy over depth: a line for each --scores, or for the last run alone."""
+    """Draw redundancy over depth.
+
+    One line for each --scores; without any, that of the last run.
+    """
     from interlace.report.figures.similarity import similarity_figure
 
     tables: dict[str, Path] = {}
@@ -221,7 +224,7 @@ def draw_removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> No
 @draw.command("probes")
 @out_option
 def draw_probes(out: Path) -> None:
-    """Draw the similarity of each layer's input and output on the probes of each task."""
+    """Draw each layer's similarity on the probes, by task."""
     from interlace.report.figures.probes import probe_heatmap
     from interlace.scores.probes import probe_table
 

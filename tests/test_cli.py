@@ -1,4 +1,4 @@
-"""`interlace`, run in a workspace that holds what a run has made so far."""
+"""`interlace`, in a workspace with the results of a run."""
 
 from __future__ import annotations
 
@@ -44,15 +44,12 @@ def test_show_prints_the_plan_before_anything_is_evaluated(workspace: Path) -> N
     result = run("show")
     assert result.exit_code == 0
     assert "interlace: 25% of 24 layers" in result.output
+    assert "(image features are added after them)" in result.output  # why layers are protected
     assert "S_1 of the two" in result.output
     assert "benchmark" not in result.output
 
 
-def test_show_says_why_leading_layers_are_protected(workspace: Path) -> None:
-    assert "(image features are added after them)" in run("show").output
-
-
-def test_show_prints_the_summary_once_there_is_one(workspace: Path) -> None:
+def test_show_prints_the_summary_if_there_is_one(workspace: Path) -> None:
     for name, result in evaluations().items():
         write_json(Path(f"artifacts/evaluation/{name}.json"), result.as_json())
     summary = summarise(evaluations(), TTFT, plan(), parameters_before=10, parameters_after=8)
@@ -61,7 +58,7 @@ def test_show_prints_the_summary_once_there_is_one(workspace: Path) -> None:
     assert "ChartQA" in output and "MIA-Bench: no judge is configured" in output
 
 
-def test_methods_says_what_the_workspace_has_measured(workspace: Path) -> None:
+def test_methods_marks_the_measurements_that_exist(workspace: Path) -> None:
     rows = [line.split() for line in run("methods").output.splitlines()]
     marks = {row[0]: row[1] for row in rows if row and row[0] in METHODS}
     assert (marks["cka"], marks["interlace"], marks["sleb"]) == ("yes", "yes", "no")
@@ -72,11 +69,22 @@ def test_methods_needs_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "shortgpt" in run("methods").output
 
 
-def test_methods_shows_what_each_would_remove(workspace: Path) -> None:
+def test_methods_shows_the_layers_that_each_would_drop(workspace: Path) -> None:
     lines = run("methods", "--ratio", "0.25").output.splitlines()
     strip = next(line for line in lines if line.startswith("interlace "))
     assert strip.split()[1].count("D") == 6
     assert "sleb              not measured: sleb" in lines
+
+
+def write_similarity(*domains: str) -> None:
+    folder = Path("artifacts/hidden_states/similarity")
+    folder.mkdir(parents=True)
+    rows = [
+        {"domain": domain, "task": domain, "first": layer, "span": 1, "cosine": 0.9}
+        for domain in domains
+        for layer in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "part-0.parquet")
 
 
 @pytest.mark.parametrize(
@@ -85,25 +93,14 @@ def test_methods_shows_what_each_would_remove(workspace: Path) -> None:
         ("similarity", "--out", "figure.png"),
         ("removals", "--ratio", "0.25", "--out", "figure.pdf"),
         ("layers", "--out", "figure.svg"),
+        ("probes", "--out", "figure.png"),
     ],
     ids=lambda words: words[0],
 )
 def test_draw_writes_the_figure(workspace: Path, words: tuple[str, ...]) -> None:
+    write_similarity("math", "nonmath")
     assert run("draw", *words).exit_code == 0
     assert Path(words[-1]).stat().st_size > 4000
-
-
-def test_draw_probes_writes_the_figure(workspace: Path) -> None:
-    rows = [
-        {"domain": domain, "task": domain, "first": layer, "span": 1, "cosine": 0.9}
-        for domain in ("math", "nonmath")
-        for layer in range(4)
-    ]
-    folder = Path("artifacts/hidden_states/similarity")
-    folder.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows), folder / "part-0.parquet")
-    assert run("draw", "probes", "--out", "probes.png").exit_code == 0
-    assert Path("probes.png").exists()
 
 
 def test_draw_similarity_takes_several_models(workspace: Path) -> None:
@@ -112,6 +109,18 @@ def test_draw_similarity_takes_several_models(workspace: Path) -> None:
     assert run("draw", "similarity", *scores, "--out", "both.png").exit_code == 0
     assert run("draw", "similarity", *scores[:2], "--out", "one.png").exit_code == 0
     assert Path("both.png").read_bytes() != Path("one.png").read_bytes()
+
+
+def error_of(result: Result) -> str:
+    """The message of a user's mistake, after checking that it is one line."""
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def command_line(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
 
 
 @pytest.mark.parametrize(
@@ -125,16 +134,13 @@ def test_draw_similarity_takes_several_models(workspace: Path) -> None:
         (("draw", "similarity", "--scores", "x", "--out", "a.png"), "write NAME=PATH"),
         (("draw", "removals", "--out", "a.png"), "artifacts/scores.parquet: no such file"),
     ],
-    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+    ids=command_line,
 )
-def test_a_mistake_ends_in_one_line(
+def test_a_missing_file_is_named_and_nothing_written(
     words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run(*words)
-    assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ") and message in line
+    assert message in error_of(run(*words))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,24 +154,15 @@ def test_a_mistake_ends_in_one_line(
             ("draw", "similarity", "--scores", "A=a", "--scores", "A=b", "--out", "a.png"),
             "each name once",
         ),
+        (("draw", "probes", "--out", "a.png"), "set probes.per_task"),
     ],
-    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+    ids=command_line,
 )
 def test_a_wrong_value_is_named(workspace: Path, words: tuple[str, ...], message: str) -> None:
-    result = run(*words)
-    assert (result.exit_code, message in result.stderr) == (2, True)
+    write_similarity("native")  # no probes
+    assert message in error_of(run(*words))
 
 
-def test_a_workspace_without_probes_says_so(workspace: Path) -> None:
-    folder = Path("artifacts/hidden_states/similarity")
-    folder.mkdir(parents=True)
-    native = {"domain": "native", "task": "native", "first": 0, "span": 1, "cosine": 0.9}
-    pq.write_table(pa.Table.from_pylist([native]), folder / "part-0.parquet")
-    result = run("draw", "probes", "--out", "a.png")
-    assert result.exit_code == 2 and "set probes.per_task" in result.stderr
-
-
-def test_a_plan_from_elsewhere_is_refused_in_one_line(workspace: Path) -> None:
+def test_a_broken_plan_is_refused(workspace: Path) -> None:
     Path("artifacts/plan.json").write_text(json.dumps({"method": "interlace"}))
-    result = run("show")
-    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert "artifacts/plan.json" in error_of(run("show"))

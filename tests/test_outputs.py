@@ -23,102 +23,98 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An old output, a folder with one file."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/a").write_text("old")
+    return tmp_path / "model"
+
+
 def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "plan.json"
-    target.write_text("old")
-    with pytest.raises(RuntimeError), whole(target) as partial:
+    output = tmp_path / "plan.json"
+    output.write_text("old")
+    with pytest.raises(RuntimeError), whole(output) as partial:
         partial.write_text("half")
         raise RuntimeError
-    assert target.read_text() == "old"
+    assert output.read_text() == "old"
     assert names(tmp_path) == ["plan.json"]
 
 
-def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    target.mkdir()
-    (target / "a").write_text("old")
-    with pytest.raises(RuntimeError), whole(target) as partial:
+def test_a_failure_leaves_the_old_folder(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(RuntimeError), whole(model) as partial:
         partial.mkdir()
         (partial / "a").write_text("half")
         raise RuntimeError
-    assert (target / "a").read_text() == "old"
+    assert (model / "a").read_text() == "old"
     assert names(tmp_path) == ["model"]
 
 
-def test_nothing_is_in_place_while_it_is_written(tmp_path: Path) -> None:
-    with whole(tmp_path / "a.json") as partial:
+def test_an_output_appears_when_it_is_whole_with_its_parents(tmp_path: Path) -> None:
+    with whole(tmp_path / "a/b/c.json") as partial:
         partial.write_text("new")
-        assert not (tmp_path / "a.json").exists()
-    assert (tmp_path / "a.json").read_text() == "new"
+        assert not (tmp_path / "a/b/c.json").exists()
+    assert (tmp_path / "a/b/c.json").read_text() == "new"
 
 
-def test_a_folder_is_replaced_not_merged(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    target.mkdir()
-    (target / "stale").write_text("old")
-    with whole(target) as partial:
+def test_a_folder_is_replaced_not_merged(tmp_path: Path, model: Path) -> None:
+    with whole(model) as partial:
         partial.mkdir()
         (partial / "fresh").write_text("new")
-    assert names(target) == ["fresh"]
+    assert names(model) == ["fresh"]
     assert names(tmp_path) == ["model"]
 
 
-def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
-    leftover = tmp_path / ".model.partial"
-    leftover.mkdir()
-    (leftover / "half").write_text("x")
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".model.partial").mkdir()
+    (tmp_path / ".model.partial/half").write_text("x")
     with whole(tmp_path / "model") as partial:
         partial.mkdir()
     assert names(tmp_path / "model") == []
     assert names(tmp_path) == ["model"]
 
 
-def test_a_folder_whose_replacement_was_cut_off_is_there_again(tmp_path: Path) -> None:
-    old = tmp_path / ".model.old"  # a run was killed between moving it away and its successor in
-    old.mkdir()
-    (old / "a").write_text("old")
-    with pytest.raises(RuntimeError), whole(tmp_path / "model"):
+def test_a_folder_whose_replacement_was_cut_off_is_restored(tmp_path: Path, model: Path) -> None:
+    model.rename(tmp_path / ".model.old")  # a killed run had moved it away
+    with pytest.raises(RuntimeError), whole(model):
         raise RuntimeError
-    assert (tmp_path / "model/a").read_text() == "old"
+    assert (model / "a").read_text() == "old"
     assert names(tmp_path) == ["model"]
 
 
 def test_a_folder_that_cannot_be_replaced_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "model"
-    target.mkdir()
-    (target / "a").write_text("old")
     replace = os.replace
 
-    def interrupted(source: Path, place: Path) -> None:
+    def interrupted(source: Path, target: Path) -> None:
         if source.name.endswith(".partial"):
             raise KeyboardInterrupt
-        replace(source, place)
+        replace(source, target)
 
     monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt), whole(target) as partial:
+    with pytest.raises(KeyboardInterrupt), whole(model) as partial:
         partial.mkdir()
-    assert (target / "a").read_text() == "old"
+    assert (model / "a").read_text() == "old"
     assert names(tmp_path) == ["model"]
 
 
 @contextmanager
 def small_files() -> Iterator[None]:
     """No file may grow beyond a thousand bytes, this process's own output included."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_tensors_that_the_disk_cannot_hold_are_one_line(tmp_path: Path) -> None:
-    said = "batch: could not be written: File too large; free"
-    with pytest.raises(InputError, match=said), small_files(), whole(tmp_path / "batch") as partial:
+    refusal = pytest.raises(InputError, match="batch: could not be written: File too large; free")
+    with refusal, small_files(), whole(tmp_path / "batch") as partial:
         save_file({"states": np.zeros(10_000)}, partial)
     assert names(tmp_path) == []
 
@@ -128,18 +124,14 @@ def test_another_failure_of_safetensors_is_not_taken_for_a_full_disk(tmp_path: P
         raise SafetensorError("I/O error: Permission denied (os error 13)")
 
 
-def test_a_missing_parent_is_made(tmp_path: Path) -> None:
-    write_json(tmp_path / "a/b/c.json", {"x": 1})
-    assert json.loads((tmp_path / "a/b/c.json").read_text()) == {"x": 1}
-
-
 def test_a_read_only_output_is_replaced_not_written_through(tmp_path: Path) -> None:
-    cached, target = tmp_path / "cached", tmp_path / "plan.json"
+    cached, output = tmp_path / "cached", tmp_path / "plan.json"
     cached.write_text("cached")
-    os.link(cached, target)  # as DVC puts files from its cache into place
-    target.chmod(0o444)
-    write_json(target, [])
+    os.link(cached, output)  # as DVC links files of its cache
+    output.chmod(0o444)
+    write_json(output, [])
     assert cached.read_text() == "cached"
+    assert json.loads(output.read_text()) == []
 
 
 def test_json_keeps_the_order_of_keys_and_ends_in_a_newline(tmp_path: Path) -> None:
@@ -147,16 +139,11 @@ def test_json_keeps_the_order_of_keys_and_ends_in_a_newline(tmp_path: Path) -> N
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "b": 1,\n  "a": "ä"\n}\n'
 
 
-def test_a_link_has_the_bytes_of_the_file_behind_a_link(tmp_path: Path) -> None:
+def test_links_are_followed_to_copy_and_not_to_remove(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"123")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     link_or_copy(tmp_path / "link", tmp_path / "copy")
     assert not (tmp_path / "copy").is_symlink()
     assert (tmp_path / "copy").read_bytes() == b"123"
-
-
-def test_removing_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
     remove(tmp_path / "link")
-    assert names(tmp_path) == ["real"]
+    assert names(tmp_path) == ["copy", "real"]
