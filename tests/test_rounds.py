@@ -111,7 +111,7 @@ def test_a_round_measures_what_a_pruned_checkpoint_would(
         pinned_model(dense_dir), samples, [2, 4], COLLECT, tmp_path / "bypassed"
     )
     assert values(found) == values(expected)
-    assert read_scores(found).kept == (0, 1, 3, 5)
+    assert read_scores(found).kept_layers == (0, 1, 3, 5)
 
 
 def test_the_plan_is_that_of_the_written_tables(
@@ -137,9 +137,9 @@ def test_each_round_is_decided_on_the_model_that_the_last_one_left(
     plan, out = run(dense_dir, samples, dense_table, tmp_path)
     first = select(dense_table, method="shortgpt", drops=1, protect_first=0).drop
     later = read_scores(next(out.glob("*.parquet")))
-    assert list(later.kept) == [i for i in range(LAYERS) if i not in first]
+    assert list(later.kept_layers) == [i for i in range(LAYERS) if i not in first]
     tuned = select(dense_table, method="shortgpt", drops=1, protect_first=0).tune
-    layer = dict(zip(later.kept, later.of_span(1).values(), strict=True))
+    layer = dict(zip(later.kept_layers, later.of_span(1).values(), strict=True))
     free = {i: value for i, value in layer.items() if i not in tuned}
     assert set(plan.drop) - set(first) == {max(free, key=free.__getitem__)}
 

@@ -109,20 +109,20 @@ def ran_out(request: Request, feasible: int, spans: tuple[int, ...]) -> InputErr
 
 
 def interlace(scores: Scores, request: Request) -> Choice:
-    """Triplets by `S_3`; in each the more redundant of the first two goes, the other is tuned."""
+    """Take triplets by `S_3`; of the first two layers the more redundant goes, one is tuned."""
     return greedy(scores.of_span, request)
 
 
 def interlace_oa(scores: Scores, request: Request) -> Choice:
-    """Triplets by `S_3`; in each the first layer goes and the second is tuned."""
+    """Take triplets by `S_3`; in each the first layer goes and the second is tuned."""
     return greedy(scores.of_span, request, always_first)
 
 
 def interlace_tn(scores: Scores, request: Request) -> Choice:
-    """The greatest `S_1` first: the layer goes and the next one is tuned; no anchor.
+    """Take the greatest `S_1` first: the layer goes and the next one is tuned; no anchor.
 
-    Neighbours are a pair by the `S_1` of its first layer, so where these run out there is nothing
-    to fall back on.
+    Its groups are pairs already, by the `S_1` of the first layer: there are no other pairs to fall
+    back on.
     """
     layer = scores.of_span(1)
     by_first = {i: layer[i] for i in layer if i + 1 in layer}

@@ -21,9 +21,9 @@ from interlace.scores.table import (
     SCHEMA,
     UNIT,
     Row,
-    check_columns,
+    check_score_columns,
+    measurement_batches,
     measurement_files,
-    read_batches,
     read_parquet,
 )
 
@@ -95,14 +95,14 @@ def score(
     if sensitivity is None:
         return table
     losses = read_parquet(sensitivity, "sensitivity")
-    check_columns(losses, str(sensitivity), SCHEMA.names)
+    check_score_columns(losses, str(sensitivity), SCHEMA.names)
     losses = losses.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata)
     return pa.concat_tables([table, losses])
 
 
 def _add_similarity(path: Path, means: Means) -> None:
     columns = ["domain", "first", "span", "cosine", "cosine_last"]
-    for batch in read_batches(path, columns, rows=2**16):
+    for batch in measurement_batches(path, columns, rows=2**16):
         domains = batch["domain"].to_numpy(zero_copy_only=False)
         first, span, cosine, last = (
             batch[name].to_numpy(zero_copy_only=False) for name in columns[1:]
@@ -146,7 +146,7 @@ def task_means(pooled: Path) -> tuple[list[int], Any, int]:
     passes: Counter[tuple[str, str, int]] = Counter()
     columns = ["domain", "task", "layer", "input", "output"]
     for path in sorted(pooled.glob("*.parquet")):
-        for batch in read_batches(path, columns, rows=512):
+        for batch in measurement_batches(path, columns, rows=512):
             sides = [batch[side].flatten().to_numpy() for side in columns[3:]]
             states = np.stack([side.reshape(batch.num_rows, -1) for side in sides], 1)  # [N, 2, d]
             keys = zip(*(batch[name].to_pylist() for name in columns[:3]), strict=True)

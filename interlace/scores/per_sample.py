@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from interlace.errors import ContractError
-from interlace.scores.table import NATIVE, UNIT, measurement_files, read_batches
+from interlace.scores.table import NATIVE, UNIT, measurement_batches, measurement_files
 
 Sample = tuple[str, str, str]  # domain, task, sample_id
 Cells = tuple[NDArray[np.int64], NDArray[np.float32]]  # codes of spans, their cosines
@@ -56,7 +56,7 @@ def read_sample_cosines(similarity: Path, longest: int = LONGEST) -> dict[str, S
     """
     cells: dict[Sample, list[Cells]] = defaultdict(list)
     for path in measurement_files(similarity):
-        for batch in read_batches(path, _COLUMNS, rows=2**16):
+        for batch in measurement_batches(path, _COLUMNS, rows=2**16):
             short = batch.filter(pc.less_equal(batch["span"], longest))
             for sample, sample_cells in _by_sample(short, longest):
                 cells[sample].append(sample_cells)

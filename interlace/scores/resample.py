@@ -106,19 +106,19 @@ def replicate_tables(
         yield replace(scores, values={**fixed, **dict(zip(keys, values, strict=True))})
 
 
-def kendall_tau(left: Array, right: Array) -> Array:
+def kendall_tau(rankings: Array, reference: Array) -> Array:
     """Return Kendall's tau-b of rankings of the same items: 1 the same order, -1 the reverse.
 
     Args:
-        left: [D, S], values of S items in each of D rankings.
-        right: [S], other values of the same items.
+        rankings: [D, S], values of S items in each of D rankings.
+        reference: [S], other values of the same items.
 
     Returns:
         [D]; NaN where one side is constant.
     """
-    above = np.triu_indices(len(right), k=1)
-    a = np.sign(left[:, above[0]] - left[:, above[1]])  # [D, pairs]
-    b = np.sign(right[above[0]] - right[above[1]])  # [pairs]
+    upper = np.triu_indices(len(reference), k=1)
+    a = np.sign(rankings[:, upper[0]] - rankings[:, upper[1]])  # [D, pairs]
+    b = np.sign(reference[upper[0]] - reference[upper[1]])  # [pairs]
     untied = np.count_nonzero(a, axis=1) * np.count_nonzero(b)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(a @ b / np.sqrt(untied))

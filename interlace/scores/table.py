@@ -72,14 +72,15 @@ class Scores:
         deepstack_layers: leading layers that visual features are added after, by position.
         values: (criterion, first, span) -> score.
         provenance: the source of the measurements, from the table's metadata.
-        kept: positions of the measured model's layers in the dense decoder; empty: it is dense.
+        kept_layers: the measured model's layers, by position in the dense decoder; empty: it is
+            dense.
     """
 
     n_layers: int
     deepstack_layers: int
     values: Mapping[tuple[str, int, int], float]
     provenance: Mapping[str, str]
-    kept: tuple[int, ...] = ()
+    kept_layers: tuple[int, ...] = ()
 
     @property
     def criteria(self) -> frozenset[str]:
@@ -120,7 +121,7 @@ def read_scores(source: ScoreTable) -> Scores:
     name = "scores" if isinstance(source, pa.Table) else str(source)
     table = source if isinstance(source, pa.Table) else read_parquet(Path(source), "score")
     needed = ["criterion", "first", "span", "value"]
-    check_columns(table, name, needed)
+    check_score_columns(table, name, needed)
     values: dict[tuple[str, int, int], float] = {}
     for number, row in enumerate(table.select(needed).to_pylist()):
         key = (row["criterion"], row["first"], row["span"])
@@ -149,11 +150,11 @@ def read_scores(source: ScoreTable) -> Scores:
         provenance={
             k: v for k, v in metadata.items() if k in ("model", "revision", "mode", "dtype")
         },
-        kept=tuple(int(layer) for layer in metadata.get("kept", "").split()),
+        kept_layers=tuple(int(layer) for layer in metadata.get("kept", "").split()),
     )
 
 
-def check_columns(table: pa.Table, name: str, columns: Sequence[str]) -> None:
+def check_score_columns(table: pa.Table, name: str, columns: Sequence[str]) -> None:
     """Check that a table has these columns of `SCHEMA`.
 
     Raises:
@@ -200,7 +201,7 @@ def measurement_files(folder: Path) -> list[Path]:
     return files
 
 
-def read_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+def measurement_batches(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Read columns of measurements, at most `rows` rows at once.
 
     Raises:

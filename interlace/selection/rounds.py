@@ -51,7 +51,7 @@ def choose_in_rounds(rule: Method, request: Request, scores: Scores, later: Late
 def _check_survivors(scores: Scores, choice: Choice, n_layers: int, number: int) -> None:
     """Refuse scores of another model than the rounds before leave of `n_layers` layers."""
     survivors = tuple(i for i in range(n_layers) if i not in choice.drop)
-    if (scores.kept or tuple(range(scores.n_layers))) != survivors:
+    if (scores.kept_layers or tuple(range(scores.n_layers))) != survivors:
         raise InputError(
             f"round {number} was measured on a model without other layers than"
             f" {sorted(choice.drop)}; run `dvc repro rounds`"
@@ -70,7 +70,7 @@ def add_round(
         previous: their choice, in positions of the dense decoder.
         number: of this round, from 1.
     """
-    survivors = scores.kept or tuple(range(scores.n_layers))
+    survivors = scores.kept_layers or tuple(range(scores.n_layers))
     position = {layer: index for index, layer in enumerate(survivors)}
     rounds = request.options.rounds
     share = request.drops * number // rounds - request.drops * (number - 1) // rounds

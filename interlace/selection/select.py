@@ -127,7 +127,7 @@ def select_layers(
         InputError: see `select`.
     """
     rule, n_layers = find_method(method), scores.n_layers
-    if scores.kept not in ((), tuple(range(n_layers))):
+    if scores.kept_layers not in ((), tuple(range(n_layers))):
         raise InputError(
             "scores were measured on a pruned model; run `dvc repro score` on the dense one"
         )

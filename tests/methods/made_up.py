@@ -107,8 +107,8 @@ def arrow_table(scores: Scores) -> pa.Table:
         for (c, f, s), v in scores.values.items()
     ]
     about = {"n_layers": str(scores.n_layers), "deepstack_layers": str(scores.deepstack_layers)}
-    if scores.kept:
-        about["kept"] = " ".join(map(str, scores.kept))
+    if scores.kept_layers:
+        about["kept"] = " ".join(map(str, scores.kept_layers))
     return pa.Table.from_pylist(rows).replace_schema_metadata(about)
 
 

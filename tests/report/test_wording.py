@@ -18,6 +18,7 @@ def test_the_base_of_the_ratio_is_named() -> None:
 def test_what_a_method_was_told_is_named() -> None:
     assert asked(select(full_scores(), method="random", seed=7)).endswith(", seed 7")
     assert asked(in_rounds()) == "interlace: 34% of 12 layers, 2 rounds"
+    assert asked(select(full_scores(), tuned="anchors")).endswith(", tuning the anchors")
 
 
 def test_a_share_of_no_round_percent_is_rounded() -> None:

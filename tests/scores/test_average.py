@@ -251,7 +251,7 @@ def test_pooled_states_are_read_a_little_at_a_time(
 ) -> None:
     pooled_states(tmp_path / "pooled")
     seen: list[int] = []
-    read = average.read_batches
+    read = average.measurement_batches
 
     def batches(path: Path, columns: list[str], rows: int) -> Any:
         for batch in read(path, columns, min(rows, 10)):
@@ -259,7 +259,7 @@ def test_pooled_states_are_read_a_little_at_a_time(
             yield batch
 
     expected = task_means(tmp_path / "pooled")[1]
-    monkeypatch.setattr(average, "read_batches", batches)
+    monkeypatch.setattr(average, "measurement_batches", batches)
     np.testing.assert_allclose(task_means(tmp_path / "pooled")[1], expected, rtol=1e-12)
     assert len(seen) > 1 and max(seen) <= 10
 

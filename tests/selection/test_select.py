@@ -105,6 +105,6 @@ def test_the_plan_holds_the_settings_that_the_method_reads(
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_the_first_table_must_be_of_the_dense_model(rounds: int) -> None:
     pruned = made_up.everything(np.random.default_rng(0), 7)
-    pruned = replace(pruned, kept=(0, 1, 2, 4, 5, 6, 7))
+    pruned = replace(pruned, kept_layers=(0, 1, 2, 4, 5, 6, 7))
     with pytest.raises(InputError, match="measured on a pruned model; run `dvc repro score`"):
         select(pruned, drops=2, rounds=rounds, later=[pruned] * (rounds - 1))

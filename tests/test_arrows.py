@@ -1,0 +1,98 @@
+"""Imports point one way: stages use the library, and in it later nouns use earlier ones."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "interlace"
+ORDER = (  # a folder or module imports only earlier ones
+    *("errors", "outputs", "distributed", "params"),
+    *("model", "checkpoint", "sources", "samples", "data"),
+    *("scores", "plan", "methods", "selection"),  # arithmetic on a table, without torch
+    *("measurements", "pruning", "training", "healing", "evaluation", "speed"),
+    *("budget", "rounds", "report", "cli"),
+)
+TORCHLESS = ("scores", "plan", "methods", "selection")
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The modules that a file imports, at its top or later."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = {module_name(file): file for file in LIBRARY.rglob("*.py")}
+IMPORTS = {
+    module: {
+        name if name in FILES else name.rpartition(".")[0]
+        for name in imports(file)
+        if name.startswith("interlace.")
+    }
+    for module, file in FILES.items()
+}
+
+
+def test_no_file_imports_itself_in_a_circle() -> None:
+    TopologicalSorter(IMPORTS).prepare()
+
+
+def test_each_folder_imports_only_earlier_ones() -> None:
+    place = {f"interlace.{name}": number for number, name in enumerate(ORDER)}
+
+    def noun(module: str) -> str:
+        return ".".join(module.split(".")[:2])
+
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in others - {"interlace"}
+        if noun(module) != noun(other) and place[noun(module)] < place[noun(other)]
+    ]
+    assert not wrong
+
+
+def test_the_library_imports_neither_stages_nor_tests_nor_benchmarks() -> None:
+    outer = {"stages", "tests", "benchmarks", "studies", "data"}
+    for file in FILES.values():
+        assert not {name.split(".")[0] for name in imports(file)} & outer, file
+
+
+def test_the_library_fits_the_layout() -> None:
+    folders = {path.parent for path in LIBRARY.glob("*/*.py")}
+    modules = [path for path in LIBRARY.glob("*.py") if path.name != "__init__.py"]
+    assert {path.name for path in folders} | {path.stem for path in modules} == {*ORDER}
+    assert len(folders) <= 17 and len(modules) <= 8
+
+
+def test_packages_import_nothing_by_themselves() -> None:
+    packages = {path for path in LIBRARY.rglob("__init__.py") if path.parent != LIBRARY}
+    assert not [path for path in packages if list(imports(path))]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import " + ", ".join(name for name in FILES if name.split(".")[1:2] == [folder])
+        for folder in TORCHLESS
+    ]
+    + ["import interlace; interlace.select"],
+    ids=[*TORCHLESS, "select"],
+)
+def test_choosing_layers_imports_no_torch(code: str) -> None:
+    code = f"import sys; {code}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
