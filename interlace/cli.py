@@ -116,16 +116,16 @@ def compare_answers(answers: tuple[str, ...], show: int, html: Path | None, para
     from interlace.evaluation.benchmarks.images import row_images
     from interlace.evaluation.scores.answers import read_answers
     from interlace.params.whole import read_params
-    from interlace.report.page.changes import changes_section, changes_text
-    from interlace.report.page.html import page
+    from interlace.report.page.changes import comparison_page
+    from interlace.report.terminal.changes import changes_text
 
     by_model = {name: read_answers(path) for name, path in _answer_files(answers).items()}
     Console(highlight=False).print(changes_text(by_model, show))
     if html is not None:
         evaluate = read_params(params).evaluate
-        section = changes_section(by_model, max(show, 3), lambda *rows: row_images(evaluate, *rows))
+        page = comparison_page(by_model, max(show, 3), lambda *rows: row_images(evaluate, *rows))
         with whole(html) as partial:
-            partial.write_text(page(f"Answers of {', '.join(by_model)}", section), encoding="utf-8")
+            partial.write_text(page, encoding="utf-8")
         click.echo(f"compare: wrote {html}")
 
 

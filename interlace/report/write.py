@@ -37,11 +37,14 @@ from interlace.report.figures.probes import probe_heatmap
 from interlace.report.figures.profile import profile_figure
 from interlace.report.figures.removals import removal_map
 from interlace.report.figures.training import local_loss_figure, loss_figure, retention_figure
-from interlace.report.page.changes import changes_section
-from interlace.report.page.run import Drawing, run_page
+from interlace.report.page.changes import Comparison, comparison
+from interlace.report.page.images import Drawing
+from interlace.report.page.run import run_page
 from interlace.report.terminal.summary import summary_table
 from interlace.scores.probes import read_probe_table
 from interlace.scores.table import read_scores
+
+EXAMPLES = 2  # changed answers that the page shows of each kind and benchmark
 
 
 def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) -> Iterator[Drawing]:
@@ -72,11 +75,11 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     yield Drawing(folder / "datasheet.png", "What the training data holds")
 
 
-def _compared(answers: Mapping[str, Sequence[Answer]], params: Params) -> str:
-    """What pruning and tuning changed in the answers, as HTML; empty where nothing was scored."""
-    named = {name.replace("_", "-"): given for name, given in answers.items()}
+def _comparison(answers: Mapping[str, Sequence[Answer]], params: Params) -> Comparison | None:
+    """Compare the models' answers; None where nothing was scored."""
+    by_model = {name.replace("_", "-"): rows for name, rows in answers.items()}
     shown = partial(row_images, params.evaluate)
-    return changes_section(named, 2, shown) if named else ""
+    return comparison(by_model, EXAMPLES, shown) if by_model else None
 
 
 def write_report(
@@ -104,21 +107,21 @@ def write_report(
     beside = [
         *beside_published(scores, params, run.plan.ratio, known),
         *retention_beside(run.summary, params, run.plan.ratio, known),
-        *speedup_beside(run.ttft, params, run.plan.ratio, known),
+        *speedup_beside(run.speed, params, run.plan.ratio, known),
     ]
     with whole(artifacts / "report") as folder:
         folder.mkdir()
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
         write_json(folder / "published.json", [asdict(one) for one in beside])
-        told = run_page(
+        page = run_page(
             run,
             list(_draw(folder, run, artifacts, metrics, data)),
             plan_digest=hashlib.sha256((artifacts / "plan.json").read_bytes()).hexdigest(),
             published=beside,
-            compared=_compared(answers, params),
+            answers=_comparison(answers, params),
         )
-        (folder / "report.html").write_text(told, encoding="utf-8")
+        (folder / "report.html").write_text(page, encoding="utf-8")
     write_json(metrics / "summary.json", dict(run.summary))
     table = summary_table(run.summary, run.left_out)
     return Group(table, "", published_table(beside)) if beside else table

@@ -74,4 +74,4 @@ def test_the_figure_names_the_largest_sources_and_every_reason(
     monkeypatch.setattr(figure, "_bars", lambda *args: labels.extend(args[2]) or bars(*args))
     sources = {f"source_{i} $x$": {"rows": 99 - i, "turns": 3} for i in range(60)}
     figure.datasheet_figure(replace(sheet, by_source=sources), tmp_path / "x.svg")
-    assert {"source_0 $x$", "source_29 $x$", "30 others", "left out: repeated"} <= set(labels)
+    assert {"source_0 $x$", "source_29 $x$", "30 others", "skipped: repeated"} <= set(labels)

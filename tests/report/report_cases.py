@@ -12,6 +12,7 @@ from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.plan.record import Plan, Shortfall
 from interlace.plan.removals import PaperRule, Removals
 from interlace.report.facts.run import Run
+from interlace.report.facts.speed import parse_speed
 from interlace.report.facts.summary import left_out, summarise
 from interlace.scores.table import (
     ANGULAR,
@@ -129,7 +130,9 @@ def card_run(plan: Plan, **other: Any) -> Run:
         "rows": {"train": 240000, "calibration": 24000},
         "left_out": left_out(measured),
     }
-    return Run(plan=plan, summary=summary, evaluations=measured, ttft=ttft, **about | other)
+    return Run(
+        plan=plan, summary=summary, evaluations=measured, speed=parse_speed(ttft), **about | other
+    )
 
 
 def full_scores(n_layers: int = 24, deepstack_layers: int = 0, without: str = "") -> Scores:

@@ -13,8 +13,11 @@ from interlace.cli import main
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, answer_id, write_answers
 from interlace.model.chat import open_image
-from interlace.report.page.changes import changes, changes_section, changes_text, compared
-from interlace.report.page.html import LONGEST_SIDE, image, page
+from interlace.report.facts.changes import changes, compared
+from interlace.report.page.changes import comparison_page
+from interlace.report.page.images import LONGEST_SIDE
+from interlace.report.page.images import picture as shrunk
+from interlace.report.terminal.changes import changes_text
 
 SCORES = {
     "dense": [1, 1, 1, 0, 0, 1],
@@ -38,7 +41,7 @@ def no_pictures(benchmark: str, places: object) -> dict[int, list[Image.Image]]:
 
 
 def test_changed_answers_are_lost_healed_or_gained() -> None:
-    found = [(change.kind, change.asked.question_id) for change in changes(ANSWERS)]
+    found = [(change.kind, change.first.question_id) for change in changes(ANSWERS)]
     assert found == [("lost", "1"), ("lost", "5"), ("healed", "2"), ("gained", "3")]
     assert list(changes(ANSWERS)[0].answers) == ["dense", "pruned", "tuned"]
 
@@ -74,7 +77,7 @@ def test_a_page_holds_everything_and_runs_nothing() -> None:
     def pictures(benchmark: str, places: object) -> dict[int, list[Image.Image]]:
         return {1: [open_image({"bytes": picture(0), "path": None})]}
 
-    text = page("a <b>", changes_section(ANSWERS, 5, pictures))
+    text = comparison_page(ANSWERS, 5, pictures)
     assert text.count('<img src="data:image/webp;base64,') == 1
     assert "ask &lt;1&gt;" in text and "t &amp; u" in text
     assert "lost: 2 answers" in text
@@ -84,14 +87,13 @@ def test_a_page_holds_everything_and_runs_nothing() -> None:
 
 
 def test_an_image_on_a_page_is_small_and_keeps_its_shape() -> None:
-    tag = image(Image.new("RGB", (4000, 1000)), 'a"b')
-    assert f'width="{LONGEST_SIDE}" height="{LONGEST_SIDE // 4}"' in tag
-    assert "a&quot;b" in tag
-    assert 'width="20"' in image(Image.new("RGB", (20, 10)))
+    wide = shrunk(Image.new("RGB", (4000, 1000)))
+    assert (wide.width, wide.height) == (LONGEST_SIDE, LONGEST_SIDE // 4)
+    assert shrunk(Image.new("RGB", (20, 10))).width == 20
 
 
 def test_a_page_is_the_same_each_time() -> None:
-    assert changes_section(ANSWERS, 2, no_pictures) == changes_section(ANSWERS, 2, no_pictures)
+    assert comparison_page(ANSWERS, 2, no_pictures) == comparison_page(ANSWERS, 2, no_pictures)
 
 
 @pytest.fixture

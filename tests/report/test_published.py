@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from interlace.report.facts.published import (
     retention_beside,
     speedup_beside,
 )
+from interlace.report.facts.speed import Speed, Timing
 
 ROWS = read_published(Path(__file__).parents[2] / "data/published.csv")
 
@@ -112,13 +114,15 @@ def test_retention_over_other_benchmarks_is_not_compared() -> None:
 
 
 def test_the_first_token_of_a_benchmark_is_beside_table_4() -> None:
-    one = {"ttft_speedup": 1.2, "ttft_speedup_low": 1.19, "ttft_speedup_high": 1.21}
-    took = {"benchmarks": {"AI2D": one, "POPE": one | {"ttft_speedup": None}, "made_up": one}}
+    timing = Timing("AI2D", 12.0, 10.0, speedup=1.2, low=1.19, high=1.21, ideal=1.2)
+    unsure = replace(timing, speedup=None)
+    timings = {"AI2D": timing, "POPE": unsure, "made_up": timing}
+    speed = Speed({}, pairs=1, device="a GPU", benchmarks=timings)
     shaped = params(ttft={"shapes": ["AI2D", "POPE"]})
-    assert speedup_beside(took, params(), 0.25, ROWS) == []
-    (found,) = speedup_beside(took, shaped, 0.25, ROWS)
+    assert speedup_beside(speed, params(), 0.25, ROWS) == []
+    (found,) = speedup_beside(speed, shaped, 0.25, ROWS)
     assert (found.benchmark, found.published, found.agrees) == ("AI2D", 1.21, True)
-    assert speedup_beside(took, shaped, 0.3, ROWS) == []
+    assert speedup_beside(speed, shaped, 0.3, ROWS) == []
 
 
 def test_the_table_says_where_they_agree_in_80_columns() -> None:

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from report.report_cases import SOURCES, TTFT, card_run, illustration, plan, small_plan
 
+from interlace.evaluation.scores.answers import Answer
 from interlace.report.figures.pipeline import pipeline_figure
 from interlace.report.figures.training import retention_figure
-from interlace.report.page import html as page
-from interlace.report.page.run import Drawing, run_page
+from interlace.report.page.changes import Comparison, comparison
+from interlace.report.page.images import Drawing
+from interlace.report.page.run import run_page
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 PART = {"ttft_speedup": 1.5, "ttft_speedup_low": 1.4, "ttft_speedup_high": 1.6, "ttft_ideal": 1.7,
@@ -31,17 +33,15 @@ MEASURED: dict[str, Any] = TTFT | {
 }  # fmt: skip
 
 
-def compared() -> str:
-    """What a comparison of answers hands in: image, prompt, and answers with their scores."""
-    picture = page.image(Image.new("RGB", (900, 700), "red"))
-    lines = "".join(
-        f'<dt class="mark" style="color:{page.model_ink(name)}">{name}</dt><dd>{said}</dd>'
-        for name, said in (("true", "12"), ("dense", "12 (1)"), ("pruned", "w" * 200 + " (0)"))
-    )
-    return (
-        f"<h2>lost: 1 answers</h2>\n<figure>\n{picture}<pre>What is {'x' * 300}?</pre>\n"
-        f"<dl>{lines}</dl>\n<small>AI2D 000001-abcdef</small></figure>\n"
-    )
+def answers() -> Comparison:
+    """One question that the pruned model gets wrong, with a prompt and an answer that are long."""
+    prompt = f"What is {'x' * 300}?"
+    by_model = {
+        model: [Answer("000001-abcdef", "AI2D", "1", prompt, "12", answer, score)]
+        for model, answer, score in (("dense", "12", 1.0), ("pruned", "w" * 200, 0.0))
+    }
+    image = Image.new("RGB", (900, 700), "red")
+    return comparison(by_model, 1, lambda benchmark, rows: {1: [image]})
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +53,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawings = [
         Drawing(folder / "retention.png", "Scores"),
         Drawing(folder / "pipeline.svg", "What happens"),
-        Drawing(folder / "gone.png", "Nothing"),
     ]
     written = folder / "report.html"
-    written.write_text(run_page(run, drawings, plan_digest="ab" * 32, compared=compared()))
+    written.write_text(run_page(run, drawings, plan_digest="ab" * 32, answers=answers()))
     return written
 
 
@@ -104,7 +103,7 @@ def test_it_says_what_the_run_was_made_from(report: Path) -> None:
 
 def test_it_shows_scores_and_speeds(report: Path) -> None:
     text = report.read_text()
-    for cell in ("90.0%", "1.25x", "1.21 to 1.29", "512", "Batches of 4 prompts"):
+    for cell in ("90.0%", "1.25x", "1.21x to 1.29x", "512", "Batch size 4"):
         assert cell in text
 
 
@@ -117,7 +116,7 @@ def test_every_layer_is_on_the_map() -> None:
 def test_a_ratio_that_is_too_unsure_is_explained() -> None:
     unsure = MEASURED | {"ttft_speedup": None, "ttft_speedup_refused": "its interval is wide"}
     text = run_page(card_run(plan(), ttft=unsure), [], plan_digest="")
-    assert "No speedup is given for first token: its interval is wide." in text
+    assert "Speedup uncertain for time to first token: its interval is wide." in text
     assert "1.25x" not in text
 
 
@@ -129,11 +128,11 @@ def test_absolute_paths_stay_out() -> None:
 
 def test_text_is_no_markup() -> None:
     run = card_run(plan(), left_out={"<b>POPE": "it's & <i>"})
-    assert "&lt;b&gt;POPE: it&#x27;s &amp; &lt;i&gt;" in run_page(run, [], plan_digest="")
+    assert "&lt;b&gt;POPE: it&#39;s &amp; &lt;i&gt;" in run_page(run, [], plan_digest="")
 
 
 def test_without_answers_there_is_no_comparison() -> None:
-    assert "Answers compared" not in run_page(card_run(plan()), [], plan_digest="")
+    assert "Comparison of answers" not in run_page(card_run(plan()), [], plan_digest="")
 
 
 @pytest.fixture(scope="module")

@@ -58,19 +58,19 @@ def shown(renderable: RenderableType, width: int = 80) -> str:
 
 def test_the_title_names_the_smallest_part_that_ranks_as_the_whole_does() -> None:
     assert answer(ROWS) == (
-        "10% of the calibration set ranks triplets as all of it does (tau 0.96),\n"
+        "10% of the calibration set gives the same ranking of triplets (tau 0.96),\n"
         "and drops the same layers in 72% of draws"
     )
 
 
 def test_the_title_says_so_where_no_part_does() -> None:
     assert answer([row(2, 0.5), row(100, 0.9)]) == (
-        "Even 50% of the calibration set ranks triplets otherwise than all of it (tau 0.90)"
+        "Even 50% of the calibration set ranks triplets differently (tau 0.90)"
     )
 
 
 def test_the_title_promises_nothing_that_was_not_measured() -> None:
-    assert answer([row(20, 0.96, None)]).endswith("as all of it does (tau 0.96)")
+    assert answer([row(20, 0.96, None)]).endswith("ranking of triplets (tau 0.96)")
     assert answer([row(20, None)]) == "Triplets could not be ranked"
 
 
@@ -95,19 +95,18 @@ def test_whatever_was_measured_can_be_drawn(rows: list[dict[str, Any]], tmp_path
 
 def test_the_least_certain_layers_are_named() -> None:
     assert certainty(unsure(0.5, two=0.61, five=0.58)) == (
-        "another draw of samples drops the same layers in 50% of 200;"
-        " least certain: 5 (58%), 2 (61%)"
+        "50% of 200 resamples drop the same layers; least certain: 5 (58%), 2 (61%)"
     )
 
 
 def test_layers_that_always_go_are_not_named() -> None:
-    assert certainty(unsure()).endswith("in 87% of 200; least certain: 5 (87%)")
+    assert certainty(unsure()).endswith("; least certain: 5 (87%)")
 
 
 def test_a_certain_choice_is_said_to_be_one() -> None:
     sure = Stability(draws=200, same=1, dropped={2: 1, 5: 1})
     plan = small_plan().model_copy(update={"stability": sure})
-    assert certainty(plan) == "another draw of samples drops the same layers in all of 200"
+    assert certainty(plan) == "all 200 resamples drop the same layers"
 
 
 def test_a_layer_that_no_other_draw_drops_is_the_least_certain() -> None:
@@ -117,7 +116,7 @@ def test_a_layer_that_no_other_draw_drops_is_the_least_certain() -> None:
 
 def test_nothing_is_said_where_nothing_is_known() -> None:
     assert certainty(small_plan()) == ""
-    assert not any("another draw" in note for note in notes(small_plan(), RULE))
+    assert not any("resamples" in note for note in notes(small_plan(), RULE))
 
 
 def test_the_map_of_layers_says_how_sure_it_is() -> None:
@@ -138,7 +137,7 @@ def test_the_summary_holds_the_share_in_percent() -> None:
 
 
 def test_the_table_has_a_line_for_it() -> None:
-    line = "selection    the same layers in 87.0% of other draws of samples"
+    line = "selection    87.0% of resamples drop the same layers"
     assert line in shown(summary_table(summary(unsure())))
     assert "selection" not in shown(summary_table(summary(small_plan())))
 
@@ -168,15 +167,15 @@ def calibration(*rows: dict[str, Any]) -> str:
 
 def test_the_table_answers_whether_a_tenth_is_enough() -> None:
     assert calibration(row(2, 0.96), row(20, 0.99)) == (
-        "calibration  1% of the training set ranks as 10% does (Kendall's tau 0.99)"
-        " / 0.1% is enough (0.96)"
+        "calibration  1% of the training set gives the same ranking as 10% (Kendall's tau / 0.99)"
+        " / 0.1% is enough (tau 0.96)"
     )
     assert calibration(row(2, 0.7), row(20, 0.8), row(100, 0.98)) == (
-        "calibration  1% of the training set ranks otherwise than 10% does (Kendall's tau / 0.80)"
-        " / 5% is enough (0.98)"
+        "calibration  1% of the training set gives another ranking than 10% (Kendall's / tau 0.80)"
+        " / 5% is enough (tau 0.98)"
     )
-    assert calibration(row(20, 0.97)).endswith("10% does (Kendall's tau 0.97)")
-    said = "no part of the 10% that was tried ranks as all of it"
+    assert calibration(row(20, 0.97)).endswith("(Kendall's tau / 0.97)")
+    said = "no smaller calibration set gave the same ranking"
     assert calibration(row(20, 0.8)).endswith(said)
 
 

@@ -176,7 +176,7 @@ def test_the_table_shows_scores_retention_and_speed() -> None:
     assert re.search(r"AI2D\s+80\.0\s+40\.0\s+72\.0\s+50\.0%\s+90\.0%", text)
     assert re.search(r"mean\s+65\.0\s+30\.0\s+61\.0\s+45\.0%\s+95\.0%", text)
     assert "9 → 7" in text and "8.00M → 6.00M" in text and "-25.0%" in text
-    assert "1.25x as fast [1.21, 1.29], ideal 1.28x" in text
+    assert "1.25x speedup [1.21, 1.29], ideal 1.28x" in text
 
 
 def test_what_is_left_out_is_named_and_not_zero() -> None:
@@ -198,4 +198,4 @@ def test_without_scores_or_times_the_rest_is_shown() -> None:
 def test_a_speedup_that_is_too_unsure_has_a_line_of_its_own() -> None:
     summary = summarise(evaluations(), UNSURE, plan(), parameters_before=2, parameters_after=1)
     line = next(line for line in shown(summary_table(summary)) if "first token" in line)
-    assert "no ratio, too unsure: 1.02 to 1.43, ideal 1.28x   (34.0 → 27.2 ms)" in line
+    assert "speedup uncertain: 1.02x to 1.43x, ideal 1.28x   (34.0 → 27.2 ms)" in line

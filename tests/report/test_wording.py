@@ -51,11 +51,11 @@ def test_a_budget_gives_its_reason() -> None:
 
 
 def test_a_shortfall_is_said() -> None:
-    assert "1 of 2 drops come from pairs" in shortfall_note(small_plan())
+    assert "pairs drop 1 of 2 layers" in shortfall_note(small_plan())
     assert shortfall_note(plan()) == ""
     short = small_plan().shortfall.model_copy(update={"missing": 1, "wanted": 3})
     missing = small_plan().model_copy(update={"shortfall": short})
-    assert shortfall_note(missing) == "3 drops wanted, 1 not made: triplets ran out"
+    assert shortfall_note(missing) == "1 of 3 layers not dropped: triplets ran out"
 
 
 def test_pairs_are_no_shortfall_of_a_method_that_takes_pairs() -> None:
@@ -68,7 +68,7 @@ def test_pairs_are_no_shortfall_of_a_method_that_takes_pairs() -> None:
 
 def test_a_ranking_falls_short_for_want_of_layers() -> None:
     few = select(full_scores(), method="shortgpt", ratio=0.5, protect_first=20, shortfall="fewer")
-    assert shortfall_note(few) == "12 drops wanted, 8 not made: only 4 are not protected"
+    assert shortfall_note(few) == "8 of 12 layers not dropped: only 4 are not protected"
 
 
 def test_neighbours_are_listed_together() -> None:

@@ -229,9 +229,9 @@ def test_a_browser_shows_the_whole_page_as_it_is_written(
     add_reference(workspace)
     tab.show(report(workspace) / "report.html", width)
     headings = tab.value("[...document.querySelectorAll('h2, h3')].map(h => h.textContent)")
-    at = headings.index("Answers compared")
+    at = headings.index("Comparison of answers")
     assert headings[at + 1 : at + 3] == ["dense-ft and dense", "pruned and dense"]
-    assert headings.count("Answers compared") == 1
+    assert headings.count("Comparison of answers") == 1
     assert tab.value("[...document.images].every(i => i.naturalWidth > 0)")
     assert tab.value("document.documentElement.scrollWidth") == width
     assert tab.value(CONTRAST) >= 4.5

@@ -84,6 +84,11 @@ def test_figures_are_drawn_by_report_alone(stage: str) -> None:
     assert not [file for file in closure(stage) if "report/figures" in file]
 
 
+def test_a_template_reruns_report_alone() -> None:
+    templates = "interlace/report/templates"
+    assert [stage for stage in STAGES if templates in named(stage, "deps")] == ["report"]
+
+
 def test_a_new_method_does_not_rerun_report() -> None:
     assert "interlace/methods/registry.py" not in closure("report")
 
@@ -130,7 +135,11 @@ def _touch(path: str, name: str) -> bool:
 def test_what_a_stage_depends_on_is_made_by_another_or_comes_with_the_repository() -> None:
     made = {out for stage in STAGES for what in ("outs", "metrics", "plots")
             for out in named(stage, what)}  # fmt: skip
-    tracked = ("data/published.csv", "${")  # ${...}: parameters, and the folders of `evaluate`
+    tracked = (
+        "data/published.csv",
+        "interlace/report/templates",
+        "${",
+    )  # ${...}: parameters, and the folders of `evaluate`
     for stage in STAGES:
         others = [d for d in named(stage, "deps") if not d.endswith(".py")]
         assert not [d for d in others if d not in made and not d.startswith(tracked)], stage

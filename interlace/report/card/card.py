@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from interlace.evaluation.scores.result import Evaluation
-from interlace.report.card import recipe, sections
-from interlace.report.facts.run import Run, Which, is_hub_id, name_of, pinned, shareable, versions
+from interlace.report.card.recipe import (
+    calibration_text,
+    compensation_text,
+    data_share,
+    training_text,
+)
+from interlace.report.facts.decision import asked, notes, percent
+from interlace.report.facts.run import (
+    PLACEHOLDER,
+    Run,
+    Which,
+    is_hub_id,
+    name_of,
+    pinned,
+    shareable,
+    versions,
+)
+from interlace.report.facts.scores import Table, retentions, score_rows, share_text
+from interlace.report.facts.summary import references_in
+from interlace.report.facts.wording import size, spelled
+from interlace.report.render import render
 
 TASK = "image-text-to-text"
 
@@ -17,8 +40,8 @@ def model_card(run: Run, which: Which) -> str:
     """Write the model card of the pruned or the tuned checkpoint.
 
     Returns:
-        The text of README.md; the same run gives the same text. What the card loads the model from
-        is left open as `"MODEL"`. Absolute paths are cut to their last part.
+        The text of README.md; the same run gives the same text. The address that the card loads
+        the model from stays open, as `"MODEL"`. Absolute paths are cut to their last part.
 
     Raises:
         ValueError: what a run says cannot be written as a card.
@@ -33,19 +56,108 @@ def model_card(run: Run, which: Which) -> str:
         eval_results=_results(run.evaluations[which]) or None,
         **run.inherited,
     )
-    parts = [
-        f"# {name_of(run, which)}",
-        *sections.introduction(run, which),
-        *sections.usage(bool(run.base.get("trust_remote_code"))),
-        *sections.layers(run.plan, run.rule, which),
-        *sections.scores(run, which),
-        *sections.speed(run, which),
-        *recipe.making(run, which),
-        *recipe.reproduction(
-            shareable(pinned(run)), shareable(run.plan.model_dump(mode="json")), versions(run)
-        ),
+    plan, models = run.plan, _models(run, which)
+    confidence = (run.params.get("ttft") or {}).get("confidence")
+    compensation = run.exported.get("compensation")
+    text = render(
+        "card.md",
+        run=run,
+        which=which,
+        name=name_of(run, which),
+        this=models[which],
+        tuned=plan.tune if which == "tuned" else [],
+        same_weights=_same_weights(run),
+        overview=_overview(run, which),
+        trust_remote_code=bool(run.base.get("trust_remote_code")),
+        placeholder=PLACEHOLDER,
+        asked=asked(plan),
+        layers=_layers(run, which),
+        notes=notes(plan, run.rule),
+        scores=_scores(run, which, models),
+        evaluation=run.evaluations[which],
+        references=references_in(run.summary),
+        interval=f"{percent(confidence)} interval" if confidence else "interval",
+        calibration=calibration_text(run),
+        data_share=data_share(run),
+        training=training_text(run.params.get("finetune") or {}),
+        compensation=compensation_text(compensation) if compensation else "",
+        versions=versions(run),
+        params=_params(run),
+        plan_json=json.dumps(shareable(plan.model_dump(mode="json")), indent=2, ensure_ascii=False),
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+
+
+def _params(run: Run) -> str:
+    """The parameters as YAML, sections last."""
+    params: Mapping[str, Any] = shareable(pinned(run))
+    ordered = dict(sorted(params.items(), key=lambda item: isinstance(item[1], dict)))
+    return str(yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True))
+
+
+def _models(run: Run, which: Which) -> dict[str, str]:
+    """Return the models of the score table with their headings.
+
+    A tuned model of which no layer was tuned is the pruned one.
+    """
+    if which == "pruned" or not run.plan.tune:
+        return {"dense": "dense", which: "pruned" if run.plan.drop else "this model"}
+    pruned = {"pruned": "pruned"} if run.plan.drop else {}
+    return {"dense": "dense", **pruned, "tuned": "tuned"}
+
+
+def _same_weights(run: Run) -> bool:
+    """Tell whether all weights that were not trained are the dense model's, bit for bit."""
+    repaired = run.exported.get("compensation") or run.exported.get("sparsity")
+    return not repaired and (run.params.get("export") or {}).get("dtype", "keep") == "keep"
+
+
+def _overview(run: Run, which: Which) -> list[list[str]]:
+    """The rows of the card's first table."""
+    summary = run.summary
+    before, after = summary["parameters_before"], summary["parameters_after"]
+    rows = [
+        ["decoder layers", str(summary["layers_before"]), str(summary["layers_after"])],
+        ["parameters", size(before), f"{size(after)} ({100 * (after / before - 1):+.1f}%)"],
     ]
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
+    if f"score_{which}" in summary:
+        means = [f"{summary[f'score_{model}']:.1f}" for model in ("dense", which)]
+        rows.append([f"mean score, {summary['benchmarks']} benchmarks", *means])
+        if f"retention_{which}" in summary:
+            rows.append(["of the dense model's", "", share_text(summary[f"retention_{which}"])])
+        for name in references_in(summary):
+            share = summary.get(f"retention_{which}_of_{name}")  # None where the reference scores 0
+            rows.append([f"of {spelled(name)}'s", "", share_text(share)])
+    if "ttft_dense_ms" in summary:
+        dense, tuned = f"{summary['ttft_dense_ms']:.1f} ms", f"{summary['ttft_tuned_ms']:.1f} ms"
+        ratio = f" ({summary['ttft_speedup']:.2f}x)" if "ttft_speedup" in summary else ""
+        rows.append(["time to first token", dense, tuned + ratio])
+    return rows
+
+
+def _layers(run: Run, which: Which) -> list[list[str]]:
+    plan = run.plan
+    roles = {"dropped": plan.drop}
+    roles |= (
+        {"fine-tuned": plan.tune, "frozen": plan.freeze}
+        if which == "tuned"
+        else {"kept": plan.keep}
+    )
+    return [[role, ", ".join(map(str, layers)) or "none"] for role, layers in roles.items()]
+
+
+def _scores(run: Run, which: Which, models: Mapping[str, str]) -> Table | None:
+    """Scores beside the reference's; None where nothing was scored."""
+    if not any(evaluation.scores for evaluation in run.evaluations.values()):
+        return None
+    references = references_in(run.summary)
+    shares = retentions(references, [which])
+    rows, means = score_rows(run, [*models, *references], list(shares))
+    headings = [heading.removeprefix(f"{which} ") for heading in shares.values()]
+    return Table(
+        ["benchmark", "samples", *models.values(), *map(spelled, references), *headings],
+        [*rows, [f"**{cell}**" if cell else "" for cell in means]],
+    )
 
 
 def _datasets(run: Run, which: Which) -> list[str] | None:

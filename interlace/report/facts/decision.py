@@ -109,19 +109,19 @@ def shortfall_note(plan: Plan) -> str:
     if short.missing:
         free = plan.n_layers - len(plan.protected)
         ran_out = f"{what} ran out" if grouped else f"only {free} are not protected"
-        return f"{short.wanted} drops wanted, {short.missing} not made: {ran_out}"
+        return f"{short.missing} of {short.wanted} layers not dropped: {ran_out}"
     if short.pairs and plan.method not in PAIRS_FIRST:
-        return f"triplets ran out: {short.pairs} of {short.wanted} drops come from pairs"
+        return f"triplets ran out: pairs drop {short.pairs} of {short.wanted} layers"
     return ""
 
 
 def certainty(plan: Plan) -> str:
-    """How often another draw of samples drops the same layers; empty where that is not known."""
+    """Say how many resamples drop the same layers; empty where that is not known."""
     sure = plan.stability
     if sure is None:
         return ""
-    share = f"{percent(sure.same)} of {sure.draws}" if sure.same < 1 else f"all of {sure.draws}"
-    text = f"another draw of samples drops the same layers in {share}"
+    share = f"{percent(sure.same)} of {sure.draws}" if sure.same < 1 else f"all {sure.draws}"
+    text = f"{share} resamples drop the same layers"
     often = {layer: sure.dropped.get(layer, 0.0) for layer in plan.drop}
     least = sorted((layer for layer in often if often[layer] < 1), key=lambda i: (often[i], i))
     named = ", ".join(f"{layer} ({percent(often[layer])})" for layer in least[:LEAST])

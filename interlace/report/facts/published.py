@@ -29,6 +29,7 @@ from interlace.evaluation.scores.result import Score
 from interlace.evaluation.scores.significance import LEVEL
 from interlace.params.evaluating import key
 from interlace.params.whole import Params
+from interlace.report.facts.speed import Speed
 
 PUBLISHED = Path("data/published.csv")
 COLUMNS = ("paper", "table", "model", "method", "ratio", "benchmark", "cot", "metric", "value")
@@ -167,7 +168,7 @@ def retention_beside(
 
 
 def speedup_beside(
-    took: Mapping[str, Any],
+    speed: Speed | None,
     params: Params,
     ratio: float,
     published: Sequence[Mapping[str, str]],
@@ -175,7 +176,7 @@ def speedup_beside(
     """How much sooner the first token of a benchmark's typical request comes, beside table 4.
 
     Args:
-        took: what `latency.measure` returned.
+        speed: the measured times.
         params: of this run; `ttft.shapes` names the benchmarks.
         ratio: share of the layers that was asked for.
         published: rows of `read_published`.
@@ -183,13 +184,15 @@ def speedup_beside(
     found = []
     for row in _alike(published, "ttft_speedup", params):
         name = row["benchmark"]
-        one = took.get("benchmarks", {}).get(name, {})
+        timing = speed.benchmarks.get(name) if speed else None
         if name not in params.ttft.shapes or not _same_run(row, params, ratio):
             continue
-        if (ours := one.get("ttft_speedup")) is not None:
-            ends = [one.get(f"ttft_speedup_{end}") for end in ("low", "high")]
-            error, value = _error(ends, params.ttft.confidence), float(row["value"])
-            found.append(Beside("tuned", name, ours, error, value, _source(row), FIRST_TOKEN))
+        if timing and timing.speedup is not None:
+            error = _error((timing.low, timing.high), params.ttft.confidence)
+            value = float(row["value"])
+            found.append(
+                Beside("tuned", name, timing.speedup, error, value, _source(row), FIRST_TOKEN)
+            )
     return found
 
 
@@ -252,7 +255,7 @@ def _same_length(cot: str, max_new_tokens: int) -> bool:
     return {"on": max_new_tokens >= LONG, "off": max_new_tokens == SHORT}.get(cot, True)
 
 
-HEADINGS = ("benchmark", "what", "ours", "published", "agree", "source")
+HEADINGS = ("benchmark", "metric", "ours", "published", "agrees", "source")
 
 
 def published_rows(found: Sequence[Beside]) -> Sequence[Sequence[str]]:

@@ -23,6 +23,7 @@ from interlace.params.whole import Params
 from interlace.plan.record import Plan, read_plan, read_reference
 from interlace.plan.removals import PaperRule, Removals, read_removals
 from interlace.report.facts.calibration import enough, read_sizes
+from interlace.report.facts.speed import Speed, parse_speed
 from interlace.report.facts.summary import (
     MODELS,
     Metrics,
@@ -52,7 +53,7 @@ class Run:
         sources: what `pin` wrote: the model and the data by revision, or by their files' hashes.
         summary: what `summarise` returned.
         evaluations: of the dense, pruned and tuned model.
-        ttft: what `latency.measure` returned.
+        speed: times of the dense and the tuned model; None where nothing was timed.
         rows: of the training set (`train`) and of the calibration set (`calibration`).
         left_out: benchmarks that count in no mean, and why.
         exported: what `export` wrote about its work; each of its keys may be missing.
@@ -65,7 +66,7 @@ class Run:
     sources: Mapping[str, Any]
     summary: Metrics
     evaluations: Mapping[str, Evaluation]
-    ttft: Metrics
+    speed: Speed | None
     rows: Mapping[str, int]
     left_out: Mapping[str, str] = field(default_factory=dict)
     exported: Mapping[str, Any] = field(default_factory=dict)
@@ -133,6 +134,15 @@ def shareable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [shareable(item) for item in value]
     return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
+def file_hashes(source: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the SHA-256 of each file of weights or rows of a local source, by the file's name."""
+    return [
+        (name, file["sha256"])
+        for name, file in sorted(source.get("files", {}).items())
+        if name.endswith((".safetensors", ".parquet"))
+    ]
 
 
 def read_json(path: Path) -> Any:
@@ -237,7 +247,7 @@ def read_run(
         | retention_intervals(answers, summary)
         | enough(sizes, rows["calibration"] / rows["train"]),
         evaluations=evaluations,
-        ttft=ttft,
+        speed=parse_speed(ttft),
         rows=rows,
         left_out=left_out(evaluations),
         exported=read_json(exported) if exported.exists() else {},

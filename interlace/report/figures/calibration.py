@@ -24,13 +24,13 @@ def calibration_size_figure(rows: list[dict[str, Any]], path: Path) -> None:
     """
     if not rows:
         with drawn(path, 7, 1) as figure:
-            figure.text(0.02, 0.5, "Too few samples to compare parts of them.", va="center")
+            figure.text(0.02, 0.5, "Too few samples to compare sizes.", va="center")
         return
     with drawn(path, 8.0, 4.6) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1.6, 1])
         for span in (1, 3):
             _tau_line(top, rows, span)
-        top.set_ylabel("Kendall's tau with\nthe whole set")
+        top.set_ylabel("Kendall's tau with\nthe full set")
         top.set_ylim(top=1)
         if top.get_legend_handles_labels()[0]:
             top.legend(
@@ -42,7 +42,7 @@ def calibration_size_figure(rows: list[dict[str, Any]], path: Path) -> None:
         bottom.set_xscale("log")
         bottom.set_xticks([row["samples"] for row in rows], ticks)
         bottom.xaxis.set_minor_locator(NullLocator())
-        bottom.set_xlabel("part of the calibration set, and its samples")
+        bottom.set_xlabel("share of the calibration set, and samples")
 
 
 def answer(rows: list[dict[str, Any]]) -> str:
@@ -51,10 +51,10 @@ def answer(rows: list[dict[str, Any]]) -> str:
     if not known:
         return "Triplets could not be ranked"
     row = next((row for row in known if row["tau_3"] >= ENOUGH), None)
-    part = f"{100 * (row or known[-1])['share']:.2g}% of the calibration set ranks triplets"
+    share = f"{100 * (row or known[-1])['share']:.2g}% of the calibration set"
     if row is None:
-        return f"Even {part} otherwise than all of it (tau {known[-1]['tau_3']:.2f})"
-    text = f"{part} as all of it does (tau {row['tau_3']:.2f})"
+        return f"Even {share} ranks triplets differently (tau {known[-1]['tau_3']:.2f})"
+    text = f"{share} gives the same ranking of triplets (tau {row['tau_3']:.2f})"
     if row["same"] is None:
         return text
     return f"{text},\nand drops the same layers in {100 * row['same']:.0f}% of draws"
@@ -83,5 +83,5 @@ def _same_line(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylabel("share of draws")
-    title = "in which INTERLACE at 25% drops the same layers as on the whole set"
+    title = "draws in which INTERLACE at 25% drops the same layers"
     axes.set_title(title, fontsize=9.5, fontweight="normal", pad=5)

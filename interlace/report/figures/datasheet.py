@@ -40,7 +40,7 @@ def datasheet_figure(sheet: Datasheet, path: Path) -> None:
             axes.margins(x=0.08)
             _bars(axes, list(odd.values()), [_short(name) for name in odd], MUTED)
             axes.bar_label(axes.containers[0], [f" {rows:,}" for rows in odd.values()])
-            axes.set_xlabel("rows that were left out, or odd and kept")
+            axes.set_xlabel("rows skipped, and odd rows kept")
 
 
 def _headline(sheet: Datasheet) -> str:
@@ -62,8 +62,8 @@ def _largest(by_source: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[st
 
 
 def _odd(sheet: Datasheet) -> dict[str, int]:
-    left_out = {f"left out: {reason}": rows for reason, rows in sheet.left_out.items()}
-    return left_out | {f"kept: {reason}": rows for reason, rows in sheet.odd.items()}
+    skipped = {f"skipped: {reason}": rows for reason, rows in sheet.left_out.items()}
+    return skipped | {f"kept: {reason}": rows for reason, rows in sheet.odd.items()}
 
 
 def _short(name: str) -> str:

@@ -32,7 +32,7 @@ def probe_heatmap(table: pa.Table, path: Path) -> None:
     """
     if not len(table):
         with drawn(path, 7, 1) as figure:
-            figure.text(0.02, 0.5, "No probes were measured: probes.per_task is 0.", va="center")
+            figure.text(0.02, 0.5, "No probes: probes.per_task is 0.", va="center")
         return
     depth = 1 + pc.max(table["layer"]).as_py()
     grids = {name: _grid(table.filter(pc.field("domain") == name), depth) for name in DOMAINS}

@@ -27,7 +27,7 @@ def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -
     """
     parts: list[RenderableType] = [_scores_table(summary), _facts(summary)]
     if left_out:
-        parts.append(Text("left out of the means:", style="yellow"))
+        parts.append(Text("excluded from the means:", style="yellow"))
         parts += [Text(f"  {name}: {why}", style="dim") for name, why in left_out.items()]
     return Group(*parts)
 
@@ -107,14 +107,14 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
         lines.append(("retention", f"{' and '.join(intervals)} at 95%"))
     if "selection_same" in summary:
         share = _number(summary["selection_same"], percent=True)
-        lines.append(("selection", f"the same layers in {share} of other draws of samples"))
+        lines.append(("selection", f"{share} of resamples drop the same layers"))
     if "calibration_share" in summary:
         lines.append(("calibration", _calibration(summary)))
     if "ttft_dense_ms" in summary:
         lines.append(("first token", _first_token(summary)))
     if "prefill_speedup" in summary:
         ideal = summary.get("prefill_ideal")
-        text = f"{summary['prefill_speedup']:.2f}x as fast"
+        text = f"{summary['prefill_speedup']:.2f}x speedup"
         lines.append(("prefill", text + (f", ideal {ideal:.2f}x" if ideal else "")))
     return lines
 
@@ -123,14 +123,14 @@ def _calibration(summary: Metrics) -> str:
     """Whether a tenth of the calibration set would have done, and how little would."""
     whole, text = summary["calibration_share"], []
     if (tau := summary.get("calibration_tenth_tau")) is not None:
-        how = "as" if tau >= ENOUGH else "otherwise than"
-        ranks = f"{whole / 10:.2g}% of the training set ranks {how} {whole:.2g}% does"
-        text.append(f"{ranks} (Kendall's tau {tau:.2f})")
+        ranking = "the same ranking as" if tau >= ENOUGH else "another ranking than"
+        tenth = f"{whole / 10:.2g}% of the training set gives {ranking} {whole:.2g}%"
+        text.append(f"{tenth} (Kendall's tau {tau:.2f})")
     share = summary.get("calibration_enough_share")
     if share is None:
-        text.append(f"no part of the {whole:.2g}% that was tried ranks as all of it")
+        text.append("no smaller calibration set gave the same ranking")
     elif not text or abs(share - whole / 10) > 0.02 * whole:
-        text.append(f"{share:.2g}% is enough ({summary['calibration_enough_tau']:.2f})")
+        text.append(f"{share:.2g}% is enough (tau {summary['calibration_enough_tau']:.2f})")
     return "\n".join(text)
 
 
@@ -140,5 +140,5 @@ def _first_token(summary: Metrics) -> str:
     times = f"({summary['ttft_dense_ms']:.1f} → {summary['ttft_tuned_ms']:.1f} ms)"
     ideal = f"ideal {summary['ttft_ideal']:.2f}x"
     if "ttft_speedup" not in summary:
-        return f"no ratio, too unsure: {low:.2f} to {high:.2f}, {ideal}   {times}"
-    return f"{summary['ttft_speedup']:.2f}x as fast [{low:.2f}, {high:.2f}], {ideal}   {times}"
+        return f"speedup uncertain: {low:.2f}x to {high:.2f}x, {ideal}   {times}"
+    return f"{summary['ttft_speedup']:.2f}x speedup [{low:.2f}, {high:.2f}], {ideal}   {times}"
