@@ -51,15 +51,17 @@ def rows(
     return pd.concat(frames)[SIMILARITY.names]
 
 
-def stored(folder: Path, frame: pd.DataFrame, parts: int = 1) -> Path:
+def stored(folder: Path, frame: pd.DataFrame, parts: int = 1, **metadata: str) -> Path:
     """Write rows as Parquet files, dealt out one by one."""
     folder.mkdir(parents=True)
     layers = (frame["first"] + frame["span"]).max()
-    about = {"n_layers": str(layers), "model": "made-up"}
+    metadata = {"n_layers": str(layers), "model": "made-up"} | metadata
     for number in range(parts):
         part = frame.iloc[number::parts]
         table = pa.Table.from_pandas(part, SIMILARITY, preserve_index=False)
-        pq.write_table(table.replace_schema_metadata(about), folder / f"part-{number:05d}.parquet")
+        pq.write_table(
+            table.replace_schema_metadata(metadata), folder / f"part-{number:05d}.parquet"
+        )
     return folder
 
 
