@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from methods import slow_domain, slow_optimal, slow_version
+from methods import slow_domain, slow_optimal
 
 from interlace.scores.table import Scores
 
@@ -69,20 +69,28 @@ def one_by_one(order: Iterator[int], asked: Asked, n_layers: int) -> Answer:
 
 
 def grouped(
-    scores: Scores,
-    asked: Asked,
-    spans: list[tuple[int, dict[int, float]]],
-    layer: dict[int, float],
+    asked: Asked, spans: list[tuple[int, dict[int, float]]], layer: dict[int, float]
 ) -> Answer:
-    """Disjoint groups of one length after another, greatest score first."""
-    allowed = set(asked.free)
-    status = {i: "unassigned" if i in allowed else "protected" for i in range(scores.n_layers)}
-    outcome = slow_version.Outcome()
+    """Disjoint groups of one length after another, greatest score first; of a group's first two
+    layers the more redundant goes and the other is tuned."""
+    unassigned = set(asked.free)
+    drop: list[int] = []
+    tune: set[int] = set()
     for span, values in spans:
-        slow_version.take_spans(outcome, status, values, layer, span, asked.drops)
-    if len(outcome.drop) < asked.drops and asked.shortfall != "fewer":
-        return Answer([], set(), refused_at=len(outcome.drop))
-    return Answer(outcome.drop, set(outcome.tune))
+        for first in greatest_first(values, list(values)):
+            group = set(range(first, first + span))
+            if len(drop) == asked.drops or not group <= unassigned:
+                continue
+            unassigned -= group
+            if layer[first] < layer[first + 1]:
+                drop.append(first + 1)
+                tune.add(first)
+            else:
+                drop.append(first)
+                tune.add(first + 1)
+    if len(drop) < asked.drops and asked.shortfall != "fewer":
+        return Answer([], set(), refused_at=len(drop))
+    return Answer(drop, tune)
 
 
 def of_cosine(scores: Scores, span: int) -> dict[int, float]:
@@ -96,12 +104,12 @@ def triplets_then_pairs(scores: Scores, asked: Asked) -> list[tuple[int, dict[in
 
 
 def interlace(scores: Scores, asked: Asked) -> Answer:
-    return grouped(scores, asked, triplets_then_pairs(scores, asked), of_cosine(scores, 1))
+    return grouped(asked, triplets_then_pairs(scores, asked), of_cosine(scores, 1))
 
 
 def interlace_oa(scores: Scores, asked: Asked) -> Answer:
     alike = dict.fromkeys(range(scores.n_layers), 0.0)  # of equals the first goes
-    return grouped(scores, asked, triplets_then_pairs(scores, asked), alike)
+    return grouped(asked, triplets_then_pairs(scores, asked), alike)
 
 
 def interlace_tn(scores: Scores, asked: Asked) -> Answer:
@@ -125,7 +133,7 @@ def interlace_pooled(scores: Scores, asked: Asked) -> Answer:
     triplet = {i: (layer[i] + layer[i + 1]) / 2 for i in range(last - 1)}
     pair = {i: (layer[i] + layer[i + 1]) / 2 for i in range(last)}
     spans = [(3, triplet), (2, pair)] if asked.shortfall == "pairs" else [(3, triplet)]
-    return grouped(scores, asked, spans, layer)
+    return grouped(asked, spans, layer)
 
 
 def interlace_optimal(scores: Scores, asked: Asked) -> Answer:
@@ -138,12 +146,16 @@ def interlace_optimal(scores: Scores, asked: Asked) -> Answer:
 
 
 def consecutive(scores: Scores, asked: Asked) -> Answer:
+    """The run of K that starts at the greatest S_1, moved down until it ends within the unprotected
+    layers; tuned are the next K, or where there are fewer, those and the nearest before the run."""
     drops = min(asked.drops, len(asked.free))
     if drops < asked.drops and asked.shortfall != "fewer":
         return Answer([], set(), refused_at=drops)
-    behind = scores.n_layers - 1 - asked.free[-1]
-    drop, tune = slow_version.consecutive(scores, drops, asked.free[0], behind)
-    return Answer(drop, set(tune))
+    first = next(greatest_first(of_cosine(scores, 1), asked.free))
+    while first + drops > asked.free[-1] + 1:
+        first -= 1
+    nearest = [*range(first + drops, scores.n_layers), *range(first - 1, -1, -1)]
+    return Answer(list(range(first, first + drops)), set(nearest[:drops]))
 
 
 def angular_block(scores: Scores, asked: Asked) -> Answer:
