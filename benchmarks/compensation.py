@@ -65,7 +65,7 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
     asked = params.export.model_copy(update={"compensate": compensate})
     with tempfile.TemporaryDirectory() as scratch:
         begin = time.perf_counter()
-        dense = Dense(Checkpoint(model), CALIBRATION, params.sensitivity)
+        dense = Dense(Checkpoint(model), CALIBRATION, params.answer_options)
         replaced, report = new_weights(dense, plan, asked, Path(scratch))
         taken = time.perf_counter() - begin
         export(model, plan, out, replaced=replaced)
@@ -74,7 +74,8 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
 
 def score_of(params: Params, model: Path) -> Score:
     """Mean over the held-out benchmarks, percent of exact answers, and its standard error."""
-    found = evaluate(Checkpoint(model), params=params.evaluate, model_name=model.name).scores
+    options = {"params": params.evaluate, "dtype": params.dtype}
+    found = evaluate(Checkpoint(model), model_name=model.name, **options).scores
     return overall_score(found) or 0.0, overall_error(found) or 0.0
 
 

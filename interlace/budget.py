@@ -55,9 +55,8 @@ def resolve_budget(
     if budget == "params":
         shares = parameter_shares(dense, plans)
         return decide(budget, target, shares, "counted")
-    ttft, sensitivity = params.ttft, params.sensitivity
-    dtype = ttft.dtype if budget == "ttft_speedup" else sensitivity.dtype
-    model = dense.open_model(dtype=dtype)
+    ttft, answers = params.ttft, params.sensitivity_options
+    model = dense.open_model(dtype=params.dtype)
     if budget == "ttft_speedup":
         processor = dense.open_processor()
         with_images = (row for row in iterate(calibration) if row["images"])
@@ -65,9 +64,9 @@ def resolve_budget(
         return decide(
             budget, target, *speedups(model, processor, rows, plans, params=ttft, seed=params.seed)
         )
-    processor = dense.open_processor(max_pixels=sensitivity.max_pixels)
+    processor = dense.open_processor(max_pixels=answers.max_pixels)
     with TemporaryDirectory() as encoded:
-        answered = answered_rows(processor, calibration, Path(encoded), sensitivity)
+        answered = answered_rows(processor, calibration, Path(encoded), answers)
         return decide(budget, target, *retention_by_drops(model, answered, plans, target))
 
 

@@ -1,5 +1,8 @@
 """Interlace's two exceptions; any other that is raised is a bug."""
 
+import difflib
+from collections.abc import Sequence
+
 from pydantic import ValidationError
 
 
@@ -27,12 +30,14 @@ def way_to_finite(dtype: str, field: str) -> str:
     return f"set {field} to {wider}"
 
 
-def validation_message(where: str, error: ValidationError) -> str:
+def validation_message(where: str, error: ValidationError, known: Sequence[str] = ()) -> str:
     """Turn pydantic's report into one line: `params.yaml: ratio = 1.5: ...`.
 
     Args:
         where: the file or call the values came from.
         error: what pydantic raised.
+        known: the keys that are allowed, with their sections; the nearest one to an unknown key is
+            named.
 
     Returns:
         Every complaint, joined by semicolons.
@@ -41,9 +46,23 @@ def validation_message(where: str, error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            complaints.append(f"{field}: unknown key; remove it or correct its spelling")
+            way = f"did you mean {nearest_key(field, known)}?" if known else "remove it"
+            complaints.append(f"{field}: unknown key; {way}")
             continue
         reason = item["msg"].removeprefix("Value error, ")
         value = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
         complaints.append(f"{field}{value}: {reason}" if field else reason)
     return f"{where}: " + "; ".join(complaints)
+
+
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """Return the known key that is spelled most like another one, if possible with its last name.
+
+    A parameter that moved to another section keeps its last name: `finetune.local_steps` is now
+    `heal.local_steps`.
+    """
+    last = key.rpartition(".")[2]
+    if last in known:
+        return last
+    moved = [name for name in known if name.rpartition(".")[2] == last]
+    return difflib.get_close_matches(key, moved or known, n=1, cutoff=0)[0]

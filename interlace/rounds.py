@@ -19,7 +19,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import interlace
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import InputError
 from interlace.healing.local import heal_locally
@@ -61,7 +60,7 @@ def measure_rounds(
         out: folder for `scores-002.parquet` and so on, one table per further round.
         params: the method, the ratio, the rounds, how to measure, and whether to compensate.
         decision: file with what a budget decided.
-        cache: folder that remembers tables by their key.
+        cache: folder that keeps tables by their key; another one for other code.
 
     Returns:
         The plan that the rounds add up to.
@@ -76,7 +75,7 @@ def measure_rounds(
             healed = None
             if params.select.heal_steps:
                 healed = heal_so_far(pinned, made, train, params, work, replaced)
-            asked = (pinned, samples, dropped, params.collect, work, replaced, healed)
+            asked = (pinned, samples, dropped, params.collect_options, work, replaced, healed)
             scores = measure_without(*asked)
             with whole(known) as partial:
                 pq.write_table(scores, partial)
@@ -128,6 +127,7 @@ def heal_so_far(
     if not healed.is_dir():
         trust = dense.trust_remote_code
         export(dense.folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
+        options = params.finetune_options
         heal_locally(
             dense,
             dense.at(pruned),
@@ -135,7 +135,7 @@ def heal_so_far(
             healed,
             scratch / "local.csv",
             plan=plan,
-            params=params.finetune.model_copy(update={"local_steps": params.select.heal_steps}),
+            params=options.model_copy(update={"local_steps": params.select.heal_steps}),
             seed=params.seed,
             scratch=scratch / "local",
         )
@@ -166,7 +166,7 @@ def _new_weights(
     """What the layers that are left get to make up for the dropped ones, if that is asked for."""
     if params.export.compensate == "none":
         return {}
-    dense = Dense(pinned.checkpoint(), calibration, params.sensitivity)
+    dense = Dense(pinned.checkpoint(), calibration, params.answer_options)
     return compensated(dense, dropped, params.export.compensate_samples, scratch / "weights")[0]
 
 
@@ -230,16 +230,17 @@ def _key(
     facts: list[Any] = [
         pinned.model_dump(mode="json"),
         sorted(made.drop),
-        params.collect.model_dump(),
+        params.collect_options.model_dump(),
     ]
     if params.export.compensate != "none":
-        facts += [params.export.model_dump(), params.sensitivity.model_dump()]
+        compensation = {"compensate", "compensate_samples"}
+        facts += [params.export.model_dump(include=compensation)]
+        facts += [params.answer_options.model_dump()]
     if steps := params.select.heal_steps:
         folders.append(train)
-        facts += [steps, params.seed, sorted(made.tune), params.finetune.model_dump()]
+        facts += [steps, params.seed, sorted(made.tune), params.finetune_options.model_dump()]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    code = sorted(Path(interlace.__file__).parent.rglob("*.py"))
-    for path in (*code, *(path for folder in folders for path in sorted(folder.glob("*.parquet")))):
+    for path in (path for folder in folders for path in sorted(folder.glob("*.parquet"))):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -14,19 +14,19 @@ from stages.command import command, is_first_process, pinned, scratch_folder
 @command(CollectParams)
 def main(params: CollectParams) -> None:
     """Run the dense model over the calibration set and the probes; write what it did to Parquet."""
-    model, given = pinned().model, params.collect
+    model, options = pinned().model, params.collect_options
     dense = model.checkpoint()
     train, *rows = (Path("data") / name for name in ("train", "calibration", "probes"))
     inputs, out = [Path("artifacts/sources.json"), *rows], Path("artifacts/hidden_states")
-    key = given.model_copy(update={"max_bad": 0})  # may be raised when it stopped a run
-    scratch = scratch_folder("collect", key, inputs)
-    processor = dense.open_processor(max_pixels=given.max_pixels)
+    key = options.model_copy(update={"max_bad": 0})  # may be raised when it stopped a run
+    scratch = scratch_folder("collect", inputs, key)
+    processor = dense.open_processor(max_pixels=options.max_pixels)
     counted = [train, rows[1]] if is_first_process() else []
     text = [text_tokens(processor.tokenizer, drawn) for drawn in counted]  # the pass comes last
-    opened = dense.open_model(**given.opening())
+    opened = dense.open_model(**options.opening())
     about = provenance_of(model)
     collected = collect(
-        opened, processor, rows, out, params=given, scratch=scratch, provenance=about
+        opened, processor, rows, out, params=options, scratch=scratch, provenance=about
     )
     if collected:
         write_json(Path("artifacts/tokens.json"), token_sheet(out / "similarity", *text))

@@ -17,9 +17,9 @@ import click
 from pydantic_core import PydanticUndefined
 
 from interlace.errors import ContractError, InputError
-from interlace.params.section import Section, validated
-from interlace.params.whole import Params, part, read_params
-from interlace.sources.pinned import PREFIX, PinnedSources
+from interlace.params.section import S, Section, read_yaml, validated
+from interlace.sources.pinned import PinnedSources
+from stages.digests import code_digest
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -38,7 +38,7 @@ class _Command(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = list(_described(self.params_model))
         if rows:
-            with formatter.section("Parameters (params.yaml, or -S name=value with dvc exp run)"):
+            with formatter.section("Parameters (params.yaml, or dvc exp run -S ++name=value)"):
                 formatter.write_dl(rows)
 
 
@@ -56,9 +56,8 @@ def _described(model: type[Section], prefix: str = "") -> Iterator[tuple[str, st
 def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function that takes its validated parameters a Click command.
 
-    The parameters come from the file given with --params; else, under DVC, from DVC, which gives
-    exactly those that the stage declares; else from ./params.yaml. A user's mistake ends in one
-    line and exit code 2.
+    The parameters come from the file given with --params, else from ./params.yaml. A user's
+    mistake ends in one line and exit code 2.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -79,7 +78,7 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         option = click.Option(
             ["--params", "params_file"],
             type=click.Path(path_type=Path),
-            help="Read parameters from this file, not from DVC.",
+            help="Read parameters from this file, not from params.yaml.",
         )
         rank = click.Option(  # DeepSpeed's launcher appends it; the environment says the same
             ["--local_rank"], type=int, hidden=True, expose_value=False
@@ -100,15 +99,23 @@ def _be_quiet() -> None:
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
-def _read(model: type[Section], file: Path | None) -> Any:
-    stage = os.environ.get("DVC_STAGE")
-    if file is None and stage and model is not Params:  # `pin` checks undeclared keys too
-        import dvc.api
+def _read(model: type[S], file: Path | None) -> S:
+    """Read a stage's parameters from a file; all others are left to `pin`, which reads them all."""
+    path = file or Path("params.yaml")
+    values = read_yaml(path)
+    if isinstance(values, dict) and "model" not in model.model_fields:
+        values = {name: value for name, value in values.items() if name in model.model_fields}
+    return validated(model, values, str(path))
 
-        shown = dvc.api.params_show(stages=stage, deps=True)
-        declared = {name: value for name, value in shown.items() if not name.startswith(PREFIX)}
-        return validated(model, declared, "params.yaml")
-    return part(read_params(file or Path("params.yaml")), model)
+
+def read_pinned(name: str) -> dict[str, Any]:
+    """Read a file that `pin` wrote: `params` or `code`."""
+    path = Path(f"artifacts/{name}.json")
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run `dvc repro pin` (or stages.pin)") from None
+    return values
 
 
 def pinned() -> PinnedSources:
@@ -119,19 +126,19 @@ def pinned() -> PinnedSources:
     return sources
 
 
-def scratch_folder(stage: str, params: Section, inputs: Sequence[Path]) -> Path:
-    """Where an interrupted stage finds its work again: one folder per inputs, params and code.
+def scratch_folder(stage: str, inputs: Sequence[Path], *options: Section) -> Path:
+    """Return the folder of an interrupted stage's work: one per code, inputs and options.
 
     It lies outside of the stage's outputs, which DVC deletes before it runs the stage.
     """
-    digest = hashlib.sha256(params.model_dump_json().encode())
-    code = Path(__file__).parent.parent / "interlace"
-    for place in (*inputs, code):
-        files = [place] if place.is_file() else sorted(place.rglob("*"))
-        for path in files:
-            if path.is_file() and "__pycache__" not in path.parts:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest = hashlib.sha256(code_digest(stage).encode())
+    for section in options:
+        digest.update(section.model_dump_json().encode())
+    for path in inputs:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file():
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
     return scratch_root() / stage / digest.hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """`evaluate`: score one model on the benchmarks."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,14 +23,14 @@ def main(params: EvaluateParams, name: str) -> None:
     model, folder, dense = pinned().model, Path("artifacts") / name, name == "dense"
     checkpoint = model.checkpoint() if dense else Checkpoint(folder, model.trust_remote_code)
     inputs = [Path("artifacts/sources.json"), *([] if dense else [folder])]
-    answers, scratch = OUT / f"answers/{name}.parquet", scratch_folder("evaluate", params, inputs)
+    answers, scratch = OUT / f"answers/{name}.parquet", scratch_folder("evaluate", inputs, params)
     places = {"answers_file": answers, "scratch": scratch, "judgements": scratch_root() / "judged"}
-    result = None
-    if checkpoint.config_file.is_file():  # not where no reference is asked for
-        result = evaluate(checkpoint, params=params.evaluate, model_name=name, **places)
-    elif is_first_process():
-        write_answers([], answers)
+    options: dict[str, Any] = {"params": params.evaluate, "dtype": params.dtype, **places}
+    exists = checkpoint.config_file.is_file()  # not where no reference is asked for
+    result = evaluate(checkpoint, model_name=name, **options) if exists else None
     if is_first_process():
+        if result is None:
+            write_answers([], answers)
         write_json(OUT / f"{name}.json", result.as_json() if result else None)
         remove(scratch)
         for line in summary_lines(result) if result else ():

@@ -18,8 +18,8 @@ def main(params: ExportParams) -> None:
     model, chosen, rows = pinned().model, Path("artifacts/plan.json"), Path("data/calibration")
     plan = read_plan(chosen)
     check_made_for(plan, model)
-    dense = Dense(model.checkpoint(), rows, params.sensitivity)
-    scratch = scratch_folder("export", params, [Path("artifacts/sources.json"), chosen, rows])
+    dense = Dense(model.checkpoint(), rows, params.answer_options)
+    scratch = scratch_folder("export", [Path("artifacts/sources.json"), chosen, rows], params)
     replaced, report = new_weights(dense, plan, params.export, scratch)
     parity = export(
         dense.checkpoint.folder,

@@ -14,7 +14,7 @@ def main(params: FinetuneParams) -> None:
     """Train the planned layers of the pruned model; all others stay as they are."""
     pruned, train, plan = Path("artifacts/pruned"), Path("data/train"), Path("artifacts/plan.json")
     model = pinned().model
-    scratch = scratch_folder("finetune", params, [pruned, train, plan])
+    scratch = scratch_folder("finetune", [pruned, train, plan], params)
     dense = model.checkpoint()
     heal(
         dense,
@@ -23,7 +23,7 @@ def main(params: FinetuneParams) -> None:
         Path("artifacts/tuned"),
         (Path("metrics/local_loss.csv"), Path("metrics/loss.csv")),
         plan=read_plan(plan),
-        params=params.finetune,
+        params=params.finetune_options,
         seed=params.seed,
         scratch=scratch,
     )

@@ -1,39 +1,45 @@
-"""`pin`: check everything that can be checked, and pin the model and the data."""
+"""`pin`: check all that can be checked; pin the parameters, the code, the model and the data."""
 
 from pathlib import Path
 
 import click
 
-from interlace.data.probes import tasks_to_ask
+from interlace.data.probes import pin_prompts
 from interlace.data.subsets import check_subsets
 from interlace.evaluation.benchmarks.pin import pin_evaluation
 from interlace.evaluation.run.validate import validate
 from interlace.outputs import write_json
-from interlace.params.whole import PinParams
-from interlace.selection.feasible import check_parameters
+from interlace.params.whole import PinParams, settings
+from interlace.selection.feasible import check_parameters, loss_criterion
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from stages.command import check_program, command, scratch_root
+from stages.digests import code_digests
+
+ARTIFACTS = Path("artifacts")
 
 
 @command(PinParams)
 def main(params: PinParams) -> None:
-    """Check the parameters, the model and the data, and pin what they are."""
+    """Check the parameters, the model and the data; write down what they and the code are."""
     check_program(params.launch)
-    tasks_to_ask(params.probes)
     model, data = params.model, params.data
-    hashes, trust = scratch_root() / "pin" / "hashes.json", model.trust_remote_code
-    pinned_model = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
-    pinned_data = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
-    layers = pinned_model.n_layers
-    drops = check_parameters(params, layers, pinned_model.deepstack_layers)
-    check_subsets(pinned_data, data, checked=scratch_root() / "pin" / "checked.json")
+    hashes, trust = scratch_root() / "pin/hashes.json", model.trust_remote_code
+    prompts = pin_prompts(params.probes, hashes)
+    dense = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
+    rows = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
+    drops = check_parameters(params, dense.n_layers, dense.deepstack_layers)
+    loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
+    check_subsets(rows, data, checked=scratch_root() / "pin/checked.json")
     validate(params.evaluate)
-    records = {"model": pinned_model, "data": pinned_data}
+    records = {"model": dense, "data": rows, "prompts": prompts}
     sources = PinnedSources.model_validate(records | pin_evaluation(params.evaluate, hashes))
-    write_json(Path("artifacts/sources.json"), sources.as_json())
-    many = "by the budget, some" if drops is None else drops
-    click.echo(f"pin: {model.id}: {many} of {layers} layers are to go")
+    write_json(ARTIFACTS / "sources.json", sources.as_json())
+    write_json(ARTIFACTS / "dense.json", sources.as_json()["pinned_model"])
+    write_json(ARTIFACTS / "params.json", settings(params) | {"loss_criterion": loss})
+    write_json(ARTIFACTS / "code.json", code_digests())
+    layers = "by the budget, some" if drops is None else drops
+    click.echo(f"pin: {model.id}: {layers} of {dense.n_layers} layers are to go")
 
 
 if __name__ == "__main__":

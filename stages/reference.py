@@ -20,13 +20,13 @@ def main(params: ReferenceParams) -> None:
         if is_first_process():
             write_json(OUT / "none.json", None)
         return
-    scratch = scratch_folder("reference", params, [Path("artifacts/sources.json"), train, file])
+    scratch = scratch_folder("reference", [Path("artifacts/sources.json"), train, file], params)
     train_reference(
         model.checkpoint(),
         train,
         OUT,
         plan=plan,
-        params=params.finetune,
+        params=params.recipe,
         seed=params.seed,
         scratch=scratch,
     )

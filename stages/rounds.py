@@ -5,6 +5,7 @@ from pathlib import Path
 from interlace.outputs import whole, write_json
 from interlace.params.rounds import RoundsParams
 from stages.command import command, pinned, scratch_root
+from stages.digests import code_digest
 
 
 @command(RoundsParams)
@@ -25,7 +26,7 @@ def main(params: RoundsParams) -> None:
             folder,
             params=params,
             decision=Path("artifacts/budget.json"),
-            cache=scratch_root() / "rounds",
+            cache=scratch_root() / "rounds" / code_digest("rounds"),
         )
 
 

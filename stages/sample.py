@@ -23,7 +23,7 @@ def main(params: SampleParams) -> None:
     tasks = tasks_to_ask(params.probes)
     train, calibration, probes = OUT / "train", OUT / "calibration", OUT / "probes"
     same = data.model_copy(update={"workers": 1, "revision": source.model_dump_json()})
-    scratch = scratch_folder("sample", SampleParams(seed=seed, data=same), [])
+    scratch = scratch_folder("sample", [], SampleParams(seed=seed, data=same))
     places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
     counts = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
     n_probes = write_probes(train, probes, tasks, probes=params.probes, seed=seed)

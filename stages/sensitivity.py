@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from interlace.methods.registry import find_method
 from interlace.outputs import whole
-from interlace.params.measuring import SensitivityParams
-from interlace.scores.table import SCHEMA, SLEB, TAYLOR
-from stages.command import command, is_first_process, pinned, scratch_folder
+from interlace.params.measuring import LossCriterion, SensitivityParams
+from interlace.scores.table import SCHEMA
+from stages.command import command, is_first_process, pinned, read_pinned, scratch_folder
 
 
 @command(SensitivityParams)
@@ -17,7 +16,8 @@ def main(params: SensitivityParams) -> None:
     if not is_first_process():
         return  # one process measures, however many are launched
     out, calibration = Path("artifacts/sensitivity"), Path("data/calibration")
-    if not {SLEB, TAYLOR} & {*find_method(params.method).needs}:
+    criterion = read_pinned("params")["loss_criterion"]
+    if criterion is None:
         with whole(out) as partial:
             partial.mkdir()
             pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")
@@ -25,14 +25,16 @@ def main(params: SensitivityParams) -> None:
     from interlace.measurements.collect import provenance_of
     from interlace.measurements.sensitivity import measure
 
-    model, given = pinned().model, params.sensitivity
-    dense = model.checkpoint()
+    model, options = pinned().model, params.sensitivity_options
+    dense, needed = model.checkpoint(), LossCriterion.model_validate(criterion)
     inputs = [Path("artifacts/sources.json"), calibration]
-    opened = dense.open_model(dtype=given.dtype)
-    processor = dense.open_processor(max_pixels=given.max_pixels)
-    scratch = scratch_folder("sensitivity", params, inputs)
-    about = provenance_of(model)
-    measure(opened, processor, calibration, out, params=params, scratch=scratch, provenance=about)
+    models = (
+        dense.open_model(dtype=options.dtype),
+        dense.open_processor(max_pixels=options.max_pixels),
+    )
+    about, scratch = provenance_of(model), scratch_folder("sensitivity", inputs, options, needed)
+    paths = {"calibration": calibration, "out": out, "scratch": scratch}
+    measure(*models, needed=needed, params=options, provenance=about, **paths)
 
 
 if __name__ == "__main__":

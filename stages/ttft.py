@@ -27,6 +27,7 @@ def main(params: TtftParams) -> None:
         list(islice(rows, 16 * params.ttft.requests)),
         params=params.ttft,
         seed=params.seed,
+        dtype=params.dtype,
     )
     write_json(Path("metrics/ttft.json"), measured)
     click.echo(f"ttft: {speedup_line(measured)}")

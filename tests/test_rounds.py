@@ -20,8 +20,8 @@ from interlace.errors import InputError
 from interlace.methods.choice import Choice
 from interlace.outputs import write_json
 from interlace.params.choosing import Select
-from interlace.params.exporting import Compensation
-from interlace.params.healing import Finetune
+from interlace.params.exporting import Export
+from interlace.params.healing import Heal, Recipe
 from interlace.params.measuring import Answers, Collect
 from interlace.params.rounds import RoundsParams
 from interlace.plan.record import Plan
@@ -66,10 +66,9 @@ def run(
         method="shortgpt",
         seed=0,
         select=Select(**asked),
-        collect=COLLECT,
+        dtype="float32",
         finetune=RECIPE,
-        sensitivity=Answers(dtype="float32"),
-        export=Compensation(compensate=compensate),
+        export=Export(compensate=compensate),
     )
     out = folder / "rounds"
     out.mkdir(exist_ok=True)
@@ -88,7 +87,7 @@ def run(
     return plan, out
 
 
-RECIPE = Finetune(
+RECIPE = Recipe(
     batch_size=4, micro_batch_size=4, max_length=512, min_pixels=None, max_pixels=None, workers=0
 )
 
@@ -253,7 +252,8 @@ def test_healing_in_rounds_starts_from_the_new_weights(
         method="shortgpt",
         seed=0,
         select=Select(heal_steps=1),
-        finetune=RECIPE.model_copy(update={"local_learning_rate": 1e-12}),
+        finetune=RECIPE,
+        heal=Heal(local_learning_rate=1e-12),
     )
     made = Choice(groups=(), drop=frozenset({2}), tune=frozenset({1}))
     replaced = {name: tmp_path / "new.safetensors"}

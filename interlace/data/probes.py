@@ -24,6 +24,8 @@ from interlace.params.inputs import Probes
 from interlace.params.section import Section, validated
 from interlace.samples import rows as samples
 from interlace.samples.order import shuffle_key
+from interlace.sources.pin import pin_data
+from interlace.sources.pinned import PinnedData
 
 Domain = Literal["math", "nonmath"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)
@@ -119,6 +121,21 @@ def tasks_to_ask(probes: Probes) -> tuple[ProbeTask, ...]:
             " remove it from one"
         )
     return read_tasks(Path(probes.prompts))
+
+
+def pin_prompts(probes: Probes, hashes: Path) -> PinnedData | None:
+    """Check the tasks and pin the file that lists them; None where `per_task` is 0.
+
+    Args:
+        probes: what is asked for.
+        hashes: file that remembers hashes of unchanged files.
+
+    Raises:
+        InputError: as `tasks_to_ask` does.
+    """
+    if not tasks_to_ask(probes):
+        return None
+    return pin_data(probes.prompts, None, field="probes.prompts", hashes=hashes)
 
 
 def sources_of(probes: Probes, domain: Domain) -> tuple[str, ...]:

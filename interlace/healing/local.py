@@ -83,7 +83,7 @@ def heal_locally(
     """
     if not segments(plan):
         raise InputError(
-            f"finetune.local_steps = {params.local_steps}: no tuned layer lies beside a dropped"
+            f"heal.local_steps = {params.local_steps}: no tuned layer lies beside a dropped"
             " one; set it to 0, or select.tuned to planned or all"
         )
     processes.meet()
@@ -180,7 +180,7 @@ def update(
     if places := [(int(p), int(n)) for p, n in gathered(broken).nonzero()]:
         (where,) = (~sums.isfinite().all(dim=1)).nonzero(as_tuple=True)
         what = f"local healing: the error of layer {names[int(where[0])]}"
-        raise NotFiniteError(places, what, "finetune.local_learning_rate")
+        raise NotFiniteError(places, what, "heal.local_learning_rate")
     for repair, (_, scale) in zip(repairs, sums, strict=True):
         _apply(repair, 1 / max(float(scale), torch.finfo().tiny), rate, params)
     return {name: float(error / scale) for name, (error, scale) in zip(names, sums, strict=True)}

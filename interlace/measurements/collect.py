@@ -159,7 +159,7 @@ def _arrays(
         dtype = _name(model.dtype)
         raise ContractError(
             f"sample {rows[group[error.row]]['sample_id']}: the {error.side} of layer {error.layer}"
-            f" is not finite in {dtype}; {way_to_finite(dtype, 'collect.dtype')}"
+            f" is not finite in {dtype}; {way_to_finite(dtype, 'dtype')}"
         ) from None
     arrays: dict[str, NDArray[Any]] = {
         name: measurements[name].astype(np.int32) for name in ("spans", "counts")

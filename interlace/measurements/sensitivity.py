@@ -22,16 +22,14 @@ from tqdm import tqdm
 
 import interlace
 from interlace.errors import ContractError, InputError, way_to_finite
-from interlace.methods.registry import find_method
 from interlace.model.answer_loss import layer_gradients, losses_without
 from interlace.model.bypass import bypassed
 from interlace.model.decoder import decoder_layers
 from interlace.model.families import architecture
 from interlace.outputs import remove, whole
-from interlace.params.measuring import Sensitivity, SensitivityParams
+from interlace.params.measuring import LossCriterion, Sensitivity
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.scores.table import SCHEMA, SLEB, TAYLOR
-from interlace.selection.protected import protected_layers
 
 SLEB_LOSS = f"{SLEB}/loss"  # the loss once the layer is removed
 CANDIDATES = pa.schema(
@@ -53,7 +51,8 @@ def measure(
     calibration: Path,
     out: Path,
     *,
-    params: SensitivityParams,
+    needed: LossCriterion,
+    params: Sensitivity,
     scratch: Path,
     provenance: dict[str, str],
 ) -> None:
@@ -66,7 +65,8 @@ def measure(
         processor: its processor.
         calibration: folder that `sample` wrote.
         out: folder to write.
-        params: the method, the layers that it may not drop, and the rows to measure on.
+        needed: the criterion, and the layers that may not be removed.
+        params: how many rows to measure on, and how far to remove layers.
         scratch: folder for finished work; must be another one whenever inputs or params change.
         provenance: the files' metadata about the model.
 
@@ -74,12 +74,8 @@ def measure(
         InputError: no rows with answers, or no layer to remove.
         ContractError: a loss or a gradient is not finite.
     """
-    tables_of = next(
-        MEASURES[name] for name in find_method(params.method).needs if name in MEASURES
-    )
-    protected = _protected(model, params)
-    rows = answered_rows(processor, calibration, scratch / "rows", params.sensitivity)
-    tables = tables_of(model, rows, protected, params.sensitivity, scratch)
+    rows = answered_rows(processor, calibration, scratch / "rows", params)
+    tables = MEASURES[needed.criterion](model, rows, needed.protected, params, scratch)
     metadata = provenance | {
         "dtype": _name(model.dtype),
         "rows_left_out": str(rows.skipped),
@@ -98,13 +94,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def _in_type(dtype: torch.dtype) -> str:
     """Name a dtype, with advice for numbers that are not finite in it."""
-    return f"{_name(dtype)}; {way_to_finite(_name(dtype), 'sensitivity.dtype')}"
-
-
-def _protected(model: Any, params: SensitivityParams) -> list[int]:
-    taps = architecture(model.config.to_dict(), "the model").deepstack_layers
-    first, last = params.select.protect_first, params.select.protect_last
-    return protected_layers(params.method, len(decoder_layers(model)), taps, first, last)
+    return f"{_name(dtype)}; {way_to_finite(_name(dtype), 'dtype')}"
 
 
 def _sleb_tables(

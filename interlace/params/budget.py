@@ -6,9 +6,9 @@ from pydantic import Field
 
 from interlace.errors import InputError
 from interlace.params.choosing import Method, Ratio, Select
-from interlace.params.measuring import Sensitivity
-from interlace.params.section import Section, Seed
-from interlace.params.timing import Ttft
+from interlace.params.measuring import SensitivityParams
+from interlace.params.section import Section
+from interlace.params.timing import TtftParams
 
 
 class Budget(Section):
@@ -43,13 +43,10 @@ class Budget(Section):
         return given[0]
 
 
-class BudgetParams(Section):
+class BudgetParams(SensitivityParams, TtftParams):
     """`budget`: find how many layers `ratio: auto` drops; nothing for a ratio that is given."""
 
     ratio: Ratio
     method: Method
-    seed: Seed
     select: Select = Select()
-    sensitivity: Sensitivity = Sensitivity()
-    ttft: Ttft = Ttft()
     budget: Budget = Budget()

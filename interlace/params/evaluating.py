@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from interlace.params.section import Section
+from interlace.params.section import Dtype, Section
 
 
 class Judge(Section):
@@ -47,9 +45,6 @@ class Evaluate(Section):
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
-    )
 
 
 def key(name: str) -> str:
@@ -61,4 +56,5 @@ def key(name: str) -> str:
 class EvaluateParams(Section):
     """`evaluate`: score one model on the benchmarks."""
 
+    dtype: Dtype
     evaluate: Evaluate = Evaluate()

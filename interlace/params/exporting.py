@@ -6,12 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from interlace.params.measuring import Answers
-from interlace.params.section import Section
+from interlace.params.measuring import Answers, Measure
+from interlace.params.section import Dtype, Section, merged
 
 
-class Compensation(Section):
-    """Making up for dropped layers without training."""
+class Export(Section):
+    """How the pruned checkpoint is written."""
 
     compensate: Literal["none", "lstsq"] = Field(
         "none",
@@ -23,11 +23,6 @@ class Compensation(Section):
         ge=4,
         description="calibration rows for that, samples; a quarter of them is held out",
     )
-
-
-class Export(Compensation):
-    """How the pruned checkpoint is written."""
-
     max_shard_mb: int = Field(4096, ge=1, description="largest weight file, MiB")
     dtype: Literal["keep", "bfloat16", "float16", "float32"] = Field(
         "keep", description="what weights are stored as; keep: each as in the dense checkpoint"
@@ -46,5 +41,11 @@ class Export(Compensation):
 class ExportParams(Section):
     """`export`: write the pruned checkpoint."""
 
-    sensitivity: Answers = Answers()
+    dtype: Dtype
+    measure: Measure = Measure()
     export: Export = Export()
+
+    @property
+    def answer_options(self) -> Answers:
+        """How calibration rows are read."""
+        return merged(Answers, self.measure, dtype=self.dtype)

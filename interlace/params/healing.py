@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from interlace.params.section import Section, Seed
+from interlace.params.section import Dtype, Section, Seed, merged
 
 
 class Recipe(Section):
@@ -49,7 +49,7 @@ class Recipe(Section):
     log_steps: int = Field(10, ge=1, description="updates between points of the curve, steps")
     workers: int = Field(4, ge=0, description="data loading processes")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+        "auto", description="type to compute in; auto: that of `dtype`, float32 where it is float16"
     )
     lora_rank: int = Field(
         0,
@@ -73,8 +73,8 @@ class Recipe(Section):
         return self
 
 
-class Finetune(Recipe):
-    """Healing: locally, end to end, or one after the other."""
+class Heal(Section):
+    """Healing beyond the recipe: local healing before it, distillation in it."""
 
     local_steps: int = Field(
         0, ge=0, description="updates of local healing before end-to-end training, steps; 0: none"
@@ -95,15 +95,35 @@ class Finetune(Recipe):
     )
 
 
-class FinetuneParams(Section):
-    """`finetune`: heal the pruned model."""
-
-    seed: Seed
-    finetune: Finetune = Finetune()
+class Finetune(Recipe, Heal):
+    """The options of healing: locally, end to end, or one after the other."""
 
 
 class ReferenceParams(Section):
     """`reference`: tune the dense model by the same recipe."""
 
     seed: Seed
+    dtype: Dtype
     finetune: Recipe = Recipe()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with the type to compute in."""
+        return merged(Recipe, self.finetune, dtype=self._computing_dtype)
+
+    @property
+    def _computing_dtype(self) -> str:
+        if self.finetune.dtype != "auto":
+            return self.finetune.dtype
+        return "float32" if self.dtype == "float16" else self.dtype
+
+
+class FinetuneParams(ReferenceParams):
+    """`finetune`: heal the pruned model."""
+
+    heal: Heal = Heal()
+
+    @property
+    def finetune_options(self) -> Finetune:
+        """All of them together."""
+        return merged(Finetune, self.recipe, self.heal)

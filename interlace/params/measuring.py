@@ -6,24 +6,34 @@ from typing import Literal
 
 from pydantic import Field
 
-from interlace.params.choosing import Method, Protection
-from interlace.params.section import Section
+from interlace.params.section import Dtype, Section, merged
 
 
-class Collect(Section):
-    """One pass over the calibration set."""
+class Measure(Section):
+    """How rows run through the dense model, in all stages that measure it."""
+
+    batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
+    max_length: int = Field(
+        8192,
+        ge=1,
+        description="longest row, tokens; `collect` skips longer ones, all other stages cut them at"
+        " a turn",
+    )
+    max_pixels: int | None = Field(
+        None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
+    )
+
+
+class Spans(Section):
+    """One pass over the calibration set, scoring spans of layers."""
 
     mode: Literal["residual", "reference"] = Field(
         "residual",
         description="residual: true inputs and outputs of every layer; reference: as published, "
         "from output_hidden_states, last layer unscored",
     )
-    batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
     max_span: int | None = Field(
         None, ge=3, description="longest span to score, layers; none: every span"
-    )
-    max_length: int = Field(
-        8192, ge=1, description="longest prompt, tokens; samples with longer ones are left out"
     )
     max_bad: int = Field(
         10,
@@ -31,15 +41,9 @@ class Collect(Section):
         description="samples that may be left out because they cannot be read, samples; one more"
         " stops the run",
     )
-    max_pixels: int | None = Field(
-        None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
-    )
     pooled: Literal["all", "probes", "none"] = Field(
         "probes",
         description="samples to keep mean-pooled states of: 4 x layers x width bytes each",
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
     )
     device_map: Literal["none", "auto"] = Field(
         "none",
@@ -52,25 +56,24 @@ class Collect(Section):
         " is installed and the dtype has 16 bits, else the model's own choice, sdpa if it has it",
     )
 
+
+class Collect(Spans, Measure):
+    """The options of `measurements.collect`."""
+
+    dtype: Dtype
+
     def opening(self) -> dict[str, str]:
-        """How to open the model, as `sources.open_model` takes it."""
+        """How to open the model, as `model.open.open_model` takes it."""
         return self.model_dump(include={"dtype", "device_map", "attn_implementation"})
 
 
-class Answers(Section):
-    """How calibration rows with answers are read, and in which precision they are measured."""
+class Answers(Measure):
+    """The options of whatever reads calibration rows with answers."""
 
-    batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
-    max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
-    max_pixels: int | None = Field(
-        None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
-    )
+    dtype: Dtype
 
 
-class Sensitivity(Answers):
+class AnswerLoss(Section):
     """What sleb and taylor need: the loss on answers, as layers go or weights move."""
 
     max_ratio: float = Field(
@@ -79,15 +82,38 @@ class Sensitivity(Answers):
     samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
 
 
+class LossCriterion(Section):
+    """The criterion on answers that the method needs; `pin` writes it, a user does not set it."""
+
+    criterion: Literal["sleb", "taylor"]
+    protected: tuple[int, ...] = Field((), description="layers that sleb does not remove, 0-based")
+
+
+class Sensitivity(Answers, AnswerLoss):
+    """The options of `measurements.sensitivity`, and of `budget` for a least retention."""
+
+
 class CollectParams(Section):
     """`collect`: measure how layers change the hidden states."""
 
-    collect: Collect = Collect()
+    dtype: Dtype
+    measure: Measure = Measure()
+    collect: Spans = Spans()
+
+    @property
+    def collect_options(self) -> Collect:
+        """All of them together."""
+        return merged(Collect, self.measure, self.collect, dtype=self.dtype)
 
 
 class SensitivityParams(Section):
     """`sensitivity`: measure what sleb or taylor needs; nothing for other methods."""
 
-    method: Method
-    select: Protection = Protection()
-    sensitivity: Sensitivity = Sensitivity()
+    dtype: Dtype
+    measure: Measure = Measure()
+    sensitivity: AnswerLoss = AnswerLoss()
+
+    @property
+    def sensitivity_options(self) -> Sensitivity:
+        """All of them together."""
+        return merged(Sensitivity, self.measure, self.sensitivity, dtype=self.dtype)

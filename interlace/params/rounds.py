@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from interlace.params.choosing import Method, Ratio, Select
-from interlace.params.exporting import Compensation
-from interlace.params.healing import Finetune
-from interlace.params.measuring import Answers, Collect
-from interlace.params.section import Section, Seed
+from interlace.params.exporting import ExportParams
+from interlace.params.healing import FinetuneParams
+from interlace.params.measuring import CollectParams
 
 
-class RoundsParams(Section):
+class RoundsParams(CollectParams, ExportParams, FinetuneParams):
     """`rounds`: prune in steps and measure again; nothing for a single round."""
 
     ratio: Ratio
     method: Method
-    seed: Seed
     select: Select = Select()
-    collect: Collect = Collect()
-    sensitivity: Answers = Answers()
-    export: Compensation = Compensation()
-    finetune: Finetune = Finetune()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from interlace.params.evaluating import key
-from interlace.params.section import Section, Seed
+from interlace.params.section import Dtype, Section, Seed
 
 RequestShape = Literal[
     "AI2D",
@@ -48,7 +48,7 @@ class Ttft(Section):
     new_tokens: int = Field(
         8, ge=1, description="length of every answer, for decode and end to end, tokens"
     )
-    repeats: int = Field(5, ge=1, description="timed dense and pruned pairs per request, pairs")
+    repeats: int = Field(10, ge=1, description="timed dense and pruned pairs per request, pairs")
     warmup: int = Field(2, ge=0, description="untimed pairs per request shape, pairs")
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the bootstrap interval")
     max_interval: float = Field(
@@ -56,13 +56,11 @@ class Ttft(Section):
         gt=0,
         description="widest interval of a speedup that is reported, share of the speedup",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
-    )
 
 
 class TtftParams(Section):
     """`ttft`: time the dense and the tuned model side by side."""
 
     seed: Seed
+    dtype: Dtype
     ttft: Ttft = Ttft()

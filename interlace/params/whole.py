@@ -1,53 +1,30 @@
-"""What each stage reads of params.yaml.
-
-A stage sees its own part and nothing else, so that it cannot depend on a value that DVC does not
-track for it.
-"""
+"""All parameters of params.yaml, and each stage's share of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import yaml
 from pydantic import Field
 
-from interlace.errors import InputError
 from interlace.params.budget import BudgetParams
-from interlace.params.choosing import (
-    ReferencePlanParams,
-    Select,
-    SelectParams,
-)
+from interlace.params.choosing import ReferencePlanParams, SelectParams
 from interlace.params.evaluating import EvaluateParams
-from interlace.params.exporting import Export, ExportParams
-from interlace.params.healing import FinetuneParams
 from interlace.params.inputs import Model, SampleParams
-from interlace.params.measuring import (
-    CollectParams,
-    Sensitivity,
-    SensitivityParams,
-)
-from interlace.params.section import S, validated
-from interlace.params.timing import TtftParams
+from interlace.params.rounds import RoundsParams
+from interlace.params.section import Section, read_yaml, validated
 
 
 class PinParams(
     SampleParams,
-    CollectParams,
-    SensitivityParams,
     BudgetParams,
+    RoundsParams,
     SelectParams,
-    ExportParams,
-    FinetuneParams,
     ReferencePlanParams,
     EvaluateParams,
-    TtftParams,
 ):
     """`pin`: check everything that can be checked, and pin the model and the data."""
 
-    sensitivity: Sensitivity = Sensitivity()
-    select: Select = Select()
-    export: Export = Export()
     model: Model
     launch: str = Field(
         "python -m", description="command prefix of collect, finetune, reference and evaluate"
@@ -67,17 +44,16 @@ def read_params(path: Path) -> Params:
     Raises:
         InputError: the file is missing, is not YAML, or a value in it is not allowed.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; copy params.yaml or one from profiles/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    return validated(Params, values, str(path))
+    return validated(Params, read_yaml(path), str(path))
 
 
-def part(whole: Params, model: type[S]) -> S:
-    """The part of all parameters that one stage may read."""
-    return model.model_validate({name: getattr(whole, name) for name in model.model_fields})
+def settings(params: Params) -> dict[str, Any]:
+    """Return each section's values that differ from the defaults, for stages to depend on.
+
+    A section that the user left out and one of defaults are the same here.
+    """
+    changed = params.model_dump(mode="json", exclude_defaults=True)
+    return {
+        name: changed.get(name, {} if isinstance(value, Section) else value)
+        for name, value in params
+    }

@@ -221,7 +221,7 @@ class _Repair:
     def way(self) -> str:
         """What to do where a number is not finite."""
         dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-        return way_to_finite(dtype, "sensitivity.dtype")
+        return way_to_finite(dtype, "dtype")
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def drawn_prompts(
         first = next(iter(reasons.values()))
         raise InputError(
             f"{calibration}: none of {len(rows)} rows to check the export on can be read: {first};"
-            f" repair the data or raise sensitivity.max_length, {way}"
+            f" repair the data or raise measure.max_length, {way}"
         )
     order = sorted(lengths, key=lambda i: (-lengths[i], i))
     step = (len(order) - 1) / max(1, samples - 1)

@@ -146,6 +146,6 @@ def input_norms(
         if not total.isfinite().all():
             raise ContractError(
                 f"2:4 sparsity: an input of {name} of layer {number} is not finite; set"
-                " sensitivity.dtype to float32"
+                " dtype to float32"
             )
     return {name: total.sqrt() for name, total in squares.items()}

@@ -102,7 +102,7 @@ def answered_rows(
         raise InputError(
             f"{calibration}: {len(reasons)} of {len(ids)} rows cannot be read, and the others"
             f" have no answer left; the first is {reasons[0]}; repair the data, or raise"
-            " sensitivity.max_length"
+            " measure.max_length"
         )
     if not paths:
         raise InputError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from interlace.errors import InputError
 from interlace.methods.registry import find_method
 from interlace.params.choosing import Select
@@ -143,12 +145,23 @@ def _check_local_healing(params: Params, plan: Plan) -> None:
         InputError: nothing is dropped or tuned, or no tuned layer lies beside a dropped one.
     """
     separate = params.method == "manual" and not segments(plan)
-    if params.finetune.local_steps and (separate or not plan.drop or not plan.tune):
+    if params.heal.local_steps and (separate or not plan.drop or not plan.tune):
         raise InputError(
-            f"finetune.local_steps = {params.finetune.local_steps}: no tuned layer lies beside a"
+            f"heal.local_steps = {params.heal.local_steps}: no tuned layer lies beside a"
             f" dropped one with method = {params.method}, select.tuned = {params.select.tuned};"
             " set it to 0"
         )
+
+
+def loss_criterion(params: Params, n_layers: int, deepstack_layers: int) -> dict[str, Any] | None:
+    """Return the `LossCriterion` that the method reads, as plain values for a file."""
+    criteria = {SLEB, TAYLOR} & {*find_method(params.method).needs}
+    if not criteria:
+        return None
+    first, last = params.select.protect_first, params.select.protect_last
+    protected = protected_layers(params.method, n_layers, deepstack_layers, first, last)
+    (criterion,) = criteria
+    return {"criterion": criterion, "protected": protected if criterion == SLEB else []}
 
 
 def check_measurements(params: Params, n_layers: int, drops: int) -> None:

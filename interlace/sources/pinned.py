@@ -109,6 +109,7 @@ class PinnedSources(_Record):
 
     model: PinnedModel
     data: PinnedData
+    prompts: PinnedData | None = None
     heldout: PinnedData | None = None
     judged: PinnedJudged | None = None
     benchmarks: PinnedData | None = None

@@ -234,6 +234,7 @@ def compare_checkpoints(
     *,
     params: Ttft,
     seed: int,
+    dtype: str = "auto",
 ) -> dict[str, Any]:
     """Measure how much sooner the tuned model's tokens come, and how much memory it needs.
 
@@ -244,6 +245,7 @@ def compare_checkpoints(
             benchmarks.
         params: the requests, their repeats, and the largest interval of a ratio.
         seed: of the draw, the order and the bootstrap.
+        dtype: type to compute in; auto: bfloat16 on a GPU, float32 on a CPU.
 
     Returns:
         `*_ms` are medians over all pairs of batch 1; `*_speedup` medians of paired ratios, with
@@ -258,7 +260,7 @@ def compare_checkpoints(
         InputError: there are no rows.
     """
     processor = dense.open_processor()
-    models = (dense.open_model(dtype=params.dtype), tuned.open_model(dtype=params.dtype))
+    models = (dense.open_model(dtype=dtype), tuned.open_model(dtype=dtype))
     return compare_models(models, processor, rows, params=params, seed=seed)
 
 

@@ -280,7 +280,7 @@ def test_no_tuned_layer_beside_a_dropped_one_is_refused(
     project: Path, dense_dir: Path, tmp_path: Path
 ) -> None:
     plan = plan_without(drop=[2], tune=[5])
-    with pytest.raises(InputError, match=r"finetune.local_steps = 8: no tuned layer lies beside"):
+    with pytest.raises(InputError, match=r"heal.local_steps = 8: no tuned layer lies beside"):
         healed(project, dense_dir, tmp_path, plan)
 
 

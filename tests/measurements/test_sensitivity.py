@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import models
 import pyarrow.parquet as pq
@@ -26,14 +26,14 @@ from interlace.measurements.sensitivity import measure, removal_count
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
-from interlace.params.choosing import Protection
-from interlace.params.measuring import Sensitivity, SensitivityParams
+from interlace.outputs import write_json
+from interlace.params.measuring import AnswerLoss, LossCriterion, Measure, Sensitivity
 from interlace.scores.table import SCHEMA
 from stages.sensitivity import main
 
 LAYERS, SAMPLES = 6, 8
 ABOUT = {"model": "org/name", "revision": "abc", "n_layers": "6", "deepstack_layers": "3"}
-FREE = Protection(protect_first=1, protect_last=1)  # layers 1 and 2 are behind visual features
+ENDS = (0, 5)  # layers 1 and 2 are behind visual features
 
 
 @pytest.fixture(scope="module")
@@ -41,24 +41,21 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("calibration"), models.rows(12))
 
 
-def params_of(method: str, select: Protection = FREE, **given: Any) -> SensitivityParams:
-    settings = {"max_ratio": 0.5, "samples": SAMPLES, "batch_tokens": 256} | given
-    return SensitivityParams(method=method, select=select, sensitivity=Sensitivity(**settings))
+def options(
+    criterion: Literal["sleb", "taylor"], protected: tuple[int, ...] = ENDS, **settings: Any
+) -> dict[str, Any]:
+    """What is measured of which layers, and how."""
+    values = {"max_ratio": 0.5, "samples": SAMPLES, "batch_tokens": 256} | settings
+    needed = LossCriterion(criterion=criterion, protected=protected)
+    return {"needed": needed, "params": Sensitivity(**values)}
 
 
 def run(
-    model: Any, processor: Any, calibration: Path, folder: Path, params: SensitivityParams
+    model: Any, processor: Any, calibration: Path, folder: Path, options: dict[str, Any]
 ) -> dict[str, bytes]:
     """Measures into `folder`; returns the written bytes by name."""
-    measure(
-        model,
-        processor,
-        calibration,
-        folder / "out",
-        params=params,
-        scratch=folder / "scratch",
-        provenance=ABOUT,
-    )
+    scratch, out = folder / "scratch", folder / "out"
+    measure(model, processor, calibration, out, scratch=scratch, provenance=ABOUT, **options)
     return {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
 
 
@@ -69,7 +66,7 @@ def measured(
     """Output folders by method."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("sleb", "taylor")}
     for method, folder in folders.items():
-        run(dense, processor, calibration, folder, params_of(method))
+        run(dense, processor, calibration, folder, options(method))
     return {method: folder / "out" for method, folder in folders.items()}
 
 
@@ -156,7 +153,7 @@ def test_the_split_into_batches_does_not_matter(
     method: str,
     criterion: str,
 ) -> None:
-    run(dense, processor, calibration, tmp_path, params_of(method, batch_tokens=10**6))
+    run(dense, processor, calibration, tmp_path, options(method, batch_tokens=10**6))
     expected = values(measured[method], criterion)
     found = values(tmp_path / "out", criterion)
     assert found == {i: pytest.approx(value, rel=1e-4) for i, value in expected.items()}
@@ -189,7 +186,7 @@ def test_the_model_is_left_as_it_was(
 ) -> None:
     model = open_model(dense_dir, dtype="float32").requires_grad_(False)
     before = copy.deepcopy(model.state_dict()), snapshot(model)
-    run(model, processor, calibration, tmp_path, params_of(method))
+    run(model, processor, calibration, tmp_path, options(method))
     assert snapshot(model) == before[1]
     assert all(torch.equal(value, before[0][name]) for name, value in model.state_dict().items())
     assert not any(w.requires_grad or w.grad is not None for w in model.parameters())
@@ -217,18 +214,18 @@ def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(
 
     monkeypatch.setattr(sensitivity, name, counting)
     stop = -1
-    expected = run(dense, processor, calibration, tmp_path / "whole", params_of(method))
+    expected = run(dense, processor, calibration, tmp_path / "whole", options(method))
     needed, stop = len(seen), calls + 1
     assert needed > calls
     seen.clear()
     before = snapshot(dense)
     with pytest.raises(KeyboardInterrupt):
-        run(dense, processor, calibration, tmp_path / "broken", params_of(method))
+        run(dense, processor, calibration, tmp_path / "broken", options(method))
     assert not (tmp_path / "broken/out").exists()
     assert snapshot(dense) == before
     seen.clear()
     stop = -1
-    assert run(dense, processor, calibration, tmp_path / "broken", params_of(method)) == expected
+    assert run(dense, processor, calibration, tmp_path / "broken", options(method)) == expected
     assert len(seen) == needed - calls
 
 
@@ -244,7 +241,7 @@ def test_taylor_keeps_its_sums_every_tenth_of_the_batches(
 
     monkeypatch.setattr(sensitivity, "save_file", saving)
     rows = [models.row(seed, images=0) for seed in range(23)]
-    params = params_of("taylor", batch_tokens=1, samples=23)
+    params = options("taylor", batch_tokens=1, samples=23)
     run(dense, processor, write_rows(tmp_path, rows), tmp_path, params)
     assert saved == ["3", "6", "9", "12", "15", "18", "21"]
 
@@ -253,7 +250,7 @@ def test_taylor_keeps_its_sums_every_tenth_of_the_batches(
 def test_a_finished_run_leaves_no_scratch(
     dense: Any, processor: Any, calibration: Path, tmp_path: Path, method: str
 ) -> None:
-    run(dense, processor, calibration, tmp_path, params_of(method))
+    run(dense, processor, calibration, tmp_path, options(method))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -265,18 +262,11 @@ def test_of_layers_that_are_equal_the_first_goes(
         layer: Any = decoder_layers(model)[i]
         layer.self_attn.o_proj.weight.data.zero_()
         layer.mlp.down_proj.weight.data.zero_()
-    params = params_of("sleb", Protection(protect_first=3, protect_last=1), max_ratio=0.2)
+    params = options("sleb", (0, 1, 2, 5), max_ratio=0.2)
     run(model, processor, calibration, tmp_path, params)
     losses = pq.read_table(tmp_path / "out/candidates.parquet")["loss"].to_pylist()
     assert losses[0] == losses[1]
     assert values(tmp_path / "out", "sleb") == {3: 0}
-
-
-def test_layers_behind_visual_features_and_the_last_stay_by_default(
-    dense: Any, processor: Any, calibration: Path, tmp_path: Path
-) -> None:
-    run(dense, processor, calibration, tmp_path, params_of("sleb", Protection(), max_ratio=0.9))
-    assert values(tmp_path / "out", "sleb").keys() == {3, 4}
 
 
 @pytest.mark.parametrize(
@@ -303,7 +293,7 @@ def test_a_loss_that_is_not_finite_names_layer_and_step(
     with pytest.raises(
         ContractError, match=r"step 0: .* without layer 1 is not finite in float32; the"
     ):
-        run(model, processor, calibration, tmp_path, params_of("sleb"))
+        run(model, processor, calibration, tmp_path, options("sleb"))
     assert not (tmp_path / "out").exists()
 
 
@@ -315,7 +305,7 @@ def test_a_gradient_that_is_not_finite_names_the_layer(
     with pytest.raises(
         ContractError, match=r"gradient of layer 5 \(.*\) is not finite in float32; the"
     ):
-        run(model, processor, calibration, tmp_path, params_of("taylor"))
+        run(model, processor, calibration, tmp_path, options("taylor"))
     assert not (tmp_path / "out").exists()
 
 
@@ -332,7 +322,7 @@ def test_gradients_are_summed_in_float32_whatever_the_model_s_dtype(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sensitivity, "_add_gradients", adding)
         model = open_model(dense_dir, dtype="bfloat16")
-        run(model, processor, calibration, tmp_path, params_of("taylor"))
+        run(model, processor, calibration, tmp_path, options("taylor"))
     assert set(seen) == {torch.float32}
     expected = values(measured["taylor"], "taylor")
     found = values(tmp_path / "out", "taylor")
@@ -351,10 +341,16 @@ def project(
     return tmp_path
 
 
-def write_params(folder: Path, method: str) -> None:
-    settings = params_of(method).model_dump(mode="json")
-    text = yaml.safe_dump({"model": {"id": "x"}, "data": {"id": "x"}} | settings)
-    (folder / "params.yaml").write_text(text)
+def write_params(folder: Path, criterion: Literal["sleb", "taylor"] | None) -> None:
+    """Write the parameters and what `pin` found that the method needs."""
+    params = options(criterion or "sleb")["params"].model_dump(mode="json")
+    sections = {"sensitivity": AnswerLoss, "measure": Measure}
+    values = {
+        name: {key: params[key] for key in model.model_fields} for name, model in sections.items()
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    needed = options(criterion)["needed"].model_dump(mode="json") if criterion else None
+    write_json(folder / "artifacts/params.json", {"loss_criterion": needed})
 
 
 def test_the_stage_writes_what_was_measured(project: Path, measured: dict[str, Path]) -> None:
@@ -372,7 +368,7 @@ def test_only_the_first_process_measures(project: Path, monkeypatch: pytest.Monk
 
 
 def test_other_methods_get_an_empty_table_without_torch(project: Path) -> None:
-    write_params(project, "interlace")
+    write_params(project, None)
     code = (
         "import sys; from stages.sensitivity import main; main([], standalone_mode=False);"
         " print('torch' in sys.modules)"

@@ -11,15 +11,12 @@ import yaml
 
 from interlace.data.probes import read_tasks
 from interlace.errors import InputError
-from interlace.params.choosing import SelectParams
-from interlace.params.exporting import ExportParams
-from interlace.params.healing import FinetuneParams
-from interlace.params.inputs import SampleParams
-from interlace.params.measuring import CollectParams
-from interlace.params.whole import Params, part, read_params
+from interlace.params.section import leaf_names
+from interlace.params.whole import Params, read_params, settings
 from interlace.selection.feasible import check_parameters
 
 ROOT = Path(__file__).parents[2]
+PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
 MINIMAL: dict[str, Any] = {"model": {"id": "org/model"}, "data": {"id": "org/data"}}
 
 
@@ -48,58 +45,65 @@ def test_a_ratio_inside_is_kept(tmp_path: Path, ratio: float) -> None:
     assert read_params(written(tmp_path, ratio=ratio)).ratio == ratio
 
 
-def test_an_unknown_key_is_named(tmp_path: Path) -> None:
-    assert "ration: unknown key" in refusal(tmp_path, ration=0.2)
-
-
-def test_an_unknown_key_in_a_section_is_named_with_its_section(tmp_path: Path) -> None:
-    assert "finetune.lr: unknown key" in refusal(tmp_path, finetune={"lr": 1e-5})
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("ration", "ratio"),
+        ("finetune.learning_rte", "finetune.learning_rate"),
+        ("finetune.local_steps", "heal.local_steps"),
+        ("sensitivity.batch_tokens", "measure.batch_tokens"),
+        ("collect.dtype", "dtype"),
+        ("evaluate.judge.uri", "evaluate.judge.url"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(
+    tmp_path: Path, key: str, nearest: str
+) -> None:
+    values: Any = 1
+    for name in reversed(key.split(".")):
+        values = {name: values}
+    assert f"{key}: unknown key; did you mean {nearest}?" in refusal(tmp_path, **values)
 
 
 @pytest.mark.parametrize(
-    ("section", "field", "value"),
+    ("field", "value"),
     [
-        ("data", "fraction", 0),
-        ("data", "fraction", 1.1),
-        ("data", "calibration_fraction", 0),
-        ("data", "max_images", -1),
-        ("data", "max_turns", 0),
-        ("collect", "mode", "exact"),
-        ("collect", "max_span", 2),
-        ("collect", "dtype", "int8"),
-        ("select", "shortfall", "stop"),
-        ("select", "protect_first", -1),
-        ("select", "protect_first", "some"),
-        ("select", "protect_last", -1),
-        ("export", "max_shard_mb", 0),
-        ("finetune", "learning_rate", 0),
-        ("finetune", "learning_rate", "fast"),
-        ("finetune", "warmup_ratio", 1),
-        ("finetune", "zero_stage", 1),
-        ("finetune", "batch_size", 0),
-        ("ttft", "confidence", 1),
-        ("ttft", "max_interval", 0),
-        ("evaluate", "limit", 0),
+        ("dtype", "int8"),
+        ("data.fraction", 0),
+        ("data.fraction", 1.1),
+        ("data.calibration_fraction", 0),
+        ("data.max_images", -1),
+        ("data.max_turns", 0),
+        ("collect.mode", "exact"),
+        ("collect.max_span", 2),
+        ("select.shortfall", "stop"),
+        ("select.protect_first", -1),
+        ("select.protect_last", -1),
+        ("select.alpha", -0.1),
+        ("select.alpha", 1.1),
+        ("export.max_shard_mb", 0),
+        ("finetune.learning_rate", 0),
+        ("finetune.learning_rate", "fast"),
+        ("finetune.warmup_ratio", 1),
+        ("finetune.zero_stage", 1),
+        ("finetune.batch_size", 0),
+        ("ttft.confidence", 1),
+        ("ttft.max_interval", 0),
+        ("ttft.batch_sizes", [0]),
+        ("ttft.shapes", ["POP"]),
+        ("evaluate.limit", 0),
     ],
 )
-def test_a_bad_value_is_named_with_its_field(
-    tmp_path: Path, section: str, field: str, value: Any
-) -> None:
-    given = MINIMAL.get(section, {}) | {field: value}
-    message = refusal(tmp_path, **{section: given})
-    assert f"{section}.{field}" in message
-    assert f"= {value!r}: " in message
+def test_a_bad_value_is_named_with_its_field(tmp_path: Path, field: str, value: Any) -> None:
+    section, _, name = field.partition(".")
+    values = {section: MINIMAL.get(section, {}) | {name: value}} if name else {section: value}
+    message = refusal(tmp_path, **values)
+    if isinstance(value, list):
+        field, value = f"{field}.0", value[0]
+    assert f"{field} = {value!r}: " in message
 
 
-@pytest.mark.parametrize(("field", "value"), [("batch_sizes", 0), ("shapes", "POP")])
-def test_a_bad_value_in_a_list_is_named_with_its_place(
-    tmp_path: Path, field: str, value: Any
-) -> None:
-    message = refusal(tmp_path, ttft={field: [value]})
-    assert f"ttft.{field}.0 = {value!r}: " in message
-
-
-def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     message = refusal(tmp_path, ratio=2, seed=-1)
     assert "ratio = 2" in message
     assert "seed = -1" in message
@@ -111,34 +115,33 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
         read_params(tmp_path / "mine.yaml")
 
 
-def test_a_missing_file_says_where_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.yaml: no such file; copy params.yaml"):
-        read_params(tmp_path / "none.yaml")
-
-
-@pytest.mark.parametrize("text", ["", "- a\n", "just text\n"])
-def test_a_file_without_keys_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"mine\.yaml: expected keys and values"):
-        read_params(tmp_path / "mine.yaml")
-
-
-def test_broken_yaml_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("ratio: [1\nseed: }\n")
-    with pytest.raises(InputError, match=r"mine\.yaml: not valid YAML") as caught:
-        read_params(tmp_path / "mine.yaml")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"], ids=["folder", "binary"])
-def test_what_is_no_text_file_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "expected keys and values"),
+        ("- a\n", "expected keys and values"),
+        ("just text\n", "expected keys and values"),
+        ("ratio: [1\nseed: }\n", "not valid YAML"),
+        (b"\xff\xfe\x00", "not a readable text file"),
+        (None, "not a readable text file"),
+    ],
+)
+def test_a_file_that_holds_no_parameters_is_refused_in_one_line(
+    tmp_path: Path, content: str | bytes | None, reason: str
+) -> None:
     path = tmp_path / "mine.yaml"
     if content is None:
         path.mkdir()
     else:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"mine\.yaml: "):
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=rf"mine\.yaml: {reason}") as caught:
         read_params(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.yaml: no such file; copy params.yaml"):
+        read_params(tmp_path / "none.yaml")
 
 
 def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
@@ -147,21 +150,20 @@ def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
         params.ratio = 0.5
 
 
-@pytest.mark.parametrize(
-    ("model", "fields"),
-    [
-        (SampleParams, {"seed", "data", "probes"}),
-        (CollectParams, {"collect"}),
-        (SelectParams, {"ratio", "method", "seed", "select"}),
-        (ExportParams, {"export", "sensitivity"}),
-        (FinetuneParams, {"seed", "finetune"}),
-    ],
-)
-def test_a_stage_sees_its_own_part_only(tmp_path: Path, model: Any, fields: set[str]) -> None:
-    whole = read_params(written(tmp_path, ratio=0.2, seed=3))
-    seen = part(whole, model)
-    assert set(seen.model_dump()) == fields
-    assert all(getattr(seen, name) == getattr(whole, name) for name in fields)
+@pytest.mark.parametrize("export", [None, {}, {"max_shard_mb": 4096}])
+def test_an_empty_section_means_its_defaults(tmp_path: Path, export: dict[str, int] | None) -> None:
+    params = read_params(written(tmp_path, export=export))
+    assert params == read_params(written(tmp_path))
+    assert settings(params)["export"] == {}
+
+
+def test_settings_are_what_differs_from_the_defaults(tmp_path: Path) -> None:
+    params = read_params(written(tmp_path, ratio=0.2, finetune={"epochs": 1, "max_steps": 9}))
+    changed = settings(params)
+    assert changed.keys() == Params.model_fields.keys()
+    assert (changed["ratio"], changed["seed"]) == (0.2, 0)
+    assert (changed["finetune"], changed["heal"]) == ({"max_steps": 9}, {})
+    assert changed["model"] == {"id": "org/model"}
 
 
 def test_defaults_are_the_published_recipe(tmp_path: Path) -> None:
@@ -177,12 +179,41 @@ def test_defaults_are_the_published_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
-    [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))],
-    ids=lambda p: p.name,
+    ("dtype", "finetune", "expected"),
+    [
+        ("auto", "auto", "auto"),
+        ("bfloat16", "auto", "bfloat16"),
+        ("float16", "auto", "float32"),
+        ("bfloat16", "float32", "float32"),
+    ],
 )
-def test_the_files_in_this_repository_are_valid(path: Path) -> None:
+def test_a_type_is_set_once_and_fine_tuning_may_differ(
+    tmp_path: Path, dtype: str, finetune: str, expected: str
+) -> None:
+    params = read_params(written(tmp_path, dtype=dtype, finetune={"dtype": finetune}))
+    assert (params.finetune_options.dtype, params.recipe.dtype) == (expected, expected)
+    options = params.collect_options, params.answer_options, params.sensitivity_options
+    assert {each.dtype for each in options} == {dtype}
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda path: path.name)
+def test_a_file_of_this_repository_is_short_and_valid(path: Path) -> None:
     assert 0 < read_params(path).ratio < 1
+    assert len(path.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
+def test_a_profile_names_only_what_differs_from_the_defaults(path: Path) -> None:
+    values, changed = yaml.safe_load(path.read_text()), settings(read_params(path))
+    for name, section in values.items():
+        if isinstance(section, dict):
+            assert section.keys() == changed[name].keys(), name
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
+def test_profiles_draw_the_published_share_of_the_data(path: Path) -> None:
+    data = read_params(path).data
+    assert (data.share, data.calibration_fraction) == (0.01, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -202,58 +233,43 @@ def test_each_published_training_set_is_one_parameter_away_from_a_profile(
     assert data.model_copy(update={name: value}).share == share
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("qwen3-vl-*.yaml")), ids=str)
-def test_profiles_draw_the_published_share_of_the_data(path: Path) -> None:
-    data = read_params(path).data
-    assert (data.share, data.calibration_fraction) == (0.01, 0.1)
-
-
 def test_every_parameter_is_described() -> None:
-    undescribed = [
-        f"{section}.{name}"
-        for section, field in Params.model_fields.items()
-        for name, inner in getattr(field.annotation, "model_fields", {}).items()
-        if not inner.description
-    ]
-    assert undescribed == []
+    assert {"ratio", "evaluate.judge.url", "heal.local_steps"} <= set(leaf_names(Params))
+    sections: list[Any] = [Params]
+    while sections:
+        for name, field in sections.pop().model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                sections.append(field.annotation)
+            else:
+                assert field.description, name
 
 
 @pytest.mark.parametrize(
     ("size", "layers", "drops"), [("2b", 28, [2, 6, 10]), ("4b", 36, [3, 8, 13])]
 )
-def test_domain_aware_profiles_drop_as_many_layers_as_published(
+def test_domain_aware_profiles_drop_and_probe_as_published(
     size: str, layers: int, drops: list[int]
 ) -> None:
     params = read_params(ROOT / f"profiles/qwen3-vl-{size}-domain-aware.yaml")
-    asked = [params.model_copy(update={"ratio": ratio}) for ratio in (0.1, 0.25, 0.4)]
-    assert [check_parameters(each, layers, 3) for each in asked] == drops
-
-
-@pytest.mark.parametrize("size", ["2b", "4b"])
-def test_domain_aware_profiles_probe_as_often_as_published(size: str) -> None:
-    params = read_params(ROOT / f"profiles/qwen3-vl-{size}-domain-aware.yaml")
+    ratios = [params.model_copy(update={"ratio": ratio}) for ratio in (0.1, 0.25, 0.4)]
+    assert [check_parameters(each, layers, 3) for each in ratios] == drops
     tasks = Counter(task.domain for task in read_tasks(ROOT / params.probes.prompts))
-    passes = {domain: count * params.probes.per_task for domain, count in tasks.items()}
-    assert passes == {"math": 5000, "nonmath": 4000}
-
-
-@pytest.mark.parametrize("alpha", [-0.1, 1.1])
-def test_alpha_outside_0_to_1_is_refused(tmp_path: Path, alpha: float) -> None:
-    assert f"select.alpha = {alpha}: " in refusal(tmp_path, select={"alpha": alpha})
+    probes = {domain: count * params.probes.per_task for domain, count in tasks.items()}
+    assert probes == {"math": 5000, "nonmath": 4000}
 
 
 @pytest.mark.parametrize(
-    ("budget", "said"),
+    ("budget", "message"),
     [
         ({}, "needs exactly one of budget.params, budget.ttft_speedup and budget.retention: none"),
         ({"params": 0.8, "retention": 95.0}, "budget.params = 0.8, budget.retention = 95.0"),
     ],
 )
 def test_a_ratio_of_auto_needs_exactly_one_budget(
-    tmp_path: Path, budget: dict[str, float], said: str
+    tmp_path: Path, budget: dict[str, float], message: str
 ) -> None:
     params = read_params(written(tmp_path, ratio="auto", budget=budget))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         check_parameters(params, 24, 3)
 
 

@@ -71,7 +71,7 @@ def test_rows_without_any_answer_are_refused(processor: Any, tmp_path: Path) -> 
     calibration = write_rows(tmp_path, [models.row(0)])
     [length] = lengths_of_prompts(processor, calibration)
     given = Sensitivity(max_length=length)
-    with pytest.raises(InputError, match=rf"no answer .* sensitivity.max_length = {length} "):
+    with pytest.raises(InputError, match=rf"no answer .* measure.max_length = {length} "):
         answered_rows(processor, calibration, tmp_path / "rows", given)
 
 

@@ -14,7 +14,7 @@ from interlace.methods.registry import METHODS
 from interlace.params.choosing import Select
 from interlace.params.whole import Params
 from interlace.plan.record import Plan
-from interlace.selection.feasible import check_parameters, feasible_plan
+from interlace.selection.feasible import check_parameters, feasible_plan, loss_criterion
 from interlace.selection.select import select
 
 GREEDY = sorted({"interlace", "interlace-oa", "interlace-tn", "interlace-pooled"})  # leave gaps
@@ -189,15 +189,31 @@ def test_rounds_measure_nothing_for_methods_that_do_not_read_similarity(method: 
 )
 def test_local_healing_of_nothing_is_refused(values: dict[str, Any]) -> None:
     checked(**values)
-    assert "finetune.local_steps = 5" in refusal(**values, finetune={"local_steps": 5})
+    assert "heal.local_steps = 5" in refusal(**values, heal={"local_steps": 5})
 
 
 @pytest.mark.parametrize("method", [name for name in CHOOSING if METHODS[name].removes])
 def test_local_healing_of_something_is_accepted(method: str) -> None:
-    checked(method=method, finetune={"local_steps": 5})
+    checked(method=method, heal={"local_steps": 5})
 
 
 def test_a_reference_without_training_is_refused() -> None:
     checked(reference="dense-ft")
     complaint = refusal(reference="dense-ft", finetune={"max_steps": 0})
     assert "reference = dense-ft" in complaint and "finetune.max_steps = 0" in complaint
+
+
+@pytest.mark.parametrize(
+    ("method", "select", "expected"),
+    [
+        ("interlace", {}, None),
+        ("sleb", {}, {"criterion": "sleb", "protected": [0, 1, 2, 5]}),
+        ("sleb", {"protect_first": 1}, {"criterion": "sleb", "protected": [0, 5]}),
+        ("taylor", {"protect_first": 1}, {"criterion": "taylor", "protected": []}),
+    ],
+)
+def test_the_loss_is_measured_as_the_method_needs_it(
+    method: str, select: dict[str, int], expected: dict[str, Any] | None
+) -> None:
+    values = {"model": {"id": "m"}, "data": {"id": "d"}, "method": method, "select": select}
+    assert loss_criterion(Params.model_validate(values), 6, 3) == expected

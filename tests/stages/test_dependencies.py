@@ -1,113 +1,79 @@
-"""Each stage in dvc.yaml depends on the code that it imports and the parameters that it reads."""
+"""What each stage in dvc.yaml depends on: its code, its parameters, and files of other stages."""
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from interlace.params.section import Section
 from interlace.params.whole import Params
+from stages.digests import ENTRYPOINTS
 
 ROOT = Path(__file__).parents[2]
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-MODULES = {"select": "select_layers"}
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = sorted(PIPELINE.keys() - {"pin"})  # `pin` always runs
+PINNED = ("artifacts/code.json", "artifacts/params.json", "artifacts/sources.json")
 
 
-def file_of(module: str) -> str | None:
-    """The file of one of our modules, relative to the root."""
-    path = ROOT / module.replace(".", "/")
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate.relative_to(ROOT).as_posix()
-    return None
+def entries(stage: str, kind: str) -> list[Any]:
+    """What dvc.yaml lists for a stage under `deps`, `params`, `outs`, `metrics` or `plots`."""
+    listed: list[Any] = PIPELINE[stage].get("do", PIPELINE[stage]).get(kind, [])
+    return listed
 
 
-def imported_by(file: str) -> set[str]:
-    """Our files that a file imports, anywhere in it, with the packages they lie in."""
-    modules = set()
-    for node in ast.walk(ast.parse((ROOT / file).read_text())):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    parents = {module.rsplit(".", n)[0] for module in modules for n in range(module.count(".") + 1)}
-    return {found for module in modules | parents if (found := file_of(module))}
-
-
-def closure(stage: str) -> set[str]:
-    """Every file of ours that a stage's code can reach."""
-    seen: set[str] = set()
-    left = {"stages/__init__.py", f"stages/{MODULES.get(stage, stage)}.py"}
-    while left:
-        file = left.pop()
-        seen.add(file)
-        left |= imported_by(file) - seen
-    return seen
-
-
-def named(stage: str, what: str) -> list[str]:
-    """What dvc.yaml names for a stage under `deps`, `params`, `outs`, `metrics` or `plots`."""
-    body = STAGES[stage].get("do", STAGES[stage])
-    given = [one if isinstance(one, str) else next(iter(one)) for one in body.get(what, [])]
-    return [
-        one.replace("${key}", key) for one in given for key in STAGES[stage].get("foreach", "-")
+def paths(stage: str, *kinds: str) -> set[str]:
+    names = [
+        entry if isinstance(entry, str) else next(iter(entry))
+        for kind in kinds
+        for entry in entries(stage, kind)
     ]
+    keys = PIPELINE[stage].get("foreach", {"": ""})
+    return {
+        name.replace("${key}", key).replace("${item}", item)
+        for name in names
+        for key, item in keys.items()
+    }
 
 
-def declared(stage: str) -> set[str]:
-    """The code that dvc.yaml names for a stage."""
-    return {dep for dep in named(stage, "deps") if dep.endswith(".py")}
+def keys(stage: str, file: str) -> list[str]:
+    """The keys of a file that `pin` writes on which a stage depends."""
+    return [key for entry in entries(stage, "params") for key in entry.get(file, [])]
 
 
-def leaves(model: type[Section], prefix: str = "") -> set[str]:
-    """Every parameter of a model, as a user writes it."""
-    found = set()
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        inner = isinstance(kind, type) and issubclass(kind, Section)
-        found |= leaves(kind, f"{prefix}{name}.") if inner else {f"{prefix}{name}"}
-    return found
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_exactly_what_it_imports(stage: str) -> None:
-    assert declared(stage) == closure(stage)
-
-
-@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"report"}))
-def test_figures_are_drawn_by_report_alone(stage: str) -> None:
-    assert not [file for file in closure(stage) if "report/figures" in file]
-
-
-def test_a_template_reruns_report_alone() -> None:
-    templates = "interlace/report/templates"
-    assert [stage for stage in STAGES if templates in named(stage, "deps")] == ["report"]
-
-
-def test_a_new_method_does_not_rerun_report() -> None:
-    assert "interlace/methods/registry.py" not in closure("report")
-
-
-@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"pin"}))  # pin reads the whole file
-def test_a_stage_declares_exactly_the_parameters_it_reads(stage: str) -> None:
-    model = importlib.import_module(f"stages.{MODULES.get(stage, stage)}").main.params_model
-    params = named(stage, "params")
-    every = leaves(Params)
-    read = {leaf for leaf in every for name in params if f"{leaf}.".startswith(f"{name}.")}
-    assert read == leaves(model)
+def module(stage: str) -> Any:
+    return importlib.import_module(f"stages.{ENTRYPOINTS.get(stage, stage)}")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_names_nothing_twice(stage: str) -> None:
-    body = STAGES[stage].get("do", STAGES[stage])
-    for what in ("deps", "params", "outs", "metrics", "plots"):
-        given = [str(one) for one in body.get(what, [])]
-        assert len(given) == len(set(given)), what
+def test_a_stage_depends_on_its_own_code_and_lists_no_file_of_it(stage: str) -> None:
+    assert keys(stage, "artifacts/code.json") == [stage]
+    assert not [path for path in paths(stage, "deps") if path.endswith(".py")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_parameters_it_reads(stage: str) -> None:
+    sections = set(keys(stage, "artifacts/params.json")) - {"loss_criterion"}
+    if "artifacts/params.json" in paths(stage, "deps"):
+        sections = set(Params.model_fields)
+    assert sections == set(module(stage).main.params_model.model_fields)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_sources_it_reads(stage: str) -> None:
+    code = Path(module(stage).__file__).read_text()
+    read = {f"pinned_{kind}" for kind in re.findall(r'\bpinned\("(\w+)"\)', code)}
+    assert read <= set(keys(stage, "artifacts/sources.json"))
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_lists_nothing_twice(stage: str) -> None:
+    for kind in ("deps", "params", "outs", "metrics", "plots"):
+        listed = [str(entry) for entry in entries(stage, kind)]
+        assert len(listed) == len(set(listed)), kind
 
 
 # Paths as the stages' own code and the report write them: "data/train", artifacts / "plan.json".
@@ -115,31 +81,23 @@ LITERAL = re.compile(r'"((?:artifacts|data|metrics)/[\w./-]+)"')
 JOINED = re.compile(r'\b(artifacts|data|metrics) / "([\w./-]+)"')
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_declares_the_paths_in_its_code(stage: str) -> None:
-    text = (ROOT / f"stages/{MODULES.get(stage, stage)}.py").read_text()
-    found = set(LITERAL.findall(text))
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_stage_lists_the_paths_in_its_code(stage: str) -> None:
+    read = set(LITERAL.findall(Path(module(stage).__file__).read_text()))
     if stage == "report":
-        written = (ROOT / "interlace/report/write.py").read_text()
-        found |= {"/".join(parts) for parts in JOINED.findall(written)}
-    kinds = ("deps", "params", "outs", "metrics", "plots")
-    known = {name for what in kinds for name in named(stage, what)}
-    assert not {path for path in found if not any(_touch(path, name) for name in known)}
+        code = (ROOT / "interlace/report/write.py").read_text()
+        read |= {"/".join(parts) for parts in JOINED.findall(code)}
+    listed = paths(stage, "deps", "params", "outs", "metrics", "plots")
+    assert not {path for path in read if not any(_overlap(path, name) for name in listed)}
 
 
-def _touch(path: str, name: str) -> bool:
-    """Whether two paths are the same, or one lies in the other."""
+def _overlap(path: str, name: str) -> bool:
+    """Two paths are the same, or one lies in the other."""
     return f"{path}/".startswith(f"{name}/") or f"{name}/".startswith(f"{path}/")
 
 
-def test_what_a_stage_depends_on_is_made_by_another_or_comes_with_the_repository() -> None:
-    made = {out for stage in STAGES for what in ("outs", "metrics", "plots")
-            for out in named(stage, what)}  # fmt: skip
-    tracked = (
-        "data/published.csv",
-        "interlace/report/templates",
-        "${",
-    )  # ${...}: parameters, and the folders of `evaluate`
-    for stage in STAGES:
-        others = [d for d in named(stage, "deps") if not d.endswith(".py")]
-        assert not [d for d in others if d not in made and not d.startswith(tracked)], stage
+def test_what_a_stage_depends_on_is_written_by_another_or_comes_with_the_repository() -> None:
+    outs = {path for stage in PIPELINE for path in paths(stage, "outs", "metrics", "plots")}
+    for stage in PIPELINE:
+        for path in paths(stage, "deps", "params") - {"data/published.csv"}:
+            assert any(out == path or out.startswith(f"{path}/") for out in outs), (stage, path)

@@ -33,6 +33,7 @@ def evaluate(
     *,
     params: Evaluate,
     model_name: str,
+    dtype: str = "auto",
     answers_file: Path | None = None,
     scratch: Path | None = None,
     judgements: Path | None = None,
@@ -43,6 +44,7 @@ def evaluate(
         checkpoint: any vision-language model; its folder may be a hub id.
         params: benchmarks, data, judge and generation settings.
         model_name: its name in the result, e.g. "pruned".
+        dtype: type to compute in; auto: bfloat16 on a GPU, float32 on a CPU.
         answers_file: file for all answers (see `answers`); the first process writes it.
         scratch: folder of the journal, from which a killed evaluation resumes; it belongs to this
             checkpoint, these parameters and this data. None: no journal.
@@ -68,7 +70,7 @@ def evaluate(
         adapter = open_adapter(
             checkpoint,
             batch_size=params.batch_size,
-            dtype=params.dtype,
+            dtype=dtype,
             max_pixels=params.max_pixels,
         )
         answers = answer_tasks(adapter, tasks, limit=params.limit, journal=Journal(scratch))

@@ -79,7 +79,7 @@ def model_card(run: Run, which: Which) -> str:
         interval=f"{percent(confidence)} interval" if confidence else "interval",
         calibration=calibration_text(run),
         data_share=data_share(run),
-        training=training_text(run.params.get("finetune") or {}),
+        training=training_text((run.params.get("finetune") or {}) | (run.params.get("heal") or {})),
         compensation=compensation_text(compensation) if compensation else "",
         versions=versions(run),
         params=_params(run),

@@ -37,7 +37,7 @@ def training_text(finetune: Mapping[str, Any]) -> str:
     """Say the recipe of fine-tuning in one line.
 
     Args:
-        finetune: plain values of that section of the parameter file.
+        finetune: plain values of the sections `finetune` and `heal` of the parameter file.
     """
     steps = []
     if local_steps := finetune.get("local_steps", 0):
