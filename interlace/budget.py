@@ -1,4 +1,7 @@
-"""How many layers `ratio: auto` drops: the budget is turned into K by what K costs or brings."""
+"""Turn a budget into the number of layers that `ratio: auto` drops.
+
+The budget bounds parameters, time to first token, or the accuracy that is retained.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def resolve_budget(
         pinned: the dense model's source.
         table: the scores.
         calibration: folder that `sample` wrote.
-        params: the budget, the method and how to measure.
+        params: the budget, the method and the options of the measurement.
 
     Raises:
         InputError: the budget cannot be reached.
@@ -71,23 +74,23 @@ def resolve_budget(
 
 
 def decide(budget: str, target: float, values: Mapping[int, float], how: str) -> Decision:
-    """Choose K by what every K comes to.
+    """Choose K, the number of layers to drop, from the value of each K.
 
-    A share of parameters and a speedup are reached with the smallest K that does; retention is
-    kept with the largest K such that no smaller one falls below.
+    For parameters and speedup K is the smallest that reaches the target; for retention, the largest
+    such that neither it nor a smaller one falls below.
 
     Args:
         budget: params, ttft_speedup or retention.
         target: the value to reach or keep.
         values: by K, from 0 on without gaps.
-        how: what the values are.
+        how: origin of the values, for messages.
 
     Raises:
-        InputError: no K reaches it; names the nearest.
+        InputError: no K reaches the target; names the nearest.
     """
     if budget == "retention":
-        fine = [k for k in values if all(values[i] >= target for i in range(1, k + 1))]
-        drops, aim = max(fine), "the most layers that keep"
+        retained = [k for k in values if all(values[i] >= target for i in range(1, k + 1))]
+        drops, aim = max(retained), "the most layers that keep"
     else:
         reached = [
             k for k, v in values.items() if (v <= target if budget == "params" else v >= target)
@@ -96,8 +99,8 @@ def decide(budget: str, target: float, values: Mapping[int, float], how: str) ->
     if not drops:
         last = 1 if budget == "retention" else max(values)
         raise InputError(
-            f"budget.{budget} = {target:g} cannot be had: {last} of the layers gone come to"
-            f" {values[last]:.4g} ({how}); ask for less, or protect fewer layers"
+            f"budget.{budget} = {target:g} cannot be reached: with {last} of the layers"
+            f" dropped it is {values[last]:.4g} ({how}); set an easier target, or protect fewer layers"
         )
     reason = f"{drops} layers: {aim} budget.{budget} = {target:g}, at {values[drops]:.4g} ({how})"
     return Decision(
@@ -106,7 +109,7 @@ def decide(budget: str, target: float, values: Mapping[int, float], how: str) ->
 
 
 def feasible_plans(plans: Plans, n_layers: int) -> Iterator[tuple[int, Plan]]:
-    """The plans for K = 1, 2, ... as far as the method can go."""
+    """Yield the plans for K = 1, 2, ... up to the most that the method can drop."""
     for drops in range(1, n_layers):
         try:
             plan = plans(drops)
@@ -118,7 +121,7 @@ def feasible_plans(plans: Plans, n_layers: int) -> Iterator[tuple[int, Plan]]:
 
 
 def parameter_shares(dense: Checkpoint, plans: Plans) -> dict[int, float]:
-    """Parameters left over the dense model's, by K; counted from the headers of the files."""
+    """Compute the share of the dense model's parameters that remains, by K, from file headers."""
     sizes, total = dense.layers.parameters(), dense.parameters
     shares = {0: 1.0}
     for drops, plan in feasible_plans(plans, dense.architecture.n_layers):
@@ -135,30 +138,31 @@ def speedups(
     params: Ttft,
     seed: int,
 ) -> tuple[dict[int, float], str]:
-    """Speedup of the first token by K: timed at about half of the layers, a line in between.
+    """Estimate the speedup of the first token by K from one timing.
 
-    All layers of a decoder take the same time, so the time falls on a straight line with K.
+    All layers of a decoder take the same time, so the time falls linearly with K; it is timed with
+    about half of the layers dropped.
 
     Returns:
-        Speedups by K, and how they were had.
+        Speedups by K, and their origin.
     """
     n_layers = len(decoder_layers(model))
     feasible = dict(feasible_plans(plans, n_layers))
     if not feasible:
         raise InputError("ratio = auto: no layer can be dropped; protect fewer layers")
-    timed = min(max(1, n_layers // 2), max(feasible))
+    half = min(max(1, n_layers // 2), max(feasible))
     first_only = params.model_copy(update={"batch_sizes": (), "new_tokens": 1})
-    models = (model, without(model, feasible[timed].drop))
-    measured = compare_models(models, processor, rows, params=first_only, seed=seed)
-    if measured["ttft_speedup"] is None:
-        raise InputError(f"budget.ttft_speedup: {measured['ttft_speedup_refused']}")
-    saved = (1 - 1 / float(measured["ttft_speedup"])) / timed  # share of the time, per layer
+    models = (model, without(model, feasible[half].drop))
+    metrics = compare_models(models, processor, rows, params=first_only, seed=seed)
+    if metrics["ttft_speedup"] is None:
+        raise InputError(f"budget.ttft_speedup: {metrics['ttft_speedup_refused']}")
+    saved = (1 - 1 / float(metrics["ttft_speedup"])) / half  # share of the time, per layer
     values = {0: 1.0} | {k: 1 / (1 - k * saved) for k in feasible}
-    return values, f"timed with {timed} of {n_layers} layers gone, by a line for the others"
+    return values, f"timed with {half} of {n_layers} layers gone, by a line for the others"
 
 
 def answer_accuracy(model: nn.Module, rows: AnsweredRows) -> float:
-    """Share of answer tokens that the model ranks first, given the tokens before them.
+    """Compute the share of answer tokens that the model ranks first, given the tokens before them.
 
     Args:
         model: with a language modelling head.
@@ -170,22 +174,22 @@ def answer_accuracy(model: nn.Module, rows: AnsweredRows) -> float:
     for number in range(len(rows.groups)):
         batch = rows.batch(number, device)
         labels = batch["labels"][:, 1:]  # [B, T-1]
-        asked = labels != chat.IGNORED
+        answers = labels != chat.IGNORED
         with torch.inference_mode():
             states = forward(model, batch).last_hidden_state[:, :-1]  # [B, T-1, d]
-            said = head(states[asked]).argmax(-1)  # [answer tokens]
-        right += int((said == labels[asked]).sum())
-        total += int(asked.sum())
+            tokens = head(states[answers]).argmax(-1)  # [answer tokens]
+        right += int((tokens == labels[answers]).sum())
+        total += int(answers.sum())
     return right / total
 
 
 def retention_by_drops(
     model: nn.Module, rows: AnsweredRows, plans: Plans, target: float
 ) -> tuple[dict[int, float], str]:
-    """Accuracy on calibration answers by K, percent of the dense model's, until it is too low.
+    """Measure accuracy on calibration answers by K, in percent of the dense model's.
 
     Returns:
-        Retention by K, up to the first K that falls below the target, and how it was had.
+        Retention by K, up to the first K that falls below the target, and its origin.
     """
     dense = answer_accuracy(model, rows)
     if not dense:
