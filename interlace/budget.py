@@ -100,7 +100,7 @@ def decide(budget: str, target: float, values: Mapping[int, float], how: str) ->
         last = 1 if budget == "retention" else max(values)
         raise InputError(
             f"budget.{budget} = {target:g} cannot be reached: with {last} of the layers"
-            f" dropped it is {values[last]:.4g} ({how}); set an easier target, or protect fewer layers"
+            f" dropped it is {values[last]:.4g} ({how}); ease the target, or protect fewer layers"
         )
     reason = f"{drops} layers: {aim} budget.{budget} = {target:g}, at {values[drops]:.4g} ({how})"
     return Decision(
