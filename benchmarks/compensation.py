@@ -29,6 +29,7 @@ from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.retention import overall_error, overall_score
 from interlace.params.whole import Params, read_params
 from interlace.plan.record import Plan
+from interlace.pruning.report import CutReport
 from interlace.scores.table import read_scores
 from interlace.selection.select import select_layers
 
@@ -44,7 +45,7 @@ class Made:
     """A checkpoint: its score and the error of it, what came of each cut, what making it took."""
 
     score: Score
-    cuts: Sequence[dict[str, Any]]
+    cuts: Sequence[CutReport]
     seconds: float
     mib: float
 
@@ -69,7 +70,7 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
         replaced, report = new_weights(dense, plan, asked, Path(scratch))
         taken = time.perf_counter() - begin
         export(model, plan, out, replaced=replaced)
-    return (report["compensation"] or {}).get("cuts", []), taken, peak_mib()
+    return report.compensation.cuts if report.compensation else [], taken, peak_mib()
 
 
 def score_of(params: Params, model: Path) -> Score:
@@ -99,7 +100,7 @@ def rows(params: Params, ratios: Sequence[float], dense: Score) -> tuple[list[st
             scores.append(f"| `{method}` | {100 * ratio:g}% | not feasible: {error} | | | |")
             continue
         plain, repaired = made(params, plan, "none"), made(params, plan, "lstsq")
-        kept = sum(cut["kept"] for cut in repaired.cuts)
+        kept = sum(cut.kept for cut in repaired.cuts)
         scores.append(
             f"| `{method}` | {100 * ratio:g}% | {' '.join(map(str, plan.drop))}"
             f" | {_retained(plain.score, dense)} | {_retained(repaired.score, dense)}"

@@ -30,7 +30,9 @@ def main(params: ExportParams) -> None:
         trust_remote_code=model.trust_remote_code,
         **params.export.model_dump(include={"max_shard_mb", "dtype"}),
     )
-    write_json(Path("artifacts/export.json"), {"parity": parity} | report)
+    write_json(
+        Path("artifacts/export.json"), report.model_copy(update={"parity": parity}).as_json()
+    )
     remove(scratch)
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a model that keeps only some decoder layers, or other number types."""
+"""The configuration of a model without some decoder layers, or with weights of another type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RECURRENT = {"linear_attention", "conv"}
 
 
 def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
-    """The configuration of a model that keeps only some decoder layers.
+    """Return the configuration of a model that keeps only some decoder layers.
 
     Args:
         config: the contents of the dense model's config.json.
@@ -31,8 +31,8 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
         where: the file, for messages.
 
     Raises:
-        InputError: a per-layer field that no rule of the family covers, or visual features that
-            would have no layer of their own to enter in front of, or no layer with attention.
+        InputError: a per-layer field that no rule of the decoder covers; visual features that would
+            enter no layer, or share one; or no kept layer with attention.
     """
     arch = architecture(config, where)
     kind = decoder_kind(config, where)
@@ -61,15 +61,15 @@ def _refuse_uncovered(text: Config, kind: str, n_layers: int, where: str) -> Non
     for name, value in text.items():
         if name not in covered and _per_layer(name, value, n_layers):
             raise InputError(
-                f"{where}: {name} speaks of single layers, and no rule says how to prune it;"
+                f"{where}: {name} is about single layers, and no rule says how to prune it;"
                 f" add {name} to DECODERS[{kind!r}]"
             )
 
 
 def _per_layer(name: str, value: Any, n_layers: int) -> bool:
-    """Whether a field has an entry per layer, may hold indices of layers, or packs all layers."""
+    """Return true for a field with entries per layer or indices of layers, or of packed layers."""
     if name == "moe_layer_freq":
-        return value not in (None, 1)  # 1: every layer behind the leading dense ones
+        return value not in (None, 1)  # 1: every layer after the leading dense ones
     if "per_layer" in name or name == "num_kv_shared_layers":
         return bool(value)
     if not isinstance(value, list) or not value or name.endswith("_token_id"):
@@ -107,26 +107,26 @@ def _prune_layers(text: Config, rules: Decoder, keep: Sequence[int]) -> None:
             text[name] = [new for new, layer in enumerate(keep) if layer in text[name]]
     text["num_hidden_layers"] = len(keep)
     if text.get("num_nextn_predict_layers"):
-        text["num_nextn_predict_layers"] = 0  # stored behind the decoder's last layer
+        text["num_nextn_predict_layers"] = 0  # stored after the decoder's last layer
 
 
 def _tied(config: Config, where: str) -> bool:
-    """Whether the head shares the embeddings' weights, where the two flags may differ."""
-    parts = (config, text_config(config))
-    flags = {bool(p["tie_word_embeddings"]) for p in parts if "tie_word_embeddings" in p}
+    """Return true if the head shares the embeddings' weights; the two flags may differ."""
+    levels = (config, text_config(config))
+    flags = {bool(c["tie_word_embeddings"]) for c in levels if "tie_word_embeddings" in c}
     if len(flags) == 1:
         return flags.pop()
     return bool(as_read(config, where)[0].get("tie_word_embeddings"))
 
 
 def with_dtype(config: Config, dtype: str) -> Config:
-    """The configuration of the same model with its weights in another type; keep: as it is."""
+    """Return the configuration of the same model with weights of another type, or `keep`."""
     if dtype == "keep":
         return config
     changed = copy.deepcopy(config)
-    parts = [changed, *(part for part in changed.values() if isinstance(part, dict))]
-    for part in parts:
-        part |= dict.fromkeys({"dtype", "torch_dtype"} & part.keys(), dtype)
+    levels = [changed, *(value for value in changed.values() if isinstance(value, dict))]
+    for level in levels:
+        level |= dict.fromkeys({"dtype", "torch_dtype"} & level.keys(), dtype)
     if not {"dtype", "torch_dtype"} & changed.keys():
         changed["dtype"] = dtype
     return changed

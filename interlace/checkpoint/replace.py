@@ -27,10 +27,10 @@ def write_weights(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 
 def with_tensors(pruned: Path, changed: Mapping[str, Tensor], out: Path) -> None:
-    """Write a checkpoint that differs from another in some tensors only.
+    """Write a copy of a checkpoint with new values of some tensors.
 
-    Files without a changed tensor are the same bytes (hard links where possible); changed tensors
-    keep the stored type, and lie where they lay.
+    Files without a changed tensor are hard links where possible. Changed tensors keep the stored
+    type and their place in the file.
 
     Args:
         pruned: the checkpoint to start from.
@@ -61,7 +61,7 @@ def with_tensors(pruned: Path, changed: Mapping[str, Tensor], out: Path) -> None
 
 
 def _bytes_of(value: Tensor, dtype: str) -> bytes:
-    """A tensor's numbers as a file stores them in a type of the format."""
+    """Return the bytes of a tensor in a type of the format."""
     import torch
 
     stored = value.detach().cpu().to(getattr(torch, _TORCH[dtype])).contiguous()

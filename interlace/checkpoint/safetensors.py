@@ -1,11 +1,11 @@
 """Safetensors files: what they hold, and writing one from the tensors of others.
 
-The safetensors library writes from memory. Here bytes go from file to file instead, in the kernel
-where the system can, so that memory does not depend on the size of a model, and a file has the
-same bytes as the library would give it. PyTorch is not imported: that alone takes half a gigabyte.
+The safetensors library writes from memory. Here bytes go from file to file, in the kernel where
+possible, so that memory does not depend on the size of a model. The bytes are those that the
+library would write. PyTorch, which alone takes half a gigabyte, is not imported.
 
-A file is the length of its header (8 bytes, little-endian), a header in JSON, padded with spaces to
-a multiple of 8 bytes, and the tensors one behind the other.
+A file holds the length of its header (8 bytes, little-endian), the header in JSON, padded with
+spaces to a multiple of 8 bytes, and the tensors one after the other.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ BITS = {
     **{"F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64},
     "U64": 64,
 }  # of one number; the library writes the tensors of a later type first
+FLOATS = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32, "F64": np.float64}  # as stored
 _RANKS = {dtype: rank for rank, dtype in enumerate(BITS)}
 _CHUNK = 2**22  # bytes read at once where the system cannot copy by itself, bounds memory
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # a checkpoint's weights
@@ -56,20 +57,20 @@ class Stored:
 
     @property
     def count(self) -> int:
-        """How many numbers it holds."""
+        """The count of its numbers."""
         return math.prod(self.shape)
 
     def size_as(self, dtype: str | None) -> int:
-        """Bytes when floating-point numbers are written as `dtype`; none: as they are."""
+        """Return the bytes with floating-point numbers stored as `dtype`; `None`: unchanged."""
         return self.count * BITS[self.dtype_as(dtype)] // 8
 
     def dtype_as(self, dtype: str | None) -> str:
-        """The type it is written in: `dtype` for floating-point numbers, its own for others."""
+        """Return the type to write: `dtype` for floating-point numbers, its own for others."""
         return dtype if dtype and self.dtype in FLOATS else self.dtype
 
 
 def stored_tensors(path: Path) -> dict[str, Stored]:
-    """The tensors in a safetensors file, by name; no weight is read.
+    """Return the tensors of a safetensors file by name, from its header.
 
     Raises:
         InputError: the file is damaged, cut short, or longer than it says.
@@ -82,14 +83,14 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
                 raise ValueError("the header is longer than the file")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        found = {name: _entry(path, 8 + length, entry) for name, entry in header.items()}
-        end = max((tensor.begin + tensor.size for tensor in found.values()), default=8 + length)
+        tensors = {name: _entry(path, 8 + length, entry) for name, entry in header.items()}
+        end = max((tensor.begin + tensor.size for tensor in tensors.values()), default=8 + length)
         if end != whole_size:
-            how = "is cut short" if whole_size < end else "goes on behind its tensors"
-            raise ValueError(f"the file {how}: {whole_size} bytes, not {end}")
+            fault = "is cut short" if whole_size < end else "goes on after its tensors"
+            raise ValueError(f"the file {fault}: {whole_size} bytes, not {end}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
-    return found
+    return tensors
 
 
 def _entry(path: Path, data: int, entry: dict[str, Any]) -> Stored:
@@ -101,7 +102,7 @@ def _entry(path: Path, data: int, entry: dict[str, Any]) -> Stored:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, Stored]:
-    """The tensors of a checkpoint by name; no weight is read.
+    """Return the tensors of a checkpoint by name, from the headers of its files.
 
     Raises:
         InputError: no safetensors weights, a damaged file, or an index that names files or tensors
@@ -112,24 +113,26 @@ def checkpoint_tensors(folder: Path) -> dict[str, Stored]:
         check_weights(str(folder), [path.name for path in folder.iterdir()])
         return stored_tensors(single)
     try:
-        named: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        weight_map: dict[str, str] = dict(
+            json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{index}: not a readable index ({error}); copy it again") from None
-    held: dict[str, dict[str, Stored]] = {}
-    for file in sorted(set(named.values())):
+    tensors: dict[str, dict[str, Stored]] = {}  # by file and name
+    for file in sorted(set(weight_map.values())):
         if not (folder / file).is_file():
             raise InputError(f"{index}: names {file}, which is not there; copy it again")
-        held[file] = stored_tensors(folder / file)
-    if absent := sorted(name for name, file in named.items() if name not in held[file]):
+        tensors[file] = stored_tensors(folder / file)
+    if absent := sorted(name for name, file in weight_map.items() if name not in tensors[file]):
         raise InputError(
             f"{index}: names {len(absent)} tensors that are not where it says: {absent[0]} is not"
-            f" in {named[absent[0]]}; copy both again"
+            f" in {weight_map[absent[0]]}; copy both again"
         )
-    return {name: held[file][name] for name, file in named.items()}
+    return {name: tensors[file][name] for name, file in weight_map.items()}
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
-    """Where each tensor of a checkpoint is stored.
+    """Return the file of each tensor of a checkpoint.
 
     Raises:
         InputError: as `checkpoint_tensors` does.
@@ -137,29 +140,32 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     return {name: tensor.path for name, tensor in checkpoint_tensors(folder).items()}
 
 
-def check_weights(place: str, names: Iterable[str]) -> None:
-    """Refuse a checkpoint without weights that can be read, by the names of its files.
+def check_weights(checkpoint: str, files: Iterable[str]) -> None:
+    """Refuse a checkpoint without readable weights, by the names of its files.
 
     Args:
-        place: where they are, for the message.
-        names: of the files in the checkpoint's folder.
+        checkpoint: its folder or parameter, for the message.
+        files: names of the files in its folder.
 
     Raises:
-        InputError: says what is there instead, and the way out.
+        InputError: names the weights that are there instead, and the way out.
     """
-    found = set(names)
-    if found & {SINGLE, INDEX}:
+    names = set(files)
+    if names & {SINGLE, INDEX}:
         return
-    pickled = sorted(name for name in found if name.endswith((".bin", ".pt", ".pth")))
-    if shards := sorted(name for name in found if name.endswith(".safetensors")):
-        why = f"{shards[0]} is there, but neither {SINGLE} nor {INDEX}, which says what is where"
-        way = "; copy the missing file"
+    pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth")))
+    if shards := sorted(name for name in names if name.endswith(".safetensors")):
+        fault = f"{shards[0]} is there, but neither {SINGLE} nor {INDEX}, which says what is where"
+        remedy = "; copy the missing file"
     elif pickled:
-        why = f"no .safetensors weights: {pickled[0]} is pickled and is not read"
-        way = "; load it where you trust it, and save_pretrained writes .safetensors"
+        fault = f"no .safetensors weights: {pickled[0]} is pickled and is not read"
+        remedy = "; load it where you trust it, and save_pretrained writes .safetensors"
     else:
-        why, way = "no .safetensors weights", ": copy the checkpoint's .safetensors files there"
-    raise InputError(f"{place}: {why}{way}")
+        fault, remedy = (
+            "no .safetensors weights",
+            ": copy the checkpoint's .safetensors files there",
+        )
+    raise InputError(f"{checkpoint}: {fault}{remedy}")
 
 
 def write_tensors(
@@ -173,9 +179,9 @@ def write_tensors(
 
     Args:
         path: the file to write.
-        tensors: what it shall hold, by the name it shall have.
-        dtype: the type to write floating-point numbers as, e.g. BF16; none: as they are.
-        copied: told of every piece that is written, bytes.
+        tensors: the tensors to write, by their new names.
+        dtype: the type of written floating-point numbers, e.g. BF16; `None`: unchanged.
+        copied: called with the size of every written piece, bytes.
 
     Raises:
         InputError: a number is too large for `dtype`; names the tensor.
@@ -189,24 +195,27 @@ def write_tensors(
                 tensor = tensors[name]
                 if tensor.path not in sources:
                     sources[tensor.path] = tensor.path.open("rb", buffering=0)
-                source, wanted = sources[tensor.path], tensor.dtype_as(dtype)
-                if tensor.dtype == wanted:
+                source, new_dtype = sources[tensor.path], tensor.dtype_as(dtype)
+                if tensor.dtype == new_dtype:
                     _copy(source, out, tensor, copied)
                 else:
-                    _convert(source, out, tensor, wanted, f"{tensor.path}: {name}", copied)
+                    _convert(source, out, tensor, new_dtype, f"{tensor.path}: {name}", copied)
     finally:
         for source in sources.values():
             source.close()
 
 
 def _header(tensors: Mapping[str, Stored], dtype: str | None) -> bytes:
-    """The length and the header of a file that holds these tensors, in this order."""
+    """Return the length and the header of a file with these tensors, in this order."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     begin = 0
     for name, tensor in tensors.items():
         end = begin + tensor.size_as(dtype)
-        about = {"dtype": tensor.dtype_as(dtype), "shape": list(tensor.shape)}
-        header[name] = about | {"data_offsets": [begin, end]}
+        header[name] = {
+            "dtype": tensor.dtype_as(dtype),
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
         begin = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
@@ -231,8 +240,8 @@ def _copy(
             break
         done += size
         copied(size)
-    left = replace(tensor, begin=tensor.begin + done, size=tensor.size - done)
-    for piece in _pieces(source, left):
+    remainder = replace(tensor, begin=tensor.begin + done, size=tensor.size - done)
+    for piece in _pieces(source, remainder):
         _write_all(out, piece)
         copied(len(piece))
 
@@ -256,24 +265,24 @@ def _convert(
 
 
 def _pieces(source: IO[bytes], tensor: Stored) -> Iterator[memoryview]:
-    """A tensor's bytes a chunk at a time; each is overwritten by the next.
+    """Yield a tensor's bytes chunk by chunk; each chunk is overwritten by the next.
 
     Raises:
         InputError: the file ends before the tensor does.
     """
     buffer = memoryview(bytearray(min(_CHUNK, tensor.size)))
     source.seek(tensor.begin)
-    left = tensor.size
-    while left:
-        size = _read(source, buffer[: min(_CHUNK, left)])
-        if size < min(_CHUNK, left):
+    remaining = tensor.size
+    while remaining:
+        size = _read(source, buffer[: min(_CHUNK, remaining)])
+        if size < min(_CHUNK, remaining):
             raise InputError(f"{tensor.path}: not a whole safetensors file; copy it again")
         yield buffer[:size]
-        left -= size
+        remaining -= size
 
 
 def _read(source: IO[bytes], buffer: memoryview) -> int:
-    """Fill a buffer as far as the file goes; an unbuffered read may stop short of it."""
+    """Fill a buffer as far as the file reaches; one unbuffered read may return less."""
     done = 0
     while done < len(buffer) and (size := source.readinto(buffer[done:])):  # type: ignore[attr-defined]
         done += size
@@ -281,22 +290,19 @@ def _read(source: IO[bytes], buffer: memoryview) -> int:
 
 
 def _write_all(out: IO[bytes], data: bytes | memoryview) -> None:
-    """Write everything; an unbuffered write may stop short of it."""
+    """Write all data; one unbuffered write may write less."""
     view = memoryview(data)
     while view:
         view = view[out.write(view) :]
 
 
-FLOATS = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32, "F64": np.float64}  # as stored
-
-
 def converted(raw: Any, source: str, target: str) -> bytes:
-    """Numbers in another type; to fewer digits, to the nearest, ties to even.
+    """Convert numbers to another type, rounded to the nearest, ties to even.
 
     Args:
         raw: the bytes of the numbers, little-endian.
         source: their type, a key of `FLOATS`.
-        target: the type wanted, a key of `FLOATS`.
+        target: the new type, a key of `FLOATS`.
 
     Raises:
         OverflowError: a finite number is too large for `target`.
@@ -305,21 +311,21 @@ def converted(raw: Any, source: str, target: str) -> bytes:
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
         wide = _from_bfloat16(numbers) if source == "BF16" else numbers.astype(np.float32)
         narrow = _to_bfloat16(wide) if target == "BF16" else wide.astype(FLOATS[target])
-    before = wide if source == "BF16" else numbers
-    after = _from_bfloat16(narrow) if target == "BF16" else narrow
-    lost = np.isfinite(before) & ~np.isfinite(after)
-    if lost.any():
-        raise OverflowError(f"{before[lost][0]:.6g} is too large for {target}")
+    exact = wide if source == "BF16" else numbers
+    rounded = _from_bfloat16(narrow) if target == "BF16" else narrow
+    overflow = np.isfinite(exact) & ~np.isfinite(rounded)
+    if overflow.any():
+        raise OverflowError(f"{exact[overflow][0]:.6g} is too large for {target}")
     return narrow.tobytes()
 
 
 def _from_bfloat16(bits: Any) -> Any:
-    """The upper halves of float32 numbers -> the numbers."""
+    """Extend the upper halves of float32 numbers to the numbers."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _to_bfloat16(numbers: Any) -> Any:
-    """float32 numbers -> the upper halves of the nearest ones whose lower half is zero."""
+    """Round float32 numbers to the nearest whose lower half is zero; return the upper halves."""
     bits = numbers.view(np.uint32)
     odd = (bits >> 16) & 1
     nearest = (bits + 0x7FFF + odd) >> 16

@@ -30,9 +30,9 @@ class Dense:
         return self.checkpoint.open_model(dtype=self.answers.dtype)
 
     def rows(self, samples: int, folder: Path) -> AnsweredRows:
-        """So many calibration rows with answers, encoded into a folder."""
+        """Encode calibration rows with answers into a folder."""
         processor = self.checkpoint.open_processor(max_pixels=self.answers.max_pixels)
-        asked = self.answers.model_dump(include=set(Answers.model_fields))
+        options = self.answers.model_dump(include=set(Answers.model_fields))
         return answered_rows(
-            processor, self.calibration, folder, Sensitivity(samples=samples, **asked)
+            processor, self.calibration, folder, Sensitivity(samples=samples, **options)
         )

@@ -1,7 +1,7 @@
 """A plan and a checkpoint -> a smaller checkpoint that loads anywhere.
 
-Weights go from file to file, tensor by tensor, without building the model. The layers that will be
-tuned lie in files of their own, so that a tuned checkpoint shares all others byte for byte.
+Weights go from file to file, tensor by tensor, without building the model. Layers to be tuned lie
+in files of their own, so that a tuned checkpoint shares all other files byte for byte.
 """
 
 from __future__ import annotations
@@ -30,10 +30,8 @@ from interlace.plan.record import Plan
 from interlace.sources.pinned import PinnedModel
 
 Dtype = Literal["keep", "bfloat16", "float16", "float32"]
-Kept = dict[str, Stored]  # new names -> where the values are
+Tensors = dict[str, Stored]  # by name
 STORED_AS = {"keep": None, "bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-
-
 _COMPANIONS = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py"}  # tokenizer, processor, ...
 _LICENCES = re.compile(r"(LICEN[CS]E|NOTICE)", re.IGNORECASE)
 
@@ -46,41 +44,41 @@ def export(
     max_shard_mb: int = 4096,
     dtype: Dtype = "keep",
     replaced: Mapping[str, Path] = {},
-    check: Callable[[Path], dict[str, Any]] = lambda written: {},
+    check: Callable[[Path], Any] = lambda written: {},
     trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """Write the checkpoint that a plan leaves: dropped layers gone, the others renumbered.
+) -> Any:
+    """Write a checkpoint without the dropped layers of a plan; the others are renumbered.
 
     Memory does not depend on the size of the model.
 
     Args:
         model_dir: the dense checkpoint.
-        plan: which layers go.
-        out_dir: folder to write; replaced when the new one is whole.
+        plan: names the dropped layers.
+        out_dir: folder to write; an old checkpoint is replaced once the new one is complete.
         max_shard_mb: largest weight file, MiB.
-        dtype: what floating-point weights are stored as; keep: each as it is.
+        dtype: the stored type of floating-point weights; keep: each keeps its own.
         replaced: safetensors files with new values of tensors, by the name that the dense
             checkpoint stores them under; each has the stored shape and type.
-        check: told the folder that was written before it takes its place; may refuse it.
+        check: called with the written folder before it takes its place; may raise.
         trust_remote_code: let the model's own code define its architecture.
 
     Returns:
-        What `check` returned.
+        The result of `check`.
 
     Raises:
-        InputError: the plan is for another model, the checkpoint cannot be read, `out_dir` holds
-            something other than a checkpoint, or the disk is full.
+        InputError: the plan is for another model, the checkpoint cannot be read, `out_dir` is no
+            checkpoint, or the disk is full.
         ContractError: a replaced tensor does not fit.
     """
     dense, out = Checkpoint(Path(model_dir), trust_remote_code), Path(out_dir)
     check_target(dense.folder, out)
     _check_layers(dense, plan)
     config = with_dtype(pruned_config(dense.config, plan.keep, str(dense.config_file)), dtype)
-    kept = _kept(dense.layers, plan, _replacements(dense.tensors, replaced))
+    tensors = _kept(dense.layers, plan, _replacements(dense.tensors, replaced))
     tuned = tuple(f"{dense.layers.prefix}.{position}." for position in plan.tuned_positions)
-    shards = list(_shards(kept, tuned, max_shard_mb * 2**20, STORED_AS[dtype]))
+    shards = list(_shards(tensors, tuned, max_shard_mb * 2**20, STORED_AS[dtype]))
     companions = [path for path in sorted(dense.folder.iterdir()) if _is_companion(path)]
-    _check_space(out, kept, companions, STORED_AS[dtype])
+    _check_space(out, tensors, companions, STORED_AS[dtype])
     with whole(out) as partial:
         partial.mkdir()
         for path in companions:
@@ -91,23 +89,23 @@ def export(
 
 
 def check_made_for(plan: Plan, model: PinnedModel) -> None:
-    """Refuse a plan that was made from measurements of another model.
+    """Refuse a plan from measurements of another model.
 
     Args:
-        plan: its `sources` say what it was made for; what they do not say is not compared.
-        model: the pinned record of the model it is to be used on.
+        plan: its `sources` name the measured model; missing fields are not compared.
+        model: the model to prune.
 
     Raises:
         InputError: another id, revision or files, or another number of layers.
     """
-    known = model.identity() | {"n_layers": str(model.n_layers)}
-    said = {"n_layers": str(plan.n_layers)} | plan.sources
+    identity = model.identity() | {"n_layers": str(model.n_layers)}
+    measured_model = {"n_layers": str(plan.n_layers)} | plan.sources
     words = {"model": "model", "revision": "revision or files", "n_layers": "number of layers"}
     for key, word in words.items():
-        if key in said and said[key] != known[key]:
+        if key in measured_model and measured_model[key] != identity[key]:
             raise InputError(
-                f"artifacts/plan.json: made for {word} {said[key]}, but the model is"
-                f" {model.id} with {known[key]}; run `dvc repro select`"
+                f"artifacts/plan.json: made for {word} {measured_model[key]}, but the model is"
+                f" {model.id} with {identity[key]}; run `dvc repro select`"
             )
 
 
@@ -136,15 +134,15 @@ def check_target(source: Path, out: Path) -> None:
         raise InputError(f"{out}: exists and is no checkpoint; choose another folder")
 
 
-def _check_space(out: Path, kept: Kept, companions: list[Path], dtype: str | None) -> None:
-    """Refuse to begin what the disk has no room for."""
-    place = next(folder for folder in out.resolve().parents if folder.is_dir())
-    wanted = sum(tensor.size_as(dtype) for tensor in kept.values())
-    wanted += sum(path.stat().st_size for path in companions)
-    free = shutil.disk_usage(place).free
-    if wanted > free:
+def _check_space(out: Path, tensors: Tensors, companions: list[Path], dtype: str | None) -> None:
+    """Refuse to begin where the disk has too little room."""
+    disk = next(folder for folder in out.resolve().parents if folder.is_dir())
+    size = sum(tensor.size_as(dtype) for tensor in tensors.values())
+    size += sum(path.stat().st_size for path in companions)
+    free = shutil.disk_usage(disk).free
+    if size > free:
         raise InputError(
-            f"{out}: takes {wanted / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB of the disk are"
+            f"{out}: takes {size / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB of the disk are"
             " free; free some or choose another folder"
         )
 
@@ -154,14 +152,14 @@ def _is_checkpoint(folder: Path) -> bool:
 
 
 def _is_companion(path: Path) -> bool:
-    written = path.name in ("config.json", INDEX) or path.name.startswith(".")
-    kept = path.suffix in _COMPANIONS or _LICENCES.match(path.name) is not None
-    return path.is_file() and kept and not written
+    if path.name in ("config.json", INDEX) or path.name.startswith(".") or not path.is_file():
+        return False
+    return path.suffix in _COMPANIONS or _LICENCES.match(path.name) is not None
 
 
-def _replacements(tensors: Mapping[str, Stored], replaced: Mapping[str, Path]) -> Kept:
-    """Where the new values are, by stored name."""
-    found = {}
+def _replacements(tensors: Mapping[str, Stored], replaced: Mapping[str, Path]) -> Tensors:
+    """Look up the new values by stored name."""
+    replacements = {}
     for name, path in replaced.items():
         new = stored_tensors(path).get(name)
         if new is None or name not in tensors:
@@ -172,14 +170,14 @@ def _replacements(tensors: Mapping[str, Stored], replaced: Mapping[str, Path]) -
                 f"{path}: {name} is {new.dtype} {list(new.shape)}, and the model's is"
                 f" {tensors[name].dtype} {list(tensors[name].shape)}"
             )
-        found[name] = new
-    return found
+        replacements[name] = new
+    return replacements
 
 
-def _kept(layers: StoredLayers, plan: Plan, replacements: Kept) -> Kept:
+def _kept(layers: StoredLayers, plan: Plan, replacements: Tensors) -> Tensors:
     """Return the tensors that stay, by their new names."""
     positions = {layer: position for position, layer in enumerate(plan.keep)}
-    kept, gone = {}, set(replacements)
+    kept_tensors, unused = {}, set(replacements)
     for name, tensor in layers.tensors.items():
         new_name = name
         if (layer_and_weight := layers.split(name)) is not None:
@@ -187,32 +185,34 @@ def _kept(layers: StoredLayers, plan: Plan, replacements: Kept) -> Kept:
             if layer not in positions:
                 continue
             new_name = layers.name(positions[layer], weight)
-        kept[new_name] = replacements.get(name, tensor)
-        gone.discard(name)
-    if gone:
-        raise ContractError(f"{min(gone)} is to be replaced, and its layer is dropped")
-    return kept
+        kept_tensors[new_name] = replacements.get(name, tensor)
+        unused.discard(name)
+    if unused:
+        raise ContractError(f"{min(unused)} is to be replaced, and its layer is dropped")
+    return kept_tensors
 
 
-def _shards(kept: Kept, tuned: tuple[str, ...], most: int, dtype: str | None) -> Iterator[Kept]:
-    """Group tensors into files of at most `most` bytes: those that stay first, then tuned ones."""
+def _shards(
+    tensors: Tensors, tuned: tuple[str, ...], limit: int, dtype: str | None
+) -> Iterator[Tensors]:
+    """Group tensors into files of at most `limit` bytes, tuned ones last and apart."""
     for is_tuned in (False, True):
-        shard: Kept = {}
+        shard: Tensors = {}
         used = 0
-        for name in sorted(kept):
+        for name in sorted(tensors):
             if name.startswith(tuned or ("\0",)) is not is_tuned:
                 continue
-            size = kept[name].size_as(dtype)
-            if shard and used + size > most:
+            size = tensors[name].size_as(dtype)
+            if shard and used + size > limit:
                 yield shard
                 shard, used = {}, 0
-            shard[name] = kept[name]
+            shard[name] = tensors[name]
             used += size
         if shard:
             yield shard
 
 
-def _write_shards(folder: Path, shards: list[Kept], dtype: str | None) -> None:
+def _write_shards(folder: Path, shards: list[Tensors], dtype: str | None) -> None:
     weight_map: dict[str, str] = {}
     total = sum(tensor.size_as(dtype) for shard in shards for tensor in shard.values())
     with tqdm(total=total, unit="B", unit_scale=True, desc="export") as progress:

@@ -1,4 +1,4 @@
-"""Least squares on sums: a linear correction of one signal that makes up for the lack of another.
+"""Least squares on sums: the linear map of a signal that brings a state nearest to its target.
 
 Shapes: N tokens, d the decoder's width. Rows are tokens. All sums are float64.
 """
@@ -15,58 +15,58 @@ from interlace.errors import ContractError
 
 @dataclass
 class Sums:
-    """What is kept of any number of tokens: enough for the solution and for its residual.
+    """Sums over tokens that suffice for the solution and its residual.
 
     Attributes:
         gram: `M'M` [d, d] of the signal.
-        cross: `M'E` [d, d] of the signal and what is lacking.
-        lacking: `||E||^2`.
-        wanted: `||X||^2` of the states that are wanted, to hold residuals against.
+        cross: `M'E` [d, d] of the signal and the error.
+        error: `||E||^2`.
+        target: `||X||^2` of the target states, to scale residuals.
     """
 
     gram: Tensor
     cross: Tensor
-    lacking: float = 0.0
-    wanted: float = 0.0
+    error: float = 0.0
+    target: float = 0.0
 
     @classmethod
     def of_width(cls, width: int, device: torch.device | str = "cpu") -> Sums:
-        """Sums of no tokens."""
+        """Return the sums of no tokens."""
         zeros = torch.zeros(width, width, dtype=torch.float64, device=device)
         return cls(zeros, zeros.clone())
 
-    def add(self, signal: Tensor, state: Tensor, wanted: Tensor) -> None:
-        """Add some tokens.
+    def add(self, signal: Tensor, state: Tensor, target: Tensor) -> None:
+        """Add tokens.
 
         Args:
-            signal: M [N, d], the part of the state that can be changed.
-            state: what the model has, [N, d].
-            wanted: what it should have, [N, d].
+            signal: M [N, d], the summand of the state that the map changes.
+            state: the model's states, [N, d].
+            target: X [N, d], the states to reach.
         """
-        signal, state, wanted = signal.double(), state.double(), wanted.double()
-        error = wanted - state
+        signal, state, target = signal.double(), state.double(), target.double()
+        error = target - state
         self.gram += signal.mT @ signal
         self.cross += signal.mT @ error
-        self.lacking += error.square().sum().item()
-        self.wanted += wanted.square().sum().item()
+        self.error += error.square().sum().item()
+        self.target += target.square().sum().item()
 
     def residual(self, transform: Tensor | None = None) -> float:
-        """What is lacking as a share of what is wanted: `||M(T - I) - E||^2 / ||X||^2`.
+        """Return the squared error relative to the target: `||M(T - I) - E||^2 / ||X||^2`.
 
         Args:
-            transform: T [d, d]; none: the identity, which changes nothing.
+            transform: T [d, d]; `None`: the identity, which changes nothing.
         """
-        left = self.lacking
+        error = self.error
         if transform is not None:
             change = transform.to(self.gram.device) - _identity(self.gram)  # T - I
-            left += ((self.gram @ change - 2 * self.cross) * change).sum().item()
-        return max(left, 0.0) / self.wanted if self.wanted else 0.0
+            error += ((self.gram @ change - 2 * self.cross) * change).sum().item()
+        return max(error, 0.0) / self.target if self.target else 0.0
 
 
 def solve(sums: Sums, ridge: float) -> Tensor:
-    """The linear map T that makes `M T` lack least, held towards the identity.
+    """Solve ridge regression for the map T of least error, shrunk towards the identity.
 
-    With `E = Z - Y - M`, where `M + Y` is the state and Z is wanted, `T = I + S` and
+    With `E = Z - Y - M`, where `M + Y` is the state and Z its target, `T = I + S` and
     `(M'M + lambda I) S = M'E`, which is `(M'M + lambda I) T = M'(Z - Y) + lambda I`: the minimum of
     `||M T + Y - Z||^2 + lambda ||T - I||^2`. Solved by Cholesky on the CPU.
 

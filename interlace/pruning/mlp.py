@@ -1,4 +1,4 @@
-"""Where the MLP of a decoder layer ends, and what the layer does with its output."""
+"""The last linear layer of a decoder layer's MLP, and checks that its output is added as it is."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from interlace.model.decoder import decoder_layers
 from interlace.model.states import Arguments, forward, hooked, recorded
 
 LAST_LINEAR = ("mlp.down_proj", "feed_forward.w2")  # names within a decoder layer
-_NOISE = 0.05  # relative: what rounding to bfloat16 makes of a difference of two states
+_NOISE = 0.05  # relative error of a difference of two states in bfloat16
 
 
 def last_linear(model: nn.Module, layer: int) -> tuple[str, nn.Linear]:
-    """The linear layer that a decoder layer's MLP ends in, and its name within the layer.
+    """Return the name and the module of the linear layer that a decoder layer's MLP ends in.
 
     Raises:
-        InputError: it has none, as a mixture of experts.
+        InputError: there is none, as in a mixture of experts.
     """
-    whole = decoder_layers(model)[layer]
-    modules = dict(whole.named_modules())
+    decoder_layer = decoder_layers(model)[layer]
+    modules = dict(decoder_layer.named_modules())
     for name in LAST_LINEAR:
-        if isinstance(found := modules.get(name), nn.Linear):
-            return name, found
+        if isinstance(module := modules.get(name), nn.Linear):
+            return name, module
     raise InputError(
-        f"export.compensate = lstsq: layer {layer}, a {type(whole).__name__}, has an MLP that does"
-        f" not end in one linear layer ({' or '.join(LAST_LINEAR)}); set it to none"
+        f"export.compensate = lstsq: layer {layer}, a {type(decoder_layer).__name__}, has an MLP"
+        f" that does not end in one linear layer ({' or '.join(LAST_LINEAR)}); set it to none"
     )
 
 
 def residual_multiplier(model: nn.Module) -> float:
-    """What a layer multiplies its MLP's output by (Granite's); 1 elsewhere."""
+    """Return the factor of the MLP's output in Granite's layers; 1 elsewhere."""
     text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
     return float(getattr(text, "residual_multiplier", 1.0))
 
 
 def check_added_as_it_is(model: nn.Module, layers: Sequence[int], batch: Inputs) -> None:
-    """Refuse layers that do not add what their MLP's last linear layer gives to the state.
+    """Refuse layers that do not add the output of their MLP's last linear layer to the state.
 
-    Some normalise or scale it first, so that a map in front of that is another map behind it. Each
-    layer is asked what it adds for a made-up output, whose tokens differ in size.
+    Some normalise or scale it first, which changes the effect of a linear map. Each layer is run
+    with noise as that output, whose tokens differ in size.
 
     Args:
-        model: the model; it is as it was afterwards.
+        model: the model; unchanged on return.
         layers: of its decoder.
         batch: inputs to run it on.
 
@@ -71,8 +71,8 @@ def check_added_as_it_is(model: nn.Module, layers: Sequence[int], batch: Inputs)
             if (added - expected).norm() > _NOISE * expected.norm():
                 raise InputError(
                     f"export.compensate = lstsq: layer {number}, a"
-                    f" {type(layer).__name__}, normalises or scales what its MLP gives"
-                    " before it adds it; set it to none"
+                    f" {type(layer).__name__}, normalises or scales the output of"
+                    " its MLP before it adds it; set it to none"
                 )
 
 

@@ -1,7 +1,7 @@
-"""The gate behind `export`: what was written is the dense model without some layers, to the bit.
+"""The check of `export`: the written model is the dense one without some layers, bit for bit.
 
-Both run on the same samples, in the same number type, on the same device, one after the other: the
-dense one with its dropped layers bypassed in memory and new weights put in, the written one as
+Both run on the same samples, in the same type, on the same device, one after the other: the dense
+model with its dropped layers bypassed in memory and new weights put in, the written one as
 transformers loads it. States are [1, T, d]: one sample of T tokens, d the decoder's width.
 """
 
@@ -28,10 +28,11 @@ from interlace.model.states import forward, recorded
 from interlace.params.exporting import Export
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
+from interlace.pruning.report import ParityReport
 from interlace.samples.rows import iterate
 
-LAST_TOKENS = 16  # of a sample, whose logits are compared: all of them take T x vocabulary
-LOOKED_AT = 256  # calibration rows that the shortest and the longest prompt are found among
+LAST_TOKENS = 16  # of a sample, whose logits are compared: those of all take T x vocabulary
+LOOKED_AT = 256  # calibration rows among which prompts are drawn
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def check_parity(
     plan: Plan,
     params: Export,
     replaced: Mapping[str, Path] = {},
-) -> dict[str, Any]:
+) -> ParityReport:
     """Compare a written checkpoint with the dense model without the dropped layers.
 
     The output of every kept layer and the logits of the last tokens must be the same bits.
@@ -66,29 +67,24 @@ def check_parity(
     Args:
         written: the folder that `export` wrote.
         dense: the checkpoint that it was made from, the calibration rows, and how to read these.
-        plan: which layers are gone.
-        params: the type that weights were stored as, and how many rows to compare on: the shortest
+        plan: names the dropped layers.
+        params: the type of the written weights, and the count of rows to compare on: the shortest
             and the longest prompt are among them.
-        replaced: new values that `export` put in, as it was given them.
-
-    Returns:
-        `samples`, `left_out` (rows that cannot be read), `tokens` (of all samples), `layers`
-        (kept), `dtype` (both ran in) and `greatest_difference`, which is 0; `samples` alone where
-        there are none.
+        replaced: new values that `export` put in.
 
     Raises:
         InputError: there are no calibration rows that can be read.
-        ContractError: the two differ; says from which layer on, by how much and on which sample.
+        ContractError: the two differ; names the first layer, the difference and the sample.
     """
     if not params.parity_samples:
-        return {"samples": 0}
+        return ParityReport(samples=0)
     pruned = dense.checkpoint.at(written)
     processor = pruned.open_processor(max_pixels=dense.answers.max_pixels)
     prompts, left_out = drawn_prompts(
         processor, dense.calibration, params.parity_samples, dense.answers.max_length
     )
     dtype = "auto" if params.dtype == "keep" else params.dtype
-    _free()  # what made new weights may have held the dense model
+    _free()  # making new weights may have held the dense model
     model = dense.checkpoint.open_model(dtype=dtype)
     if replaced:
         put_in(model, replaced, dense.checkpoint.layers.prefix)
@@ -99,19 +95,19 @@ def check_parity(
     del model  # one at a time
     _free()
     model = pruned.open_model(dtype=dtype)
-    _refuse_parting(plan, prompts, expected, run_states(model, prompts, "written model"))
-    return {
-        "samples": len(prompts),
-        "left_out": left_out,
-        "tokens": sum(prompt.tokens for prompt in prompts),
-        "layers": len(plan.keep),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "greatest_difference": 0.0,
-    }
+    _refuse_difference(plan, prompts, expected, run_states(model, prompts, "written model"))
+    return ParityReport(
+        samples=len(prompts),
+        left_out=left_out,
+        tokens=sum(prompt.tokens for prompt in prompts),
+        layers=len(plan.keep),
+        dtype=str(model.dtype).removeprefix("torch."),
+        greatest_difference=0.0,
+    )
 
 
 def _free() -> None:
-    """Give back the memory of models that nobody holds."""
+    """Give back the memory of models that are no longer referenced."""
     gc.collect()
     torch.cuda.empty_cache()
 
@@ -123,21 +119,21 @@ def drawn_prompts(
 
     Args:
         processor: the model's processor.
-        calibration: folder of rows that `sample` wrote; its first `LOOKED_AT` are looked at.
-        samples: how many to draw.
+        calibration: folder of rows that `sample` wrote; the first `LOOKED_AT` are candidates.
+        samples: count of prompts.
         max_length: longest prompt, tokens; every layer's states of it must fit in memory.
 
     Returns:
-        The prompts, and how many rows were left out because they are longer or cannot be read.
+        The prompts, and the count of rows that are too long or cannot be read.
 
     Raises:
         InputError: there are no rows, or none that can be read.
     """
-    way = "or set export.parity_samples to 0"
+    alternative = "or set export.parity_samples to 0"
     rows = list(islice(iterate(calibration), LOOKED_AT))
     if not rows:
         raise InputError(
-            f"{calibration}: no rows to check the export on; run `dvc repro sample`, {way}"
+            f"{calibration}: no rows to check the export on; run `dvc repro sample`, {alternative}"
         )
     lengths: dict[int, int] = {}
     reasons: dict[int, str] = {}
@@ -149,13 +145,13 @@ def drawn_prompts(
         first = next(iter(reasons.values()))
         raise InputError(
             f"{calibration}: none of {len(rows)} rows to check the export on can be read: {first};"
-            f" repair the data or raise measure.max_length, {way}"
+            f" repair the data or raise measure.max_length, {alternative}"
         )
     order = sorted(lengths, key=lambda i: (-lengths[i], i))
     step = (len(order) - 1) / max(1, samples - 1)
-    chosen = {order[round(place * step)] for place in range(samples)}
+    spread = {order[round(n * step)] for n in range(samples)}
     prompts = []
-    for i in sorted(chosen):
+    for i in sorted(spread):
         batch = chat.collate([chat.encode_prompt(processor, rows[i])], pad_token_id=0)
         del batch["labels"]
         prompts.append(Prompt(rows[i]["sample_id"], batch))
@@ -168,20 +164,21 @@ def put_in(model: nn.Module, replaced: Mapping[str, Path], stored_prefix: str) -
     Args:
         model: with all of its layers.
         replaced: safetensors files by the stored name of the tensor in each.
-        stored_prefix: what the decoder's layers are called in the checkpoint.
+        stored_prefix: of the decoder's layers in the checkpoint.
 
     Raises:
         ContractError: the model has no such parameter.
     """
     for name, path in replaced.items():
-        own = name
+        model_name = name
         if name.startswith(f"{stored_prefix}."):
-            own = decoder_prefix(model) + name.removeprefix(stored_prefix)
+            model_name = decoder_prefix(model) + name.removeprefix(stored_prefix)
         try:
-            parameter = model.get_parameter(own)
+            parameter = model.get_parameter(model_name)
         except AttributeError:
             raise ContractError(
-                f"{name} is replaced, and the opened model has no parameter {own} to check it by"
+                f"{name} is replaced, and the opened model has no parameter {model_name} to"
+                " check it by"
             ) from None
         with safe_open(path, framework="pt") as file, torch.no_grad():
             parameter.copy_(file.get_tensor(name))
@@ -194,10 +191,10 @@ def round_weights(model: nn.Module, dtype: torch.dtype) -> None:
             tensor.copy_(tensor.to(dtype))
 
 
-def run_states(model: Any, prompts: Sequence[Prompt], what: str) -> Iterator[list[Tensor]]:
-    """Of each prompt: every layer's output [1, T, d], then the last tokens' logits [1, t, V]."""
+def run_states(model: Any, prompts: Sequence[Prompt], model_name: str) -> Iterator[list[Tensor]]:
+    """Yield each prompt's layer outputs [1, T, d], then the last tokens' logits [1, t, V]."""
     device = next(model.parameters()).device
-    for prompt in tqdm(prompts, desc=f"parity: {what}", unit="sample"):
+    for prompt in tqdm(prompts, desc=f"parity: {model_name}", unit="sample"):
         inputs = {
             name: value.to(device, model.dtype if value.is_floating_point() else None)
             for name, value in prompt.inputs.items()
@@ -209,42 +206,45 @@ def run_states(model: Any, prompts: Sequence[Prompt], what: str) -> Iterator[lis
             yield [state.cpu() for state in (*recording.outputs.values(), logits)]
 
 
-def parting(one: Sequence[Tensor], other: Sequence[Tensor]) -> Iterator[tuple[int, float]]:
-    """The first place at which two lists of states are not the same bits, if there is one.
+def first_difference(
+    dense: Sequence[Tensor], written: Sequence[Tensor]
+) -> tuple[int, float] | None:
+    """Find the first states of two lists that are not the same bits.
 
-    Yields:
-        Its position, and the greatest difference there; infinite where a number is not finite.
+    Returns:
+        Their position, and the greatest difference there; infinite where a number is not finite.
 
     Raises:
-        ContractError: the lists are not as long.
+        ContractError: the lists differ in length.
     """
-    if len(one) != len(other):
-        raise ContractError(f"the written model has {len(other) - 1} layers, not {len(one) - 1}")
-    for position, (a, b) in enumerate(zip(one, other, strict=True)):
+    if len(dense) != len(written):
+        raise ContractError(
+            f"the written model has {len(written) - 1} layers, not {len(dense) - 1}"
+        )
+    for position, (a, b) in enumerate(zip(dense, written, strict=True)):
         if not torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)):
             difference = (a.double() - b.double()).abs().nan_to_num(nan=torch.inf)
-            yield position, difference.max().item()
-            return
+            return position, difference.max().item()
+    return None
 
 
-def _refuse_parting(
+def _refuse_difference(
     plan: Plan,
     prompts: Sequence[Prompt],
-    expected: Iterable[list[Tensor]],
-    found: Iterable[list[Tensor]],
+    dense: Iterable[list[Tensor]],
+    written: Iterable[list[Tensor]],
 ) -> None:
-    partings = [
-        (position, -difference, prompt.sample_id)
-        for prompt, one, other in zip(prompts, expected, found, strict=True)
-        for position, difference in parting(one, other)
-    ]
-    if not partings:
+    differences = []
+    for prompt, dense_states, written_states in zip(prompts, dense, written, strict=True):
+        if (difference := first_difference(dense_states, written_states)) is not None:
+            differences.append((difference[0], -difference[1], prompt.sample_id))
+    if not differences:
         return
-    position, negative, sample_id = min(partings)  # the first place, the greatest difference there
-    places = [f"layer {p} (dense layer {layer})" for p, layer in enumerate(plan.keep)]
-    gone = f" without layers {', '.join(map(str, plan.drop))}" if plan.drop else ""
+    position, negative, sample_id = min(differences)  # the earliest layer, then the greatest
+    layers = [f"layer {p} (dense layer {layer})" for p, layer in enumerate(plan.keep)]
+    without = f" without layers {', '.join(map(str, plan.drop))}" if plan.drop else ""
     raise ContractError(
-        f"the written checkpoint differs from the dense model{gone}: first at"
-        f" {[*places, 'the logits'][position]}, by up to {-negative:.3g} on sample {sample_id};"
+        f"the written checkpoint differs from the dense model{without}: first at"
+        f" {[*layers, 'the logits'][position]}, by up to {-negative:.3g} on sample {sample_id};"
         " it was not put in place"
     )

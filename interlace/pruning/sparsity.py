@@ -2,8 +2,8 @@
 
 Nothing is dropped: these are baselines. Wanda (arXiv 2306.11695) keeps the weights of greatest
 `|W_ij| * ||X_j||_2`, where X_j is input column j over all valid calibration tokens; magnitude keeps
-those of greatest `|W_ij|`. Weights are written dense, zeros among them, so that the checkpoint is
-as large as before and loads anywhere.
+those of greatest `|W_ij|`. The zeros are written out, so the checkpoint keeps its size and loads
+anywhere.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ GROUP, KEPT = 4, 2
 
 
 def mask_2_4(importance: Tensor) -> Tensor:
-    """Which weights stay: of every 4 neighbours in a row the 2 of greatest importance.
+    """Mask the 2 weights of greatest importance among every 4 neighbours in a row.
 
     Args:
-        importance: [out, in], in a multiple of 4; of equals the lower column stays.
+        importance: [out, in], in a multiple of 4; the lower of equal columns stays.
 
     Returns:
-        Booleans, [out, in].
+        Booleans [out, in], true for weights that stay.
     """
     groups = importance.reshape(importance.shape[0], -1, GROUP)  # [out, in/4, 4]
     order = groups.argsort(dim=-1, descending=True, stable=True)
@@ -43,27 +43,28 @@ def mask_2_4(importance: Tensor) -> Tensor:
 
 
 def linear_layers(layer: nn.Module, number: int) -> dict[str, nn.Linear]:
-    """The linear layers of a decoder layer by name.
+    """Return the linear layers of a decoder layer by name.
 
     Raises:
-        InputError: it keeps matrices elsewhere too, as packed experts, or a row does not split into
-            groups of four.
+        InputError: it keeps matrices elsewhere too, as packed experts do, or the count of columns
+            is not a multiple of four.
     """
-    found = {name: part for name, part in layer.named_modules() if isinstance(part, nn.Linear)}
-    for name, part in layer.named_modules():
-        large = [weight for weight in part.parameters(recurse=False) if weight.ndim > 1]
-        if large and not isinstance(part, nn.Linear | nn.Conv1d):
+    modules = dict(layer.named_modules())
+    linears = {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
+    for name, module in modules.items():
+        matrices = [weight for weight in module.parameters(recurse=False) if weight.ndim > 1]
+        if matrices and not isinstance(module, nn.Linear | nn.Conv1d):
             raise InputError(
-                f"2:4 sparsity: layer {number} keeps matrices in {name}, a {type(part).__name__},"
+                f"2:4 sparsity: layer {number} keeps matrices in {name}, a {type(module).__name__},"
                 " which is no linear layer; choose another method"
             )
-    for name, linear in found.items():
+    for name, linear in linears.items():
         if linear.in_features % GROUP:
             raise InputError(
                 f"2:4 sparsity: {name} of layer {number} has {linear.in_features} input columns,"
                 " not a multiple of 4; choose another method"
             )
-    return found
+    return linears
 
 
 def sparsify(
@@ -71,22 +72,22 @@ def sparsify(
 ) -> dict[str, Path]:
     """Zero half of every decoder linear layer, layer by layer.
 
-    Each layer's inputs are those of the model whose earlier layers are sparse already: its own
-    forward pass runs up to the layer, over all samples. That is half as many passes of the decoder
-    as it has layers, and one layer's weights of memory beside the model.
+    Each layer's inputs are those of the model whose earlier layers are sparse already. For each
+    layer, all samples run through the decoder up to it. That costs half as many passes of the
+    decoder as it has layers, and memory for one layer's weights beside the model.
 
     Args:
-        model: the dense model; its weights become the sparse ones. Without rows none are read, and
-            it may lie on torch's meta device.
+        model: the dense model; its weights become the sparse ones. Without `rows` its weights are
+            not read, and it may lie on torch's meta device.
         stored: its checkpoint's weights, which are masked in their stored dtype.
-        rows: calibration samples for Wanda; none: by magnitude.
+        rows: calibration samples for Wanda; `None`: by magnitude.
         scratch: folder for one file per layer; layers that are in it are not measured again.
 
     Returns:
         The file of each new weight by stored name.
 
     Raises:
-        InputError: a layer whose weights are not all linear layers'.
+        InputError: a layer that `linear_layers` refuses.
         ContractError: an input is not finite.
     """
     layers = decoder_layers(model)
@@ -107,7 +108,7 @@ def sparsify(
 def _masked(
     stored: StoredLayers, number: int, linears: Mapping[str, nn.Linear], norms: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The stored weights of one layer with zeros, by stored name."""
+    """Mask the stored weights of one layer; return them by stored name."""
     masked = {}
     for name, linear in linears.items():
         value = stored.read(number, f"{name}.weight", linear.weight.shape)
@@ -121,7 +122,7 @@ def _masked(
 def input_norms(
     model: nn.Module, number: int, linears: Mapping[str, nn.Linear], rows: AnsweredRows
 ) -> dict[str, Tensor]:
-    """`||X_j||_2` over all valid tokens, by linear layer of one decoder layer, [in] float64.
+    """Return `||X_j||_2` over all valid tokens by linear layer of a decoder layer, [in] float64.
 
     Raises:
         ContractError: an input is not finite.

@@ -196,7 +196,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, content: bytes) -> 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("by", "said"), [(-1, "is cut short"), (1, "goes on behind its tensors")])
+@pytest.mark.parametrize(("by", "said"), [(-1, "is cut short"), (1, "goes on after its tensors")])
 def test_a_file_of_another_length_is_not_whole(tmp_path: Path, by: int, said: str) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(models.weights_file())

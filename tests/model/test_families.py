@@ -115,7 +115,7 @@ def test_an_unknown_list_of_layer_indices_is_refused() -> None:
     ],
 )
 def test_what_is_packed_or_shared_between_layers_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(InputError, match=rf"^c: {name} speaks of single layers"):
+    with pytest.raises(InputError, match=rf"^c: {name} is about single layers"):
         pruned_config(qwen3_vl(**{name: value}), [0, 1], "c")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,7 @@ def test_a_layer_that_is_a_linear_map_is_made_up_for_exactly(
     answered = answered_samples.answered_by(model, answered_samples.encoded(processor, 16))
     rows = answered_samples.saved(answered, tmp_path / "rows")
     replaced, (report,) = compensate(model, stored, [4], rows, tmp_path / "scratch")
-    assert report["kept"] and report["residual_after"] < 1e-9 < report["residual_before"]
+    assert report.kept and report.residual_after < 1e-9 < report.residual_before
     expected = logits(model, answered[0])
     new = stored.new_values(model, replaced[down(3)])
     with bypassed(model, [4]):
@@ -179,10 +178,10 @@ def test_the_residual_of_the_fitted_samples_falls(
     dense: Any, stored: StoredLayers, rows: AnsweredRows, tmp_path: Path
 ) -> None:
     _, reports = compensate(dense, stored, [1, 3, 5], rows, tmp_path)
-    assert [report["cut"] for report in reports] == [[1], [3], [5]]
+    assert [report.cut for report in reports] == [[1], [3], [5]]
     for report in reports:
-        assert 0 <= report["residual_after"] < report["residual_before"]
-        assert report["kept"] is (report["heldout_after"] < report["heldout_before"])
+        assert 0 <= report.residual_after < report.residual_before
+        assert report.kept is (report.heldout_after < report.heldout_before)
 
 
 def test_what_makes_answers_no_likelier_is_left_out(
@@ -192,8 +191,8 @@ def test_what_makes_answers_no_likelier_is_left_out(
         answered = answered_samples.answered_by(dense, examples)
     rows = answered_samples.saved(answered, tmp_path / "rows")
     replaced, (report,) = compensate(dense, stored, [4], rows, tmp_path / "scratch")
-    assert replaced == {} and not report["kept"]
-    assert report["heldout_after"] >= report["heldout_before"]
+    assert replaced == {} and not report.kept
+    assert report.heldout_after >= report.heldout_before
     assert not list((tmp_path / "scratch").glob("*.safetensors"))
 
 
@@ -202,8 +201,8 @@ def test_a_run_that_begins_the_decoder_is_named(
 ) -> None:
     replaced, (first, _) = compensate(dense, stored, [0, 1, 4], rows, tmp_path)
     assert set(replaced) <= {down(3)}
-    assert (first["cut"], first["folded_into"], first["kept"]) == ([0, 1], None, False)
-    assert first["reason"] == "layer 0 is the first: no kept layer stands before it"
+    assert (first.cut, first.folded_into, first.kept) == ([0, 1], None, False)
+    assert first.reason == "layer 0 is the first: no kept layer stands before it"
 
 
 def test_what_judges_is_not_fitted_on(rows: AnsweredRows) -> None:
@@ -234,7 +233,7 @@ def test_an_interrupted_run_comes_to_the_same_bytes(
         compensate(dense, stored, drop, rows, tmp_path / "cut")
     found, again = compensate(dense, stored, drop, rows, tmp_path / "cut")
     assert fits == [1, 3, 3]
-    assert json.dumps(again) == json.dumps(reports)
+    assert again == reports
     assert found.keys() == whole.keys() and whole
     assert all(found[name].read_bytes() == whole[name].read_bytes() for name in whole)
 
@@ -277,8 +276,8 @@ def test_an_exported_checkpoint_has_the_compensated_weights(
     plan, asked = plan_of([2, 4]), Export(compensate="lstsq")
     source = Dense(Checkpoint(dense_dir), calibration, Answers(dtype="float32"))
     replaced, report = new_weights(source, plan, asked, tmp_path / "scratch")
-    assert report["compensation"]["method"] == "lstsq" and report["sparsity"] is None
-    assert [cut["folded_into"] for cut in report["compensation"]["cuts"]] == [1, 3]
+    assert report.compensation.method == "lstsq" and report.sparsity is None
+    assert [cut.folded_into for cut in report.compensation.cuts] == [1, 3]
     export(dense_dir, plan, tmp_path / "out", replaced=replaced)
     found = logits(open_model(tmp_path / "out", dtype="float32"), examples[1])
     stored = Checkpoint(dense_dir).layers
@@ -297,7 +296,7 @@ def test_nothing_is_done_where_nothing_is_asked(
 ) -> None:
     nowhere = Dense(Checkpoint(tmp_path / "no model"), tmp_path / "no rows", Answers())
     replaced, report = new_weights(nowhere, plan, Export(compensate=compensate), tmp_path)
-    assert (replaced, report) == ({}, {"compensation": None, "sparsity": None})
+    assert (replaced, report.as_json()) == ({}, {"compensation": None, "sparsity": None})
 
 
 def test_a_replaced_tensor_must_be_one_of_the_checkpoint(dense_dir: Path, tmp_path: Path) -> None:

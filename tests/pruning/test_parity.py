@@ -19,7 +19,8 @@ from interlace.errors import ContractError, InputError
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.pruning.dense import Dense
-from interlace.pruning.parity import check_parity, drawn_prompts, parting
+from interlace.pruning.parity import check_parity, drawn_prompts, first_difference
+from interlace.pruning.report import ParityReport
 from interlace.samples.rows import write_rows
 
 KEPT = PLAN.keep  # 0, 1, 2, 4 of six layers
@@ -39,7 +40,7 @@ def pruned(dense_dir: Path, tmp_path: Path) -> Path:
     return tmp_path / "pruned"
 
 
-def gate(dense: Path, written: Path, rows: Path, plan: Any = PLAN, **params: Any) -> dict[str, Any]:
+def gate(dense: Path, written: Path, rows: Path, plan: Any = PLAN, **params: Any) -> ParityReport:
     replaced = params.pop("replaced", {})
     checkpoint = Dense(Checkpoint(dense), rows, Answers())
     return check_parity(written, checkpoint, plan, Export(**params), replaced)
@@ -55,11 +56,11 @@ def nudge(folder: Path, name: str, place: int = 7, by: float = 0.25) -> None:
 
 def test_an_export_passes(dense_dir: Path, pruned: Path, calibration: Path) -> None:
     found = gate(dense_dir, pruned, calibration)
-    assert found["tokens"] > 40
-    del found["tokens"]
-    assert found == {
+    assert found.tokens > 40
+    assert found.as_json() == {
         "samples": 4,
         "left_out": 0,
+        "tokens": found.tokens,
         "layers": 4,
         "dtype": "float32",
         "greatest_difference": 0.0,
@@ -71,7 +72,7 @@ def test_a_converted_export_passes(
     dense_dir: Path, calibration: Path, tmp_path: Path, dtype: Any
 ) -> None:
     interlace.export(dense_dir, PLAN, tmp_path / "pruned", dtype=dtype)
-    assert gate(dense_dir, tmp_path / "pruned", calibration, dtype=dtype)["dtype"] == dtype
+    assert gate(dense_dir, tmp_path / "pruned", calibration, dtype=dtype).dtype == dtype
 
 
 def test_a_conversion_nobody_asked_for_is_refused(
@@ -166,7 +167,7 @@ def test_a_replaced_tensor_that_the_model_does_not_have_is_named(
 
 def test_no_samples_turn_it_off(pruned: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    assert gate(nowhere, pruned, nowhere, parity_samples=0) == {"samples": 0}
+    assert gate(nowhere, pruned, nowhere, parity_samples=0).as_json() == {"samples": 0}
 
 
 def test_no_rows_to_check_on_is_one_line(dense_dir: Path, pruned: Path, tmp_path: Path) -> None:
@@ -218,17 +219,17 @@ def test_prompts_have_pictures_among_them(processor: Any, calibration: Path) -> 
 def test_the_first_place_where_states_part_and_by_how_much() -> None:
     one = [torch.zeros(1, 2, 3) for _ in range(3)]
     other = [state.clone() for state in one]
-    assert list(parting(one, other)) == []
+    assert first_difference(one, other) is None
     other[1][0, 1, 2] = -0.5
     other[1][0, 0, 0] = 0.25
     other[2] += 9
-    assert list(parting(one, other)) == [(1, 0.5)]
+    assert first_difference(one, other) == (1, 0.5)
 
 
 def test_what_is_not_finite_counts_as_infinitely_far_unless_it_is_the_same() -> None:
     one = [torch.tensor([torch.nan, 1.0])]
-    assert list(parting(one, [one[0].clone()])) == []
-    assert list(parting(one, [torch.tensor([0.0, 1.0])])) == [(0, torch.inf)]
+    assert first_difference(one, [one[0].clone()]) is None
+    assert first_difference(one, [torch.tensor([0.0, 1.0])]) == (0, torch.inf)
 
 
 def test_a_refused_export_leaves_the_last_one(

@@ -28,6 +28,7 @@ from interlace.pruning import sparsity
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
 from interlace.pruning.new_weights import new_weights
+from interlace.pruning.report import SparsityReport
 from interlace.pruning.sparsity import linear_layers, mask_2_4, sparsify
 from interlace.samples.answered_rows import AnsweredRows
 
@@ -156,7 +157,7 @@ def test_magnitude_keeps_the_largest_and_reads_no_rows(
 ) -> None:
     source = Dense(Checkpoint(dense_dir), tmp_path / "no rows", Answers())
     replaced, report = new_weights(source, plan_of([], "magnitude-2:4"), Export(), tmp_path / "new")
-    assert report["sparsity"] == {"method": "magnitude-2:4", "tensors": LAYERS * 7}
+    assert report.sparsity == SparsityReport(method="magnitude-2:4", tensors=LAYERS * 7)
     for name, value in tensors(replaced).items():
         dense = load_file(stored.tensors[name].path)[name].numpy()
         np.testing.assert_array_equal(value, dense * slow_mask(np.abs(dense)))
@@ -171,7 +172,7 @@ def test_an_exported_checkpoint_is_half_zero_in_the_decoder_s_linear_layers(
     plan = plan_of([], "wanda-2:4")
     source = Dense(Checkpoint(dense_dir), calibration, Answers(dtype="float32"))
     replaced, report = new_weights(source, plan, Export(sparsity_samples=4), tmp_path / "new")
-    assert report["compensation"] is None
+    assert report.compensation is None
     export(dense_dir, plan, tmp_path / "out", replaced=replaced)
     model, dense = (open_model(f, dtype="float32") for f in (tmp_path / "out", dense_dir))
     linears = [f"{i}.{n}" for i, x in enumerate(decoder_layers(model)) for n in linear_layers(x, i)]

@@ -24,6 +24,7 @@ from report.report_cases import (
 )
 
 from interlace.plan.record import Decision, Plan, Shortfall
+from interlace.pruning.report import ExportReport, ParityReport, SparsityReport
 from interlace.report.card.card import model_card
 from interlace.report.facts.run import PLACEHOLDER, Which, inherited_metadata, is_hub_id
 from interlace.selection.select import select
@@ -304,18 +305,20 @@ def test_what_export_did_is_told(which: Which) -> None:
         "compensation": {"method": "least-squares", "cuts": CUTS},
         "sparsity": None,
     }
-    text = card(which, exported=exported)
+    text = card(which, exported=ExportReport.model_validate(exported))
     assert "least-squares: dropped layers folded, 2 into 1 (residual 0.25 to 0.125); not 5" in text
     assert "without the dropped layers, bit for bit, on 4 samples of 1,200 tokens" in text
     assert "every weight is" not in text.lower() and "every other weight" not in text.lower()
 
 
 def test_a_checkpoint_that_was_not_checked_says_so() -> None:
-    assert "not checked against the dense model" in card(exported={"parity": {"samples": 0}})
+    assert "not checked against the dense model" in card(
+        exported=ExportReport(parity=ParityReport(samples=0))
+    )
 
 
 def test_a_sparse_checkpoint_is_promised_no_speed() -> None:
-    exported = {"sparsity": {"method": "wanda-2:4", "tensors": 42}}
+    exported = ExportReport(sparsity=SparsityReport(method="wanda-2:4", tensors=42))
     text = card("pruned", manual([], []), exported=exported, ttft={})
     assert "two of every four weights of their linear layers are zero" in text
     assert "| sparsity | wanda-2:4: 42 weight matrices |" in text.splitlines()

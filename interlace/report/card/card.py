@@ -58,7 +58,7 @@ def model_card(run: Run, which: Which) -> str:
     )
     plan, models = run.plan, _models(run, which)
     confidence = (run.params.get("ttft") or {}).get("confidence")
-    compensation = run.exported.get("compensation")
+    compensation = run.exported.compensation
     text = render(
         "card.md",
         run=run,
@@ -108,7 +108,7 @@ def _models(run: Run, which: Which) -> dict[str, str]:
 
 def _same_weights(run: Run) -> bool:
     """Tell whether all weights that were not trained are the dense model's, bit for bit."""
-    repaired = run.exported.get("compensation") or run.exported.get("sparsity")
+    repaired = run.exported.compensation or run.exported.sparsity
     return not repaired and (run.params.get("export") or {}).get("dtype", "keep") == "keep"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from interlace.params.inputs import Data
+from interlace.pruning.report import CompensationReport
 from interlace.report.facts.decision import listed, percent
 from interlace.report.facts.run import Run
 from interlace.scores.table import CKA, MATH, NONMATH, POOLED
@@ -63,14 +64,14 @@ def _end_to_end(finetune: Mapping[str, Any]) -> str:
     )
 
 
-def compensation_text(compensation: Mapping[str, Any]) -> str:
+def compensation_text(compensation: CompensationReport) -> str:
     """Say which runs of dropped layers were folded into the layer before them."""
     folds = [
-        f"{listed(cut['cut'])} into {cut['folded_into']} (residual {cut['residual_before']:.3g}"
-        f" to {cut['residual_after']:.3g})"
-        for cut in compensation["cuts"]
-        if cut["kept"]
+        f"{listed(cut.cut)} into {cut.folded_into} (residual {cut.residual_before:.3g}"
+        f" to {cut.residual_after:.3g})"
+        for cut in compensation.cuts
+        if cut.kept
     ]
-    refused = [listed(cut["cut"]) for cut in compensation["cuts"] if not cut["kept"]]
+    refused = [listed(cut.cut) for cut in compensation.cuts if not cut.kept]
     folds += [f"not {', '.join(refused)}: no help"] if refused else []
-    return f"{compensation['method']}: dropped layers folded, {'; '.join(folds)}"
+    return f"{compensation.method}: dropped layers folded, {'; '.join(folds)}"

@@ -22,6 +22,7 @@ from interlace.evaluation.scores.significance import differences
 from interlace.params.whole import Params
 from interlace.plan.record import Plan, read_plan, read_reference
 from interlace.plan.removals import PaperRule, Removals, read_removals
+from interlace.pruning.report import ExportReport
 from interlace.report.facts.calibration import enough, read_sizes
 from interlace.report.facts.speed import Speed, parse_speed
 from interlace.report.facts.summary import (
@@ -56,7 +57,7 @@ class Run:
         speed: times of the dense and the tuned model; None where nothing was timed.
         rows: of the training set (`train`) and of the calibration set (`calibration`).
         left_out: benchmarks that count in no mean, and why.
-        exported: what `export` wrote about its work; each of its keys may be missing.
+        exported: the report of `export`.
         inherited: metadata of the base model's own card that holds for what is made of it.
     """
 
@@ -69,7 +70,7 @@ class Run:
     speed: Speed | None
     rows: Mapping[str, int]
     left_out: Mapping[str, str] = field(default_factory=dict)
-    exported: Mapping[str, Any] = field(default_factory=dict)
+    exported: ExportReport = field(default_factory=ExportReport)
     inherited: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -237,7 +238,6 @@ def read_run(
     )
     rows = {name: rows_of(data / name) for name in ("train", "calibration")}
     sizes = read_sizes(metrics / "calibration_size.csv")
-    exported = artifacts / "export.json"
     return Run(
         plan=plan,
         removals=read_removals(artifacts / "removals.json"),
@@ -250,6 +250,6 @@ def read_run(
         speed=parse_speed(ttft),
         rows=rows,
         left_out=left_out(evaluations),
-        exported=read_json(exported) if exported.exists() else {},
+        exported=ExportReport.read(artifacts / "export.json"),
         inherited=inherited_metadata(dense_dir),
     )
