@@ -16,11 +16,13 @@ from interlace.params.choosing import Base, Policy, Tuned
 Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A frozen part of an artifact in JSON; unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Group(_Record):
+class Group(Record):
     """Layers that were decided on together, and why.
 
     Attributes:
@@ -54,7 +56,7 @@ class Group(_Record):
         return len(self.layers)
 
 
-class Shortfall(_Record):
+class Shortfall(Record):
     """The drops that the method's own rule reached.
 
     Attributes:
@@ -72,7 +74,7 @@ class Shortfall(_Record):
     missing: int
 
 
-class Decision(_Record):
+class Decision(Record):
     """The number of layers that `ratio: auto` comes to, and why.
 
     Attributes:
@@ -92,7 +94,7 @@ class Decision(_Record):
     reason: str
 
 
-class Stability(_Record):
+class Stability(Record):
     """The share of resampled calibration sets that drop the same layers.
 
     Attributes:
@@ -106,7 +108,7 @@ class Stability(_Record):
     dropped: dict[int, float]
 
 
-class Plan(_Record):
+class Plan(Record):
     """The layers that are dropped, tuned and frozen.
 
     Attributes:
@@ -173,7 +175,7 @@ def read_plan(path: Path) -> Plan:
     Raises:
         InputError: the file is missing, or holds something else than a plan.
     """
-    plan: Plan = _read(path, Plan, "select")
+    plan: Plan = read_record(path, Plan, "select")
     return plan
 
 
@@ -183,7 +185,7 @@ def read_decision(path: Path) -> Decision | None:
     Raises:
         InputError: the file is missing, or holds something else than a decision.
     """
-    decision: Decision | None = _read(path, Decision | None, "budget")
+    decision: Decision | None = read_record(path, Decision | None, "budget")
     return decision
 
 
@@ -193,11 +195,21 @@ def read_reference(path: Path) -> Plan | None:
     Raises:
         InputError: the file is missing, or holds something else than a plan.
     """
-    plan: Plan | None = _read(path, Plan | None, "reference_plan")
+    plan: Plan | None = read_record(path, Plan | None, "reference_plan")
     return plan
 
 
-def _read(path: Path, kind: Any, stage: str) -> Any:
+def read_record(path: Path, kind: Any, stage: str) -> Any:
+    """Read and check a file that a stage wrote.
+
+    Args:
+        path: a JSON file.
+        kind: the type that it holds.
+        stage: the stage that writes it.
+
+    Raises:
+        InputError: the file is missing, or holds something else.
+    """
     try:
         return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-
-from interlace.errors import InputError, validation_message
+from interlace.plan.record import Record, read_record
 
 
-class PaperRule(BaseModel, frozen=True, extra="forbid"):
+class PaperRule(Record):
     """A method's own rules, as its paper has them.
 
     Attributes:
@@ -23,7 +21,7 @@ class PaperRule(BaseModel, frozen=True, extra="forbid"):
     protect_last: int = 0
 
 
-class Removal(BaseModel, frozen=True, extra="forbid"):
+class Removal(Record):
     """The layers that one method would remove at one ratio.
 
     Attributes:
@@ -43,7 +41,7 @@ class Removal(BaseModel, frozen=True, extra="forbid"):
     reason: str = ""
 
 
-class Removals(BaseModel, frozen=True, extra="forbid"):
+class Removals(Record):
     """Contents of `artifacts/removals.json`.
 
     Attributes:
@@ -61,9 +59,5 @@ def read_removals(path: Path) -> Removals:
     Raises:
         InputError: the file is missing, or holds something else.
     """
-    try:
-        return Removals.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro select`") from None
-    except ValidationError as error:
-        raise InputError(validation_message(str(path), error)) from None
+    removals: Removals = read_record(path, Removals, "select")
+    return removals

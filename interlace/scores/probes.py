@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 from pyarrow import csv
 
 from interlace.errors import InputError
+from interlace.scores.table import measurement_files
 
 PROBE_DOMAINS = ("math", "nonmath")  # in the order of the rows
 PROBE_SCHEMA = pa.schema(
@@ -35,8 +36,7 @@ def probe_table(similarity_folder: Path) -> pa.Table:
     Raises:
         InputError: the folder holds no measurements.
     """
-    if not any(similarity_folder.glob("*.parquet")):
-        raise InputError(f"{similarity_folder}: no measurements; run `dvc repro collect`")
+    measurement_files(similarity_folder)  # refuse a folder without any
     probes = (pc.field("span") == 1) & pc.field("domain").isin(list(PROBE_DOMAINS))
     columns = {name: pc.field(name) for name in ("task", "domain", "first")}
     columns["cosine"] = pc.field("cosine").cast(pa.float64())
