@@ -1,16 +1,15 @@
-"""Progressive pruning: drop some layers, measure the smaller model again, and go on.
+"""Progressive pruning: drop some layers, measure the smaller model, and continue.
 
-With `select.heal_steps` the survivors tuned so far are healed before each measurement, so that
-pruning and tuning alternate.
+With `select.heal_steps` the layers tuned so far are healed before each measurement, so that pruning
+and tuning alternate.
 
-Each round's table is kept under a key of all it depends on, so that an interrupted chain, or a
-longer one with the same beginning, goes on where it was.
+Each round's table is kept, so that an interrupted chain, or a longer one with the same beginning,
+resumes after its last round.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -26,8 +25,11 @@ from interlace.measurements.collect import collect, provenance_of
 from interlace.methods.choice import Choice
 from interlace.model.bypass import bypass
 from interlace.outputs import link_or_copy, remove, whole
+from interlace.params.choosing import Select
+from interlace.params.exporting import Export
 from interlace.params.measuring import Collect
 from interlace.params.rounds import RoundsParams
+from interlace.params.section import Section
 from interlace.plan.record import Plan, Shortfall, read_decision
 from interlace.plan.segments import segments
 from interlace.pruning.dense import Dense
@@ -39,6 +41,20 @@ from interlace.selection.select import resolve_ratio, select_layers
 from interlace.sources.pinned import PinnedModel
 
 
+def measuring_options(params: RoundsParams) -> list[Section]:
+    """Return the options that a round's table depends on, besides the choice of layers.
+
+    Chains that differ in other options alone, such as the ratio, share the tables of equal rounds.
+    """
+    options: list[Section] = [params.collect_options]
+    if params.export.compensate != "none":
+        fields = {"compensate", "compensate_samples"}
+        options += [Export(**params.export.model_dump(include=fields)), params.answer_options]
+    if params.select.heal_steps:
+        options += [Select(heal_steps=params.select.heal_steps), params.finetune_options]
+    return options
+
+
 def measure_rounds(
     pinned: PinnedModel,
     table: Path,
@@ -48,7 +64,7 @@ def measure_rounds(
     *,
     params: RoundsParams,
     decision: Path,
-    cache: Path,
+    scratch: Path,
 ) -> Plan:
     """Measure the model again after every round but the last.
 
@@ -56,32 +72,34 @@ def measure_rounds(
         pinned: the dense model's source.
         table: scores of the dense model.
         samples: folders of rows to measure on, the calibration set first.
-        train: folder of rows to heal on, where `select.heal_steps` asks for it.
+        train: folder of rows to heal on, read if `select.heal_steps` is set.
         out: folder for `scores-002.parquet` and so on, one table per further round.
-        params: the method, the ratio, the rounds, how to measure, and whether to compensate.
-        decision: file with what a budget decided.
-        cache: folder that keeps tables by their key; another one for other code.
+        params: the method, the ratio, the rounds, and how to measure, compensate and heal.
+        decision: file with the decision on the budget.
+        scratch: folder that keeps tables and unfinished work; use another for other code, inputs or
+            `measuring_options`.
 
     Returns:
         The plan that the rounds add up to.
     """
 
-    def measured(made: Choice) -> pa.Table:
-        key = _key(pinned, samples, train, params, made)
-        known, dropped = cache / f"{key}.parquet", sorted(made.drop)
-        if not known.is_file():
-            work = cache / key
+    def table_after(choice: Choice) -> pa.Table:
+        name = _name(choice, params)
+        file, dropped = scratch / f"{name}.parquet", sorted(choice.drop)
+        if not file.is_file():
+            work = scratch / name
             replaced = _new_weights(pinned, samples[0], dropped, params, work)
             healed = None
             if params.select.heal_steps:
-                healed = heal_so_far(pinned, made, train, params, work, replaced)
-            asked = (pinned, samples, dropped, params.collect_options, work, replaced, healed)
-            scores = measure_without(*asked)
-            with whole(known) as partial:
+                healed = heal_so_far(pinned, choice, train, params, work, replaced)
+            scores = measure_without(
+                pinned, samples, dropped, params.collect_options, work, replaced, healed
+            )
+            with whole(file) as partial:
                 pq.write_table(scores, partial)
         number = len(list(out.glob("*.parquet"))) + 2
-        link_or_copy(known, out / f"scores-{number:03d}.parquet")
-        return pq.read_table(known)
+        link_or_copy(file, out / f"scores-{number:03d}.parquet")
+        return pq.read_table(file)
 
     return select_layers(
         read_scores(table),
@@ -89,35 +107,35 @@ def measure_rounds(
         resolve_ratio(params.ratio, read_decision(decision)),
         params.select,
         seed=params.seed,
-        later=measured,
+        later=table_after,
     )
 
 
 def heal_so_far(
     pinned: PinnedModel,
-    made: Choice,
+    choice: Choice,
     train: Path,
     params: RoundsParams,
     scratch: Path,
     replaced: Mapping[str, Path] = MappingProxyType({}),
 ) -> Path:
-    """Heal the survivors that the rounds so far tune, one by one, against the dense model.
+    """Heal the layers tuned by the rounds so far, one by one, against the dense model.
 
-    An interrupted run goes on where it was.
+    An interrupted run resumes.
 
     Args:
         pinned: the dense model's source.
-        made: what the rounds so far chose.
+        choice: of the rounds so far.
         train: folder of rows to heal on.
         params: `select.heal_steps` updates by the recipe of `finetune`.
         scratch: folder for unfinished work.
-        replaced: stored names of weights that healing starts from -> the files that hold these.
+        replaced: stored names of new weights to start from -> their files.
 
     Returns:
         The folder of the healed checkpoint, in `scratch`.
     """
     healed, pruned = scratch / "healed", scratch / "pruned"
-    plan = _plan_so_far(pinned, made)
+    plan = _plan_so_far(pinned, choice)
     if not segments(plan):
         raise InputError(
             "select.heal_steps: no tuned layer lies beside a dropped one; set it to 0, or choose a"
@@ -142,17 +160,17 @@ def heal_so_far(
     return healed
 
 
-def _plan_so_far(pinned: PinnedModel, made: Choice) -> Plan:
+def _plan_so_far(pinned: PinnedModel, choice: Choice) -> Plan:
     n_layers = pinned.n_layers
-    drops = len(made.drop)
+    drops = len(choice.drop)
     return Plan(
         method="in rounds",
         ratio=drops / n_layers,
         n_layers=n_layers,
-        drop=sorted(made.drop),
-        tune=sorted(made.tune),
-        freeze=[i for i in range(n_layers) if i not in made.drop | made.tune],
-        groups=list(made.groups),
+        drop=sorted(choice.drop),
+        tune=sorted(choice.tune),
+        freeze=[i for i in range(n_layers) if i not in choice.drop | choice.tune],
+        groups=list(choice.groups),
         protected=[],
         deepstack_layers=pinned.deepstack_layers,
         shortfall=Shortfall(policy="fewer", wanted=drops, triplets=0, pairs=0, missing=0),
@@ -163,7 +181,7 @@ def _plan_so_far(pinned: PinnedModel, made: Choice) -> Plan:
 def _new_weights(
     pinned: PinnedModel, calibration: Path, dropped: list[int], params: RoundsParams, scratch: Path
 ) -> Mapping[str, Path]:
-    """What the layers that are left get to make up for the dropped ones, if that is asked for."""
+    """Compute the weights that compensate for the dropped layers, if `export.compensate` is set."""
     if params.export.compensate == "none":
         return {}
     dense = Dense(pinned.checkpoint(), calibration, params.answer_options)
@@ -179,27 +197,27 @@ def measure_without(
     replaced: Mapping[str, Path] = MappingProxyType({}),
     healed: Path | None = None,
 ) -> pa.Table:
-    """Scores of the model with some layers bypassed, by position in the layers that are left.
+    """Score the model with some layers bypassed, by position among the kept layers.
 
     Args:
         pinned: the dense model's source.
         samples: folders of rows to measure on.
-        dropped: layers of the dense decoder that are gone.
-        params: how to measure.
+        dropped: layers of the dense decoder to bypass.
+        params: of the measurement.
         scratch: folder for unfinished work; removed when done.
-        replaced: stored names of weights that get new values -> the files that hold these.
+        replaced: stored names of new weights -> their files.
         healed: a checkpoint without these layers, to measure in place of the dense one.
 
     Returns:
-        A table as `scores.score` makes it; its metadata's `kept` names the dense layers.
+        A table as `score` returns it; its metadata's `kept` lists the dense layers.
     """
     dense = pinned.checkpoint()
     model = dense.at(healed or dense.folder).open_model(**params.opening())
     if healed is None:
         _replace(model, dense.layers, replaced)
         bypass(model, dropped)
-    kept = [i for i in range(pinned.n_layers) if i not in dropped]
-    about = {"n_layers": str(len(kept)), "kept": " ".join(map(str, kept))}
+    kept_layers = [i for i in range(pinned.n_layers) if i not in dropped]
+    layers = {"n_layers": str(len(kept_layers)), "kept": " ".join(map(str, kept_layers))}
     states = scratch / "hidden_states"
     collect(
         model,
@@ -208,7 +226,7 @@ def measure_without(
         states,
         params=params,
         scratch=scratch / "parts",
-        provenance=provenance_of(pinned) | about,
+        provenance=provenance_of(pinned) | layers,
     )
     pooled = states / "pooled"
     scores = score(states / "similarity", pooled if pooled.is_dir() else None)
@@ -222,25 +240,9 @@ def _replace(model: Any, stored: StoredLayers, replaced: Mapping[str, Path]) -> 
             weight.data = value
 
 
-def _key(
-    pinned: PinnedModel, samples: Sequence[Path], train: Path, params: RoundsParams, made: Choice
-) -> str:
-    """A hash of all that a round's table depends on."""
-    folders = [*samples]
-    facts: list[Any] = [
-        pinned.model_dump(mode="json"),
-        sorted(made.drop),
-        params.collect_options.model_dump(),
-    ]
-    if params.export.compensate != "none":
-        compensation = {"compensate", "compensate_samples"}
-        facts += [params.export.model_dump(include=compensation)]
-        facts += [params.answer_options.model_dump()]
-    if steps := params.select.heal_steps:
-        folders.append(train)
-        facts += [steps, params.seed, sorted(made.tune), params.finetune_options.model_dump()]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for path in (path for folder in folders for path in sorted(folder.glob("*.parquet"))):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+def _name(choice: Choice, params: RoundsParams) -> str:
+    """Name the table of a round by the layers that it depends on."""
+    layers: list[object] = [sorted(choice.drop)]
+    if params.select.heal_steps:
+        layers += [sorted(choice.tune), params.seed]
+    return hashlib.sha256(repr(layers).encode()).hexdigest()[:16]
