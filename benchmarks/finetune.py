@@ -37,7 +37,7 @@ from interlace.model.chat import IGNORED
 from interlace.model.open import open_model, open_processor
 from interlace.params.healing import Finetune
 from interlace.samples import rows as samples
-from interlace.training.checkpointing import graph_layers, recompute
+from interlace.training.checkpointing import graph_layers, set_checkpointing
 from interlace.training.engines import Plain, adamw, tuned_parameters
 from interlace.training.packing import mrope_positions, pack
 
@@ -140,7 +140,7 @@ def eight_billion_case(rows: int) -> Case:
 def plain(case: Case) -> float:
     """Gradients of everything, logits everywhere, padded rows."""
     model = case.model
-    recompute(graph_layers(model, case.tuned), False)
+    set_checkpointing(graph_layers(model, case.tuned), False)
     freeze_all_but(model, case.tuned)
     optimizer = adamw(tuned_parameters(model), PARAMS)
     model.requires_grad_(True)
@@ -157,7 +157,7 @@ def plain(case: Case) -> float:
 def ours(case: Case, *, micro: int, small: bool) -> float:
     """What `finetune` does, in passes of some rows."""
     freeze_all_but(case.model, case.tuned)
-    recompute(graph_layers(case.model, case.tuned), small)
+    set_checkpointing(graph_layers(case.model, case.tuned), small)
     engine = Plain(AnswerLoss(case.model), PARAMS)
     answers = sum(int((e["labels"][1:] != IGNORED).sum()) for e in case.examples)
     total = 0.0

@@ -36,3 +36,46 @@ def processor(dense_dir: Path) -> Any:
     from interlace.model.open import open_processor
 
     return open_processor(dense_dir)
+
+
+@pytest.fixture(scope="session")
+def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the inputs of `finetune`: both checkpoints, the plan, the training rows."""
+    import models
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from drawn_rows import Draw
+    from sources_json import pinned_model, write_sources
+    from training_runs import PLAN
+
+    import interlace
+    from interlace.outputs import write_json
+
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "dense").symlink_to(dense_dir)
+    interlace.export(dense_dir, PLAN, folder / "artifacts/pruned", max_shard_mb=0.05)
+    write_json(folder / "artifacts/plan.json", PLAN.model_dump())
+    write_sources(folder, model=pinned_model(dense_dir))
+    pq.write_table(pa.Table.from_pylist(models.rows(16)), folder / "rows.parquet")
+    Draw(folder / "data")(folder / "rows.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tuned_run(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of end-to-end training, with its scratch folder."""
+    from training_runs import tune
+
+    out = tmp_path_factory.mktemp("tuned")
+    tune(project, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def healed_run(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of local healing alone, with its scratch folder."""
+    from training_runs import LOCAL_ONLY, tune
+
+    out = tmp_path_factory.mktemp("healed")
+    tune(project, out, **LOCAL_ONLY)
+    return out

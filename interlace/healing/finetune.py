@@ -1,8 +1,8 @@
-"""Heal the pruned model: only the planned layers move, everything else stays to the byte.
+"""End-to-end healing: the planned layers learn from answers, all other weights keep their bytes.
 
-The recipe is INTERLACE's (arXiv 2511.19676, section 4), over DeepSpeed ZeRO or without, on one
-process or many. Only what moves the planned layers is computed: no graph below the lowest of them,
-logits at answer tokens alone, rows without padding.
+The recipe is INTERLACE's (arXiv 2511.19676, section 4), with DeepSpeed ZeRO or without, in one
+process or many. Nothing else is computed: there is no graph below the lowest tuned layer, there are
+logits at answer tokens only, and rows have no padding where the family can pack.
 
 Frozen weights need no check afterwards: they get no gradient, no optimizer holds them, and the
 tuned checkpoint takes them from the pruned one's files.
@@ -10,34 +10,32 @@ tuned checkpoint takes them from the pruned one's files.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace import distributed as processes
+from interlace import distributed
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.replace import with_tensors
 from interlace.errors import ContractError
+from interlace.healing.end_to_end import EndToEnd
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.open import attention
-from interlace.outputs import whole
 from interlace.params.healing import Recipe
 from interlace.plan.record import Plan
-from interlace.training import deepspeed as deepspeed_settings
-from interlace.training import loop as training
-from interlace.training import lora, packing
-from interlace.training.engines import Engine, Plain, Zero, tuned_parameters, whole_weights
-from interlace.training.loop import Update
-from interlace.training.rows import Schedule, TrainingRows, collate, schedule
+from interlace.training import loop, lora, packing
+from interlace.training.curve import write_curve
+from interlace.training.deepspeed import join, partitioned_loading, zero_config
+from interlace.training.engines import Engine, Plain, Zero, gathered_weight, tuned_parameters
+from interlace.training.rows import Batches, TrainingRows, collator, update_count
+from interlace.training.schedule import CosineSchedule
 
-Objective = Callable[[nn.Module], nn.Module]  # a model -> a module that gives its summed loss
+Objective = Callable[[nn.Module], nn.Module]  # a model -> a module that returns its summed loss
 CURVE = ("step", "loss", "learning_rate", "grad_norm", "tokens")
 
 
@@ -55,17 +53,17 @@ def finetune(
 ) -> None:
     """Train the planned layers of a pruned checkpoint.
 
-    A run that was interrupted goes on from its last resume point.
+    An interrupted run resumes from its last resume point.
 
     Args:
         pruned: the checkpoint that `export` wrote.
         train: folder of rows that `sample` wrote.
-        out: folder for the tuned checkpoint; files without tuned layers are pruned's own.
-        curve: CSV file for loss, learning rate, gradient norm and tokens seen by step.
+        out: folder for the tuned checkpoint; files without tuned layers are the pruned one's.
+        curve: CSV file for loss, learning rate, gradient norm and tokens by step.
         plan: which layers are tuned.
         params: the recipe.
         seed: of the order of rows.
-        scratch: folder for resume points; must be another one whenever inputs or params change.
+        scratch: folder for resume points; use another one whenever inputs or params change.
         objective: makes the loss to train on, summed over answer tokens, from the model.
 
     Raises:
@@ -73,135 +71,114 @@ def finetune(
             point cannot be written.
         ContractError: the loss is not finite.
     """
-    first = processes.process_rank() == 0
-    processes.meet()
-    if not (plan.tune and params.max_steps):  # nothing to train: pruned is tuned
-        if first:
-            write_curve(curve, [], params.log_steps)
+    distributed.meet()
+    if not (plan.tune and params.max_steps):  # nothing to train: the pruned model is the tuned one
+        if distributed.process_rank() == 0:
+            write_curve(curve, [], CURVE)
             with_tensors(pruned.folder, {}, out)
-        processes.barrier()
+        distributed.barrier()
         return
     stored_prefix = pruned.layers.prefix
-    positions = _positions(pruned, params)
+    positions = _packed_positions(pruned, params)
     processor = pruned.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
-    shares = schedule(len(rows), seed, params, processes.world_size())
+    batches = Batches.split(len(rows), seed, params, distributed.world_size())
     flash = positions is not None and flash_attention(params)
-    deepspeed_settings.join(params)
-    model, engine = _opened(pruned, plan, params, shares, flash, objective)
-    made = collate(
+    join(params)
+    model, engine = _open(pruned, plan, params, batches, flash, objective)
+    collate = collator(
         processor,
         positions,
         one_row=flash,
-        blank=params.zero_stage == 3 and shares.processes > 1,
+        blank=params.zero_stage == 3 and batches.processes > 1,
     )
-    updates = training.train(
-        model,
-        engine,
+    steps = update_count(params, len(rows))
+    updates = loop.train(
+        EndToEnd(model, engine, plan.tuned_positions, params),
         rows,
-        shares,
-        made,
-        tuned=plan.tuned_positions,
+        batches,
+        collate,
+        schedule=CosineSchedule(params.learning_rate, steps, params.warmup_ratio),
         params=params,
         scratch=scratch,
     )
-    changed = _tuned_tensors(model, plan, stored_prefix)
-    if first:
-        write_curve(curve, updates, params.log_steps)
-        with_tensors(pruned.folder, changed, out)
-    processes.barrier()
+    tuned = _tuned_tensors(model, plan, stored_prefix)
+    if distributed.process_rank() == 0:
+        write_curve(curve, updates, CURVE, log_steps=params.log_steps, averaged=["loss"])
+        with_tensors(pruned.folder, tuned, out)
+    distributed.barrier()
 
 
 def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
-    """Freeze every parameter but those of the decoder layers at some positions."""
+    """Freeze all parameters except those of the decoder layers at some positions."""
     model.requires_grad_(False)
     for position in positions:
         for parameter in decoder_layers(model)[position].parameters():
             parameter.requires_grad_(True)
 
 
-def _positions(pruned: Checkpoint, params: Recipe) -> packing.Positions | None:
-    """How to place samples in shared rows; none where they do not share."""
+def _packed_positions(pruned: Checkpoint, params: Recipe) -> packing.Positions | None:
+    """Return the position ids of packed samples, or `None` where samples are padded."""
     if not params.packing:
         return None
     config = pruned.transformers_config()
     if packing.packs(config):
         return packing.sample_positions(pruned)
-    if processes.process_rank() == 0:
+    if distributed.process_rank() == 0:
         tqdm.write(f"finetune: {config.model_type}: samples are padded, not packed")
     return None
 
 
 def flash_attention(params: Recipe) -> bool:
-    """Whether packed rows can be trained with flash attention, which keeps samples apart itself."""
+    """Return True if packed rows can be trained with flash attention, which separates samples."""
     dtype = str(_dtype(params)).removeprefix("torch.")
     return attention("auto", dtype, on_gpu=torch.cuda.is_available()) == "flash_attention_2"
 
 
-def _opened(
+def _open(
     pruned: Checkpoint,
     plan: Plan,
     params: Recipe,
-    shares: Schedule,
+    batches: Batches,
     flash: bool,
     objective: Objective,
 ) -> tuple[nn.Module, Engine]:
-    """The model with all but the planned layers frozen, and what updates these."""
+    """Open the model with all but the planned layers frozen, and the engine that updates these."""
     from transformers import AutoModelForImageTextToText
 
-    config = deepspeed_settings.zero_config(params, _dtype(params), shares.passes)
-    extra = {"attn_implementation": "flash_attention_2"} if flash else {}
-    with deepspeed_settings.split_as_loaded(config) if params.zero_stage else nullcontext():
+    config = zero_config(params, _dtype(params), batches.passes)
+    options = {"attn_implementation": "flash_attention_2"} if flash else {}
+    with partitioned_loading(config) if params.zero_stage else nullcontext():
         model = AutoModelForImageTextToText.from_pretrained(
             pruned.folder,
             dtype=_dtype(params),
             use_safetensors=True,
             trust_remote_code=pruned.trust_remote_code,
-            **extra,
+            **options,
         )
     freeze_all_but(model, plan.tuned_positions)
     if params.lora_rank:
-        torch.manual_seed(shares.seed)  # adapters start alike in every process
+        torch.manual_seed(batches.seed)  # the same initial adapters in every process
         lora.adapt(model, plan.tuned_positions, params)
     model.train()
     if params.zero_stage:
         return model, Zero(objective(model), params, config)
-    return model, Plain(objective(model.to(processes.device())), params)
+    return model, Plain(objective(model.to(distributed.device())), params)
 
 
 def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str, Tensor]:
-    """Trained values by the names they are stored under."""
+    """Return the trained values by the names they are stored under."""
     prefix = decoder_prefix(model)
-    found = lora.merged(model, whole_weights)
+    values = lora.merged(model, gathered_weight)
     for name, parameter in tuned_parameters(model).items():
         if not lora.is_adapter(name):
-            with whole_weights(parameter):
-                found[name] = parameter.detach().cpu().clone()
-    tuned = {stored_prefix + name.removeprefix(prefix): value for name, value in found.items()}
+            with gathered_weight(parameter):
+                values[name] = parameter.detach().cpu().clone()
+    tuned = {stored_prefix + name.removeprefix(prefix): value for name, value in values.items()}
     layers = {int(name.removeprefix(stored_prefix).split(".")[1]) for name in tuned}
     if layers != set(plan.tuned_positions):
         raise ContractError(f"layers {sorted(layers)} were tuned, not {plan.tuned_positions}")
     return tuned
-
-
-def write_curve(path: Path, updates: Sequence[Update], every: int) -> None:
-    """Write the first update, every so many and the last as CSV, the columns of `CURVE`.
-
-    Args:
-        path: the file.
-        updates: all of them, in order.
-        every: updates between points; a point's loss is the mean since the point before.
-    """
-    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CURVE)
-        writer.writeheader()
-        since: list[float] = []
-        for update in updates:
-            since.append(update.loss)
-            if update.step in (1, len(updates)) or update.step % every == 0:
-                row: dict[str, Any] = update._asdict() | {"loss": sum(since) / len(since)}
-                writer.writerow(row)
-                since = []
 
 
 def _dtype(params: Recipe) -> torch.dtype:

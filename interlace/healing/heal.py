@@ -1,23 +1,27 @@
 """Heal a pruned checkpoint: locally, end to end, or one after the other.
 
-The dense model goes through the same training as the reference.
+The reference is the dense model, trained end to end by the same recipe.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from interlace import distributed as processes
+from torch import nn
+
+from interlace import distributed
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.healing import finetune
-from interlace.healing import local as local_healing
 from interlace.healing.distillation import DistilledLoss
+from interlace.healing.finetune import finetune
+from interlace.healing.local import CURVE as LOCAL_CURVE
+from interlace.healing.local import heal_locally
+from interlace.model.answer_loss import AnswerLoss
 from interlace.outputs import whole
 from interlace.params.healing import Finetune, Recipe
 from interlace.plan.record import Plan
 from interlace.pruning.export import export
+from interlace.training.curve import write_curve
 
 
 def heal(
@@ -51,27 +55,41 @@ def heal(
         ContractError: a loss is not finite.
     """
     start, (local_curve, curve) = pruned, curves
-    asked: dict[str, Any] = {"plan": plan, "params": params, "seed": seed}
     if params.local_steps and plan.tune and plan.drop:
-        start, kept = pruned.at(scratch / "healed"), scratch / "local_loss.csv"
+        start, finished_curve = pruned.at(scratch / "healed"), scratch / "local_loss.csv"
         if not start.folder.is_dir():
-            local_healing.heal_locally(
-                dense, pruned, train, start.folder, kept, scratch=scratch / "local", **asked
+            heal_locally(
+                dense,
+                pruned,
+                train,
+                start.folder,
+                finished_curve,
+                plan=plan,
+                params=params,
+                seed=seed,
+                scratch=scratch / "local",
             )
-        if processes.process_rank() == 0:  # also of a run that was killed in end-to-end training
+        if distributed.process_rank() == 0:  # also in a run that resumes end-to-end training
             with whole(local_curve) as partial:
-                shutil.copyfile(kept, partial)
-    elif processes.process_rank() == 0:
-        local_healing.write_curve(local_curve, [])
-    given: dict[str, Any] = {"scratch": scratch / "end-to-end"}
-    if params.distill_logits or params.distill_states:
+                shutil.copyfile(finished_curve, partial)
+    elif distributed.process_rank() == 0:
+        write_curve(local_curve, [], LOCAL_CURVE)
 
-        def objective(model: Any) -> DistilledLoss:
-            teacher = dense.open_model(dtype=params.dtype)
-            return DistilledLoss(model, teacher, plan, params)
+    def distilled(model: nn.Module) -> DistilledLoss:
+        teacher = dense.open_model(dtype=params.dtype)
+        return DistilledLoss(model, teacher, plan, params)
 
-        given["objective"] = objective
-    finetune.finetune(start, train, out, curve, **given, **asked)
+    finetune(
+        start,
+        train,
+        out,
+        curve,
+        plan=plan,
+        params=params,
+        seed=seed,
+        scratch=scratch / "end-to-end",
+        objective=distilled if params.distill_logits or params.distill_states else AnswerLoss,
+    )
 
 
 def train_reference(
@@ -95,11 +113,18 @@ def train_reference(
         seed: of the order of rows.
         scratch: folder for unfinished work.
     """
-    processes.meet()
+    distributed.meet()
     start = dense.at(scratch / "dense")
-    if processes.process_rank() == 0 and not start.folder.is_dir():
+    if distributed.process_rank() == 0 and not start.folder.is_dir():
         export(dense.folder, plan, start.folder, trust_remote_code=dense.trust_remote_code)
-    processes.barrier()
-    curve = scratch / "loss.csv"
-    given: dict[str, Any] = {"seed": seed, "scratch": scratch / "end-to-end"}
-    finetune.finetune(start, train, out, curve, plan=plan, params=params, **given)
+    distributed.barrier()
+    finetune(
+        start,
+        train,
+        out,
+        scratch / "loss.csv",
+        plan=plan,
+        params=params,
+        seed=seed,
+        scratch=scratch / "end-to-end",
+    )

@@ -1,50 +1,40 @@
-"""Heal tuned layers where they are, against the dense model: no gradient through the decoder.
+"""Local healing: tuned layers learn from the dense model, without gradients through the decoder.
 
-The survivors of a segment learn what it does in the dense decoder (`segments.segments`):
+The survivors of a segment learn the dense segment's function (`plan.segments.segments`):
 
     min  sum_t || f(x_lo[t]) - y_hi[t] ||^2  /  sum_t || y_hi[t] - x_lo[t] ||^2
 
 over the valid tokens t of an update, with the dense model's own masks and position embeddings; f is
-one survivor, or several in order. One dense forward pass feeds all segments; a graph is never
-larger than one segment's.
+one survivor, or several in order. One dense forward pass serves all segments, and a graph spans one
+segment at most.
 """
 
 from __future__ import annotations
 
-import csv
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from interlace import distributed as processes
+from interlace import distributed
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.replace import with_tensors
 from interlace.errors import InputError
-from interlace.healing.local_layers import Repair, open_survivors, resume, save, stored_weights
+from interlace.healing.local_layers import LocalSegment, open_segments, stored_weights
 from interlace.healing.local_targets import pair, recorded_for, visual_features
 from interlace.model import chat
 from interlace.model.states import Recording, forward
-from interlace.outputs import whole
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan
 from interlace.plan.segments import segments
-from interlace.training.engines import gathered
-from interlace.training.rows import (
-    NotFiniteError,
-    Pass,
-    Schedule,
-    TrainingRows,
-    collate,
-    passes,
-    schedule,
-    stopped,
-)
+from interlace.training import loop
+from interlace.training.curve import write_curve
+from interlace.training.engines import all_gather, optimizer_tensors, restore_optimizer
+from interlace.training.rows import Batches, Pass, TrainingRows, collator
+from interlace.training.schedule import CosineSchedule
 
 CURVE = ("step", "relative_error", "learning_rate")
 
@@ -63,8 +53,8 @@ def heal_locally(
 ) -> None:
     """Write the pruned checkpoint with locally healed survivors.
 
-    A run that was interrupted goes on from its last resume point. With several processes each
-    takes its share of every batch, and gradients are summed.
+    An interrupted run resumes from its last resume point. With several processes each takes its
+    share of every batch, and gradients are summed.
 
     Args:
         dense: the dense checkpoint.
@@ -75,166 +65,172 @@ def heal_locally(
         plan: which layers were dropped and are tuned.
         params: of `finetune`; `local_steps` updates of `batch_size` rows.
         seed: of the order of rows.
-        scratch: folder for resume points; must be another one whenever inputs or params change.
+        scratch: folder for resume points; use another one whenever inputs or params change.
 
     Raises:
         InputError: no tuned layer lies beside a dropped one, or a row cannot be used.
-        ContractError: an error is not finite; with which samples.
+        ContractError: an error is not finite; the message names the samples.
     """
     if not segments(plan):
         raise InputError(
             f"heal.local_steps = {params.local_steps}: no tuned layer lies beside a dropped"
             " one; set it to 0, or select.tuned to planned or all"
         )
-    processes.meet()
+    distributed.meet()
     model = dense.open_model(dtype=params.dtype)
     processor = dense.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
-    repairs = open_survivors(pruned, model, plan, params)
+    opened = open_segments(pruned, model, plan, params)
+    learner = LocalHealing(model, opened, params.max_grad_norm)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
-    shares = schedule(len(rows), seed, params, processes.world_size())
-    history = train_segments(model, repairs, rows, shares, params, scratch)
-    if processes.process_rank() == 0:
-        write_curve(curve, history)
-        with_tensors(pruned.folder, dict(stored_weights(repairs, pruned.layers)), out)
-    processes.barrier()
+    updates = loop.train(
+        learner,
+        rows,
+        Batches.split(len(rows), seed, params, distributed.world_size()),
+        collator(processor, None, one_row=False, blank=False),
+        schedule=CosineSchedule(
+            params.local_learning_rate, params.local_steps, params.warmup_ratio, skip_zero=True
+        ),
+        params=params,
+        scratch=scratch,
+    )
+    if distributed.process_rank() == 0:
+        columns = [*CURVE, *(learner.column(segment) for segment in learner.segments)]
+        write_curve(curve, updates, columns, log_steps=params.log_steps)
+        tuned = dict(stored_weights(learner.segments, pruned.layers))
+        with_tensors(pruned.folder, tuned, out)
+    distributed.barrier()
 
 
-def squared_errors(found: Tensor, target: Tensor, given: Tensor, valid: Tensor) -> Tensor:
-    """Squared error, and what it is relative to, summed over valid tokens.
+class LocalHealing:
+    """See `training.loop.Learner`.
+
+    An update's values are the relative error of each segment before it, and their mean.
+    """
+
+    title = "local healing"
+    objective = "relative_error"
+    rate_parameter = "heal.local_learning_rate"
+
+    def __init__(
+        self, model: nn.Module, segments: Sequence[LocalSegment], max_grad_norm: float
+    ) -> None:
+        """Take the models.
+
+        Args:
+            model: the dense model.
+            segments: the tuned layers.
+            max_grad_norm: to clip each segment's gradient to.
+        """
+        self.model, self.segments, self.max_grad_norm = model, segments, max_grad_norm
+
+    @staticmethod
+    def column(segment: LocalSegment) -> str:
+        """Return the name of a segment's relative error among the values."""
+        return f"layer_{segment.name}"
+
+    def update(self, passes: Sequence[Pass], learning_rate: float) -> dict[str, float]:
+        """See `training.loop.Learner`."""
+        device = next(self.model.parameters()).device
+        sums = torch.zeros(len(self.segments), 2, device=device)
+        not_finite = torch.zeros(len(passes), dtype=torch.int64, device=device)
+        for number, one_pass in enumerate(passes):
+            batch = {name: value.to(device) for name, value in one_pass.inputs.items()}
+            pass_sums = self._accumulate(batch)
+            not_finite[number] = ~pass_sums.isfinite().all()
+            sums += pass_sums
+        _sum_over_processes([sums])
+        if indices := [(int(p), int(n)) for p, n in all_gather(not_finite).nonzero()]:
+            (rows,) = (~sums.isfinite().all(dim=1)).nonzero(as_tuple=True)
+            layer = self.segments[int(rows[0])].name
+            raise loop.NotFiniteError(indices, f"local healing: the error of layer {layer}")
+        for segment, (_, scale) in zip(self.segments, sums, strict=True):
+            factor = 1 / max(float(scale), torch.finfo().tiny)
+            self._step(segment, factor, learning_rate)
+        errors = {
+            self.column(segment): float(error / scale)
+            for segment, (error, scale) in zip(self.segments, sums, strict=True)
+        }
+        return {"relative_error": math.fsum(errors.values()) / len(errors)} | errors
+
+    def _accumulate(self, batch: chat.Inputs) -> Tensor:
+        """Add a batch's gradients of the squared errors; return their sums, [segments, 2]."""
+        valid = batch["attention_mask"].bool()  # [B, T]
+        targets = [segment.target for segment in self.segments]
+        with torch.no_grad(), recorded_for(targets, self.model) as states:
+            forward(self.model, batch)
+        device, dtype = valid.device.type, next(self.model.parameters()).dtype
+        sums = []
+        for segment in self.segments:
+            start, goal = pair(segment.target, states)
+            with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+                output = run_segment(segment, start, states)
+            errors = squared_errors(output, goal, start, valid)
+            errors[0].backward()  # type: ignore[no-untyped-call]
+            sums.append(errors.detach())
+        return torch.stack(sums)
+
+    def _step(self, segment: LocalSegment, factor: float, learning_rate: float) -> None:
+        """Take a step of AdamW on a segment's relative error.
+
+        Args:
+            segment: with gradients of its squared error.
+            factor: turns the squared error into the relative one.
+            learning_rate: of the step.
+        """
+        weights = [weight for weight in segment.layers.parameters() if weight.grad is not None]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        _sum_over_processes(gradients)
+        for gradient in gradients:
+            gradient.mul_(factor)
+        nn.utils.clip_grad_norm_(weights, self.max_grad_norm, foreach=False)
+        for group in segment.optimizer.param_groups:
+            group["lr"] = learning_rate
+        segment.optimizer.step()
+        segment.optimizer.zero_grad(set_to_none=True)
+
+    def states(self) -> Iterator[dict[str, Tensor]]:
+        """See `training.loop.Learner`: a file per segment."""
+        return (optimizer_tensors(s.weights(), s.optimizer) for s in self.segments)
+
+    def restore(self, states: Iterable[Mapping[str, Tensor]], step: int) -> None:
+        """See `training.loop.Learner`."""
+        for segment, tensors in zip(self.segments, states, strict=True):
+            restore_optimizer(segment.weights(), segment.optimizer, tensors)
+
+
+def run_segment(segment: LocalSegment, state: Tensor, states: Recording) -> Tensor:
+    """Return the output of a segment's survivors, run one after the other, [B, T, d].
 
     Args:
-        found: `f(x_lo)`, [B, T, d].
-        target: `y_hi`, [B, T, d].
-        given: `x_lo`, [B, T, d].
+        segment: the tuned layers.
+        state: the segment's input, [B, T, d].
+        states: of the dense forward pass.
+    """
+    target = segment.target
+    for layer, dense_layer, features in zip(
+        segment.layers, target.segment.survivors, ((), *target.between), strict=True
+    ):
+        for feature_layer in features:
+            state = state + visual_features(states, feature_layer)
+        state = states.arguments[dense_layer].output(layer, state)
+    return state
+
+
+def squared_errors(output: Tensor, goal: Tensor, start: Tensor, valid: Tensor) -> Tensor:
+    """Return the squared error, and what it is relative to, summed over valid tokens.
+
+    Args:
+        output: `f(x_lo)`, [B, T, d].
+        goal: `y_hi`, [B, T, d].
+        start: `x_lo`, [B, T, d].
         valid: [B, T], false for padding.
 
     Returns:
         [2] float32: `sum ||f(x_lo) - y_hi||^2` and `sum ||y_hi - x_lo||^2`.
     """
-    wanted = target.float()[valid]  # [N, d]
-    error = (found.float()[valid] - wanted).square().sum()
-    return torch.stack([error, (wanted - given.float()[valid]).square().sum()])
-
-
-def train_segments(
-    model: nn.Module,
-    repairs: Sequence[Repair],
-    rows: TrainingRows,
-    shares: Schedule,
-    params: Finetune,
-    scratch: Path,
-) -> list[dict[str, float]]:
-    """Run all updates from the last resume point on; returns the curve's points."""
-    done, history = resume(repairs, scratch)
-    steps, first = params.local_steps, processes.process_rank() == 0
-    begin, seen = time.perf_counter(), 0  # tokens of this process
-    made = collate(rows.processor, None, one_row=False, blank=False)
-    ahead = passes(
-        rows, shares, made,
-        steps=range(done, steps), process=processes.process_rank(), workers=params.workers,
-    )  # fmt: skip
-    with tqdm(
-        total=steps, initial=done, unit="step", desc="local healing", disable=not first
-    ) as progress:
-        for step, loaded in enumerate(ahead, done):
-            rate = params.local_learning_rate * share_of_peak(step, steps, params.warmup_ratio)
-            try:
-                errors = update(model, repairs, loaded, params, rate)
-            except NotFiniteError as error:
-                raise stopped(error, rows, shares, step, scratch) from None
-            mean = math.fsum(errors.values()) / len(errors)
-            if step == 0 or (step + 1) % params.log_steps == 0 or step + 1 == steps:
-                point = {"step": step + 1, "relative_error": mean, "learning_rate": rate}
-                history.append(point | {f"layer_{name}": error for name, error in errors.items()})
-            seen += sum(one.tokens for one in loaded)
-            speed = processes.world_size() * seen / (time.perf_counter() - begin)
-            progress.set_postfix_str(f"error {mean:.4f}, {speed:,.0f} tokens/s", refresh=False)
-            progress.update()
-            if (step + 1) % params.save_steps == 0 and first:
-                save(repairs, step + 1, history, scratch)
-    return history
-
-
-def update(
-    model: nn.Module,
-    repairs: Sequence[Repair],
-    loaded: Sequence[Pass],
-    params: Finetune,
-    rate: float,
-) -> dict[str, float]:
-    """One update of every segment; returns the relative error of each before it, by survivors.
-
-    Raises:
-        NotFiniteError: an error is not finite.
-    """
-    device = next(model.parameters()).device
-    sums = torch.zeros(len(repairs), 2, device=device)
-    broken = torch.zeros(len(loaded), dtype=torch.int64, device=device)
-    for number, one in enumerate(loaded):
-        batch = {name: value.to(device) for name, value in one.inputs.items()}
-        found = accumulate(model, repairs, batch)
-        broken[number] = ~found.isfinite().all()
-        sums += found
-    _sum_over_processes([sums])
-    names = ["+".join(map(str, repair.task.segment.survivors)) for repair in repairs]
-    if places := [(int(p), int(n)) for p, n in gathered(broken).nonzero()]:
-        (where,) = (~sums.isfinite().all(dim=1)).nonzero(as_tuple=True)
-        what = f"local healing: the error of layer {names[int(where[0])]}"
-        raise NotFiniteError(places, what, "heal.local_learning_rate")
-    for repair, (_, scale) in zip(repairs, sums, strict=True):
-        _apply(repair, 1 / max(float(scale), torch.finfo().tiny), rate, params)
-    return {name: float(error / scale) for name, (error, scale) in zip(names, sums, strict=True)}
-
-
-def accumulate(model: nn.Module, repairs: Sequence[Repair], batch: chat.Inputs) -> Tensor:
-    """Add one batch's gradients of the squared errors; returns their sums, [segments, 2]."""
-    valid = batch["attention_mask"].bool()  # [B, T]
-    with torch.no_grad(), recorded_for([repair.task for repair in repairs], model) as states:
-        forward(model, batch)
-    device, dtype = valid.device.type, next(model.parameters()).dtype
-    sums = []
-    for repair in repairs:
-        given, target = pair(repair.task, states)
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            found = in_order(repair, given, states)
-        errors = squared_errors(found, target, given, valid)
-        errors[0].backward()  # type: ignore[no-untyped-call]
-        sums.append(errors.detach())
-    return torch.stack(sums)
-
-
-def in_order(repair: Repair, state: Tensor, states: Recording) -> Tensor:
-    """What the survivors of a segment make of its input, one after the other, [B, T, d]."""
-    job = repair.task
-    for layer, dense_layer, entering in zip(
-        repair.layers, job.segment.survivors, ((), *job.between), strict=True
-    ):
-        for e in entering:
-            state = state + visual_features(states, e)
-        state = states.arguments[dense_layer].output(layer, state)
-    return state
-
-
-def _apply(repair: Repair, scale: float, rate: float, params: Finetune) -> None:
-    """Take one step of AdamW on the relative error; gradients are clipped segment by segment."""
-    weights = [weight for weight in repair.layers.parameters() if weight.grad is not None]
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    _sum_over_processes(gradients)
-    for gradient in gradients:
-        gradient.mul_(scale)
-    nn.utils.clip_grad_norm_(weights, params.max_grad_norm, foreach=False)
-    for group in repair.optimizer.param_groups:
-        group["lr"] = rate
-    repair.optimizer.step()
-    repair.optimizer.zero_grad(set_to_none=True)
-
-
-def share_of_peak(step: int, steps: int, warmup_ratio: float) -> float:
-    """The learning rate of a step, counted from 0: linear warm-up, then half a cosine to 0."""
-    warmup = math.ceil(warmup_ratio * steps)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+    valid_goal = goal.float()[valid]  # [N, d]
+    error = (output.float()[valid] - valid_goal).square().sum()
+    return torch.stack([error, (valid_goal - start.float()[valid]).square().sum()])
 
 
 def _sum_over_processes(tensors: Sequence[Tensor]) -> None:
@@ -242,12 +238,3 @@ def _sum_over_processes(tensors: Sequence[Tensor]) -> None:
     if dist.is_initialized():
         for tensor in tensors:
             dist.all_reduce(tensor)
-
-
-def write_curve(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the points as CSV: the columns of `CURVE`, then one for each segment."""
-    columns = dict.fromkeys((*CURVE, *(name for point in history for name in point)))
-    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        writer.writerows(history)

@@ -18,7 +18,7 @@ from interlace.plan.segments import Segment, segments
 
 
 @dataclass(frozen=True)
-class Task:
+class SegmentTarget:
     """A segment, and the visual features that tell the pruned model's states from the dense ones.
 
     Features enter in front of layers; the pruned model may have entered more or fewer of them than
@@ -41,7 +41,7 @@ class Task:
     between: tuple[tuple[int, ...], ...]
 
 
-def tasks(plan: Plan, by_position: bool) -> list[Task]:
+def segment_targets(plan: Plan, by_position: bool) -> list[SegmentTarget]:
     """The segments of a plan with the visual features that they must reckon with.
 
     Args:
@@ -61,21 +61,23 @@ def tasks(plan: Plan, by_position: bool) -> list[Task]:
         return tuple(tuple(e for e in entries if a < places[e] <= b) for a, b in steps)
 
     return [
-        Task(s, at, signs(s.first, at[0]), signs(s.last, at[-1]), between(at))
+        SegmentTarget(s, at, signs(s.first, at[0]), signs(s.last, at[-1]), between(at))
         for s in segments(plan)
         for at in (tuple(keep.index(layer) for layer in s.survivors),)
     ]
 
 
-def recorded_for(jobs: Sequence[Task], model: nn.Module) -> AbstractContextManager[Recording]:
+def recorded_for(
+    targets: Sequence[SegmentTarget], model: nn.Module
+) -> AbstractContextManager[Recording]:
     """Record what the tasks read of the decoder while the block runs, and nothing else."""
-    features = {e for job in jobs for e in (*job.input_signs, *job.target_signs)}
-    features |= {e for job in jobs for entering in job.between for e in entering}
+    features = {e for target in targets for e in (*target.input_signs, *target.target_signs)}
+    features |= {e for target in targets for entering in target.between for e in entering}
     return recorded(
         model,
-        inputs={job.segment.first for job in jobs} | features,
-        outputs={job.segment.last for job in jobs} | {e - 1 for e in features},
-        arguments={layer for job in jobs for layer in job.segment.survivors},
+        inputs={target.segment.first for target in targets} | features,
+        outputs={target.segment.last for target in targets} | {e - 1 for e in features},
+        arguments={layer for target in targets for layer in target.segment.survivors},
     )
 
 
@@ -84,7 +86,7 @@ def visual_features(states: Recording, layer: int) -> Tensor:
     return states.inputs[layer] - states.outputs[layer - 1]
 
 
-def pair(job: Task, states: Recording) -> tuple[Tensor, Tensor]:
+def pair(target: SegmentTarget, states: Recording) -> tuple[Tensor, Tensor]:
     """A segment's input and target, [B, T, d] each."""
 
     def moved(state: Tensor, signs: Mapping[int, int]) -> Tensor:
@@ -92,5 +94,5 @@ def pair(job: Task, states: Recording) -> tuple[Tensor, Tensor]:
             state = state + sign * visual_features(states, e)
         return state
 
-    given = moved(states.inputs[job.segment.first], job.input_signs)
-    return given, moved(states.outputs[job.segment.last], job.target_signs)
+    given = moved(states.inputs[target.segment.first], target.input_signs)
+    return given, moved(states.outputs[target.segment.last], target.target_signs)

@@ -1,6 +1,7 @@
-"""Gradient checkpointing where there are activations to save: in the layers that have a graph.
+"""Gradient checkpointing of the decoder layers that gradients pass through.
 
-The graph begins at the lowest tuned layer. Below it nothing is kept, so nothing is recomputed.
+The graph begins at the lowest tuned layer. The layers below it keep no activations, so there is
+nothing to checkpoint.
 """
 
 from __future__ import annotations
@@ -14,51 +15,81 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from interlace import distributed
 from interlace.model.decoder import decoder_layers
+from interlace.params.healing import Recipe
+from interlace.training.engines import all_gather
 
-SHARE = 0.5  # of the free memory that a pass may fill with activations before `auto` recomputes
+FREE_SHARE = 0.5  # of the free memory: `auto` checkpoints passes whose activations would fill more
+
+
+class GradientCheckpointing:
+    """`finetune.gradient_checkpointing`: turns it on or off, pass by pass."""
+
+    def __init__(self, model: nn.Module, tuned: Sequence[int], params: Recipe) -> None:
+        self.layers = graph_layers(model, tuned)
+        self.setting = params.gradient_checkpointing
+        affordable = torch.tensor(affordable_tokens(model, self.layers, free_bytes()))
+        self.affordable_tokens = int(all_gather(affordable.to(distributed.device())).min())
+
+    def set_for(self, tokens: int) -> None:
+        """Turn it on or off for a pass.
+
+        Args:
+            tokens: of the pass, with padding, in the process that has most.
+        """
+        if self.setting == "auto":
+            set_checkpointing(self.layers, tokens > self.affordable_tokens)
+        else:
+            set_checkpointing(self.layers, self.setting)
 
 
 def graph_layers(model: nn.Module, tuned: Sequence[int]) -> list[nn.Module]:
-    """The decoder layers that gradients pass through: from the lowest tuned one to the last."""
+    """Return the decoder layers that gradients pass through: from the lowest tuned one up."""
     return list(decoder_layers(model))[min(tuned) :]
 
 
-def recompute(layers: Sequence[nn.Module], on: bool) -> None:
-    """Keep only the inputs of layers for the way back, and run them again there; or keep all.
+def set_checkpointing(layers: Sequence[nn.Module], enabled: bool) -> None:
+    """Turn gradient checkpointing of decoder layers on or off.
 
     Args:
-        layers: of the decoder; those of every supported family know how.
-        on: whether to recompute.
+        layers: of the decoder; those of all supported families implement it.
+        enabled: keep only the layers' inputs and recompute the rest in the backward pass.
     """
     for layer in layers:
-        layer.gradient_checkpointing = on  # type: ignore[assignment]
+        layer.gradient_checkpointing = enabled  # type: ignore[assignment]
         layer._gradient_checkpointing_func = functools.partial(  # type: ignore[assignment]
             checkpoint, use_reentrant=False
         )
 
 
 def activation_bytes(model: nn.Module, layers: Sequence[nn.Module]) -> int:
-    """About how much a token leaves in the graph: what enters and what leaves matrices."""
+    """Estimate the activations of one token in the graph: inputs and outputs of all matrices."""
     text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
-    experts = getattr(text, "num_experts_per_tok", None) or 1
+    experts_per_token = getattr(text, "num_experts_per_tok", None) or 1
     total = 0
     for layer in layers:
         for weight in layer.parameters():
-            shape = getattr(weight, "ds_shape", weight.shape)  # ZeRO-3 keeps the whole one aside
+            shape = getattr(weight, "ds_shape", weight.shape)  # ZeRO-3 partitions the weight itself
             if len(shape) > 1:
-                passed = experts if len(shape) == 3 else 1  # [experts, out, in]
-                total += passed * sum(shape[-2:]) * weight.element_size()
+                matrices = experts_per_token if len(shape) == 3 else 1  # [experts, out, in]
+                total += matrices * sum(shape[-2:]) * weight.element_size()
     return total
 
 
 def free_bytes() -> int:
-    """Memory that is free now: of the GPU, or of the machine."""
+    """Return the free memory of the GPU, or of the machine without one."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     return int(psutil.virtual_memory().available)
 
 
 def affordable_tokens(model: nn.Module, layers: Sequence[nn.Module], free: int) -> int:
-    """The largest pass, in padded tokens, that `auto` keeps all activations of."""
-    return int(SHARE * free) // max(activation_bytes(model, layers), 1)
+    """Return the largest pass, in tokens with padding, that `auto` does not checkpoint.
+
+    Args:
+        model: the model that is trained.
+        layers: those that gradients pass through.
+        free: free memory, bytes.
+    """
+    return int(FREE_SHARE * free) // max(activation_bytes(model, layers), 1)

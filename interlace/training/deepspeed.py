@@ -1,4 +1,4 @@
-"""DeepSpeed: how training processes meet, and where ZeRO keeps weights, gradients and moments."""
+"""DeepSpeed's processes and its configuration."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from interlace.params.healing import Recipe
 
 
 def join(params: Recipe) -> None:
-    """Meet the other processes; DeepSpeed wants a group of processes also where there is one.
+    """Join the other processes; DeepSpeed needs a process group even for a single one.
 
     Raises:
-        InputError: DeepSpeed is asked for and not installed.
+        InputError: `finetune.zero_stage` needs DeepSpeed, which is not installed.
     """
     meet()
     if params.zero_stage:
-        _check_deepspeed()
+        _check_installed()
         import deepspeed
 
-        _address()
+        _set_single_process_address()
         if torch.cuda.is_available():
             torch.cuda.set_device(device())
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         deepspeed.init_distributed(backend, verbose=False)
 
 
-def _check_deepspeed() -> None:
+def _check_installed() -> None:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     try:
@@ -45,19 +45,19 @@ def _check_deepspeed() -> None:
         ) from None
 
 
-def _address() -> None:
-    """Where the processes meet, if no launcher said it."""
+def _set_single_process_address() -> None:
+    """Set the environment that a launcher sets, for one process, unless there was a launcher."""
     if "RANK" in os.environ:
         return
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    os.environ.update(alone | {"MASTER_PORT": str(port)})
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"} | address)
 
 
 def zero_config(params: Recipe, dtype: torch.dtype, passes: int) -> dict[str, Any]:
-    """DeepSpeed's configuration: the published recipe's, and where weights and moments lie.
+    """Return DeepSpeed's configuration: the published recipe's, with the offload of `params`.
 
     Args:
         params: the recipe.
@@ -87,16 +87,16 @@ def zero_config(params: Recipe, dtype: torch.dtype, passes: int) -> dict[str, An
 
 
 @contextmanager
-def split_as_loaded(config: dict[str, Any]) -> Iterator[None]:
-    """A block in which transformers hands models that it opens to ZeRO-3, weight by weight."""
+def partitioned_loading(config: dict[str, Any]) -> Iterator[None]:
+    """Let transformers partition the weights of models it opens in the block, under ZeRO-3."""
     if config["zero_optimization"]["stage"] != 3:
         yield
         return
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-    held = HfDeepSpeedConfig(config)  # transformers refers to it weakly
+    reference = HfDeepSpeedConfig(config)  # transformers holds it weakly
     try:
         yield
     finally:
-        del held
+        del reference
         unset_hf_deepspeed_config()

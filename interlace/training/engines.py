@@ -1,13 +1,14 @@
-"""How gradients become updates of the tuned layers: in one process, in many, or over DeepSpeed.
+"""Engines turn gradients into updates of the tuned layers: plain PyTorch, or DeepSpeed ZeRO.
 
-An engine takes the sums that `AnswerLoss` gives, so that the update is that of the whole batch
-however it is split. Weights in 16 bits have masters in float32: an update at 1e-5 would be lost in
+An engine takes sums of losses over answer tokens, so that an update is that of all its rows however
+they are split into passes. 16-bit weights have float32 masters: an update at 1e-5 would be lost in
 their rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from interlace.params.healing import Recipe
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight beside its step
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of a weight, besides its step
 
 
 class Engine(Protocol):
@@ -30,75 +31,111 @@ class Engine(Protocol):
     module: nn.Module
 
     def loss(self, inputs: Any, labels: Tensor) -> Tensor:
-        """The sum of the losses of a pass."""
+        """Return the summed loss of a pass."""
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add a pass's gradient.
 
         Args:
-            loss: its share of the update's mean loss.
-            last: whether it is the last pass of the update.
+            loss: the pass's share of the update's mean loss.
+            last: this is the last pass of the update.
         """
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update, forget the gradients; returns the norm of the gradient before."""
+        """Clip the gradient, update, and clear it; return its norm before clipping."""
 
     def state(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Masters and moments of some parameters, whole, in float32. All processes must ask."""
+        """Return some parameters' float32 masters and moments; all processes must call it."""
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Take over what `state` gave after some updates. All processes must do so."""
+        """Take over what `state` returned after `step` updates; all processes must call it."""
 
 
-def whole_weights(parameter: nn.Parameter, written: bool = False) -> AbstractContextManager[Any]:
-    """A block in which a parameter that ZeRO-3 has split is whole; if `written`, split anew."""
+def gathered_weight(
+    parameter: nn.Parameter, *, modified: bool = False
+) -> AbstractContextManager[Any]:
+    """Return a context in which a parameter that ZeRO-3 partitions is complete.
+
+    Args:
+        parameter: any parameter.
+        modified: the block changes it; the first process's values are partitioned afterwards.
+    """
     if not hasattr(parameter, "ds_id"):
         return nullcontext()
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(  # type: ignore[no-any-return]
-        [parameter], modifier_rank=0 if written else None
+        [parameter], modifier_rank=0 if modified else None
     )
 
 
-def gathered(values: Tensor) -> Tensor:
-    """The values of all processes, [processes, ...]."""
+def all_gather(values: Tensor) -> Tensor:
+    """Return the values of all processes, [processes, ...]."""
     if not dist.is_initialized():
         return values[None]
-    found = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(found, values)
-    return torch.stack(found)
+    values_by_process = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(values_by_process, values)
+    return torch.stack(values_by_process)
 
 
 def tuned_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that require gradients, by name."""
+    """Return the parameters that require gradients, by name."""
     return {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
 def adamw(weights: Mapping[str, Tensor], params: Recipe) -> torch.optim.AdamW:
-    """The published recipe's optimizer; as there, decay is for matrices only.
+    """Return the published recipe's optimizer, which decays matrices only.
 
     Args:
         weights: to update, by name.
         params: the recipe.
     """
     matrices = [w for w in weights.values() if len(getattr(w, "ds_shape", w.shape)) > 1]
-    chosen = {id(weight) for weight in matrices}
-    others = [weight for weight in weights.values() if id(weight) not in chosen]
+    matrix_ids = {id(weight) for weight in matrices}
+    vectors = [weight for weight in weights.values() if id(weight) not in matrix_ids]
     groups = [
         {"params": matrices, "weight_decay": params.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=params.learning_rate)
 
 
+def optimizer_tensors(
+    weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return weights as `name` and their optimizer state as `name.key`, on the CPU."""
+    tensors = {}
+    for name, weight in weights.items():
+        tensors[name] = weight.detach().cpu().contiguous()
+        for key, value in optimizer.state.get(weight, {}).items():
+            tensors[f"{name}.{key}"] = value.cpu().contiguous()
+    return tensors
+
+
+@torch.no_grad()
+def restore_optimizer(
+    weights: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Take over what `optimizer_tensors` returned; weights that it does not hold stay."""
+    for name, weight in weights.items():
+        if name not in tensors:
+            continue
+        weight.copy_(tensors[name])
+        state = {key: tensors[f"{name}.{key}"] for key in MOMENTS if f"{name}.{key}" in tensors}
+        if state:
+            moments = {key: value.to(weight.device) for key, value in state.items()}
+            optimizer.state[weight] = {"step": tensors[f"{name}.step"], **moments}
+
+
 class Plain:
-    """No DeepSpeed: every process holds everything, gradients are summed."""
+    """No DeepSpeed: every process holds all weights and moments, gradients are summed."""
 
     def __init__(self, module: nn.Module, params: Recipe) -> None:
         self.module = module
         self.tuned = tuned_parameters(module)
-        self.clip = params.max_grad_norm
+        self.max_grad_norm = params.max_grad_norm
         self.masters = {
             name: weight if weight.dtype == torch.float32 else weight.detach().float()
             for name, weight in self.tuned.items()
@@ -126,54 +163,47 @@ class Plain:
 
     def step(self, learning_rate: float) -> float:
         """See `Engine`."""
-        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.clip)
+        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._round()
+        self._copy_masters()
         return float(norm)
 
     def state(self, names: Iterable[str]) -> dict[str, Tensor]:
         """See `Engine`."""
-        tensors = {}
-        for name in names:
-            master = self.masters[name]
-            tensors[name] = master.detach().cpu()
-            for moment in MOMENTS:
-                tensors[f"{name}.{moment}"] = self.optimizer.state[master][moment].cpu()
-        return tensors
+        return optimizer_tensors({name: self.masters[name] for name in names}, self.optimizer)
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """See `Engine`."""
-        for name, master in self.masters.items():
-            if name in tensors:
-                with torch.no_grad():
-                    master.copy_(tensors[name])
-                moments = {m: tensors[f"{name}.{m}"].to(master.device) for m in MOMENTS}
-                self.optimizer.state[master] = {"step": torch.tensor(float(step)), **moments}
-        self._round()
+        restore_optimizer(self.masters, self.optimizer, tensors)
+        self._copy_masters()
 
     @torch.no_grad()
-    def _round(self) -> None:
+    def _copy_masters(self) -> None:
         for name, weight in self.tuned.items():
             if self.masters[name] is not weight:
                 weight.copy_(self.masters[name])
 
 
 class Zero:
-    """DeepSpeed ZeRO: optimizer, gradients and (stage 3) weights split over the processes."""
+    """DeepSpeed ZeRO: optimizer, gradients and (stage 3) weights partitioned over the processes."""
 
     def __init__(self, module: nn.Module, params: Recipe, config: dict[str, Any]) -> None:
         import deepspeed
 
-        self.tuned = tuned_parameters(module)
-        self.engine, *_ = deepspeed.initialize(
-            model=module, optimizer=adamw(self.tuned, params), config=config
-        )
         self.module = module
+        self.tuned = tuned_parameters(module)
+        self.optimizer = adamw(self.tuned, params)
+        self.optimizer.state = _AdamWState()
+        weights_by_group = [group["params"] for group in self.optimizer.param_groups]
+        self.engine, *_ = deepspeed.initialize(
+            model=module, optimizer=self.optimizer, config=config
+        )
         self.processes = dist.get_world_size()
-        self._make_moments()
+        if self.engine.zero_optimization_stage() < 3:
+            self._link_moments(weights_by_group)
 
     def loss(self, inputs: Any, labels: Tensor) -> Tensor:
         """See `Engine`."""
@@ -187,7 +217,7 @@ class Zero:
 
     def step(self, learning_rate: float) -> float:
         """See `Engine`."""
-        for group in self.engine.optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
         return float(self.engine.get_global_grad_norm())
@@ -206,58 +236,59 @@ class Zero:
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """See `Engine`."""
-        for flat in self._flat():
-            self.engine.optimizer.optimizer.state[flat]["step"].fill_(step)
         for name, weight in self.tuned.items():
             if name not in tensors:
                 continue
-            found = {key: tensors[key].to(self.engine.device) for key in _keys(name)}
-            with whole_weights(weight, written=True), torch.no_grad():
-                weight.copy_(found[name])
-            _set_master(weight, found[name])
+            master = tensors[name].to(self.engine.device)
+            with gathered_weight(weight, modified=True), torch.no_grad():
+                weight.copy_(master)
+            _set_master(weight, master)
             for moment in MOMENTS:
-                _set_master(weight, found[f"{name}.{moment}"], moment)
+                _set_master(weight, tensors[f"{name}.{moment}"].to(self.engine.device), moment)
+        for state in self.optimizer.state.values():
+            state["step"].fill_(step)
 
-    def _make_moments(self) -> None:
-        """Make AdamW's state before its first step, so that all of it is there to set and get.
+    def _link_moments(self, weights_by_group: list[list[Tensor]]) -> None:
+        """Tell stage 2 where each weight's moments are, which it learns in its first step only.
 
-        DeepSpeed's stage 2 looks for all states when the first group has made its own.
+        `deepspeed.initialize` replaced the weights of each group by this process's flat partition.
         """
-        zero = self.engine.optimizer
-        for flat in self._flat():
-            zero.optimizer.state[flat] = {
-                "step": torch.zeros(()),
-                **{moment: torch.zeros_like(flat) for moment in MOMENTS},
-            }
-        if self.engine.zero_optimization_stage() < 3:
-            zero._lazy_init_hp_params_optimizer_state()
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
-    def _flat(self) -> Sequence[Tensor]:
-        """The masters of this process, as DeepSpeed lays them end to end."""
-        three = self.engine.zero_optimization_stage() == 3
-        name = "fp32_partitioned_groups_flat" if three else "single_partition_of_fp32_groups"
-        flat: Sequence[Tensor] = getattr(self.engine.optimizer, name)
-        return flat
+        groups = self.optimizer.param_groups
+        for weights, group in zip(weights_by_group, groups, strict=True):
+            (partition,) = group["params"]
+            lazy_init_hp_params_optimizer_state(weights, partition, self.optimizer.state)
+
+
+class _AdamWState(defaultdict[Tensor, dict[str, Tensor]]):
+    """AdamW's state, which exists before the first step, so that a resume point can be restored.
+
+    Stage 2 also needs all groups' state after the first group's first step.
+    """
+
+    def __missing__(self, weight: Tensor) -> dict[str, Tensor]:
+        moments = {moment: torch.zeros_like(weight) for moment in MOMENTS}
+        self[weight] = {"step": torch.zeros(()), **moments}
+        return self[weight]
 
 
 def _set_master(weight: nn.Parameter, value: Tensor, moment: str | None = None) -> None:
-    """Hand this process its part of a master in float32, or of one of its moments."""
+    """Set this process's partition of a weight's float32 master, or of one of its moments.
+
+    `safe_set_full_*` refuses a ZeRO-3 weight whose size the processes do not divide.
+    """
     from deepspeed import utils
 
-    if not hasattr(weight, "ds_id"):
-        if moment:
-            utils.safe_set_full_optimizer_state(weight, value, moment)
-        else:
-            utils.safe_set_full_fp32_param(weight, value)
-        return
-    size: int = weight.partition_numel()  # type: ignore[attr-defined]
-    padded = nn.functional.pad(value.flatten(), (0, size * dist.get_world_size() - value.numel()))
-    part = padded.narrow(0, size * dist.get_rank(), size)
-    if moment:
-        utils.safe_set_local_optimizer_state(weight, part, moment)
+    if hasattr(weight, "ds_id"):
+        size = utils.safe_get_local_fp32_param(weight).numel()
+        padding = size * dist.get_world_size() - value.numel()
+        value = nn.functional.pad(value.flatten(), (0, padding))
+        value = value.narrow(0, size * dist.get_rank(), size)
+        set_fp32, set_state = utils.safe_set_local_fp32_param, utils.safe_set_local_optimizer_state
     else:
-        utils.safe_set_local_fp32_param(weight, part)
-
-
-def _keys(name: str) -> list[str]:
-    return [name, *(f"{name}.{moment}" for moment in MOMENTS)]
+        set_fp32, set_state = utils.safe_set_full_fp32_param, utils.safe_set_full_optimizer_state
+    if moment:
+        set_state(weight, value, moment)
+    else:
+        set_fp32(weight, value)

@@ -1,230 +1,193 @@
-"""The training loop: updates one after another, resume points between them.
+"""The training loop: one update after another, with resume points between them.
 
-The state behind an update is that of the tuned layers alone. All else follows from the step: which
-rows come next, the learning rate, the random numbers.
+All that an update depends on besides the tuned layers' state follows from its step: the rows, the
+learning rate, the random numbers.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from interlace import distributed as processes
-from interlace.model.chat import IGNORED
-from interlace.model.decoder import decoder_layers
+from interlace import distributed
+from interlace.errors import ContractError
+from interlace.outputs import write_json
 from interlace.params.healing import Recipe
-from interlace.training.checkpointing import affordable_tokens, free_bytes, graph_layers, recompute
-from interlace.training.engines import Engine, gathered, tuned_parameters
-from interlace.training.resume import Point, newest_point, write_point
-from interlace.training.rows import (
-    Collate,
-    NotFiniteError,
-    Pass,
-    Schedule,
-    TrainingRows,
-    passes,
-    stopped,
-    updates,
-)
+from interlace.training.engines import all_gather
+from interlace.training.resume import Point, Update, newest_point, point_folder, write_point
+from interlace.training.rows import Batches, Collator, Pass, TrainingRows, load_passes
+from interlace.training.schedule import CosineSchedule
+
+NOT_FINITE = "not-finite.json"
 
 
-class Update(NamedTuple):
-    """What is known of an update.
+class Learner(Protocol):
+    """What the loop trains.
 
     Attributes:
-        step: its number, from 1.
-        loss: mean over its answer tokens, nats; with distillation, its terms included.
-        learning_rate: it was made with.
-        grad_norm: of the gradient before clipping.
-        tokens: seen so far, padding left out.
+        title: of the training, for the progress bar and messages.
+        objective: the value of an update that is minimised.
+        rate_parameter: the setting that holds the peak learning rate.
     """
 
-    step: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    tokens: int
+    title: str
+    objective: str
+    rate_parameter: str
+
+    def update(self, passes: Sequence[Pass], learning_rate: float) -> dict[str, float]:
+        """Make one update from this process's passes; return its values, `objective` among them.
+
+        Raises:
+            NotFiniteError: the objective or a gradient is not finite.
+        """
+
+    def states(self) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the tensors to resume from, one file at a time; all processes must iterate."""
+
+    def restore(self, states: Iterable[Mapping[str, Tensor]], step: int) -> None:
+        """Take over what `states` yielded after `step` updates; all processes must call it."""
 
 
-def learning_rate(params: Recipe, step: int, steps: int) -> float:
-    """Linear warm-up from 0, then half a cosine down to 0.
+class NotFiniteError(Exception):
+    """An update whose objective or gradient is not finite.
 
-    Args:
-        params: peak, and the share of steps to warm up over.
-        step: updates done.
-        steps: of the whole run.
+    Attributes:
+        passes: the passes concerned, as (process, pass of the update).
+        quantity: what is not finite.
     """
-    warmup = math.ceil(params.warmup_ratio * steps)
-    if step < warmup:
-        return params.learning_rate * step / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def __init__(self, passes: Sequence[tuple[int, int]], quantity: str) -> None:
+        super().__init__(passes, quantity)
+        self.passes, self.quantity = passes, quantity
 
 
 def train(
-    model: nn.Module,
-    engine: Engine,
+    learner: Learner,
     rows: TrainingRows,
-    shares: Schedule,
-    made: Collate,
+    batches: Batches,
+    collator: Collator,
     *,
-    tuned: Sequence[int],
+    schedule: CosineSchedule,
     params: Recipe,
     scratch: Path,
 ) -> list[Update]:
-    """Make all updates, those of an interrupted run included.
+    """Make all updates; return all, including those of an interrupted run.
 
     Args:
-        model: with only the planned layers unfrozen.
-        engine: updates them.
-        rows: of the training set.
-        shares: which rows each pass sees.
-        made: makes a pass of rows.
-        tuned: positions of the planned layers.
+        learner: makes the updates.
+        rows: the training set.
+        batches: the rows of each pass.
+        collator: makes a pass of rows.
+        schedule: number of updates, and their learning rates.
         params: the recipe.
         scratch: folder for resume points.
 
     Raises:
         InputError: a row cannot be used, or a resume point cannot be written.
-        ContractError: the loss is not finite.
+        ContractError: an update is not finite.
     """
-    steps = updates(params, len(rows))
-    done = resume(engine, scratch)
-    layers = layer_names(engine.module, model)
-    budget = Recomputation(model, tuned, params)
-    ahead = passes(
-        rows, shares, made,
-        steps=range(len(done), steps), process=processes.process_rank(), workers=params.workers,
-    )  # fmt: skip
-    for loaded in _progress(ahead, done, steps):
-        step = len(done)
+    updates = resume(learner, scratch)
+    passes = load_passes(
+        rows,
+        batches,
+        collator,
+        steps=range(len(updates), schedule.steps),
+        process=distributed.process_rank(),
+        workers=params.workers,
+    )
+    for update_passes in _progress(passes, updates, schedule.steps, learner):
+        step = len(updates)
         torch.manual_seed(
-            ((shares.seed << 24) + step) * shares.processes + processes.process_rank()
+            ((batches.seed << 24) + step) * batches.processes + distributed.process_rank()
         )
-        rate = learning_rate(params, step, steps)
+        rate = schedule.learning_rate(step)
         try:
-            loss, norm, tokens = update(engine, loaded, rate, budget)
+            values = learner.update(update_passes, rate)
         except NotFiniteError as error:
-            raise stopped(error, rows, shares, step, scratch) from None
-        seen = done[-1].tokens if done else 0
-        done.append(Update(step + 1, loss, rate, norm, seen + tokens))
-        if len(done) % params.save_steps == 0 or len(done) == steps:
-            save(engine, layers, done, scratch)
-    return done
+            raise _record_samples(error, learner, rows, batches, step, scratch) from None
+        tokens = _total_tokens(update_passes) + (updates[-1].tokens if updates else 0)
+        updates.append(Update(step=step + 1, learning_rate=rate, tokens=tokens, values=values))
+        if len(updates) % params.save_steps == 0 or len(updates) == schedule.steps:
+            save(learner, updates, scratch)
+    return updates
 
 
-class Recomputation:
-    """Whether a pass recomputes its activations on the way back, and on which layers."""
-
-    def __init__(self, model: nn.Module, tuned: Sequence[int], params: Recipe) -> None:
-        self.layers = graph_layers(model, tuned)
-        self.wanted = params.gradient_checkpointing
-        mine = torch.tensor(affordable_tokens(model, self.layers, free_bytes()))
-        self.affordable = int(gathered(mine.to(processes.device())).min())
-
-    def set(self, tokens: int) -> None:
-        """Set it for a pass of so many tokens, padding included, in the largest process."""
-        on = tokens > self.affordable if self.wanted == "auto" else self.wanted
-        recompute(self.layers, bool(on))
-
-
-def update(
-    engine: Engine, loaded: Sequence[Pass], rate: float, budget: Recomputation
-) -> tuple[float, float, int]:
-    """One update from the passes of all processes.
-
-    Args:
-        engine: makes it.
-        loaded: passes of this process.
-        rate: learning rate.
-        budget: decides what is recomputed.
-
-    Returns:
-        Mean loss of its answer tokens, norm of the gradient, tokens.
-
-    Raises:
-        NotFiniteError: a loss or the gradient is not finite.
-    """
-    device = processes.device()
-    mine = [[_answers(one.labels), one.labels.numel(), one.tokens] for one in loaded]
-    counts = gathered(torch.tensor(mine, device=device))  # [processes, passes, 3]
-    answers = max(1, int(counts[..., 0].sum()))
-    losses = []
-    for number, one in enumerate(loaded):
-        budget.set(int(counts[:, number, 1].max()))
-        inputs = {name: value.to(device, non_blocking=True) for name, value in one.inputs.items()}
-        loss = engine.loss(inputs, one.labels.to(device))
-        engine.backward(loss / answers, last=number == len(loaded) - 1)
-        losses.append(loss.detach())
-    sums = gathered(torch.stack(losses))  # [processes, passes]
-    if places := [(int(p), int(n)) for p, n in (~sums.isfinite()).nonzero()]:
-        raise NotFiniteError(places)
-    norm = engine.step(rate)
-    if not math.isfinite(norm):
-        raise NotFiniteError([(p, n) for p in range(len(sums)) for n in range(len(loaded))])
-    return float(sums.double().sum()) / answers, norm, int(counts[..., 2].sum())
-
-
-def _answers(labels: Tensor) -> int:
-    return int((labels[:, 1:] != IGNORED).sum())
-
-
-def layer_names(module: nn.Module, model: nn.Module) -> list[list[str]]:
-    """Names of tuned parameters, layer by layer."""
-    tuned = tuned_parameters(module)
-    names = {id(parameter): name for name, parameter in tuned.items()}
-    layers = [
-        [names[id(parameter)] for parameter in layer.parameters() if id(parameter) in names]
-        for layer in decoder_layers(model)
-    ]
-    return [layer for layer in layers if layer]
-
-
-def save(engine: Engine, layers: list[list[str]], done: list[Update], scratch: Path) -> None:
-    """Write a resume point; all processes hand over their part, the first one writes."""
-    states = (engine.state(names) for names in layers)
-    if processes.process_rank() == 0:
-        write_point(scratch, len(done), states, updates=done)
+def save(learner: Learner, updates: Sequence[Update], scratch: Path) -> None:
+    """Write a resume point: all processes take part, the first one writes."""
+    if distributed.process_rank() == 0:
+        write_point(scratch, learner.states(), updates)
         return
-    for _ in states:
+    for _ in learner.states():
         pass
 
 
-def resume(engine: Engine, scratch: Path) -> list[Update]:
-    """Take over the newest resume point that is whole; returns the updates it stands behind.
+def resume(learner: Learner, scratch: Path) -> list[Update]:
+    """Restore the newest undamaged resume point; return the updates up to it.
 
-    The first process chooses it; all read it, so that `scratch` must be one folder for all.
+    The first process chooses the point and all read it, so `scratch` must be one folder for all.
     """
-    step = torch.zeros((), dtype=torch.int64, device=processes.device())
-    if processes.process_rank() == 0:
+    step = torch.zeros((), dtype=torch.int64, device=distributed.device())
+    if distributed.process_rank() == 0:
         point, damages = newest_point(scratch)
         for damage in damages:
-            tqdm.write(f"finetune: {damage}")
+            tqdm.write(f"{learner.title}: {damage}")
         step += point.step if point else 0
-    step = gathered(step)[0]
+    step = all_gather(step)[0]
     if not step:
         return []
-    point = Point.read(scratch, int(step))
-    for tensors in point.tensors():
-        engine.restore(tensors, point.step)
-    return [Update(*values) for values in point.updates]
+    point = Point.read(point_folder(scratch, int(step)), verify=False)
+    learner.restore(point.tensors(), point.step)
+    return list(point.updates)
 
 
-def _progress(ahead: Iterator[list[Pass]], done: list[Update], steps: int) -> Iterator[list[Pass]]:
-    """Show loss, speed and time left while updates are made."""
-    begin, before = time.perf_counter(), done[-1].tokens if done else 0
-    quiet = processes.process_rank() > 0
-    with tqdm(total=steps, initial=len(done), unit="step", desc="finetune", disable=quiet) as bar:
-        for loaded in ahead:
-            yield loaded
-            last = done[-1]
-            speed = (last.tokens - before) / (time.perf_counter() - begin)
-            bar.set_postfix_str(f"loss {last.loss:.4f}, {speed:,.0f} tokens/s", refresh=False)
+def _total_tokens(passes: Sequence[Pass]) -> int:
+    """Return the tokens of an update over all processes, without padding."""
+    tokens = torch.tensor(sum(p.tokens for p in passes), device=distributed.device())
+    return int(all_gather(tokens).sum())
+
+
+def _progress(
+    passes: Iterator[list[Pass]], updates: list[Update], steps: int, learner: Learner
+) -> Iterator[list[Pass]]:
+    """Yield each update's passes; show the objective, speed and remaining time."""
+    start, earlier_tokens = time.perf_counter(), updates[-1].tokens if updates else 0
+    hidden = distributed.process_rank() > 0
+    with tqdm(
+        total=steps, initial=len(updates), unit="step", desc=learner.title, disable=hidden
+    ) as bar:
+        for update_passes in passes:
+            yield update_passes
+            last = updates[-1]
+            speed = (last.tokens - earlier_tokens) / (time.perf_counter() - start)
+            name, value = learner.objective.replace("_", " "), last.values[learner.objective]
+            bar.set_postfix_str(f"{name} {value:.4f}, {speed:,.0f} tokens/s", refresh=False)
             bar.update()
+
+
+def _record_samples(
+    error: NotFiniteError,
+    learner: Learner,
+    rows: TrainingRows,
+    batches: Batches,
+    step: int,
+    scratch: Path,
+) -> ContractError:
+    """Write the samples of the passes concerned to a file; return the error to raise."""
+    indices = [
+        row for process, number in error.passes for row in batches.of_pass(step, number, process)
+    ]
+    ids = rows.sample_ids(indices)
+    file = scratch / NOT_FINITE
+    if distributed.process_rank() == 0:
+        write_json(file, {"step": step + 1, "sample_ids": ids})
+    listed = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    return ContractError(
+        f"{error.quantity} is not finite in update {step + 1}, with samples {listed} (all in"
+        f" {file}); lower {learner.rate_parameter}, or remove these samples from the data"
+    )

@@ -1,4 +1,4 @@
-"""The teacher's terms are what the formulas say, and do not depend on how a batch is split."""
+"""The teacher's terms are their formulas, and do not depend on how a batch is split."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 import models
 import pytest
 import torch
-from healing.test_finetune import curve, project
-from healing.test_local import healed
 from hypothesis import given
 from hypothesis import strategies as st
 from pruning.test_export import PLAN
 from torch import Tensor
+from training_runs import column, tune
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.distillation import (
@@ -24,8 +23,7 @@ from interlace.healing.distillation import (
     token_weights,
 )
 from interlace.healing.finetune import freeze_all_but
-from interlace.model import answer_loss as answer_gradient
-from interlace.model import chat
+from interlace.model import answer_loss, chat
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
@@ -33,9 +31,6 @@ from interlace.model.states import recorded
 from interlace.params.healing import Finetune
 from interlace.plan.record import Group
 from interlace.training import packing
-
-__all__ = ["project"]
-END_TO_END = {"local_steps": 0, "max_steps": 6, "learning_rate": 1e-2}
 
 
 def slow_divergence(student: Tensor, teacher: Tensor, temperature: float) -> float:
@@ -50,48 +45,30 @@ def slow_divergence(student: Tensor, teacher: Tensor, temperature: float) -> flo
 def test_the_divergence_is_the_sum_over_tokens(seed: int, temperature: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     ours, theirs = 3 * torch.randn(2, 4, 7, generator=generator)
-    found = float(divergence(ours, theirs, temperature))
-    assert found == pytest.approx(slow_divergence(ours, theirs, temperature), rel=1e-4, abs=1e-5)
-    assert found >= 0
+    value = float(divergence(ours, theirs, temperature))
+    assert value == pytest.approx(slow_divergence(ours, theirs, temperature), rel=1e-4, abs=1e-5)
+    assert value >= 0
     assert float(divergence(ours, ours + 3.0, temperature)) == pytest.approx(0, abs=1e-4)
 
 
 def test_half_precision_logits_are_compared_in_float32() -> None:
     ours, theirs = torch.randn(2, 5, 300, generator=torch.Generator().manual_seed(0)).bfloat16()
-    assert divergence(ours, theirs).dtype == torch.float32
-    expected = divergence(ours.float(), theirs.float())
-    assert torch.equal(divergence(ours, theirs), expected)
+    value = divergence(ours, theirs)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, divergence(ours.float(), theirs.float()))
 
 
 def test_state_errors_are_means_over_anchors() -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(2, 2, 2, 3, 4, generator=generator)  # [2, anchors, B, T, d]
-    found = state_errors(dict(enumerate(ours)), dict(enumerate(theirs)))
-    for row in range(2):
-        for token in range(3):
-            slow = [
-                float((ours[a, row, token] - theirs[a, row, token]).norm() ** 2)
-                / float(theirs[a, row, token].norm() ** 2)
-                for a in range(2)
-            ]
-            assert float(found[row, token]) == pytest.approx(sum(slow) / 2)
-
-
-def test_a_sample_weighs_as_much_in_a_packed_row_as_in_a_padded_one(
-    samples: list[chat.Inputs], dense_dir: Path
-) -> None:
-    alone = [
-        (int((one["labels"][1:] != chat.IGNORED).sum()), one["labels"].shape[0]) for one in samples
-    ]
-    padded = chat.collate(samples, pad_token_id=0)
-    weights = token_weights(padded, padded["labels"])
-    for row, (answers, tokens) in enumerate(alone):
-        assert weights[row, :tokens].tolist() == pytest.approx([answers / tokens] * tokens)
-        assert not weights[row, tokens:].any()
-    packed = packing.pack(samples, packing.sample_positions(Checkpoint(dense_dir)), pad_token_id=0)
-    weights = token_weights(packed, packed["labels"])
-    expected = sorted(answers / tokens for answers, tokens in alone for _ in range(tokens))
-    assert sorted(weights[weights > 0].tolist()) == pytest.approx(expected)
+    errors = state_errors(dict(enumerate(ours)), dict(enumerate(theirs)))
+    for row, token in ((row, token) for row in range(2) for token in range(3)):
+        slow = [
+            float((ours[a, row, token] - theirs[a, row, token]).norm() ** 2)
+            / float(theirs[a, row, token].norm() ** 2)
+            for a in range(2)
+        ]
+        assert float(errors[row, token]) == pytest.approx(sum(slow) / 2)
 
 
 @pytest.fixture
@@ -104,132 +81,129 @@ def batch(samples: list[chat.Inputs]) -> chat.Inputs:
     return chat.collate(samples, pad_token_id=0)
 
 
-def loss_of(made: AnswerLoss, batch: chat.Inputs) -> float:
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    with torch.no_grad():
-        return float(made(inputs, batch["labels"]))
+@pytest.fixture
+def student(project: Path) -> Any:
+    model = open_model(project / "artifacts/pruned")
+    freeze_all_but(model, PLAN.tuned_positions)
+    return model
 
 
-def all_outputs(model: Any) -> Any:
+@pytest.fixture
+def teacher(dense_dir: Path) -> Any:
+    return open_model(dense_dir)
+
+
+def test_a_sample_weighs_as_much_in_a_packed_row_as_in_a_padded_one(
+    samples: list[chat.Inputs], dense_dir: Path
+) -> None:
+    sizes = [(int((s["labels"][1:] != chat.IGNORED).sum()), s["labels"].shape[0]) for s in samples]
+    padded = chat.collate(samples, pad_token_id=0)
+    weights = token_weights(padded, padded["labels"])
+    for row, (answers, tokens) in enumerate(sizes):
+        assert weights[row, :tokens].tolist() == pytest.approx([answers / tokens] * tokens)
+        assert not weights[row, tokens:].any()
+    packed = packing.pack(samples, packing.sample_positions(Checkpoint(dense_dir)), pad_token_id=0)
+    weights = token_weights(packed, packed["labels"])
+    expected = sorted(answers / tokens for answers, tokens in sizes for _ in range(tokens))
+    assert sorted(weights[weights > 0].tolist()) == pytest.approx(expected)
+
+
+def recorded_outputs(model: Any) -> Any:
     return recorded(model, outputs=range(len(decoder_layers(model))))
 
 
-def losses(student: Any, teacher: Any, batch: chat.Inputs, **weights: float) -> float:
-    return loss_of(DistilledLoss(student, teacher, PLAN, Finetune(**weights)), batch)
+def without_labels(batch: chat.Inputs) -> chat.Inputs:
+    return {name: value for name, value in batch.items() if name != "labels"}
 
 
-def test_a_student_like_its_teacher_adds_nothing(dense_dir: Path, batch: chat.Inputs) -> None:
-    keep_all = PLAN.model_copy(update={"drop": [], "freeze": [0, 1, 3, 5]})
-    student, teacher = open_model(dense_dir), open_model(dense_dir)
-    asked = Finetune(distill_logits=3, distill_states=5)
-    found = loss_of(DistilledLoss(student, teacher, keep_all, asked), batch)
-    assert found == pytest.approx(loss_of(AnswerLoss(student), batch), abs=1e-3)
-
-
-def test_the_added_terms_are_their_formulas(
-    project: Path, dense_dir: Path, batch: chat.Inputs
-) -> None:
-    student, teacher = open_model(project / "artifacts/pruned"), open_model(dense_dir)
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    predicts = batch["labels"][:, 1:] != chat.IGNORED
-    with torch.no_grad(), all_outputs(student) as ours, all_outputs(teacher) as theirs:
-        logits = [model(**inputs).logits[:, :-1][predicts] for model in (student, teacher)]
-        expected = slow_divergence(logits[0], logits[1], 2.0)
-        errors = state_errors(
-            {layer: ours.outputs[PLAN.keep.index(layer)] for layer in anchors(PLAN)},
-            {layer: theirs.outputs[layer] for layer in anchors(PLAN)},
-        )
-    plain = loss_of(AnswerLoss(student), batch)
-    found = losses(student, teacher, batch, distill_logits=1, temperature=2.0) - plain
-    assert found == pytest.approx(expected, rel=1e-3)
-    weighed = float((errors * token_weights(inputs, batch["labels"])).sum())
-    assert losses(student, teacher, batch, distill_states=1) - plain == pytest.approx(
-        weighed, rel=1e-3
-    )
-
-
-def test_the_gradient_is_that_of_the_whole_formula(
-    project: Path, dense_dir: Path, batch: chat.Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Logits in parts of three tokens, against autograd through all logits at once."""
-    monkeypatch.setattr(answer_gradient, "CHUNK", 3)
-    student, teacher = open_model(project / "artifacts/pruned"), open_model(dense_dir)
-    freeze_all_but(student, PLAN.tuned_positions)
-    weights = [weight for weight in student.parameters() if weight.requires_grad]
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    labels, asked = batch["labels"], Finetune(distill_logits=2.0, distill_states=3.0)
-    found = torch.autograd.grad(
-        DistilledLoss(student, teacher, PLAN, asked)(inputs, labels), weights
-    )
+def slow_loss(student: Any, teacher: Any, batch: chat.Inputs, params: Finetune) -> Tensor:
+    """The loss by autograd through all logits at once."""
+    labels, inputs = batch["labels"], without_labels(batch)
     predicts = labels[:, 1:] != chat.IGNORED
-    with all_outputs(student) as ours, all_outputs(teacher) as theirs:
+    with recorded_outputs(student) as ours, recorded_outputs(teacher) as theirs:
         logits = student(**inputs).logits[:, :-1][predicts]
         with torch.no_grad():
             goals = teacher(**inputs).logits[:, :-1][predicts]
-        errors = state_errors(
-            {layer: ours.outputs[PLAN.keep.index(layer)] for layer in anchors(PLAN)},
-            {layer: theirs.outputs[layer] for layer in anchors(PLAN)},
-        )
+    errors = state_errors(
+        {layer: ours.outputs[PLAN.keep.index(layer)] for layer in anchors(PLAN)},
+        {layer: theirs.outputs[layer] for layer in anchors(PLAN)},
+    )
     loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][predicts], reduction="sum")
-    loss = loss + 2 * divergence(logits, goals)
-    loss = loss + 3 * (errors * token_weights(inputs, labels)).sum()
-    for one, other in zip(found, torch.autograd.grad(loss, weights), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * float(other.abs().max()))
+    loss = loss + params.distill_logits * divergence(logits, goals, params.temperature)
+    return loss + params.distill_states * (errors * token_weights(inputs, labels)).sum()
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"distill_logits": 1.0, "temperature": 2.0},
+        {"distill_states": 1.0},
+        {"distill_logits": 2.0, "distill_states": 3.0},
+    ],
+)
+def test_the_loss_and_its_gradient_are_the_formula(
+    student: Any,
+    teacher: Any,
+    batch: chat.Inputs,
+    monkeypatch: pytest.MonkeyPatch,
+    terms: dict[str, float],
+) -> None:
+    monkeypatch.setattr(answer_loss, "CHUNK", 3)  # tokens whose logits are in memory at once
+    weights, params = [w for w in student.parameters() if w.requires_grad], Finetune(**terms)
+    loss = DistilledLoss(student, teacher, PLAN, params)(without_labels(batch), batch["labels"])
+    expected = slow_loss(student, teacher, batch, params)
+    added = float((expected - slow_loss(student, teacher, batch, Finetune())).detach())
+    assert added > 1e-3
+    assert float((loss - expected).detach()) == pytest.approx(0, abs=1e-3 * added)
+    gradients = (torch.autograd.grad(value, weights) for value in (loss, expected))
+    for ours, slow in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, slow, rtol=1e-3, atol=1e-5 * float(slow.abs().max()))
+
+
+def test_a_student_like_its_teacher_adds_nothing(teacher: Any, batch: chat.Inputs) -> None:
+    keep_all = PLAN.model_copy(update={"drop": [], "freeze": [0, 1, 3, 5]})
+    params = Finetune(distill_logits=3, distill_states=5)
+    modules = DistilledLoss(teacher, teacher, keep_all, params), AnswerLoss(teacher)
+    with torch.no_grad():
+        loss, plain = (module(without_labels(batch), batch["labels"]) for module in modules)
+    assert float(loss) == pytest.approx(float(plain), abs=1e-3)
 
 
 def test_nothing_below_the_lowest_tuned_layer_has_a_graph(
-    project: Path, dense_dir: Path, batch: chat.Inputs
+    student: Any, teacher: Any, batch: chat.Inputs
 ) -> None:
-    student, teacher = open_model(project / "artifacts/pruned"), open_model(dense_dir)
-    freeze_all_but(student, PLAN.tuned_positions)
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    made = DistilledLoss(student, teacher, PLAN, Finetune(distill_logits=1, distill_states=1))
-    layers = range(len(PLAN.keep))
-    with recorded(student, inputs=layers) as ours, all_outputs(teacher) as theirs:
-        made(inputs, batch["labels"])
+    params = Finetune(distill_logits=1, distill_states=1)
+    module, layers = DistilledLoss(student, teacher, PLAN, params), range(len(PLAN.keep))
+    with recorded(student, inputs=layers) as ours, recorded_outputs(teacher) as theirs:
+        module(without_labels(batch), batch["labels"])
     lowest = min(PLAN.tuned_positions)
     assert not any(state.requires_grad for state in theirs.outputs.values())
     assert [ours.inputs[i].requires_grad for i in layers] == [i > lowest for i in layers]
-    assert all(layer >= min(PLAN.tune) for layer in anchors(PLAN))
 
 
-def test_each_term_is_added_with_its_weight(
-    project: Path, dense_dir: Path, batch: chat.Inputs
-) -> None:
-    def made(**weights: float) -> float:
-        student, teacher = open_model(project / "artifacts/pruned"), open_model(dense_dir)
-        return losses(student, teacher, batch, **weights)
-
-    plain = made()
-    logits, states = made(distill_logits=1) - plain, made(distill_states=1) - plain
-    assert logits > 1e-3 and states > 1e-3
-    both = made(distill_logits=2, distill_states=3)
-    assert both == pytest.approx(plain + 2 * logits + 3 * states, rel=1e-4)
-
-
-def test_a_distilled_run_does_not_depend_on_its_passes(
-    project: Path, dense_dir: Path, tmp_path: Path
-) -> None:
-    asked = END_TO_END | {"distill_logits": 1.0, "distill_states": 1.0}
-    curves = []
-    for number, changes in enumerate(
-        ({}, {"micro_batch_size": 4}, {"gradient_checkpointing": False}, {"packing": False})
-    ):
-        healed(project, dense_dir, tmp_path / str(number), **(asked | changes))
-        curves.append([point["loss"] for point in curve(tmp_path / f"{number}/loss.csv")])
-    for other in curves[1:]:
-        assert other == pytest.approx(curves[0], rel=1e-3)
-    healed(project, dense_dir, tmp_path / "plain", **END_TO_END)
-    plain = [point["loss"] for point in curve(tmp_path / "plain/loss.csv")]
-    assert curves[0][0] > plain[0] + 1e-3
+def test_a_distilled_run_does_not_depend_on_its_passes(project: Path, tmp_path: Path) -> None:
+    distilled = {"distill_logits": 1.0, "distill_states": 1.0}
+    variants = {
+        "reference": {},
+        "larger passes": {"micro_batch_size": 4},
+        "all activations": {"gradient_checkpointing": False},
+        "padded": {"packing": False},
+    }
+    for name, changes in variants.items():
+        tune(project, tmp_path / name, **distilled, **changes)
+    losses = {name: column(tmp_path / name / "loss.csv") for name in variants}
+    for name in variants:
+        assert losses[name] == pytest.approx(losses["reference"], rel=1e-3), name
+    tune(project, tmp_path / "plain", max_steps=1)
+    assert losses["reference"][0] > column(tmp_path / "plain/loss.csv")[0] + 1e-3
 
 
 def test_anchors_are_the_groups_or_what_follows_a_tuned_layer() -> None:
     plan = PLAN.model_copy(update={"groups": []})
     kept = plan.keep
-    behind = {kept[kept.index(layer) + 1] for layer in plan.tune if layer != kept[-1]}
-    assert anchors(plan) == (sorted(behind) or [kept[-1]])
+    following = {kept[kept.index(layer) + 1] for layer in plan.tune if layer != kept[-1]}
+    assert anchors(plan) == (sorted(following) or [kept[-1]])
     group = Group(kind="triplet", layers=(3, 4, 2), score=None, drop=(3,), tune=(4,), anchor=2)
     assert anchors(plan.model_copy(update={"groups": [group]})) == [2]
     above = plan.model_copy(update={"groups": [group], "tune": [4]})
-    assert anchors(above) == [4]  # nothing that is tuned changes the states behind layer 2
+    assert anchors(above) == [4]  # no tuned layer changes the output of layer 2

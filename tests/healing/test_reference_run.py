@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from healing.test_finetune import RECIPE, project, weights
 from sources_json import pinned_model
+from training_runs import RECIPE, moved_weights
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.heal import train_reference
 from interlace.params.healing import Recipe
 from interlace.selection.reference import reference_plan
-
-__all__ = ["project"]
 
 
 def test_the_recipe_tunes_the_planned_layers_of_the_dense_model(
@@ -30,6 +27,5 @@ def test_the_recipe_tunes_the_planned_layers_of_the_dense_model(
         seed=0,
         scratch=tmp_path / "scratch",
     )
-    before, after = weights(dense_dir), weights(tmp_path / "reference")
-    moved = {name.split(".")[3] for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {"4", "5"}
+    moved = moved_weights(dense_dir, tmp_path / "reference")
+    assert {name.split(".")[3] for name in moved} == {"4", "5"}

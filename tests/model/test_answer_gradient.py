@@ -18,7 +18,7 @@ from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.chat import IGNORED, encode_training
 from interlace.model.decoder import decoder_layers
-from interlace.training.checkpointing import graph_layers, recompute
+from interlace.training.checkpointing import graph_layers, set_checkpointing
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_batch_without_answers_has_no_loss_and_no_gradient(
 def test_there_is_no_graph_below_the_lowest_tuned_layer(
     model: Any, batch: chat.Inputs, recomputed: bool
 ) -> None:
-    recompute(graph_layers(model, [3, 5]), recomputed)
+    set_checkpointing(graph_layers(model, [3, 5]), recomputed)
     graphs: dict[str, bool] = {}
 
     def note(name: str) -> Any:
@@ -104,7 +104,7 @@ def test_there_is_no_graph_below_the_lowest_tuned_layer(
 def test_nothing_is_saved_below_the_lowest_tuned_layer(
     model: Any, batch: chat.Inputs, recomputed: bool
 ) -> None:
-    recompute(graph_layers(model, [3, 5]), recomputed)
+    set_checkpointing(graph_layers(model, [3, 5]), recomputed)
     saved: list[int] = []
     at: dict[int, int] = {}
     for i, layer in enumerate(decoder_layers(model)):
@@ -120,7 +120,7 @@ def test_nothing_is_saved_below_the_lowest_tuned_layer(
 def test_recomputing_saves_fewer_tensors(model: Any, batch: chat.Inputs) -> None:
     sizes = {}
     for on in (False, True):
-        recompute(graph_layers(model, [3, 5]), on)
+        set_checkpointing(graph_layers(model, [3, 5]), on)
         saved: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor, lambda t: t

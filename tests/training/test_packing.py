@@ -92,7 +92,7 @@ def test_gradients_are_those_of_the_plain_way(
     dense_dir: Path, examples: list[Inputs], positions: Any, one_row: bool, recomputed: bool
 ) -> None:
     """The plain way has a graph from the pixels on, all logits, and one sample at a time."""
-    from interlace.training.checkpointing import graph_layers, recompute
+    from interlace.training.checkpointing import graph_layers, set_checkpointing
 
     model = AutoModelForImageTextToText.from_pretrained(dense_dir, dtype=torch.float32).train()
     expected = gradients(model, plain_loss(model, examples))
@@ -100,7 +100,7 @@ def test_gradients_are_those_of_the_plain_way(
         layer.requires_grad_(i in TUNED)
     model.model.visual.requires_grad_(False)
     model.get_input_embeddings().requires_grad_(False)
-    recompute(graph_layers(model, TUNED), recomputed)
+    set_checkpointing(graph_layers(model, TUNED), recomputed)
     batch = pack(examples, positions, pad_token_id=0, one_row=one_row)
     found = gradients(model, packed_loss(model, batch))
     for ours, theirs in zip(found, expected, strict=True):

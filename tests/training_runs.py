@@ -1,0 +1,173 @@
+"""Short trainings of a tiny pruned model, in this process or as the stage."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pruning.test_export import PLAN, PREFIX
+from safetensors.torch import load_file
+from torch import Tensor
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.safetensors import tensor_files
+from interlace.healing.heal import heal
+from interlace.params.healing import Finetune, Heal
+from interlace.plan.record import Plan
+
+ROOT = Path(__file__).parents[1]
+STEPS = 6
+LOCAL_STEPS = 8
+RECIPE: dict[str, Any] = {
+    "max_steps": STEPS,
+    "learning_rate": 1e-2,
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "max_length": 512,
+    "min_pixels": None,
+    "max_pixels": None,
+    "save_steps": 2,
+    "log_steps": 1,
+    "workers": 0,
+    "zero_stage": 0,
+}
+HEAL = {"local_learning_rate": 3e-3}
+LOCAL_ONLY = {"local_steps": LOCAL_STEPS, "max_steps": 0}
+TUNED = tuple(f"{PREFIX}.{position}." for position in PLAN.tuned_positions)
+RUN_STAGE = "import sys; from stages.finetune import main; main(['--params', 'mine.yaml'])"
+KILL_IN_UPDATE = """
+import os, signal
+from interlace.healing.end_to_end import EndToEnd
+update, calls = EndToEnd.update, []
+def killing(*args):
+    calls.append(1)
+    if len(calls) == {}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return update(*args)
+EndToEnd.update = killing
+"""
+
+Curve = list[dict[str, float]]
+
+
+def tune(project: Path, out: Path, plan: Plan = PLAN, **changes: Any) -> tuple[dict, Curve]:
+    """Heal in this process: end to end, without DeepSpeed, unless `changes` say otherwise.
+
+    Returns:
+        The weights, and the curve of end-to-end training.
+    """
+    heal(
+        Checkpoint(changes.pop("dense", project / "dense")),
+        Checkpoint(changes.pop("pruned", project / "artifacts/pruned")),
+        project / "data/train",
+        out / "tuned",
+        (out / "local.csv", out / "loss.csv"),
+        plan=plan,
+        params=Finetune(**(RECIPE | HEAL | changes)),
+        seed=0,
+        scratch=out / "scratch",
+    )
+    return weights(out / "tuned"), curve(out / "loss.csv")
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in set(tensor_files(folder).values()):
+        tensors |= load_file(path)
+    return tensors
+
+
+def moved_weights(old: Path, new: Path) -> set[str]:
+    """Names of the weights that differ between two checkpoints of the same names."""
+    old_weights, new_weights = weights(old), weights(new)
+    assert old_weights.keys() == new_weights.keys()
+    return {name for name in old_weights if not old_weights[name].equal(new_weights[name])}
+
+
+def curve(path: Path) -> Curve:
+    with path.open(encoding="utf-8") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def column(path: Path, name: str = "loss") -> list[float]:
+    return [row[name] for row in curve(path)]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Two runs have the same curves and the same bytes of weights."""
+    for name in ("local.csv", "loss.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    for path in (one / "tuned").iterdir():
+        assert path.read_bytes() == (other / "tuned" / path.name).read_bytes(), path.name
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, learner: type, call: int) -> list[Any]:
+    """Let a learner's `update` raise KeyboardInterrupt in one of its calls, counted from 1.
+
+    Returns:
+        The arguments of all calls so far; it grows.
+    """
+    update, calls = learner.update, []  # type: ignore[attr-defined]
+
+    def interrupting(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return update(*args)
+
+    monkeypatch.setattr(learner, "update", interrupting)
+    return calls
+
+
+def linked(project: Path, folder: Path) -> Path:
+    """A folder in which the stage can run, with links to a project's inputs."""
+    for entry in ("artifacts", "data"):
+        (folder / entry).mkdir(parents=True)
+        for path in (project / entry).iterdir():
+            (folder / entry / path.name).symlink_to(path)
+    return folder
+
+
+def start_stage(
+    folder: Path,
+    processes: int = 1,
+    *,
+    setup: str = "",
+    launch: Sequence[str] | None = None,
+    **changes: Any,
+) -> subprocess.Popen[str]:
+    """Start the stage with ZeRO in a folder with inputs.
+
+    Args:
+        folder: to run in.
+        processes: started by torchrun.
+        setup: code to run before the stage.
+        launch: arguments to Python instead of torchrun and the stage.
+        changes: to the recipe.
+    """
+    options = RECIPE | HEAL | {"zero_stage": 3} | changes
+    heal_options = {name: options.pop(name) for name in Heal.model_fields.keys() & options.keys()}
+    params = {"model": {"id": "m"}, "data": {"id": "d"}, "finetune": options, "heal": heal_options}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(params))
+    (folder / "run.py").write_text(setup + RUN_STAGE)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.Popen(
+        [sys.executable, *(launch or [*(torchrun if processes > 1 else []), "run.py"])],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def assert_ends(process: subprocess.Popen[str], code: int = 0) -> None:
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == code, output
