@@ -28,7 +28,7 @@ from interlace.model.bypass import without
 from interlace.model.chat import Inputs
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model, open_processor
-from interlace.speed.clock import Timing, count_flops, time_request
+from interlace.speed.clock import RequestTiming, count_flops, time_request
 from interlace.speed.compare import ratio_interval
 from interlace.speed.flops import ideals
 from interlace.speed.requests import SHAPES, Shape, drawn_requests, request_of
@@ -51,7 +51,7 @@ all pruned ones answer the same request in turn, in one process, on shared weigh
 95% bootstrap interval; then measured over ideal. Intervals wider than a tenth give no
 speedup. The target for prefill is {target:.2f}.
 """
-Times = dict[float, list[Timing]]  # by ratio, 0 for dense; one per round
+Times = dict[float, list[RequestTiming]]  # by ratio, 0 for dense; one per round
 
 
 @dataclass(frozen=True)

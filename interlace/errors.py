@@ -30,24 +30,23 @@ def way_to_finite(dtype: str, field: str) -> str:
     return f"set {field} to {wider}"
 
 
-def validation_message(where: str, error: ValidationError, known: Sequence[str] = ()) -> str:
+def validation_message(where: str, error: ValidationError, keys: Sequence[str] = ()) -> str:
     """Turn pydantic's report into one line: `params.yaml: ratio = 1.5: ...`.
 
     Args:
-        where: the file or call the values came from.
-        error: what pydantic raised.
-        known: the keys that are allowed, with their sections; the nearest one to an unknown key is
-            named.
+        where: the file or call that gave the values.
+        error: of pydantic.
+        keys: that are allowed, with their sections; an unknown key is answered with the nearest.
 
     Returns:
-        Every complaint, joined by semicolons.
+        All complaints, joined by semicolons.
     """
     complaints = []
     for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"])
+        field = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            way = f"did you mean {nearest_key(field, known)}?" if known else "remove it"
-            complaints.append(f"{field}: unknown key; {way}")
+            hint = f"did you mean {nearest_key(field, keys)}?" if keys else "remove it"
+            complaints.append(f"{field}: unknown key; {hint}")
             continue
         reason = item["msg"].removeprefix("Value error, ")
         value = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
@@ -55,14 +54,14 @@ def validation_message(where: str, error: ValidationError, known: Sequence[str] 
     return f"{where}: " + "; ".join(complaints)
 
 
-def nearest_key(key: str, known: Sequence[str]) -> str:
-    """Return the known key that is spelled most like another one, if possible with its last name.
+def nearest_key(key: str, keys: Sequence[str]) -> str:
+    """Return the key among `keys` that is spelled most like `key`.
 
-    A parameter that moved to another section keeps its last name: `finetune.local_steps` is now
-    `heal.local_steps`.
+    One with the same last name comes first, since a parameter that moves to another section keeps
+    it: `finetune.local_steps` is now `heal.local_steps`.
     """
     last = key.rpartition(".")[2]
-    if last in known:
+    if last in keys:
         return last
-    moved = [name for name in known if name.rpartition(".")[2] == last]
-    return difflib.get_close_matches(key, moved or known, n=1, cutoff=0)[0]
+    moved = [name for name in keys if name.rpartition(".")[2] == last]
+    return difflib.get_close_matches(key, moved or keys, n=1, cutoff=0)[0]

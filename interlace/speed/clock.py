@@ -25,13 +25,13 @@ from interlace.params.timing import Ttft
 from interlace.speed.flops import Work
 
 Spans = dict[str, list[list[Any]]]  # by phase, [start, end] readings of each of its runs
-Pairs = list[list[tuple["Timing", "Timing"]]]  # [R][P], of dense and tuned
+Pairs = list[list[tuple["RequestTiming", "RequestTiming"]]]  # [R][P], of dense and tuned
 DENSE, TUNED = 0, 1
 VISION_NAMES = ("visual", "vision_tower", "vision_model", "vision_encoder", "image_tower")
 
 
 @dataclass
-class Timing:
+class RequestTiming:
     """Times of one request on one model; `None` for a phase that did not run.
 
     Attributes:
@@ -129,7 +129,7 @@ def _meter(device: torch.device) -> tuple[Callable[[], Any], Callable[[Any, Any]
     return read, lambda start, end: float(start.elapsed_time(end))
 
 
-def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timing:
+def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> RequestTiming:
     """Time one request once, up to the last of `new_tokens`."""
     device = inputs["input_ids"].device
     read, between = _meter(device)
@@ -143,7 +143,7 @@ def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Timin
         tokens = next_token(model, tokens, cache)
         tokens.tolist()  # as a server would: each token is read before the next
     last = time.perf_counter() if new_tokens > 1 else first
-    return Timing(
+    return RequestTiming(
         ttft=1000 * (first - start),
         end_to_end=1000 * (last - start),
         decode=1000 * (last - first) / (new_tokens - 1) if new_tokens > 1 else None,

@@ -59,9 +59,9 @@ def timed_pairs(
     """Pairs of one request by a clock that counts calls; also which model each call timed."""
     calls: list[str] = []
 
-    def time_request(model: object, inputs: object, new_tokens: int) -> clock.Timing:
+    def time_request(model: object, inputs: object, new_tokens: int) -> clock.RequestTiming:
         calls.append(str(model))
-        return clock.Timing(len(calls), len(calls), decode=None, prefill=None, vision=None)
+        return clock.RequestTiming(len(calls), len(calls), decode=None, prefill=None, vision=None)
 
     monkeypatch.setattr(clock, "time_request", time_request)
     params = Ttft(requests=1, repeats=repeats, warmup=warmup)

@@ -12,7 +12,7 @@ from models import row, tiny_qwen3_vl
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.params.timing import Ttft
-from interlace.speed.clock import Timing
+from interlace.speed.clock import RequestTiming
 from interlace.speed.compare import (
     compare_checkpoints,
     pair_metrics,
@@ -42,10 +42,10 @@ def metrics(checkpoints: tuple[Checkpoint, Checkpoint]) -> dict[str, Any]:
     return compare_checkpoints(*checkpoints, requests, params=params, seed=0)
 
 
-def timings(dense: float, tuned: float) -> tuple[Timing, Timing]:
+def timings(dense: float, tuned: float) -> tuple[RequestTiming, RequestTiming]:
     """A pair of requests, with a first token and two that follow."""
     return tuple(
-        Timing(ttft=ms, end_to_end=3 * ms, decode=ms, prefill=ms / 2, vision=1.0)
+        RequestTiming(ttft=ms, end_to_end=3 * ms, decode=ms, prefill=ms / 2, vision=1.0)
         for ms in (dense, tuned)
     )  # type: ignore[return-value]
 
