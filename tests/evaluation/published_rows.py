@@ -60,7 +60,7 @@ def textvqa(i: int) -> dict[str, Any]:
 
 
 def mmbench(i: int) -> dict[str, Any]:
-    """Each question twice: rows 0, 2, 4, and their options turned around in rows 1, 3, 5."""
+    """Each question twice: rows 0, 2, 4, and their options reversed in rows 1, 3, 5."""
     options = OPTIONS if i % 2 == 0 else OPTIONS[::-1]
     return {
         "index": 200 + i // 2 + (i % 2) * 10**6,
@@ -155,30 +155,30 @@ def scienceqa(i: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Made:
-    """How to make a row, and the true answer to it as a model would write it."""
+class Example:
+    """Build the row of a number, and its true answer as a model would write it."""
 
     row: Callable[[int], dict[str, Any]]
-    right: Callable[[dict[str, Any]], str]
+    answer: Callable[[dict[str, Any]], str]
 
 
 def _answer(row: dict[str, Any]) -> str:
     return str(row["answer"])
 
 
-MADE = {
-    "AI2D": Made(ai2d, lambda row: "ABCD"[int(row["answer"])] + ". it is"),
-    "ChartQA": Made(chartqa, lambda row: str(1.04 * float(row["answer"]))),
-    "OCRBench": Made(ocrbench, lambda row: f"It says {row['answer'][0]}!"),
-    "TextVQA": Made(textvqa, lambda row: row["answers"][0].upper()),
-    "MMBench": Made(mmbench, _answer),
-    "POPE": Made(pope, lambda row: row["answer"].capitalize() + "."),
-    "RealWorldQA": Made(realworldqa, _answer),
-    "HRBench4K": Made(hrbench, lambda row: f"({row['answer']})"),
-    "HRBench8K": Made(hrbench, _answer),
-    "VStar": Made(vstar, lambda row: f"The answer is {row['label']}"),
-    "MIABench": Made(mia_bench, lambda row: "A dog."),
-    "ScienceQA": Made(scienceqa, lambda row: "ABC"[row["answer"]]),
+EXAMPLES = {
+    "AI2D": Example(ai2d, lambda row: "ABCD"[int(row["answer"])] + ". it is"),
+    "ChartQA": Example(chartqa, lambda row: str(1.04 * float(row["answer"]))),
+    "OCRBench": Example(ocrbench, lambda row: f"It says {row['answer'][0]}!"),
+    "TextVQA": Example(textvqa, lambda row: row["answers"][0].upper()),
+    "MMBench": Example(mmbench, _answer),
+    "POPE": Example(pope, lambda row: row["answer"].capitalize() + "."),
+    "RealWorldQA": Example(realworldqa, _answer),
+    "HRBench4K": Example(hrbench, lambda row: f"({row['answer']})"),
+    "HRBench8K": Example(hrbench, _answer),
+    "VStar": Example(vstar, lambda row: f"The answer is {row['label']}"),
+    "MIABench": Example(mia_bench, lambda row: "A dog."),
+    "ScienceQA": Example(scienceqa, lambda row: "ABC"[row["answer"]]),
 }
 
 
@@ -189,11 +189,11 @@ def _feature(value: Any) -> Any:
 
 
 def rows_of(name: str, n: int = N) -> list[dict[str, Any]]:
-    return [MADE[name].row(i) for i in range(n)]
+    return [EXAMPLES[name].row(i) for i in range(n)]
 
 
 def write_parquet(name: str, path: Path, n: int = N) -> Path:
-    """The rows of one benchmark, with the types that its data set has on the hub."""
+    """Write the rows of one benchmark, with the types of its data set on the hub."""
     rows = rows_of(name, n)
     features = {key: _feature(value) for key, value in rows[0].items()}
     if not isinstance(rows[0]["image"], str):
@@ -204,7 +204,7 @@ def write_parquet(name: str, path: Path, n: int = N) -> Path:
 
 
 def write_all(folder: Path, n: int = N) -> Path:
-    """All twelve, one file each, as `evaluate.data` takes them."""
+    """Write all twelve, one file each, as `evaluate.data` expects them."""
     for name in BENCHMARKS:
         write_parquet(name, folder / f"{name}.parquet", n)
     return folder

@@ -14,7 +14,7 @@ def test_answers_of_all_processes_are_read_back(tmp_path: Path) -> None:
     assert Journal(tmp_path / "new").read() == {3: "a\nb", 1: 'ü "x"\u2028', 2: "", 5: "e"}
 
 
-def test_a_line_that_was_cut_off_costs_its_batch_and_no_other(tmp_path: Path) -> None:
+def test_a_truncated_line_loses_its_batch_and_no_other(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.save({1: "a"}, process=0)
     journal.save({2: "bbbbbbbb"}, process=0)
@@ -24,7 +24,7 @@ def test_a_line_that_was_cut_off_costs_its_batch_and_no_other(tmp_path: Path) ->
     assert journal.read() == {1: "a", 3: "c"}
 
 
-def test_no_folder_keeps_nothing() -> None:
+def test_a_journal_without_a_folder_saves_nothing() -> None:
     journal = Journal(None)
     journal.save({1: "a"}, process=0)
     assert journal.read() == {}

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from interlace.errors import InputError
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.evaluation.benchmarks.files import benchmark_files
+
+
+def write(path: Path, name: str, missing: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = [column for column in BENCHMARKS[name].columns if column != missing]
+    pq.write_table(pa.table({column: ["x"] for column in columns}), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("AI2D", "AI2D.parquet"),
+        ("AI2D", "ai2d/data/test-00000-of-00001.parquet"),
+        ("TextVQA", "TextVQA/data/validation-00000-of-00003.parquet"),
+        ("VStar", "V*/data/test-00000-of-00001.parquet"),
+        ("MMBench", "MMBench/en/dev-00000-of-00001.parquet"),
+        ("ScienceQA", "ScienceQA/ScienceQA-FULL/test-00000-of-00001.parquet"),
+        ("MIABench", "MIA-Bench/test.parquet"),
+    ],
+)
+def test_files_are_found_in_the_hubs_layout(name: str, file: str, tmp_path: Path) -> None:
+    path = write(tmp_path / file, name)
+    write(path.with_name("train-00000-of-00001.parquet"), "POPE")
+    assert benchmark_files(tmp_path, BENCHMARKS[name]) == [path]
+
+
+def test_all_shards_are_found_in_order(tmp_path: Path) -> None:
+    shards = [tmp_path / f"ChartQA/data/test-0000{i}-of-00002.parquet" for i in (0, 1)]
+    for path in reversed(shards):
+        write(path, "ChartQA")
+    assert benchmark_files(tmp_path, BENCHMARKS["ChartQA"]) == shards
+
+
+def test_files_of_other_configurations_are_skipped(tmp_path: Path) -> None:
+    english, *_ = (
+        write(tmp_path / f"MMBench/{folder}/dev-00000-of-00001.parquet", "MMBench")
+        for folder in ("en", "cn", "data")
+    )
+    assert benchmark_files(tmp_path, BENCHMARKS["MMBench"]) == [english]
+
+
+def test_the_card_names_the_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "HRBench4K/hr_bench_4k.parquet", "HRBench4K")
+    write(tmp_path / "HRBench4K/hr_bench_8k.parquet", "HRBench4K")
+    (tmp_path / "HRBench4K/README.md").write_text(
+        "---\nconfigs:\n- config_name: hrbench_version_split\n  data_files:\n"
+        "  - split: hrbench_4k\n    path: hr_bench_4k.parquet\n"
+        "  - split: hrbench_8k\n    path: [hr_bench_8k.parquet]\n---\n# HR-Bench\n"
+    )
+    assert benchmark_files(tmp_path, BENCHMARKS["HRBench4K"]) == [path]
+
+
+def test_missing_data_is_named(tmp_path: Path) -> None:
+    pope = BENCHMARKS["POPE"]
+    with pytest.raises(InputError, match=r"evaluate\.data = .*nowhere: no such folder"):
+        benchmark_files(tmp_path / "nowhere", pope)
+    with pytest.raises(InputError, match=r"POPE\.parquet"):
+        benchmark_files(tmp_path, pope)
+    write(tmp_path / "POPE/data/train-0.parquet", "POPE")
+    with pytest.raises(InputError, match="split 'test'"):
+        benchmark_files(tmp_path, pope)
+    write(tmp_path / "POPE/data/test-0.parquet", "POPE", missing="answer")
+    with pytest.raises(InputError, match="POPE's data: column 'answer' is missing"):
+        benchmark_files(tmp_path, pope)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from evaluation.published_rows import write_parquet
+from models import picture, rows
+from PIL import Image
+
+from interlace.errors import InputError
+from interlace.evaluation.benchmarks.images import row_images
+from interlace.params.evaluating import Evaluate
+
+
+def equal(image: Image.Image, seed: int, side: int = 32) -> bool:
+    expected = Image.open(io.BytesIO(picture(seed, side=side)))
+    return image.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds"),
+    [("AI2D", {1: 1, 4: 4}), ("POPE", {1: 1, 4: 4}), ("HRBench4K", {5: 2})],  # the last as base64
+)
+def test_a_row_shows_its_own_image(name: str, seeds: dict[int, int], tmp_path: Path) -> None:
+    write_parquet(name, tmp_path / f"{name}.parquet", 6)
+    images = row_images(Evaluate(data=str(tmp_path)), name, list(seeds))
+    assert set(images) == set(seeds)
+    assert all(equal(images[row][0], seed) for row, seed in seeds.items())
+
+
+def test_rows_are_numbered_over_all_files_and_row_groups(tmp_path: Path) -> None:
+    table = pq.read_table(write_parquet("AI2D", tmp_path / "one.parquet", 6))
+    folder = tmp_path / "AI2D/data"
+    folder.mkdir(parents=True)
+    for i, shard in enumerate((table.slice(0, 4), table.slice(4))):
+        pq.write_table(shard, folder / f"test-0000{i}-of-00002.parquet", row_group_size=3)
+    images = row_images(Evaluate(data=str(tmp_path)), "AI2D", range(6))
+    assert all(equal(images[row][0], row) for row in range(6))
+
+
+def test_a_row_of_a_source_shows_all_its_images(write_rows: Callable[..., Path]) -> None:
+    path = write_rows(rows(6, source="b")[3:] + rows(6, source="a"))
+    images = row_images(Evaluate(judged=(str(path),)), "a", [0, 2])
+    assert [len(images[row]) for row in (0, 2)] == [0, 2]
+    assert equal(images[2][1], 21, side=64)
+
+
+def test_a_row_without_an_image_shows_none(tmp_path: Path) -> None:
+    write_parquet("ScienceQA", tmp_path / "ScienceQA.parquet", 2)
+    assert row_images(Evaluate(data=str(tmp_path)), "ScienceQA", [0])[0] == []
+
+
+def test_benchmarks_on_the_hub_show_nothing_and_unknown_sources_are_refused() -> None:
+    assert row_images(Evaluate(benchmarks=("POPE",)), "POPE", [0]) == {}
+    with pytest.raises(InputError, match=r"^elsewhere: .*--params"):
+        row_images(Evaluate(), "elsewhere", [0])

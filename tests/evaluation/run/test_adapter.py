@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from models import row, rows
+from PIL import Image
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.errors import InputError
+from interlace.model.chat import Inputs, chat_messages, collate, encode_messages, encode_whole
+
+pytestmark = pytest.mark.usefixtures("lmms_eval")
+
+CONVERSATIONS = [chat_messages(example)[:-1] for example in rows(11)]
+
+
+def open_adapter(checkpoint: Checkpoint, batch_size: int) -> Any:
+    from interlace.evaluation.run import adapter
+
+    return adapter.open_adapter(checkpoint, batch_size=batch_size)
+
+
+def requests(conversations: list[Any], *, longest: int = 8, until: tuple[str, ...] = ()) -> Any:
+    settings = {"max_new_tokens": longest, "until": list(until)}
+    return [
+        SimpleNamespace(args=(str(turns[-1]), lambda turns: turns, settings, index, "task", "test"))
+        for index, turns in enumerate(conversations)
+    ]
+
+
+def answers(adapter: Any, conversations: list[Any] = CONVERSATIONS, **settings: Any) -> list[str]:
+    adapter.task_dict = {"task": {"test": conversations}}
+    return adapter.generate_until(requests(conversations, **settings))
+
+
+@pytest.fixture
+def adapter(checkpoint: Checkpoint) -> Any:
+    return open_adapter(checkpoint, 4)
+
+
+def test_batches_do_not_change_answers(checkpoint: Checkpoint) -> None:
+    one_by_one = answers(open_adapter(checkpoint, 1))
+    assert len(set(one_by_one)) > 2  # else equality would say little
+    for batch_size in (2, 4, 16):
+        assert answers(open_adapter(checkpoint, batch_size)) == one_by_one
+
+
+def test_windows_of_encoded_prompts_do_not_change_answers(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answers(open_adapter(checkpoint, 3))
+    for name in ("WINDOW_BATCHES", "WINDOW_BYTES"):
+        monkeypatch.setattr(f"interlace.evaluation.run.adapter.{name}", 1)
+        assert answers(open_adapter(checkpoint, 3)) == expected
+
+
+def test_padding_on_the_left_does_not_change_the_next_token(adapter: Any) -> None:
+    adapter.task_dict = {"task": {"test": CONVERSATIONS}}
+    encoded = [adapter._encode(request) for request in requests(CONVERSATIONS)]
+
+    def logits(examples: list[Inputs]) -> torch.Tensor:
+        batch = collate(examples, pad_token_id=adapter.pad_id, side="left")
+        with torch.inference_mode():
+            return adapter.model(**batch).logits[:, -1]
+
+    alone = torch.cat([logits([example]) for example in encoded])
+    assert len({example["input_ids"].shape[0] for example in encoded}) > 4
+    torch.testing.assert_close(logits(encoded), alone, atol=1e-4, rtol=1e-4)
+
+
+def test_answers_equal_generation_without_the_adapter(adapter: Any, checkpoint: Checkpoint) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(checkpoint.folder)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint.folder).eval()
+    turns = chat_messages(row(3, images=2))[:1]
+    text = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    images = [item["image"] for item in turns[0]["content"] if item["type"] == "image"]
+    inputs = processor(text=[text], images=images, return_tensors="pt")
+    tokens = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    new_tokens = tokens[:, inputs["input_ids"].shape[1] :]
+    expected = processor.batch_decode(new_tokens, skip_special_tokens=True)
+    assert answers(adapter, [turns]) == expected
+
+
+def test_answers_end_at_the_first_stop_and_at_the_longest(adapter: Any) -> None:
+    full = answers(adapter)
+    stop = full[0][1]
+    assert answers(adapter, until=(stop,)) == [answer.split(stop)[0] for answer in full]
+    shorter = answers(adapter, longest=2)
+    assert shorter != full
+    assert all(long.startswith(short) for short, long in zip(shorter, full, strict=True))
+
+
+def test_answers_end_at_the_end_token(adapter: Any) -> None:
+    tokenizer = adapter.processor.tokenizer
+    ids = tokenizer(answers(adapter)[0], add_special_tokens=False)["input_ids"]
+    adapter.end_ids = frozenset({ids[2]})
+    assert adapter._decode(ids) == tokenizer.decode(ids[: ids.index(ids[2])])
+
+
+def test_a_checkpoint_that_samples_still_answers_greedily(
+    adapter: Any, checkpoint: Checkpoint
+) -> None:
+    from transformers import GenerationConfig
+
+    from interlace.evaluation.run.adapter import CheckpointAdapter
+
+    model = open_adapter(checkpoint, 4).model
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=5.0, repetition_penalty=3.0, eos_token_id=[1]
+    )
+    sampling = CheckpointAdapter(model, adapter.processor, batch_size=4)
+    assert answers(sampling)[0] == answers(adapter)[0]
+
+
+def test_images_in_later_turns_and_a_system_turn_are_seen(adapter: Any) -> None:
+    def conversation(colour: str) -> list[dict[str, Any]]:
+        image = {"type": "image", "url": Image.new("RGB", (64, 64), colour)}
+        texts = {"system": "What", "user": "left ?", "assistant": "right"}
+        turns = [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in texts.items()
+        ]
+        last = {"role": "user", "content": [image, {"type": "text", "text": "green ?"}]}
+        return [*turns, last]
+
+    red, white = answers(adapter, [conversation("red"), conversation("white")])
+    assert red != white
+
+
+def test_encoding_as_a_whole_equals_encoding_turn_by_turn(adapter: Any) -> None:
+    for turns in CONVERSATIONS:
+        by_turn = encode_messages(adapter.processor, turns)
+        for name, value in encode_whole(adapter.processor, turns).items():
+            assert torch.equal(value, by_turn[name]), name
+
+
+def test_media_other_than_images_are_refused(adapter: Any) -> None:
+    turns = [{"role": "user", "content": [{"type": "video", "url": "film.mp4"}]}]
+    with pytest.raises(InputError, match=r"'task'.*video"):
+        answers(adapter, [turns])
+
+
+def test_ranking_answers_is_refused(adapter: Any) -> None:
+    with pytest.raises(NotImplementedError, match="rank"):
+        adapter.loglikelihood([])

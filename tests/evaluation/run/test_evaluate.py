@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from evaluation.judge_server import judge_server
+from evaluation.published_rows import write_parquet
+from models import rows
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.isolation import isolated
+from interlace.evaluation.run.journal import Journal
+from interlace.evaluation.scores.answers import read_answers
+from interlace.model.chat import chat_messages, encode_messages
+from interlace.params.evaluating import Evaluate, Judge
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def params(write_rows: Write, tmp_path: Path) -> Evaluate:
+    """Two published benchmarks, of which one needs a judge, and two held-out sources."""
+    for name in ("MIABench", "HRBench4K"):
+        write_parquet(name, tmp_path / f"data/{name}.parquet", 4)
+    return Evaluate(
+        benchmarks=("MIA-Bench", "HRBench4K"),
+        data=str(tmp_path / "data"),
+        heldout=str(write_rows(rows(7, source="b") + rows(4, source="a"))),
+        batch_size=4,
+        max_new_tokens=3,
+    )
+
+
+def test_scores_and_answers_are_reproducible(
+    checkpoint: Checkpoint, params: Evaluate, tmp_path: Path
+) -> None:
+    files = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
+    first, second = (
+        evaluate(checkpoint, params=params, model_name="dense", answers_file=file) for file in files
+    )
+    assert first == second and files[0].read_bytes() == files[1].read_bytes()
+    counts = {name: score.n for name, score in first.scores.items()}
+    assert counts == {"HRBench4K": 4, "a": 4, "b": 7}
+    assert Counter(answer.benchmark for answer in read_answers(files[0])) == counts
+    assert set(first.skipped) == {"MIABench"}
+    assert "no judge is configured" in first.skipped["MIABench"]
+    assert "names no option is wrong" in first.notes["HRBench4K"]
+    assert (first.model, first.device, first.dtype) == ("dense", "cpu", "float32")
+    assert set(first.versions) == {"torch", "transformers", "lmms_eval"}
+    content = json.dumps(first.as_json())
+    assert str(tmp_path) not in content and str(checkpoint.folder) not in content
+
+
+def test_the_process_is_left_as_it_was(
+    checkpoint: Checkpoint,
+    params: Evaluate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+    def state() -> list[Any]:
+        numpy_state = np.random.get_state()[1].tolist()
+        torch_state = torch.get_rng_state().tolist()
+        return [dict(os.environ), random.getstate(), numpy_state, torch_state]
+
+    original = state()
+    evaluate(checkpoint, params=params, model_name="dense")
+    assert state() == original
+    assert not list(Path.cwd().iterdir())
+    assert capsys.readouterr().out == ""
+
+
+def test_a_judged_file_without_a_judge_is_skipped(
+    checkpoint: Checkpoint, write_rows: Write
+) -> None:
+    closed = write_rows(rows(2, source="closed"))
+    opened = write_rows(rows(2, source="open"), "open.parquet")
+    params = Evaluate(heldout=str(closed), judged=(str(opened),), max_new_tokens=2)
+    result = evaluate(checkpoint, params=params, model_name="dense")
+    assert set(result.scores) == {"closed"}
+    assert "no judge is configured" in result.skipped["open"]
+
+
+def test_an_endpoint_grades_each_answer_once(
+    checkpoint: Checkpoint, write_rows: Write, params: Evaluate, tmp_path: Path
+) -> None:
+    questions = rows(4, source="open")
+    target = f"\n{questions[0]['texts'][-1]['assistant']}\n"
+
+    def reply(prompt: str) -> str:
+        if "You grade" in prompt:
+            return "CORRECT" if target in prompt else "INCORRECT"
+        return "total score: 5/10"
+
+    with judge_server(reply) as server:
+        params = Evaluate(
+            benchmarks=("MIABench",),
+            data=params.data,
+            judged=(str(write_rows(questions)),),
+            judge=Judge(url=server.url, model="m"),
+            max_new_tokens=2,
+        )
+        first, second = (
+            evaluate(checkpoint, params=params, model_name="m", judgements=tmp_path / "judged")
+            for _ in range(2)
+        )
+    assert first == second
+    assert {name: score.score for name, score in first.scores.items()} == {
+        "MIABench": 50,
+        "open": 25,
+    }
+    assert len(server.requests) == 8
+    assert server.url not in json.dumps(first.as_json())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.journal import Journal
+from interlace.params.evaluating import Evaluate
+batches, save = [], Journal.save
+def save_then_die(self, answers, process):
+    save(self, answers, process)
+    batches.append(answers)
+    if len(batches) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+Journal.save = save_then_die
+params = Evaluate.model_validate_json(sys.argv[1])
+evaluate(Checkpoint(Path(sys.argv[2])), params=params, model_name="m", scratch=Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_resumes_after_its_last_batch(
+    checkpoint: Checkpoint, write_rows: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = Evaluate(heldout=str(write_rows(rows(11))), batch_size=3, max_new_tokens=3)
+    scratch = tmp_path / "scratch"
+    reference, resumed = tmp_path / "reference.parquet", tmp_path / "resumed.parquet"
+    evaluate(checkpoint, params=params, model_name="m", answers_file=reference)
+    arguments = [params.model_dump_json(), str(checkpoint.folder), str(scratch)]
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
+    assert process.returncode == -signal.SIGKILL
+    assert len(Journal(scratch).read()) == 6
+
+    batches: list[Any] = []
+    monkeypatch.setattr(Journal, "save", lambda self, answers, process: batches.append(answers))
+    evaluate(checkpoint, params=params, model_name="m", answers_file=resumed, scratch=scratch)
+    assert sum(map(len, batches)) == 5
+    assert resumed.read_bytes() == reference.read_bytes()
+
+
+IN_PROCESSES = """
+import json, os, sys
+from pathlib import Path
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.params.evaluating import Evaluate
+rank, folder = os.environ["RANK"], Path(sys.argv[3])
+params = Evaluate.model_validate_json(sys.argv[1])
+result = evaluate(Checkpoint(Path(sys.argv[2])), params=params, model_name="m",
+    answers_file=folder / f"{rank}.parquet", scratch=folder / "scratch")
+(folder / rank).write_text(json.dumps(result.as_json()))
+"""
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_the_number_of_processes(
+    checkpoint: Checkpoint, write_rows: Write, tmp_path: Path
+) -> None:
+    examples = rows(9, source="a") + rows(4, source="b")
+    with isolated(offline=True):
+        from interlace.evaluation.run.adapter import open_adapter
+
+        adapter = open_adapter(checkpoint, batch_size=4)
+        for row in examples[::2]:  # half of the true answers are the model's own
+            inputs = encode_messages(adapter.processor, chat_messages(row)[:-1])
+            answer = adapter._generate([inputs], [{"max_new_tokens": 3}])
+            row["texts"][-1]["assistant"] = answer[0]
+    params = Evaluate(heldout=str(write_rows(examples)), batch_size=1, max_new_tokens=3)
+    answers_file = tmp_path / "one.parquet"
+    alone = evaluate(checkpoint, params=params, model_name="m", answers_file=answers_file)
+    assert 0 < alone.scores["a"].score < 100
+
+    script = tmp_path / "script.py"
+    script.write_text(IN_PROCESSES)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [params.model_dump_json(), str(checkpoint.folder), str(tmp_path)]
+    root = str(Path(__file__).parents[3])
+    subprocess.run(
+        [sys.executable, *torchrun, str(script), *arguments],
+        check=True,
+        env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+    )
+    for process in "01":
+        assert json.loads((tmp_path / process).read_text()) == alone.as_json()
+    assert (tmp_path / "0.parquet").read_bytes() == answers_file.read_bytes()
+    assert not (tmp_path / "1.parquet").exists()
+    journals = [tmp_path / f"scratch/answers-{process}.jsonl" for process in "01"]
+    assert [journal.read_text().count("{") for journal in journals] == [8, 5]
