@@ -1,15 +1,20 @@
-"""Rows with answers for tiny models, encoded as `answered_rows` keeps them."""
+"""Rows with answers for tiny models, and the loss on their answers, slowly."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import models
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from drawn_rows import Draw
 from safetensors.torch import save_file
 
+from interlace.model.bypass import bypass
 from interlace.model.chat import IGNORED, Inputs, encode_training
 from interlace.plan.record import Plan
 from interlace.samples.answered_rows import AnsweredRows
@@ -48,6 +53,39 @@ def answered_by(model: Any, examples: Sequence[Inputs]) -> list[Inputs]:
         said[:3] = IGNORED
         found.append(example | {"labels": said})
     return found
+
+
+def slow_loss(model: Any, batch: Inputs) -> torch.Tensor:
+    """Sum of cross-entropies over answer tokens, row by row and token by token, in a full pass."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    log_probabilities = model(**inputs, use_cache=False).logits.double().log_softmax(-1)
+    total = torch.zeros((), dtype=torch.float64)
+    for row, labels in enumerate(batch["labels"].tolist()):
+        for t, label in enumerate(labels[1:]):  # token t predicts the label after it
+            if label != IGNORED:
+                total = total - log_probabilities[row, t, label]
+    return total
+
+
+@torch.inference_mode()
+def loss_of_pruned(model: Any, batch: Inputs, drop: list[int]) -> float:
+    pruned = copy.deepcopy(model)
+    bypass(pruned, drop)
+    return slow_loss(pruned, batch).item()
+
+
+def snapshot(model: Any) -> list[Any]:
+    """All that a bypass changes."""
+    text = model.config.get_text_config(decoder=True)
+    numbers = [getattr(module, "layer_idx", None) for module in model.modules()]
+    return [model.get_decoder().layers, list(model.get_decoder().layers), numbers, text.to_dict()]
+
+
+def drawn(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """Draw calibration rows as `sample` does; returns their folder."""
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    Draw(folder)(folder / "rows.parquet", calibration_fraction=1.0)
+    return folder / "calibration"
 
 
 def calibration(folder: Path, n: int = 12) -> Path:

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from interlace.model.chat import IGNORED, PER_TOKEN, Inputs
+
 LAYERS = 6
 VOCABULARY, IMAGE = 100, 90
 Pixels = Callable[[], dict[str, torch.Tensor]]
@@ -430,3 +432,15 @@ def inputs(name: str) -> dict[str, torch.Tensor]:
     if tiny.config["model_type"] in ("gemma3", "paligemma"):  # pictures are seen in both directions
         batch["token_type_ids"] = (ids == IMAGE).int()
     return batch
+
+
+def samples(name: str) -> tuple[Inputs, Inputs]:
+    """A sample with the family's picture, and one of text alone, both with answers."""
+    batch = inputs(name)
+    picture = {k: v[0] if k in PER_TOKEN else v for k, v in batch.items()}
+    labels = torch.full_like(picture["input_ids"], IGNORED)
+    labels[-5:] = picture["input_ids"][-5:]
+    text_only = {k: v[-4:].clone() for k, v in picture.items() if k in PER_TOKEN}
+    for kinds in {"mm_token_type_ids", "token_type_ids"} & text_only.keys():
+        text_only[kinds].zero_()
+    return picture | {"labels": labels}, text_only | {"labels": text_only["input_ids"].clone()}

@@ -6,17 +6,19 @@ import copy
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import answered_samples
 import models
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from answered_samples import loss_of_pruned, slow_loss, snapshot
 from click.testing import CliRunner
-from model.test_answer_loss import loss_of_pruned, slow_loss, snapshot
-from samples.test_answered_rows import write_rows
+from interruptions import interrupt
 from sources_json import pinned_model, write_sources
 
 import interlace
@@ -32,13 +34,9 @@ from interlace.scores.table import SCHEMA
 from stages.sensitivity import main
 
 LAYERS, SAMPLES = 6, 8
-ABOUT = {"model": "org/name", "revision": "abc", "n_layers": "6", "deepstack_layers": "3"}
+METHODS = ("sleb", "taylor")
+Run = Callable[..., Path]
 ENDS = (0, 5)  # layers 1 and 2 are behind visual features
-
-
-@pytest.fixture(scope="module")
-def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("calibration"), models.rows(12))
 
 
 def options(
@@ -50,24 +48,28 @@ def options(
     return {"needed": needed, "params": Sensitivity(**values)}
 
 
-def run(
-    model: Any, processor: Any, calibration: Path, folder: Path, options: dict[str, Any]
-) -> dict[str, bytes]:
-    """Measures into `folder`; returns the written bytes by name."""
-    scratch, out = folder / "scratch", folder / "out"
-    measure(model, processor, calibration, out, scratch=scratch, provenance=ABOUT, **options)
-    return {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+@pytest.fixture(scope="session")
+def run(dense: Any, processor: Any, calibration: Path, provenance: dict[str, str]) -> Run:
+    """A function that measures into a folder; returns the folder of the output."""
+
+    def measured_in(
+        folder: Path, options: dict[str, Any], model: Any = dense, rows: Path = calibration
+    ) -> Path:
+        out, scratch = folder / "out", folder / "scratch"
+        measure(model, processor, rows, out, scratch=scratch, provenance=provenance, **options)
+        return out
+
+    return measured_in
+
+
+def written(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def measured(
-    dense: Any, processor: Any, calibration: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def measured(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Output folders by method."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("sleb", "taylor")}
-    for method, folder in folders.items():
-        run(dense, processor, calibration, folder, options(method))
-    return {method: folder / "out" for method, folder in folders.items()}
+    return {name: run(tmp_path_factory.mktemp(name), options(name)) for name in METHODS}
 
 
 @pytest.fixture(scope="module")
@@ -97,26 +99,21 @@ def values(folder: Path, criterion: str) -> dict[int, float]:
     return {row["first"]: row["value"] for row in rows if row["criterion"] == criterion}
 
 
-def test_sleb_removes_the_layer_without_which_the_loss_is_least(
+def test_sleb_removes_the_layer_whose_removal_gives_the_lowest_loss(
     measured: dict[str, Path], removal: list[dict[int, float]]
 ) -> None:
-    expected = {min(losses, key=losses.__getitem__): step for step, losses in enumerate(removal)}
-    assert values(measured["sleb"], "sleb") == expected
-
-
-def test_the_loss_after_each_removal_is_kept(
-    measured: dict[str, Path], removal: list[dict[int, float]]
-) -> None:
-    expected = {min(losses, key=losses.__getitem__): min(losses.values()) for losses in removal}
-    found = values(measured["sleb"], "sleb/loss")
-    assert found == {layer: pytest.approx(loss, rel=1e-5) for layer, loss in expected.items()}
+    layers = [min(losses, key=losses.__getitem__) for losses in removal]
+    assert values(measured["sleb"], "sleb") == {layer: step for step, layer in enumerate(layers)}
+    assert values(measured["sleb"], "sleb/loss") == {
+        layer: pytest.approx(losses[layer], rel=1e-5)
+        for layer, losses in zip(layers, removal, strict=True)
+    }
 
 
 def test_every_candidate_s_loss_is_kept(
     measured: dict[str, Path], removal: list[dict[int, float]], everything: Inputs
 ) -> None:
-    rows = pq.read_table(measured["sleb"] / "candidates.parquet").to_pylist()
-    expected = [
+    assert pq.read_table(measured["sleb"] / "candidates.parquet").to_pylist() == [
         {
             "step": step,
             "layer": layer,
@@ -127,7 +124,6 @@ def test_every_candidate_s_loss_is_kept(
         for step, losses in enumerate(removal)
         for layer, loss in losses.items()
     ]
-    assert rows == expected
 
 
 def test_taylor_is_the_sum_of_weights_times_gradients(
@@ -145,18 +141,12 @@ def test_taylor_is_the_sum_of_weights_times_gradients(
 
 @pytest.mark.parametrize(("method", "criterion"), [("sleb", "sleb/loss"), ("taylor", "taylor")])
 def test_the_split_into_batches_does_not_matter(
-    dense: Any,
-    processor: Any,
-    calibration: Path,
-    tmp_path: Path,
-    measured: dict[str, Path],
-    method: str,
-    criterion: str,
+    run: Run, tmp_path: Path, measured: dict[str, Path], method: str, criterion: str
 ) -> None:
-    run(dense, processor, calibration, tmp_path, options(method, batch_tokens=10**6))
+    out = run(tmp_path, options(method, batch_tokens=10**6))
     expected = values(measured[method], criterion)
-    found = values(tmp_path / "out", criterion)
-    assert found == {i: pytest.approx(value, rel=1e-4) for i, value in expected.items()}
+    assert values(out, criterion) == {i: pytest.approx(v, rel=1e-4) for i, v in expected.items()}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # no scratch is left
 
 
 def test_scores_have_the_contract_s_columns(measured: dict[str, Path]) -> None:
@@ -167,70 +157,61 @@ def test_scores_have_the_contract_s_columns(measured: dict[str, Path]) -> None:
             assert (row["span"], row["standard_error"], row["n"]) == (1, None, SAMPLES)
 
 
-def test_files_say_how_they_were_measured(measured: dict[str, Path]) -> None:
+def test_files_say_how_they_were_measured(
+    measured: dict[str, Path], provenance: dict[str, str]
+) -> None:
     for path in (path for folder in measured.values() for path in folder.iterdir()):
-        said = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
-        assert said.items() >= (ABOUT | {"dtype": "float32", "rows_left_out": "0"}).items()
+        metadata = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
+        assert metadata.items() >= (provenance | {"dtype": "float32", "rows_left_out": "0"}).items()
 
 
-@pytest.mark.parametrize("method", ["sleb", "taylor"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_plan_can_be_made_of_it(measured: dict[str, Path], method: str) -> None:
     table = measured[method] / "scores.parquet"
     plan = interlace.select(table, method=method, ratio=0.34, protect_first=1, protect_last=1)
     assert len(plan.drop) == 2
 
 
-@pytest.mark.parametrize("method", ["sleb", "taylor"])
+@pytest.mark.parametrize("method", METHODS)
 def test_the_model_is_left_as_it_was(
-    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path, method: str
+    dense_dir: Path, run: Run, tmp_path: Path, method: str
 ) -> None:
     model = open_model(dense_dir, dtype="float32").requires_grad_(False)
-    before = copy.deepcopy(model.state_dict()), snapshot(model)
-    run(model, processor, calibration, tmp_path, options(method))
-    assert snapshot(model) == before[1]
-    assert all(torch.equal(value, before[0][name]) for name, value in model.state_dict().items())
+    weights, structure = copy.deepcopy(model.state_dict()), snapshot(model)
+    run(tmp_path, options(method), model)
+    assert snapshot(model) == structure
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert not any(w.requires_grad or w.grad is not None for w in model.parameters())
 
 
-@pytest.mark.parametrize(("method", "calls"), [("sleb", 4), ("taylor", 2)])
-def test_an_interrupted_run_goes_on_and_writes_the_same_bytes(
+@pytest.mark.parametrize(
+    ("method", "name", "calls"), [("sleb", "losses_without", 4), ("taylor", "layer_gradients", 2)]
+)
+def test_an_interrupted_run_resumes_and_writes_the_same_bytes(
     dense: Any,
-    processor: Any,
-    calibration: Path,
+    run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
+    name: str,
     calls: int,
 ) -> None:
-    name = {"sleb": "losses_without", "taylor": "layer_gradients"}[method]
-    function = getattr(sensitivity, name)
-    seen: list[Inputs] = []
-
-    def counting(model: Any, batch: Inputs, *rest: Any) -> Any:
-        seen.append(batch)
-        if len(seen) == stop:
-            raise KeyboardInterrupt
-        return function(model, batch, *rest)
-
-    monkeypatch.setattr(sensitivity, name, counting)
-    stop = -1
-    expected = run(dense, processor, calibration, tmp_path / "whole", options(method))
-    needed, stop = len(seen), calls + 1
-    assert needed > calls
-    seen.clear()
-    before = snapshot(dense)
-    with pytest.raises(KeyboardInterrupt):
-        run(dense, processor, calibration, tmp_path / "broken", options(method))
+    batches = interrupt(monkeypatch, sensitivity, name=name)
+    expected = written(run(tmp_path / "uninterrupted", options(method)))
+    total, structure = len(batches), snapshot(dense)
+    with monkeypatch.context() as patch:
+        interrupt(patch, sensitivity, calls + 1, name)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "broken", options(method))
     assert not (tmp_path / "broken/out").exists()
-    assert snapshot(dense) == before
-    seen.clear()
-    stop = -1
-    assert run(dense, processor, calibration, tmp_path / "broken", options(method)) == expected
-    assert len(seen) == needed - calls
+    assert snapshot(dense) == structure
+    batches.clear()
+    assert written(run(tmp_path / "broken", options(method))) == expected
+    assert len(batches) == total - calls > 0
 
 
 def test_taylor_keeps_its_sums_every_tenth_of_the_batches(
-    dense: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[str] = []
     save = sensitivity.save_file
@@ -240,33 +221,21 @@ def test_taylor_keeps_its_sums_every_tenth_of_the_batches(
         save(*args, metadata=metadata)
 
     monkeypatch.setattr(sensitivity, "save_file", saving)
-    rows = [models.row(seed, images=0) for seed in range(23)]
-    params = options("taylor", batch_tokens=1, samples=23)
-    run(dense, processor, write_rows(tmp_path, rows), tmp_path, params)
+    rows = answered_samples.drawn(tmp_path, [models.row(seed, images=0) for seed in range(23)])
+    run(tmp_path, options("taylor", batch_tokens=1, samples=23), rows=rows)
     assert saved == ["3", "6", "9", "12", "15", "18", "21"]
 
 
-@pytest.mark.parametrize("method", ["sleb", "taylor"])
-def test_a_finished_run_leaves_no_scratch(
-    dense: Any, processor: Any, calibration: Path, tmp_path: Path, method: str
-) -> None:
-    run(dense, processor, calibration, tmp_path, options(method))
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_of_layers_that_are_equal_the_first_goes(
-    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
-) -> None:
+def test_of_equal_layers_the_first_goes(dense_dir: Path, run: Run, tmp_path: Path) -> None:
     model = open_model(dense_dir, dtype="float32")
-    for i in (3, 4):  # these hand their input on as it is
+    for i in (3, 4):  # these return their input
         layer: Any = decoder_layers(model)[i]
         layer.self_attn.o_proj.weight.data.zero_()
         layer.mlp.down_proj.weight.data.zero_()
-    params = options("sleb", (0, 1, 2, 5), max_ratio=0.2)
-    run(model, processor, calibration, tmp_path, params)
-    losses = pq.read_table(tmp_path / "out/candidates.parquet")["loss"].to_pylist()
+    out = run(tmp_path, options("sleb", (0, 1, 2, 5), max_ratio=0.2), model)
+    losses = pq.read_table(out / "candidates.parquet")["loss"].to_pylist()
     assert losses[0] == losses[1]
-    assert values(tmp_path / "out", "sleb") == {3: 0}
+    assert values(out, "sleb") == {3: 0}
 
 
 @pytest.mark.parametrize(
@@ -285,48 +254,42 @@ def test_a_share_that_removes_no_layer_is_refused(max_ratio: float, protected: i
         removal_count(max_ratio, 6, range(protected))
 
 
-def test_a_loss_that_is_not_finite_names_layer_and_step(
-    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("method", "layer", "message"),
+    [
+        ("sleb", 4, r"step 0: .* without layer 1 is not finite in float32"),
+        ("taylor", 5, r"gradient of layer 5 \(.*\) is not finite in float32"),
+    ],
+)
+def test_what_is_not_finite_is_named_with_its_layer(
+    dense_dir: Path, run: Run, tmp_path: Path, method: str, layer: int, message: str
 ) -> None:
     model = open_model(dense_dir, dtype="float32")
-    next(decoder_layers(model)[4].parameters()).data.fill_(math.nan)
-    with pytest.raises(
-        ContractError, match=r"step 0: .* without layer 1 is not finite in float32; the"
-    ):
-        run(model, processor, calibration, tmp_path, options("sleb"))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_gradient_that_is_not_finite_names_the_layer(
-    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path
-) -> None:
-    model = open_model(dense_dir, dtype="float32")
-    next(decoder_layers(model)[5].parameters()).data.fill_(math.nan)
-    with pytest.raises(
-        ContractError, match=r"gradient of layer 5 \(.*\) is not finite in float32; the"
-    ):
-        run(model, processor, calibration, tmp_path, options("taylor"))
+    next(decoder_layers(model)[layer].parameters()).data.fill_(math.nan)
+    with pytest.raises(ContractError, match=message):
+        run(tmp_path, options(method), model)
     assert not (tmp_path / "out").exists()
 
 
 def test_gradients_are_summed_in_float32_whatever_the_model_s_dtype(
-    dense_dir: Path, processor: Any, calibration: Path, tmp_path: Path, measured: dict[str, Path]
+    dense_dir: Path,
+    run: Run,
+    tmp_path: Path,
+    measured: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[torch.dtype] = []
+    dtypes: set[torch.dtype] = set()
     add = sensitivity._add_gradients
 
     def adding(sums: dict[str, torch.Tensor], *rest: Any) -> None:
-        seen.extend(total.dtype for total in sums.values())
+        dtypes.update(total.dtype for total in sums.values())
         add(sums, *rest)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sensitivity, "_add_gradients", adding)
-        model = open_model(dense_dir, dtype="bfloat16")
-        run(model, processor, calibration, tmp_path, options("taylor"))
-    assert set(seen) == {torch.float32}
+    monkeypatch.setattr(sensitivity, "_add_gradients", adding)
+    out = run(tmp_path, options("taylor"), open_model(dense_dir, dtype="bfloat16"))
+    assert dtypes == {torch.float32}
     expected = values(measured["taylor"], "taylor")
-    found = values(tmp_path / "out", "taylor")
-    assert found == {i: pytest.approx(value, rel=0.1) for i, value in expected.items()}
+    assert values(out, "taylor") == {i: pytest.approx(v, rel=0.1) for i, v in expected.items()}
 
 
 @pytest.fixture

@@ -1,60 +1,38 @@
-"""The loss on answers and its gradient, against whole passes of really pruned models."""
+"""The loss on answers and its gradient, against full passes of really pruned models."""
 
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import family_models
 import models
 import pytest
 import torch
+from answered_samples import loss_of_pruned, slow_loss, snapshot
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from interlace.errors import InputError
+from interlace.healing.finetune import freeze_all_but
 from interlace.model import answer_loss
-from interlace.model.answer_loss import layer_gradients, losses_without
-from interlace.model.bypass import bypass, bypassed
+from interlace.model.answer_loss import AnswerLoss, layer_gradients, losses_without
+from interlace.model.bypass import bypassed
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers, norm_and_head
 from interlace.model.open import open_model
+from interlace.model.states import hooked
+from interlace.training.checkpointing import graph_layers, set_checkpointing
 
 LAYERS, DEEPSTACK = 6, 3
-
-
-def batch_of(processor: Any, *rows: dict[str, Any]) -> Inputs:
-    return collate([encode_training(processor, row) for row in rows], pad_token_id=0)
 
 
 @pytest.fixture(scope="module")
 def padded(processor: Any) -> Inputs:
     """Six rows of different length, with none, one and two images, one and two answers."""
-    return batch_of(processor, *models.rows(6))
-
-
-def slow_loss(model: Any, batch: Inputs) -> torch.Tensor:
-    """Sum of cross-entropies over answer tokens, row by row and token by token, in a whole pass."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    log_probabilities = model(**inputs, use_cache=False).logits.double().log_softmax(-1)
-    total = torch.zeros((), dtype=torch.float64)
-    for row, labels in enumerate(batch["labels"].tolist()):
-        for t, label in enumerate(labels):
-            if label != IGNORED:
-                total = total - log_probabilities[row, t - 1, label]
-    return total
-
-
-def loss_of_pruned(model: Any, batch: Inputs, drop: list[int]) -> float:
-    pruned = copy.deepcopy(model)
-    bypass(pruned, drop)
-    with torch.inference_mode():
-        return slow_loss(pruned, batch).item()
-
-
-def snapshot(model: Any) -> list[Any]:
-    """All that a bypass changes."""
-    text = model.config.get_text_config(decoder=True)
-    numbers = [getattr(module, "layer_idx", None) for module in model.modules()]
-    return [model.get_decoder().layers, list(model.get_decoder().layers), numbers, text.to_dict()]
+    rows = [encode_training(processor, row) for row in models.rows(6)]
+    return collate(rows, pad_token_id=0)
 
 
 @pytest.mark.parametrize("position", range(LAYERS))
@@ -76,39 +54,40 @@ def test_a_bypass_moves_visual_features_to_other_layers(dense: Any, padded: Inpu
 
 
 @pytest.mark.parametrize("position", range(LAYERS - 2))
-def test_layers_may_be_gone_already(dense: Any, padded: Inputs, position: int) -> None:
-    gone = [1, 4]
-    living = [i for i in range(LAYERS) if i not in gone]
-    with bypassed(dense, gone):
+def test_some_layers_may_be_removed_already(dense: Any, padded: Inputs, position: int) -> None:
+    removed = [1, 4]
+    remaining = [i for i in range(LAYERS) if i not in removed]
+    with bypassed(dense, removed):
         [found] = losses_without(dense, padded, [position], DEEPSTACK)
-    expected = loss_of_pruned(dense, padded, [*gone, living[position]])
+    expected = loss_of_pruned(dense, padded, [*removed, remaining[position]])
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_each_bypass_runs_only_the_layers_behind_it(dense: Any, padded: Inputs) -> None:
+def test_each_bypass_runs_only_the_layers_after_it(dense: Any, padded: Inputs) -> None:
     runs: list[int] = []
-    hooks = [
-        layer.register_forward_hook(lambda *_, i=i: runs.append(i))
-        for i, layer in enumerate(decoder_layers(dense))
-    ]
-    losses_without(dense, padded, [3, 5], DEEPSTACK)
-    for hook in hooks:
-        hook.remove()
+    with hooked(dict(enumerate(decoder_layers(dense))), on_call=lambda i, *_: runs.append(i)):
+        losses_without(dense, padded, [3, 5], DEEPSTACK)
     assert runs == [*range(LAYERS), 4, 5]
 
 
-def test_logits_exist_for_a_few_answer_tokens_at_a_time(
-    dense: Any, padded: Inputs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = losses_without(dense, padded, [4], DEEPSTACK)
-    sizes: list[int] = []
-    made = answer_loss.logits_of
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of answer tokens whose logits are computed at once."""
+    logits_of, sizes = answer_loss.logits_of, []
 
     def noting(model: Any, states: torch.Tensor) -> torch.Tensor:
         sizes.append(len(states))
-        return made(model, states)
+        return logits_of(model, states)
 
     monkeypatch.setattr(answer_loss, "logits_of", noting)
+    return sizes
+
+
+def test_logits_exist_for_a_few_answer_tokens_at_a_time(
+    dense: Any, padded: Inputs, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = losses_without(dense, padded, [4], DEEPSTACK)
+    sizes.clear()
     monkeypatch.setattr(answer_loss, "CHUNK", 2)
     found = losses_without(dense, padded, [4], DEEPSTACK)
     assert found == pytest.approx(expected, rel=1e-6)
@@ -118,29 +97,24 @@ def test_logits_exist_for_a_few_answer_tokens_at_a_time(
 
 @pytest.mark.parametrize("error", [False, True], ids=["ends well", "fails"])
 def test_a_bypassed_model_is_restored(dense: Any, error: bool) -> None:
-    before = snapshot(dense)
-    try:
-        with bypassed(dense, [0, 3]), bypassed(dense, [1]):
-            assert len(decoder_layers(dense)) == LAYERS - 3
-            if error:
-                raise RuntimeError
-    except RuntimeError:
-        pass
-    after = snapshot(dense)
-    assert after == before
-    assert after[0] is before[0]
-
-
-def hooks_of(model: Any) -> list[list[int]]:
-    return [[*m._forward_hooks, *m._forward_pre_hooks] for m in model.modules()]
+    original = snapshot(dense)
+    with (
+        suppress(RuntimeError),
+        bypassed(dense, [0, 3]),
+        bypassed(dense, [1]),
+    ):
+        assert len(decoder_layers(dense)) == LAYERS - 3
+        if error:
+            raise RuntimeError
+    assert snapshot(dense) == original
+    assert dense.get_decoder().layers is original[0]
 
 
 def test_measuring_leaves_no_trace(dense: Any, padded: Inputs) -> None:
-    before, hooks = snapshot(dense), hooks_of(dense)
+    original = snapshot(dense)
     losses_without(dense, padded, range(LAYERS), DEEPSTACK)
     list(layer_gradients(dense, padded))
-    assert snapshot(dense) == before
-    assert hooks_of(dense) == hooks
+    assert snapshot(dense) == original
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +178,113 @@ def test_taking_gradients_changes_no_weight_s_state(
     list(layer_gradients(model, padded))
     weights = list(model.parameters())
     assert all(w.requires_grad is required and w.grad is None for w in weights)
+
+
+@pytest.fixture
+def model(dense_dir: Path) -> Any:
+    """The model with two tuned layers."""
+    trained = open_model(dense_dir, dtype="float32").train()
+    freeze_all_but(trained, [3, 5])
+    return trained
+
+
+def loss_of(model: Any, batch: Inputs) -> torch.Tensor:
+    inputs = dict(batch)
+    return AnswerLoss(model)(inputs, inputs.pop("labels"))
+
+
+def gradients(model: Any, loss: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    tuned = [weight for weight in model.parameters() if weight.requires_grad]
+    return torch.autograd.grad(loss, tuned)
+
+
+@pytest.mark.parametrize("name", family_models.TINY)
+def test_the_loss_of_training_is_that_of_every_family_s_logits(name: str, tmp_path: Path) -> None:
+    model = open_model(family_models.save(name, tmp_path / "model"), dtype="float32")
+    with torch.no_grad():
+        for example in family_models.samples(name):
+            batch = collate([example], pad_token_id=2)
+            assert loss_of(model, batch).item() == pytest.approx(
+                slow_loss(model, batch).item(), rel=1e-5
+            )
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10_000])
+def test_the_gradient_of_training_does_not_depend_on_how_many_logits_exist_at_once(
+    model: Any, padded: Inputs, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gradients(model, slow_loss(model, padded))
+    monkeypatch.setattr(answer_loss, "CHUNK", chunk)
+    found = gradients(model, loss_of(model, padded))
+    for fast, slow in zip(found, expected, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4 * float(slow.abs().max()))
+
+
+def test_a_scaled_loss_has_a_scaled_gradient(model: Any, padded: Inputs) -> None:
+    full = gradients(model, loss_of(model, padded))
+    half = gradients(model, loss_of(model, padded) / 2)
+    for a, b in zip(full, half, strict=True):
+        torch.testing.assert_close(a / 2, b, rtol=1e-4, atol=1e-7)
+
+
+def test_a_batch_without_answers_has_no_loss_and_no_gradient(model: Any, padded: Inputs) -> None:
+    loss = loss_of(model, padded | {"labels": torch.full_like(padded["labels"], IGNORED)})
+    assert loss == 0
+    assert not any(gradient.any() for gradient in gradients(model, loss))
+
+
+def test_training_computes_logits_of_answer_tokens_only(
+    model: Any, padded: Inputs, sizes: list[int]
+) -> None:
+    loss_of(model, padded)
+    assert sum(sizes) == (padded["labels"] != IGNORED).sum()
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_there_is_no_graph_below_the_lowest_tuned_layer(
+    model: Any, padded: Inputs, recomputed: bool
+) -> None:
+    set_checkpointing(graph_layers(model, [3, 5]), recomputed)
+    modules = dict(enumerate(decoder_layers(model)))
+    modules |= {"vision": model.model.visual.merger, "embeddings": model.get_input_embeddings()}
+    states: dict[Any, torch.Tensor] = {}
+    with hooked(modules, on_return=states.__setitem__):
+        loss_of(model, padded)
+    assert [name for name, state in states.items() if state.requires_grad] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_nothing_is_saved_below_the_lowest_tuned_layer(
+    model: Any, padded: Inputs, recomputed: bool
+) -> None:
+    set_checkpointing(graph_layers(model, [3, 5]), recomputed)
+    saved: list[int] = []
+    at: dict[int, int] = {}
+    with (
+        hooked(
+            dict(enumerate(decoder_layers(model))),
+            on_call=lambda layer, *_: at.update({layer: len(saved)}),
+        ),
+        torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ),
+    ):
+        loss_of(model, padded)
+    assert at[3] == 0
+    assert len(saved) > at[4] > 0
+
+
+def test_recomputing_saves_fewer_tensors(model: Any, padded: Inputs) -> None:
+    sizes = {}
+    for on in (False, True):
+        set_checkpointing(graph_layers(model, [3, 5]), on)
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor, lambda t: t
+        ):
+            loss_of(model, padded)
+        sizes[on] = sum(saved)
+    assert sizes[True] < 0.3 * sizes[False]
 
 
 def test_a_model_without_a_final_norm_is_refused(dense: Any) -> None:

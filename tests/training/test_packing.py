@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
-from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, encode_training
+from interlace.model.chat import IGNORED, Inputs, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.training.packing import first_fit_decreasing, pack, packs, sample_positions
 
@@ -177,18 +177,6 @@ def test_packed_rows_hold_less_padding_than_padded_ones(
     assert packed < 0.9 * padded
 
 
-def family_samples(name: str) -> tuple[Inputs, Inputs]:
-    """A sample with the family's picture, and one of text alone, both with answers."""
-    made = family_models.inputs(name)
-    picture = {k: v[0] if k in PER_TOKEN else v for k, v in made.items()}
-    labels = torch.full_like(picture["input_ids"], IGNORED)
-    labels[-5:] = picture["input_ids"][-5:]
-    text = {k: v[-4:].clone() for k, v in picture.items() if k in PER_TOKEN}
-    for kinds in {"mm_token_type_ids", "token_type_ids"} & text.keys():
-        text[kinds].zero_()
-    return picture | {"labels": labels}, text | {"labels": text["input_ids"].clone()}
-
-
 @pytest.mark.parametrize("name", family_models.TINY)
 def test_a_family_that_packs_computes_what_it_computes_on_single_samples(
     name: str, tmp_path: Path
@@ -198,7 +186,7 @@ def test_a_family_that_packs_computes_what_it_computes_on_single_samples(
     if not packs(config):
         pytest.skip("samples of this family are padded")
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    picture, text = family_samples(name)
+    picture, text = family_models.samples(name)
     with torch.no_grad():
         expected = plain_loss(model, [text, picture, text])
         for one_row in (False, True):
