@@ -1,16 +1,16 @@
-"""Which calibration rows the loss is measured on, and how they are kept."""
+"""The calibration rows that the loss is measured on, and how they are kept."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import answered_samples
 import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from drawn_rows import Draw
 
 from interlace.errors import InputError
 from interlace.model import chat
@@ -19,35 +19,23 @@ from interlace.params.measuring import Sensitivity
 from interlace.samples.answered_rows import answered_rows
 
 
-def write_rows(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    """Writes calibration rows; returns their folder."""
-    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
-    Draw(folder)(folder / "rows.parquet", calibration_fraction=1.0)
-    return folder / "calibration"
-
-
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("calibration"), models.rows(12))
+    return answered_samples.drawn(tmp_path_factory.mktemp("calibration"), models.rows(12))
 
 
 def test_rows_of_lowest_id_are_measured(processor: Any, calibration: Path, tmp_path: Path) -> None:
     ids = sorted(pq.read_table(calibration, columns=["sample_id"])["sample_id"].to_pylist())
-    given = Sensitivity(samples=5)
-    rows = answered_rows(processor, calibration, tmp_path, given)
+    rows = answered_rows(processor, calibration, tmp_path, Sensitivity(samples=5))
     assert sorted(path.stem for path in rows.paths) == ids[:5]
 
 
 def test_probes_are_not_measured(processor: Any, calibration: Path, tmp_path: Path) -> None:
     table = pq.read_table(calibration)
     domains = ["native" if i % 2 else "math" for i in range(table.num_rows)]
-    place = table.column_names.index("domain")
-    (tmp_path / "mixed").mkdir()
-    pq.write_table(
-        table.set_column(place, "domain", pa.array(domains)), tmp_path / "mixed/a.parquet"
-    )
-    given = Sensitivity(samples=100)
-    rows = answered_rows(processor, tmp_path / "mixed", tmp_path / "rows", given)
+    table = table.set_column(table.column_names.index("domain"), "domain", pa.array(domains))
+    pq.write_table(table, tmp_path / "mixed.parquet")
+    rows = answered_rows(processor, tmp_path, tmp_path / "rows", Sensitivity(samples=100))
     assert sorted(path.stem for path in rows.paths) == sorted(table["sample_id"].to_pylist()[1::2])
 
 
@@ -68,15 +56,14 @@ def test_rows_whose_answer_is_cut_off_are_counted(
 
 
 def test_rows_without_any_answer_are_refused(processor: Any, tmp_path: Path) -> None:
-    calibration = write_rows(tmp_path, [models.row(0)])
+    calibration = answered_samples.drawn(tmp_path, [models.row(0)])
     [length] = lengths_of_prompts(processor, calibration)
-    given = Sensitivity(max_length=length)
-    with pytest.raises(InputError, match=rf"no answer .* measure.max_length = {length} "):
-        answered_rows(processor, calibration, tmp_path / "rows", given)
+    with pytest.raises(InputError, match=rf"no answer .* sensitivity.max_length = {length} "):
+        answered_rows(processor, calibration, tmp_path / "rows", Sensitivity(max_length=length))
 
 
 def test_rows_that_cannot_be_read_are_left_out_and_counted(processor: Any, tmp_path: Path) -> None:
-    calibration = write_rows(tmp_path, models.rows(6))
+    calibration = answered_samples.drawn(tmp_path, models.rows(6))
     [file] = calibration.glob("*.parquet")
     table = pq.read_table(file)
     rows = table.to_pylist()
@@ -93,9 +80,8 @@ def test_rows_that_cannot_be_read_are_left_out_and_counted(processor: Any, tmp_p
 def test_where_no_prompt_is_short_enough_a_sample_and_its_source_are_named(
     processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
-    given = Sensitivity(max_length=8)
     with pytest.raises(InputError, match=r"sample [0-9a-f]{16} of made_up: .* max_length = 8"):
-        answered_rows(processor, calibration, tmp_path, given)
+        answered_rows(processor, calibration, tmp_path, Sensitivity(max_length=8))
 
 
 def test_an_empty_calibration_set_is_refused(processor: Any, tmp_path: Path) -> None:
@@ -103,11 +89,11 @@ def test_an_empty_calibration_set_is_refused(processor: Any, tmp_path: Path) -> 
         answered_rows(processor, tmp_path, tmp_path, Sensitivity())
 
 
-def test_a_batch_holds_rows_of_similar_length_within_the_budget(
+def test_a_batch_holds_rows_within_the_budget(
     processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
-    given = Sensitivity(samples=100, batch_tokens=256)
-    rows = answered_rows(processor, calibration, tmp_path, given)
+    params = Sensitivity(samples=100, batch_tokens=256)
+    rows = answered_rows(processor, calibration, tmp_path, params)
     batches = [rows.batch(number, torch.device("cpu")) for number in range(len(rows.groups))]
     assert sum(len(batch["labels"]) for batch in batches) == 12
     assert len(batches) > 2
