@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods study-healing bench-collect bench-evaluate bench-sample bench-export bench-compensation bench-finetune bench-ttft environment clean
+.PHONY: demo test lint unit e2e study-methods study-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
 
 demo: environment
 	dvc repro
@@ -27,12 +27,12 @@ e2e: environment
 
 # Every method on the demo at three ratios, as experiments; writes docs/study-methods.*
 study-methods: environment
-	python -m benchmarks.study_methods
+	python -m studies.methods
 
-# Ways to heal, on the demo at three ratios; goes on where it was stopped; writes docs/study-healing.*
+# Ways to heal, on the demo at three ratios; resumes where it was stopped; writes docs/study-healing.*
 study-healing: environment
 	dvc repro score
-	python -m benchmarks.recovery
+	python -m studies.healing
 
 # `collect` beside the obvious way, the bare decoder and two processes; writes docs/bench-collect.md
 bench-collect: environment
@@ -53,9 +53,9 @@ bench-export: environment
 	python -m benchmarks.export
 
 # Least-squares compensation and 2:4 sparsity on the demo; writes docs/compensation.md
-bench-compensation: environment
+study-compensation: environment
 	dvc repro score
-	python -m benchmarks.compensation
+	python -m studies.compensation
 
 # An update of `finetune` beside the plain way; writes docs/bench-finetune.md
 bench-finetune: environment

@@ -1,4 +1,4 @@
-"""The page about the study of healing: tables, a figure, and whether the target is met."""
+"""The page of the study of healing: tables, a figure, and a comparison with the target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from interlace.report.figures.style import MUTED, drawn
 
 if TYPE_CHECKING:
-    from benchmarks.recovery import Found, Results, Run
+    from studies.healing import Found, Results, Run
 
 FIRST = "interlace-optimal"
 RECIPE, TARGET = "recipe", 30.0  # percent of what the recipe leaves lost

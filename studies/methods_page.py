@@ -1,4 +1,4 @@
-"""The page about the study of methods: a table, a figure, and what agrees with the papers."""
+"""The page of the study of methods: a table, a figure, and the agreement with the papers."""
 
 from __future__ import annotations
 

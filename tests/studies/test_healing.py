@@ -1,4 +1,4 @@
-"""The study of healing scores as the pipeline does and goes on where it was stopped."""
+"""The study of healing scores as the pipeline does and resumes where it was stopped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.heldout_score import heldout_score, questions
-from benchmarks.recovery import (
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.scores.retention import overall_score
+from interlace.model.open import open_model
+from interlace.params.evaluating import Evaluate
+from studies.healing import (
     OTHERS,
     STEPS,
     VARIANTS,
@@ -26,12 +30,8 @@ from benchmarks.recovery import (
     recipe,
     stages,
 )
-from benchmarks.recovery_page import write_page
-from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.evaluation.run.evaluate import evaluate
-from interlace.evaluation.scores.retention import overall_score
-from interlace.model.open import open_model
-from interlace.params.evaluating import Evaluate
+from studies.healing_page import write_page
+from studies.heldout_score import heldout_score, questions
 
 
 def test_the_score_is_that_of_evaluate(dense_dir: Path, processor: Any, tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ class Fake:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
-    monkeypatch.setattr("benchmarks.recovery.feasible", lambda run: run.ratio < 0.4)
-    monkeypatch.setattr("benchmarks.recovery.prune", lambda run: None)
+    monkeypatch.setattr("studies.healing.feasible", lambda run: run.ratio < 0.4)
+    monkeypatch.setattr("studies.healing.prune", lambda run: None)
     return Results(tmp_path / "runs.csv")
 
 

@@ -1,10 +1,10 @@
-"""Every way to choose layers on the demo, before any tuning, as DVC experiments.
+"""All methods of choosing layers on the demo, before any tuning, as DVC experiments.
 
     make study-methods
 
-A run that was stopped goes on where it was: experiments that are done are not run again. Writes
-docs/study-methods.md, .csv and .png. All methods drop the same number of layers
-(`select.base = all`), spare the same DeepStack layers, and are scored on the same held-out rows.
+A study that was stopped resumes: finished experiments are skipped. All methods drop the same number
+of layers (`select.base = all`), spare the same DeepStack layers, and are scored on the same
+held-out rows. Writes docs/study-methods.md, .csv and .png.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import dvc.api
 import yaml
 from tqdm import tqdm
 
-from benchmarks.study_page import Cell, write_page
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
 from interlace.selection.select import select
+from studies.methods_page import Cell, write_page
 
 RATIOS = (0.1, 0.25, 0.4)
 SEEDS = range(5)  # of methods that draw

@@ -1,11 +1,11 @@
-"""How much of what pruning costs comes back, by each way to heal, on the demo.
+"""Scores that each way of healing recovers after pruning, on the demo.
 
-    dvc repro score && python -m benchmarks.recovery
+    make study-healing
 
-Every run is a row of docs/study-healing.csv; rows that are there are not run again, and the page
-says what is there: after a change to what healing does, begin with an empty file. Each way has the
-learning rate that scores best with seed 0, for each method at 25% and at 40%. Training rows that no
-run trains on are scored too, beside the held-out questions.
+Each run is a row of docs/study-healing.csv. A study that was stopped resumes: runs in that file are
+skipped. After a change to healing itself, begin with an empty file. Each way has the learning rate
+that scores best with seed 0, for each method at 25% and at 40%. Runs are scored on the held-out
+questions, and on training rows that no run trains on. Writes study-healing.md and .png, too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ import torch
 from tqdm import tqdm
 
 import interlace
-from benchmarks.heldout_score import Question, heldout_score, questions
-from benchmarks.recovery_page import FIRST, PART_RATES, SEARCHED, searched_at, write_page
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.healing.heal import heal
@@ -37,10 +35,12 @@ from interlace.params.measuring import Sensitivity
 from interlace.plan.record import Plan, Tuned
 from interlace.pruning.dense import Dense
 from interlace.pruning.new_weights import new_weights
+from studies.healing_page import FIRST, PART_RATES, SEARCHED, searched_at, write_page
+from studies.heldout_score import Question, heldout_score, questions
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
 RESULTS = Path("docs/study-healing.csv")
-SCRATCH = Path(".scratch/recovery")
+SCRATCH = Path(".scratch/study-healing")
 RATIOS = (0.25, 0.4, 0.1)
 METHODS = (FIRST, "consecutive", "random")
 SEEDS = (0, 1)

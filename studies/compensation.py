@@ -1,9 +1,9 @@
-"""What compensation and 2:4 sparsity do on the demo before any tuning, and what they cost.
+"""Compensation and 2:4 sparsity on the demo before any tuning: scores and costs.
 
-    make bench-compensation
+    make study-compensation
 
-Every checkpoint is made by a process of its own, whose peak memory is read; then it answers the
-demo's held-out benchmarks. Writes docs/compensation.md.
+A separate process exports each checkpoint, so that its peak memory can be read; then the checkpoint
+answers the demo's held-out benchmarks. Writes docs/compensation.md.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def page(params: Params, ratios: Sequence[float]) -> str:
             "# Making up for dropped layers, and 2:4 sparsity, on the demo\n",
             "Percent of exact answers on the demo's held-out benchmarks before any tuning, and in",
             f"brackets what that is of the dense model's {dense[0]:.1f}. ± is one standard error.",
-            "`make bench-compensation` runs all of it again.\n",
+            "`make study-compensation` runs all of it again.\n",
             "| method | ratio | dropped | as they are | compensated | runs kept |",
             "|---|---:|---|---:|---:|---:|",
             *scores,
