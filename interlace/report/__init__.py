@@ -1,1 +1,1 @@
-"""What the pipeline found, for people: summary, terminal views, figures, model card. No torch."""
+"""Results for people: summary, terminal views, figures, page, model cards. No torch."""

@@ -26,7 +26,7 @@ _WEIGHTS = (".safetensors", ".safetensors.index.json")
 def files_to_publish(
     artifacts: Path, which: Which, repo: str, revision: str | None = None
 ) -> dict[str, Path | bytes]:
-    """The files of a checkpoint and its card, by their names in the repository.
+    """Return the files of a checkpoint and its card, by their names in the repository.
 
     Args:
         artifacts: holds `pruned` and `tuned`, and `report` with a card for each.
@@ -50,8 +50,8 @@ def files_to_publish(
         for path in sorted(folder.iterdir())
         if path in weights or (path.suffix != ".safetensors" and _is_open_file(path))
     }
-    place = f'"{repo}"' + (f', revision="{revision}"' if revision else "")
-    text = card.read_text(encoding="utf-8").replace(PLACEHOLDER, place)
+    address = f'"{repo}"' + (f', revision="{revision}"' if revision else "")
+    text = card.read_text(encoding="utf-8").replace(PLACEHOLDER, address)
     return files | {CARD: text.encode()}
 
 
@@ -60,7 +60,7 @@ def _is_open_file(path: Path) -> bool:
 
 
 def write_to(files: Files, folder: Path) -> None:
-    """Put the files into a local folder instead: what would be uploaded, to look at and to load.
+    """Write the files to a local folder instead: what would be uploaded, to look at and to load.
 
     Raises:
         InputError: the folder exists and is not empty.
@@ -114,8 +114,8 @@ def push(
             )
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
-        there = api.list_repo_files(repo, revision=revision)
-        old = [name for name in there if name.endswith(_WEIGHTS) and name not in files]
+        remote_files = api.list_repo_files(repo, revision=revision)
+        old = [name for name in remote_files if name.endswith(_WEIGHTS) and name not in files]
         adds = [
             CommitOperationAdd(name, source if isinstance(source, bytes) else str(source))
             for name, source in files.items()
@@ -160,8 +160,8 @@ def _one_line(repo: str, revision: str | None) -> Iterator[None]:
 
 
 def _answered(where: str, error: Any) -> str:
-    """What an answer of the hub means for somebody who uploads."""
-    said = " ".join(str(error.server_message or "").split())
+    """Explain an answer of the hub to somebody who uploads."""
+    server_message = " ".join(str(error.server_message or "").split())
     status = error.response.status_code
     reasons = {
         401: "the hub does not accept the token; run `hf auth login` with one that may write",
@@ -170,4 +170,4 @@ def _answered(where: str, error: Any) -> str:
         429: "too many requests; wait some minutes and run it again",
     }
     reason = reasons.get(status, f"the hub answered {status}")
-    return f"{where}: {reason}" + (f" ({said})" if said else "")
+    return f"{where}: {reason}" + (f" ({server_message})" if server_message else "")

@@ -78,8 +78,8 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
 def _comparison(answers: Mapping[str, Sequence[Answer]], params: Params) -> Comparison | None:
     """Compare the models' answers; None where nothing was scored."""
     by_model = {name.replace("_", "-"): rows for name, rows in answers.items()}
-    shown = partial(row_images, params.evaluate)
-    return comparison(by_model, EXAMPLES, shown) if by_model else None
+    images = partial(row_images, params.evaluate)
+    return comparison(by_model, EXAMPLES, images) if by_model else None
 
 
 def write_report(
@@ -103,17 +103,17 @@ def write_report(
     answers = answers_of(artifacts)
     run = read_run(artifacts, metrics, data, dense_dir, params, answers)
     scores = {name: evaluation.scores for name, evaluation in run.evaluations.items()}
-    known = read_published(data / PUBLISHED.name)
+    published = read_published(data / PUBLISHED.name)
     beside = [
-        *beside_published(scores, params, run.plan.ratio, known),
-        *retention_beside(run.summary, params, run.plan.ratio, known),
-        *speedup_beside(run.speed, params, run.plan.ratio, known),
+        *beside_published(scores, params, run.plan.ratio, published),
+        *retention_beside(run.summary, params, run.plan.ratio, published),
+        *speedup_beside(run.speed, params, run.plan.ratio, published),
     ]
     with whole(artifacts / "report") as folder:
         folder.mkdir()
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
-        write_json(folder / "published.json", [asdict(one) for one in beside])
+        write_json(folder / "published.json", [asdict(pair) for pair in beside])
         page = run_page(
             run,
             list(_draw(folder, run, artifacts, metrics, data)),

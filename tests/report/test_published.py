@@ -19,7 +19,7 @@ from interlace.report.facts.published import (
     retention_beside,
     speedup_beside,
 )
-from interlace.report.facts.speed import Speed, Timing
+from interlace.report.facts.speed import PhaseTiming, Speed
 
 ROWS = read_published(Path(__file__).parents[2] / "data/published.csv")
 
@@ -114,7 +114,7 @@ def test_retention_over_other_benchmarks_is_not_compared() -> None:
 
 
 def test_the_first_token_of_a_benchmark_is_beside_table_4() -> None:
-    timing = Timing("AI2D", 12.0, 10.0, speedup=1.2, low=1.19, high=1.21, ideal=1.2)
+    timing = PhaseTiming("AI2D", 12.0, 10.0, speedup=1.2, low=1.19, high=1.21, ideal=1.2)
     unsure = replace(timing, speedup=None)
     timings = {"AI2D": timing, "POPE": unsure, "made_up": timing}
     speed = Speed({}, pairs=1, device="a GPU", benchmarks=timings)

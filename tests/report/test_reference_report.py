@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from report.report_cases import TTFT, card_run, change_scores, evaluations, small_plan
 from rich.console import Console
+from sources_json import pinned_model
 
 from interlace.evaluation.scores.retention import relative_performance
 from interlace.report.card.card import model_card
@@ -18,8 +19,6 @@ from interlace.report.facts.run import read_evaluations
 from interlace.report.facts.summary import benchmarks_of, left_out, summarise
 from interlace.report.terminal.summary import summary_table
 from interlace.selection.reference import reference_plan, write_reference
-
-PINNED = {"n_layers": 24, "deepstack_layers": 3}
 
 
 @pytest.fixture
@@ -86,7 +85,6 @@ def test_evaluations_name_the_reference_by_its_plan(tmp_path: Path) -> None:
         evaluation = evaluations()["dense"].as_json() | {"model": name}
         (tmp_path / f"evaluation/{name}.json").write_text(json.dumps(evaluation))
     assert set(read_evaluations(tmp_path)) == {"dense", "pruned", "tuned"}
-    write_reference(
-        tmp_path / "reference_plan.json", reference_plan("dense-sft", 0.25, None, PINNED)
-    )
+    plan = reference_plan("dense-sft", 0.25, None, pinned_model(n_layers=24))
+    write_reference(tmp_path / "reference_plan.json", plan)
     assert read_evaluations(tmp_path)["dense_sft"].model == "reference"

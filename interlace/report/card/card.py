@@ -24,13 +24,13 @@ from interlace.report.facts.run import (
     Which,
     is_hub_id,
     name_of,
-    pinned,
+    pinned_params,
     shareable,
     versions,
 )
 from interlace.report.facts.scores import Table, retentions, score_rows, share_text
 from interlace.report.facts.summary import references_in
-from interlace.report.facts.wording import size, spelled
+from interlace.report.facts.wording import parameter_sizes, spelled
 from interlace.report.render import render
 
 TASK = "image-text-to-text"
@@ -89,8 +89,8 @@ def model_card(run: Run, which: Which) -> str:
 
 
 def _params(run: Run) -> str:
-    """The parameters as YAML, sections last."""
-    params: Mapping[str, Any] = shareable(pinned(run))
+    """Return the parameters as YAML, sections last."""
+    params: Mapping[str, Any] = shareable(pinned_params(run))
     ordered = dict(sorted(params.items(), key=lambda item: isinstance(item[1], dict)))
     return str(yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True))
 
@@ -113,12 +113,12 @@ def _same_weights(run: Run) -> bool:
 
 
 def _overview(run: Run, which: Which) -> list[list[str]]:
-    """The rows of the card's first table."""
+    """Return the rows of the card's first table."""
     summary = run.summary
-    before, after = summary["parameters_before"], summary["parameters_after"]
+    dense_size, pruned_size, change = parameter_sizes(summary)
     rows = [
         ["decoder layers", str(summary["layers_before"]), str(summary["layers_after"])],
-        ["parameters", size(before), f"{size(after)} ({100 * (after / before - 1):+.1f}%)"],
+        ["parameters", dense_size, f"{pruned_size} ({change})"],
     ]
     if f"score_{which}" in summary:
         means = [f"{summary[f'score_{model}']:.1f}" for model in ("dense", which)]
@@ -147,7 +147,7 @@ def _layers(run: Run, which: Which) -> list[list[str]]:
 
 
 def _scores(run: Run, which: Which, models: Mapping[str, str]) -> Table | None:
-    """Scores beside the reference's; None where nothing was scored."""
+    """Return scores beside the reference's; None where nothing was scored."""
     if not any(evaluation.scores for evaluation in run.evaluations.values()):
         return None
     references = references_in(run.summary)
@@ -161,7 +161,7 @@ def _scores(run: Run, which: Which, models: Mapping[str, str]) -> Table | None:
 
 
 def _datasets(run: Run, which: Which) -> list[str] | None:
-    """The data set that weights were trained on, where it is on the hub."""
+    """Return the data set that weights were trained on, where it is on the hub."""
     source = run.sources["pinned_data"]
     trained = which == "tuned" and run.plan.tune and "revision" in source
     return [source["id"]] if trained else None

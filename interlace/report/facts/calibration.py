@@ -1,4 +1,4 @@
-"""How large a calibration set is enough."""
+"""The smallest calibration set that ranks layers as the full one does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_sizes(path: Path) -> list[dict[str, Any]]:
 
 
 def enough(rows: Sequence[Mapping[str, Any]], share: float) -> dict[str, float]:
-    """How little of the training set would have ranked triplets as the calibration set did.
+    """Find the smallest calibration set that ranks triplets as the full one does.
 
     Args:
         rows: of `stability.SIZES`.
@@ -38,14 +38,14 @@ def enough(rows: Sequence[Mapping[str, Any]], share: float) -> dict[str, float]:
         training set in the smallest part whose tau is at least `ENOUGH`, and
         `calibration_enough_tau`. What was not measured is missing.
     """
-    known = [row for row in rows if row["tau_3"] is not None]
-    if not known:
+    ranked = [row for row in rows if row["tau_3"] is not None]
+    if not ranked:
         return {}
-    found = {"calibration_share": 100 * share}
-    tenth = min(known, key=lambda row: abs(row["share"] - 0.1))
+    numbers = {"calibration_share": 100 * share}
+    tenth = min(ranked, key=lambda row: abs(row["share"] - 0.1))
     if abs(tenth["share"] - 0.1) < 0.02:  # a part is a whole number of samples
-        found["calibration_tenth_tau"] = tenth["tau_3"]
-    if smallest := next((row for row in known if row["tau_3"] >= ENOUGH), None):
-        found["calibration_enough_share"] = 100 * share * smallest["share"]
-        found["calibration_enough_tau"] = smallest["tau_3"]
-    return found
+        numbers["calibration_tenth_tau"] = tenth["tau_3"]
+    if smallest := next((row for row in ranked if row["tau_3"] >= ENOUGH), None):
+        numbers["calibration_enough_share"] = 100 * share * smallest["share"]
+        numbers["calibration_enough_tau"] = smallest["tau_3"]
+    return numbers

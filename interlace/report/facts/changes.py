@@ -45,7 +45,9 @@ class Change:
     @property
     def lines(self) -> list[tuple[str, str, float | None]]:
         """The target, then each model's answer: a name, a text, a score."""
-        answers = [(name, one.answer.strip(), one.score) for name, one in self.answers.items()]
+        answers = [
+            (name, answer.answer.strip(), answer.score) for name, answer in self.answers.items()
+        ]
         return [("true", self.first.target, None), *answers]
 
 

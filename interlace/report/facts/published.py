@@ -72,7 +72,7 @@ class Beside:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two are as near as chance allows; none without a standard error."""
+        """True if the difference is within chance; None without a standard error."""
         if self.error is None:
             return None
         return abs(self.ours - self.published) <= 2 * math.sqrt(2) * self.error
@@ -100,7 +100,7 @@ def beside_published(
     ratio: float,
     published: Sequence[Mapping[str, str]],
 ) -> list[Beside]:
-    """Every score of this run that was published too.
+    """Pair each score of this run with the published one.
 
     Args:
         scores: by model (dense, tuned, perhaps dense_ft or dense_sft) and benchmark. A merely
@@ -109,16 +109,16 @@ def beside_published(
         ratio: share of the layers that was asked for.
         published: rows of `read_published`.
     """
-    found = []
+    pairs = []
     for row in _alike(published, "score_percent", params):
         for model, by_benchmark in scores.items():
             method = METHODS.get(model, params.method)
-            asked = 0.0 if model in METHODS else ratio
+            plan_ratio = 0.0 if model in METHODS else ratio
             score = by_benchmark.get(row["benchmark"])
             if score is None or model == "pruned":
                 continue
-            if row["method"] == method and math.isclose(float(row["ratio"]), asked):
-                found.append(
+            if row["method"] == method and math.isclose(float(row["ratio"]), plan_ratio):
+                pairs.append(
                     Beside(
                         model.replace("_", "-"),
                         row["benchmark"],
@@ -128,7 +128,7 @@ def beside_published(
                         _source(row),
                     )
                 )
-    return _once(found)
+    return _once(pairs)
 
 
 def retention_beside(
@@ -137,7 +137,7 @@ def retention_beside(
     ratio: float,
     published: Sequence[Mapping[str, str]],
 ) -> list[Beside]:
-    """What the tuned model retains, beside what was published of the same reference.
+    """Pair the tuned model's retention with the published one of the same reference.
 
     The mean over benchmarks is compared where all twelve of the paper count in it, and rows that
     name the share of FineVision that they were trained on where ours was as large.
@@ -148,23 +148,25 @@ def retention_beside(
         ratio: share of the layers that was asked for.
         published: rows of `read_published`.
     """
-    found = []
+    pairs = []
     for row in _alike(published, "relative_performance_percent", params):
         reference = "dense_ft" if (row["paper"], row["table"]) in OF_DENSE_FT else "dense"
-        kept = "retention_tuned" + ("" if reference == "dense" else f"_of_{reference}")
+        retention = "retention_tuned" + ("" if reference == "dense" else f"_of_{reference}")
         name = _on_this_share(row["benchmark"], params)
-        twelve = {one.removeprefix(f"{kept}/") for one in summary if one.startswith(f"{kept}/")}
-        ours = summary.get(f"{kept}/{name}")
+        twelve = {
+            key.removeprefix(f"{retention}/") for key in summary if key.startswith(f"{retention}/")
+        }
+        ours = summary.get(f"{retention}/{name}")
         if name == "all":
-            ours = summary.get(kept) if twelve == set(BENCHMARKS) else None
+            ours = summary.get(retention) if twelve == set(BENCHMARKS) else None
         if ours is None or not _same_run(row, params, ratio):
             continue
-        ends = [summary.get(f"{kept}_{end}") for end in ("low", "high")]
+        ends = [summary.get(f"{retention}_{end}") for end in ("low", "high")]
         error = _error(ends, LEVEL) if name == "all" else None
-        what = f"of {reference.replace('_', '-')}"
+        metric = f"of {reference.replace('_', '-')}"
         value = float(row["value"])
-        found.append(Beside("tuned", str(name), ours, error, value, _source(row), what))
-    return found
+        pairs.append(Beside("tuned", str(name), ours, error, value, _source(row), metric))
+    return pairs
 
 
 def speedup_beside(
@@ -173,7 +175,7 @@ def speedup_beside(
     ratio: float,
     published: Sequence[Mapping[str, str]],
 ) -> list[Beside]:
-    """How much sooner the first token of a benchmark's typical request comes, beside table 4.
+    """Pair the first-token speedup of each benchmark's typical request with that of table 4.
 
     Args:
         speed: the measured times.
@@ -181,7 +183,7 @@ def speedup_beside(
         ratio: share of the layers that was asked for.
         published: rows of `read_published`.
     """
-    found = []
+    pairs = []
     for row in _alike(published, "ttft_speedup", params):
         name = row["benchmark"]
         timing = speed.benchmarks.get(name) if speed else None
@@ -190,16 +192,16 @@ def speedup_beside(
         if timing and timing.speedup is not None:
             error = _error((timing.low, timing.high), params.ttft.confidence)
             value = float(row["value"])
-            found.append(
+            pairs.append(
                 Beside("tuned", name, timing.speedup, error, value, _source(row), FIRST_TOKEN)
             )
-    return found
+    return pairs
 
 
 def _alike(
     published: Sequence[Mapping[str, str]], metric: str, params: Params
 ) -> Iterator[Mapping[str, str]]:
-    """Published values of one kind, of the same model with answers as long."""
+    """Yield published values of one metric, of the same model and length of answers."""
     name = key(_family(params.model.id))
     for row in published:
         same = _same_length(row["cot"], params.evaluate.max_new_tokens)
@@ -212,16 +214,16 @@ def _same_run(row: Mapping[str, str], params: Params, ratio: float) -> bool:
 
 
 def _on_this_share(benchmark: str, params: Params) -> str | None:
-    """The benchmark of a row; none where it was trained on a share that this run was not."""
-    if named := ON_A_SHARE.fullmatch(benchmark):
+    """Return a row's benchmark; None where it was trained on another share than this run."""
+    if match := ON_A_SHARE.fullmatch(benchmark):
         fraction = params.data.fraction
-        same = fraction is not None and math.isclose(float(named[2]), 100 * fraction)
-        return named[1] if same else None
+        same = fraction is not None and math.isclose(float(match[2]), 100 * fraction)
+        return match[1] if same else None
     return benchmark
 
 
 def _error(ends: Sequence[float | None], level: float) -> float | None:
-    """The standard error behind an interval."""
+    """Compute the standard error behind an interval."""
     low, high = ends
     if low is None or high is None:
         return None
@@ -232,17 +234,17 @@ def _source(row: Mapping[str, str]) -> str:
     return f"{row['paper']}, table {row['table']}" if row["table"] else row["paper"]
 
 
-def _once(found: Sequence[Beside]) -> list[Beside]:
-    """Without numbers that another table of the same paper repeats."""
-    seen: dict[tuple[str, str, float, str], Beside] = {}
-    for one in found:
-        paper = one.source.split(",")[0]
-        seen.setdefault((one.model, one.benchmark, one.published, paper), one)
-    return list(seen.values())
+def _once(pairs: Sequence[Beside]) -> list[Beside]:
+    """Drop numbers that another table of the same paper repeats."""
+    unique: dict[tuple[str, str, float, str], Beside] = {}
+    for pair in pairs:
+        paper = pair.source.split(",")[0]
+        unique.setdefault((pair.model, pair.benchmark, pair.published, paper), pair)
+    return list(unique.values())
 
 
 def _family(model: str) -> str:
-    """A model's name as papers write it: Qwen/Qwen3-VL-8B-Instruct is Qwen3-VL-8B."""
+    """Name a model as papers do: Qwen/Qwen3-VL-8B-Instruct is Qwen3-VL-8B."""
     name = model.rstrip("/").rpartition("/")[2]
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
@@ -251,33 +253,33 @@ def _family(model: str) -> str:
 
 
 def _same_length(cot: str, max_new_tokens: int) -> bool:
-    """Whether answers may be as long as the published ones."""
+    """Tell if answers may be as long as the published ones."""
     return {"on": max_new_tokens >= LONG, "off": max_new_tokens == SHORT}.get(cot, True)
 
 
 HEADINGS = ("benchmark", "metric", "ours", "published", "agrees", "source")
 
 
-def published_rows(found: Sequence[Beside]) -> Sequence[Sequence[str]]:
-    """The two side by side as text, a row of `HEADINGS` each."""
+def published_rows(pairs: Sequence[Beside]) -> Sequence[Sequence[str]]:
+    """Return our numbers and the published ones as text, a row of `HEADINGS` each."""
     rows = []
-    for one in found:
-        digits, unit = {SCORE: (1, ""), FIRST_TOKEN: (2, "x")}.get(one.what, (1, "%"))
-        error = "" if one.error is None else f" ± {one.error:.{digits}f}"
-        apart = f"{one.ours - one.published:+.{digits}f}"
-        agree = {True: "yes", False: apart, None: ""}[one.agrees]
-        numbers = (f"{one.ours:.{digits}f}{unit}{error}", f"{one.published:.{digits}f}{unit}")
-        what = one.model if one.what == SCORE else one.what
-        rows.append((one.benchmark, what, *numbers, agree, one.source))
+    for pair in pairs:
+        digits, unit = {SCORE: (1, ""), FIRST_TOKEN: (2, "x")}.get(pair.what, (1, "%"))
+        error = "" if pair.error is None else f" ± {pair.error:.{digits}f}"
+        apart = f"{pair.ours - pair.published:+.{digits}f}"
+        agree = {True: "yes", False: apart, None: ""}[pair.agrees]
+        numbers = (f"{pair.ours:.{digits}f}{unit}{error}", f"{pair.published:.{digits}f}{unit}")
+        metric = pair.model if pair.what == SCORE else pair.what
+        rows.append((pair.benchmark, metric, *numbers, agree, pair.source))
     return rows
 
 
-def published_table(found: Sequence[Beside]) -> Table:
-    """The same for the terminal."""
+def published_table(pairs: Sequence[Beside]) -> Table:
+    """Show our numbers and the published ones in the terminal."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for heading in HEADINGS:
         right = heading in ("ours", "published")
         table.add_column(heading, justify="right" if right else "left")
-    for row in published_rows(found):
+    for row in published_rows(pairs):
         table.add_row(*row)
     return table

@@ -10,7 +10,7 @@ from interlace.plan.removals import Removal
 
 
 class Role(Enum):
-    """What happens to a layer: its letter and meaning."""
+    """The role of a layer: its letter and meaning."""
 
     DROP = ("D", "dropped")
     TUNE = ("T", "tuned")

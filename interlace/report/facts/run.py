@@ -45,7 +45,7 @@ INHERITED = ("license", "license_name", "license_link", "language")
 
 @dataclass(frozen=True)
 class Run:
-    """What a card is made from.
+    """One run, with everything that was measured.
 
     Attributes:
         plan: which layers were dropped, tuned and frozen.
@@ -76,8 +76,8 @@ class Run:
     @property
     def base(self) -> Mapping[str, Any]:
         """The dense model, as pinned."""
-        found: Mapping[str, Any] = self.sources["pinned_model"]
-        return found
+        source: Mapping[str, Any] = self.sources["pinned_model"]
+        return source
 
     @property
     def rule(self) -> PaperRule:
@@ -86,7 +86,7 @@ class Run:
 
 
 def name_of(run: Run, which: Which) -> str:
-    """What the checkpoint is called: base model, method, percent, and whether tuning is to come."""
+    """Name the checkpoint by base model, method and percent; `-untuned` where tuning is to come."""
     plan = run.plan
     name = f"{Path(str(run.base['id'])).name}-{plan.method}"
     if plan.drop or plan.tune:
@@ -97,12 +97,12 @@ def name_of(run: Run, which: Which) -> str:
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a source, as pinned, may be a repository on the hub."""
+    """Tell if a source, as pinned, may be a repository on the hub."""
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None
 
 
 def inherited_metadata(base_dir: Path) -> dict[str, Any]:
-    """The licence and the languages that the base model's own card names, if it has one."""
+    """Read the licence and the languages from the base model's own card, if it has one."""
     try:
         data = ModelCard.load(base_dir / "README.md").data.to_dict()
     except (OSError, ValueError, TypeError, yaml.YAMLError):  # no card, or none that can be read
@@ -111,15 +111,15 @@ def inherited_metadata(base_dir: Path) -> dict[str, Any]:
 
 
 def versions(run: Run) -> dict[str, str]:
-    """The libraries that the run was made with."""
+    """Return the versions of the libraries behind the run."""
     return {"Interlace": interlace.__version__} | dict(run.evaluations["dense"].versions)
 
 
-def pinned(run: Run) -> dict[str, Any]:
-    """The parameters, with the revisions that were used, without what holds on one machine only."""
+def pinned_params(run: Run) -> dict[str, Any]:
+    """Return the parameters with the pinned revisions, without what holds on one machine only."""
     params = {name: value for name, value in run.params.items() if name != "launch"}
-    if asked := params.get("evaluate", {}).get("judge"):
-        judge = {name: value for name, value in asked.items() if name != "url"}
+    if configured := params.get("evaluate", {}).get("judge"):
+        judge = {name: value for name, value in configured.items() if name != "url"}
         params["evaluate"] = dict(params["evaluate"]) | {"judge": judge}
     for name in ("model", "data"):
         revision = run.sources[f"pinned_{name}"].get("revision")
@@ -129,7 +129,7 @@ def pinned(run: Run) -> dict[str, Any]:
 
 
 def shareable(value: Any) -> Any:
-    """The same values, absolute paths cut to their last part: they say nothing elsewhere."""
+    """Cut absolute paths to their last part: they say nothing elsewhere."""
     if isinstance(value, Mapping):
         return {key: shareable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -159,7 +159,7 @@ def read_json(path: Path) -> Any:
 
 
 def files_of(artifacts: Path) -> dict[str, str]:
-    """The models of a run by name, and what the files are called that `evaluate` wrote of them.
+    """Map the models of a run to the names of their files from `evaluate`.
 
     The dense model comes first, then the reference where there is one, then what was pruned: each
     is compared with those before it.
@@ -171,49 +171,53 @@ def files_of(artifacts: Path) -> dict[str, str]:
 
 
 def read_evaluations(artifacts: Path) -> dict[str, Evaluation]:
-    """The evaluations of the dense, pruned and tuned model, and of the reference by its name."""
+    """Read the evaluations of all models, the reference by its own name."""
     folder = artifacts / "evaluation"
     files = files_of(artifacts)
     return {name: read_evaluation(folder / f"{file}.json") for name, file in files.items()}
 
 
 def answers_of(artifacts: Path) -> dict[str, list[Answer]]:
-    """Answers of the same models; empty where no row has a score from every one of them."""
+    """Read answers of the same models; empty where no row has a score from all of them."""
     folder = artifacts / "evaluation/answers"
-    found = {name: read_answers(folder / f"{f}.parquet") for name, f in files_of(artifacts).items()}
-    scored = [{(a.benchmark, a.sample_id) for a in given if a.score is not None}
-              for given in found.values()]  # fmt: skip
-    return found if set.intersection(*scored) else {}
+    answers = {
+        name: read_answers(folder / f"{f}.parquet") for name, f in files_of(artifacts).items()
+    }
+    scored = [{(a.benchmark, a.sample_id) for a in rows if a.score is not None}
+              for rows in answers.values()]  # fmt: skip
+    return answers if set.intersection(*scored) else {}
 
 
 def retention_intervals(
     answers: Mapping[str, Sequence[Answer]], summary: Metrics
 ) -> dict[str, float]:
-    """Bounds of retention at 95%, by a paired bootstrap over questions.
+    """Compute bounds of retention at 95%, by a paired bootstrap over questions.
 
     Args:
         answers: of each model; none where there is nothing to compare.
         summary: says on which benchmarks all models have a score.
     """
-    found: dict[str, float] = {}
+    bounds: dict[str, float] = {}
     names = benchmarks_of(summary)
     counted = {name for name in names if all(f"{model}/{name}" in summary for model in answers)}
-    kept = {
-        model: [answer for answer in given if answer.benchmark in counted]
-        for model, given in answers.items()
+    counted_answers = {
+        model: [answer for answer in rows if answer.benchmark in counted]
+        for model, rows in answers.items()
     }
     for first, second in combinations(answers, 2) if counted else ():
         key = f"retention_{second}" + ("" if first == "dense" else f"_of_{first}")
         if first == "pruned":
             continue
-        interval = differences(kept[first], kept[second])[-1].retained_interval
+        interval = differences(counted_answers[first], counted_answers[second])[
+            -1
+        ].retained_interval
         if interval is not None:
-            found |= {f"{key}_low": interval[0], f"{key}_high": interval[1]}
-    return found
+            bounds |= {f"{key}_low": interval[0], f"{key}_high": interval[1]}
+    return bounds
 
 
 def rows_of(folder: Path) -> int:
-    """How many rows the Parquet files of a folder hold; none is read."""
+    """Count the rows of a folder's Parquet files from their metadata."""
     return sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
 
 
@@ -225,7 +229,7 @@ def read_run(
     params: Params,
     answers: Mapping[str, Sequence[Answer]],
 ) -> Run:
-    """Everything that was measured; see `write_report`."""
+    """Read everything that was measured; see `write_report`."""
     plan = read_plan(artifacts / "plan.json")
     evaluations = read_evaluations(artifacts)
     ttft: Metrics = read_json(metrics / "ttft.json")

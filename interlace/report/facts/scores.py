@@ -66,8 +66,8 @@ def category_rows(
             scores = [
                 (f"category_{model}/{name}", f"category_error_{model}/{name}") for model in models
             ]
-            kept = [(f"category_{share}/{name}", "", "") for share in shares]
-            rows.append([name, f"{summary[key]:,}", *_cells(summary, scores, kept)])
+            retention = [(f"category_{share}/{name}", "", "") for share in shares]
+            rows.append([name, f"{summary[key]:,}", *_cells(summary, scores, retention)])
     return rows
 
 

@@ -17,7 +17,7 @@ MEMORY = {"weights": "weights", "cache": "KV cache of the longest prompt", "peak
 
 
 @dataclass(frozen=True)
-class Timing:
+class PhaseTiming:
     """Times of one phase.
 
     Attributes:
@@ -56,15 +56,15 @@ class Speed:
         memory: bytes of the dense and the tuned model, by name of `MEMORY`.
     """
 
-    phases: Mapping[str, Timing]
+    phases: Mapping[str, PhaseTiming]
     pairs: int
     device: str
-    benchmarks: Mapping[str, Timing] = field(default_factory=dict)
-    batches: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
+    benchmarks: Mapping[str, PhaseTiming] = field(default_factory=dict)
+    batches: Mapping[str, Mapping[str, PhaseTiming]] = field(default_factory=dict)
     memory: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
-    def first_token(self) -> Timing:
+    def first_token(self) -> PhaseTiming:
         """The time to first token."""
         return self.phases["ttft"]
 
@@ -92,7 +92,7 @@ def parse_speed(metrics: Mapping[str, Any]) -> Speed | None:
     )
 
 
-def _phases(metrics: Mapping[str, Any]) -> dict[str, Timing]:
+def _phases(metrics: Mapping[str, Any]) -> dict[str, PhaseTiming]:
     return {
         key: _timing(metrics, key, name)
         for key, name in PHASES.items()
@@ -100,8 +100,8 @@ def _phases(metrics: Mapping[str, Any]) -> dict[str, Timing]:
     }
 
 
-def _timing(metrics: Mapping[str, Any], key: str, name: str) -> Timing:
-    return Timing(
+def _timing(metrics: Mapping[str, Any], key: str, name: str) -> PhaseTiming:
+    return PhaseTiming(
         name=name,
         dense_ms=metrics[f"{key}_dense_ms"],
         tuned_ms=metrics[f"{key}_tuned_ms"],

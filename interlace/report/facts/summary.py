@@ -86,12 +86,14 @@ def summarise(
                 summary[f"score_{model}_error"] = error
         summary["samples"] = sum(scores["dense"][name].n for name in common)
     shared = {model: {name: scores[model][name] for name in common} for model in models}
-    kept = {f"retention_{m}": relative_performance(shared[m], shared["dense"]) for m in models[1:]}
+    retention = {
+        f"retention_{m}": relative_performance(shared[m], shared["dense"]) for m in models[1:]
+    }
     for reference in models[len(MODELS) :]:
         for model in MODELS[1:]:
             relative = relative_performance(shared[model], shared[reference])
-            kept[f"retention_{model}_of_{reference}"] = relative
-    for key, relative in kept.items():
+            retention[f"retention_{model}_of_{reference}"] = relative
+    for key, relative in retention.items():
         if relative.percent is not None:
             summary[key] = relative.percent
     summary["benchmarks"] = len(common)
@@ -107,64 +109,64 @@ def summarise(
         summary["selection_same"] = 100 * plan.stability.same
     summary |= _by_category(shared)
     summary |= _by_benchmark(scores)
-    for key, relative in kept.items():
+    for key, relative in retention.items():
         summary |= {f"{key}/{name}": value for name, value in relative.ratios.items()}
     return summary
 
 
-def references_in(named: Iterable[str]) -> list[str]:
-    """Which reference is among some models or keys `score_...`; none or one."""
-    return [name for name in REFERENCES if {name, f"score_{name}"} & set(named)]
+def references_in(names: Iterable[str]) -> list[str]:
+    """Return the reference among some models or keys `score_...`; at most one."""
+    return [name for name in REFERENCES if {name, f"score_{name}"} & set(names)]
 
 
 def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:
-    """Each model's scores and their errors, and the counts of rows."""
-    found: dict[str, float | int] = {
+    """Return each model's scores and their errors, and the counts of rows."""
+    numbers: dict[str, float | int] = {
         f"samples/{name}": score.n for name, score in scores["dense"].items()
     }
-    for model, own in scores.items():
-        found |= {f"{model}/{name}": score.score for name, score in own.items()}
-        found |= {
+    for model, by_benchmark in scores.items():
+        numbers |= {f"{model}/{name}": score.score for name, score in by_benchmark.items()}
+        numbers |= {
             f"error_{model}/{name}": score.standard_error
-            for name, score in own.items()
+            for name, score in by_benchmark.items()
             if score.standard_error is not None
         }
-    return found
+    return numbers
 
 
 def _by_category(scores: Mapping[str, Scores]) -> dict[str, float | int]:
-    """Means of each category, with their errors and counts, where there are several categories."""
-    found: dict[str, float | int] = {}
+    """Return means of each category with errors and counts, where there are several categories."""
+    numbers: dict[str, float | int] = {}
     members = categories(scores["dense"], scores["dense"])
     for category, names in members.items() if len(members) > 1 else ():
-        found[f"category_samples/{category}"] = sum(scores["dense"][name].n for name in names)
+        numbers[f"category_samples/{category}"] = sum(scores["dense"][name].n for name in names)
         for model in scores:
-            own = {name: scores[model][name] for name in names}
+            by_benchmark = {name: scores[model][name] for name in names}
             for reference in ("dense", *references_in(scores)):
-                relative = relative_performance(own, scores[reference]).percent
+                relative = relative_performance(by_benchmark, scores[reference]).percent
                 if relative is None or model in ("dense", reference):
                     continue
                 of = "" if reference == "dense" else f"_of_{reference}"
-                found[f"category_retention_{model}{of}/{category}"] = relative
-            found[f"category_{model}/{category}"] = overall_score(own) or 0.0
-            if (error := overall_error(own)) is not None:
-                found[f"category_error_{model}/{category}"] = error
-    return found
+                numbers[f"category_retention_{model}{of}/{category}"] = relative
+            numbers[f"category_{model}/{category}"] = overall_score(by_benchmark) or 0.0
+            if (error := overall_error(by_benchmark)) is not None:
+                numbers[f"category_error_{model}/{category}"] = error
+    return numbers
 
 
 def left_out(evaluations: Mapping[str, Evaluation]) -> dict[str, str]:
-    """Benchmarks that count in no mean, and why; to be named wherever means are shown."""
+    """Return the benchmarks that count in no mean with the reasons; shown wherever means are."""
     reasons: dict[str, str] = {}
     dense = evaluations["dense"].scores
     for model in (*MODELS, *references_in(evaluations)):
         reasons |= evaluations[model].skipped
         relative = relative_performance(evaluations[model].scores, dense)
-        for name, why in relative.skipped.items():
-            reasons.setdefault(name, f"{model}: {why}")
+        for name, reason in relative.skipped.items():
+            reasons.setdefault(name, f"{model}: {reason}")
     return reasons
 
 
 def benchmarks_of(summary: Metrics) -> list[str]:
-    """The benchmarks a summary has any score for, in its order."""
+    """Return the benchmarks a summary has any score for, in its order."""
     prefixes = tuple(f"{model}/" for model in (*MODELS, *REFERENCES))
     return list(dict.fromkeys(key.split("/", 1)[1] for key in summary if key.startswith(prefixes)))

@@ -5,32 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interlace.evaluation.scores.result import Score
+from interlace.report.facts.summary import Metrics
 
 NONE = "\u2013"
 
 
 def spelled(reference: str) -> str:
-    """A reference's name for people: Dense-FT."""
+    """Spell a reference's name for people: Dense-FT."""
     kind = reference.rsplit("_", 1)[-1]
     return f"Dense-{kind.upper()}"
 
 
 def device_name(name: str) -> str:
-    """Where something was measured, in words."""
+    """Name a device in words."""
     return "a CPU" if name == "cpu" else name
 
 
-def sample_counts(found: Sequence[Score | None]) -> str:
-    """How many rows the models answered: one number, or from the least to the most."""
-    counts = sorted({score.n for score in found if score})
+def sample_counts(scores: Sequence[Score | None]) -> str:
+    """Count the rows that models answered: one number, or a range."""
+    counts = sorted({score.n for score in scores if score})
     if not counts:
         return NONE
     return " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
 
 
 def size(parameters: float) -> str:
-    """A number of parameters to three digits: 8.77B, 3.82M."""
+    """Format a number of parameters to three digits: 8.77B, 3.82M."""
     for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if parameters >= scale:
             return f"{parameters / scale:.2f}{unit}"
     return str(int(parameters))
+
+
+def parameter_sizes(summary: Metrics) -> tuple[str, str, str]:
+    """Format the parameters of the dense and the pruned model, and the change in percent."""
+    dense, pruned = summary["parameters_before"], summary["parameters_after"]
+    return size(dense), size(pruned), f"{100 * (pruned / dense - 1):+.1f}%"

@@ -1,4 +1,4 @@
-"""How many samples are enough: agreement with the whole calibration set by size."""
+"""Agreement with the full calibration set by its size."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def calibration_size_figure(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def answer(rows: list[dict[str, Any]]) -> str:
-    """The smallest part that ranks triplets as the whole does, and what it drops, in words."""
-    known = [row for row in rows if row["tau_3"] is not None]
-    if not known:
+    """Say the smallest share that ranks triplets as the full set does, and what it drops."""
+    ranked = [row for row in rows if row["tau_3"] is not None]
+    if not ranked:
         return "Triplets could not be ranked"
-    row = next((row for row in known if row["tau_3"] >= ENOUGH), None)
-    share = f"{100 * (row or known[-1])['share']:.2g}% of the calibration set"
+    row = next((row for row in ranked if row["tau_3"] >= ENOUGH), None)
+    share = f"{100 * (row or ranked[-1])['share']:.2g}% of the calibration set"
     if row is None:
-        return f"Even {share} ranks triplets differently (tau {known[-1]['tau_3']:.2f})"
+        return f"Even {share} ranks triplets differently (tau {ranked[-1]['tau_3']:.2f})"
     text = f"{share} gives the same ranking of triplets (tau {row['tau_3']:.2f})"
     if row["same"] is None:
         return text
@@ -61,12 +61,12 @@ def answer(rows: list[dict[str, Any]]) -> str:
 
 
 def _tau_line(axes: Axes, rows: list[dict[str, Any]], span: int) -> None:
-    shown = [row for row in rows if row[f"tau_{span}"] is not None]
-    if not shown:
+    ranked = [row for row in rows if row[f"tau_{span}"] is not None]
+    if not ranked:
         return
-    samples, colour = [row["samples"] for row in shown], SPAN_COLOURS[span]
+    samples, colour = [row["samples"] for row in ranked], SPAN_COLOURS[span]
     low, middle, high = (
-        [row[f"tau_{span}{end}"] for row in shown] for end in ("_low", "", "_high")
+        [row[f"tau_{span}{end}"] for row in ranked] for end in ("_low", "", "_high")
     )
     axes.fill_between(samples, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(
@@ -76,9 +76,9 @@ def _tau_line(axes: Axes, rows: list[dict[str, Any]], span: int) -> None:
 
 
 def _same_line(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    shown = [row for row in rows if row["same"] is not None]
-    if shown:
-        samples, same = ([row[name] for row in shown] for name in ("samples", "same"))
+    ranked = [row for row in rows if row["same"] is not None]
+    if ranked:
+        samples, same = ([row[name] for row in ranked] for name in ("samples", "same"))
         axes.plot(samples, same, color=INK, marker="o", markersize=3.6, clip_on=False)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))

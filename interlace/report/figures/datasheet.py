@@ -1,4 +1,4 @@
-"""What the training set is made of, and what was left out of it."""
+"""The training set by source, and the rows that were skipped."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def datasheet_figure(sheet: Datasheet, path: Path) -> None:
     odd = _odd(sheet)
     heights = [max(len(sources), 3), *([len(odd)] if odd else [])]
     with drawn(path, 12, 1.6 + 0.24 * sum(heights)) as figure:
-        parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-        panels = parts[0].subplots(1, len(_PANELS), sharey=True)
+        rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        panels = rows[0].subplots(1, len(_PANELS), sharey=True)
         for axes, (name, unit) in zip(panels, _PANELS.items(), strict=True):
             _bars(axes, [tally.get(name, 0) for tally in sources.values()], list(sources))
             axes.set_xlabel(unit)
@@ -36,7 +36,7 @@ def datasheet_figure(sheet: Datasheet, path: Path) -> None:
         text_only = [tally.get("text_only", 0) for tally in sources.values()]
         panels[0].barh(np.arange(len(sources)), text_only, color=LINE_COLOURS[3], height=0.7)
         if odd:
-            axes = parts[1].subplots()
+            axes = rows[1].subplots()
             axes.margins(x=0.08)
             _bars(axes, list(odd.values()), [_short(name) for name in odd], MUTED)
             axes.bar_label(axes.containers[0], [f" {rows:,}" for rows in odd.values()])
@@ -51,14 +51,14 @@ def _headline(sheet: Datasheet) -> str:
 
 
 def _largest(by_source: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
-    """The sources with the most rows, and the sum of the others."""
+    """Return the sources with the most rows, and the sum of the others."""
     order = sorted(by_source, key=lambda name: (-by_source[name]["rows"], name))
-    shown = {_short(name): by_source[name] for name in order[:_MOST]}
+    largest = {_short(name): by_source[name] for name in order[:_MOST]}
     if rest := [by_source[name] for name in order[_MOST:]]:
         names = {name for tally in rest for name in tally}
         sums = {name: sum(tally.get(name, 0) for tally in rest) for name in names}
-        shown[f"{len(rest)} others"] = sums
-    return shown
+        largest[f"{len(rest)} others"] = sums
+    return largest
 
 
 def _odd(sheet: Datasheet) -> dict[str, int]:
@@ -71,9 +71,9 @@ def _short(name: str) -> str:
 
 
 def _bars(axes: Axes, values: list[int], labels: list[str], colour: str = LINE_COLOURS[0]) -> None:
-    places = np.arange(len(values))
-    axes.barh(places, values, color=colour, height=0.7)
-    axes.set_yticks(places, [label.replace("$", r"\$") for label in labels])
+    positions = np.arange(len(values))
+    axes.barh(positions, values, color=colour, height=0.7)
+    axes.set_yticks(positions, [label.replace("$", r"\$") for label in labels])
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -35,9 +35,9 @@ def layer_map_figure(plan: Plan, rule: PaperRule, path: Path) -> None:
     cells_per_inch = (plan.n_layers + 0.6) / width
     size = float(np.clip(24 / cells_per_inch, 4.5, 9.5))
     every = [outcome(plan), *notes(plan, rule), *_order(plan)]
-    told = [line for note in every for line in textwrap.wrap(note, int(13 * width))]
+    text_lines = [line for note in every for line in textwrap.wrap(note, int(13 * width))]
     levels = label_levels(plan, min(size, 8) * 0.6 / 72 * cells_per_inch)
-    height = DENSE + CELL + _above(plan, levels) + LINE * len(told) + 0.38
+    height = DENSE + CELL + _above(plan, levels) + LINE * len(text_lines) + 0.38
     with drawn(path, width, height, layout=None) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
@@ -45,12 +45,12 @@ def layer_map_figure(plan: Plan, rule: PaperRule, path: Path) -> None:
         axes.set_ylim(0, height)
         _decoders(axes, plan, size)
         _brackets(axes, plan, levels, min(size, 8))
-        left = 0.06
-        axes.text(left, height - 0.24, asked(plan), fontsize=12, fontweight="bold", va="center")
-        for row, line in enumerate(told):
+        margin = 0.06
+        axes.text(margin, height - 0.24, asked(plan), fontsize=12, fontweight="bold", va="center")
+        for row, line in enumerate(text_lines):
             y = height - 0.5 - LINE * row
-            axes.text(left, y, line, fontsize=8.5, color=MUTED, va="center")
-        _legend(axes, plan, left, 1.7 * cells_per_inch)
+            axes.text(margin, y, line, fontsize=8.5, color=MUTED, va="center")
+        _legend(axes, plan, margin, 1.7 * cells_per_inch)
 
 
 def _decoders(axes: Axes, plan: Plan, size: float) -> None:
@@ -69,63 +69,63 @@ def _decoders(axes: Axes, plan: Plan, size: float) -> None:
     axes.text(start + 0.06, PRUNED - 0.06, caption, color=MUTED, fontsize=8, va="top")
 
 
-def _label(plan: Plan, place: int, group: Group) -> str:
+def _label(plan: Plan, order: int, group: Group) -> str:
     """`triplet 1` over `$S_3$ = 0.9739`; of a layer on its own, its place and its score."""
-    name = f"{group.kind} {place}" + (f", round {group.round}" if plan.rounds > 1 else "")
+    name = f"{group.kind} {order}" + (f", round {group.round}" if plan.rounds > 1 else "")
     if group.score is None:
         return name if group.span > 1 else ""
     return f"{name}\n{_what(plan, group)} = {number(group.score)}"
 
 
 def _what(plan: Plan, group: Group) -> str:
-    """The name of a group's score, with its index set below the line."""
+    """Name a group's score, with its index set below the line."""
     name = score_name(plan, group)
     return f"$S_{{{name[2:]}}}$" if name.startswith("S_") else name
 
 
 def label_levels(plan: Plan, letter: float) -> list[int]:
-    """How high above the decoder each group's label stands, so that none covers another.
+    """Stack the groups' labels above the decoder so that none covers another.
 
     Args:
         plan: whose groups.
         letter: width of a letter, layers.
     """
-    taken: list[list[tuple[float, float]]] = []
+    occupied: list[list[tuple[float, float]]] = []
     levels = []
-    for place, group in enumerate(plan.groups, start=1):
-        lines = _label(plan, place, group).replace("$", "").replace("{", "").replace("}", "")
+    for order, group in enumerate(plan.groups, start=1):
+        lines = _label(plan, order, group).replace("$", "").replace("{", "").replace("}", "")
         text = letter * max(map(len, lines.split("\n")))
         middle = (group.first + group.layers[-1] + 1) / 2
         half = max(text, group.layers[-1] + 1 - group.first) / 2
         begin, end = middle - half, middle + half
         level = 0
-        while level < len(taken) and any(a < end and begin < b for a, b in taken[level]):
+        while level < len(occupied) and any(a < end and begin < b for a, b in occupied[level]):
             level += 1
-        taken += [[]] * (level == len(taken))
-        taken[level] = [*taken[level], (begin, end)]
+        occupied += [[]] * (level == len(occupied))
+        occupied[level] = [*occupied[level], (begin, end)]
         levels.append(level)
     return levels
 
 
 def _alone(plan: Plan) -> bool:
-    """Whether every group is one layer."""
+    """Tell if all groups are single layers."""
     return all(group.span == 1 for group in plan.groups)
 
 
 def _order(plan: Plan) -> list[str]:
-    """What stands above layers that were dropped one by one; nothing where no score was used."""
+    """Explain the labels above layers dropped one by one; nothing where no score was used."""
     ranked = [group for group in plan.groups if group.score is not None]
     if not ranked or not _alone(plan):
         return []
     return [f"above each dropped layer: its place in the order, and its {_what(plan, ranked[0])}"]
 
 
-def _ranked(place: int, group: Group) -> str:
-    return "" if group.score is None else f"{place}:  {number(group.score)}"
+def _ranked(order: int, group: Group) -> str:
+    return "" if group.score is None else f"{order}:  {number(group.score)}"
 
 
 def _above(plan: Plan, levels: list[int]) -> float:
-    """Room for the labels, inches."""
+    """Return the room for the labels, inches."""
     if not _alone(plan):
         return 0.12 + LEVEL * (max(levels) + 1)
     return 0.1 + 0.062 * max((len(_ranked(10, group)) for group in plan.groups), default=0)
@@ -133,23 +133,23 @@ def _above(plan: Plan, levels: list[int]) -> float:
 
 def _brackets(axes: Axes, plan: Plan, levels: list[int], size: float) -> None:
     top = DENSE + CELL
-    for place, (group, level) in enumerate(zip(plan.groups, levels, strict=True), start=1):
+    for order, (group, level) in enumerate(zip(plan.groups, levels, strict=True), start=1):
         if _alone(plan):
             axes.text(
-                group.first + 0.5, top + 0.05, _ranked(place, group), rotation=90, ha="center",
+                group.first + 0.5, top + 0.05, _ranked(order, group), rotation=90, ha="center",
                 va="bottom", fontsize=min(size, 7),
             )  # fmt: skip
             continue
         y = top + 0.1 + LEVEL * level
-        for part in stretches(group.layers):
-            ends = (part.start + 0.1, part.stop - 0.1)
+        for run in stretches(group.layers):
+            ends = (run.start + 0.1, run.stop - 0.1)
             axes.plot(
                 [ends[0], *ends, ends[1]], [y - 0.05, y, y, y - 0.05], color=INK, linewidth=1.2
             )
         axes.plot([group.first + 0.1, group.layers[-1] + 0.9], [y, y], color=INK, linewidth=0.5)
         middle = (group.first + group.layers[-1] + 1) / 2
         axes.text(
-            middle, y + 0.04, _label(plan, place, group), ha="center", va="bottom", fontsize=size,
+            middle, y + 0.04, _label(plan, order, group), ha="center", va="bottom", fontsize=size,
             linespacing=1.25,
         )  # fmt: skip
 

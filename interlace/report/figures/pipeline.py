@@ -67,7 +67,7 @@ def _layer(axes: Axes, x: float, y: float, pitch: float, label: int, role: Role)
 
 
 def _ends(axes: Axes, x: float, end: float) -> None:
-    """What is never touched: the vision tower and embeddings below, the head above."""
+    """Draw the parts that stay as they are: vision tower and embeddings below, the head above."""
     plain = {"edgecolor": HAIRLINE, "linewidth": 1.0}
     for y, height, text in (
         (BASE - 4.4, 3.8, "vision tower,\nembeddings"),
@@ -111,8 +111,8 @@ def _selected_column(axes: Axes, plan: Plan, pitch: float) -> None:
     for index, role in enumerate(layer_roles(plan)):
         _layer(axes, COLUMNS[1], BASE + index * pitch, pitch, index, role)
     for group in plan.groups:
-        for part in stretches(group.layers) if group.span > 1 else ():
-            bottom, height = part.start + 0.03, len(part) - 0.06
+        for run in stretches(group.layers) if group.span > 1 else ():
+            bottom, height = run.start + 0.03, len(run) - 0.06
             outline = (COLUMNS[1] - 0.7, BASE + bottom * pitch, WIDE + 1.4, height * pitch)
             box(axes, *outline, "none", edgecolor=INK, linewidth=1.2, zorder=5)
     for layer in plan.drop:
@@ -136,7 +136,7 @@ def _healed_column(axes: Axes, plan: Plan, pitch: float) -> None:
 
 
 def _explanation(axes: Axes, plan: Plan, deepstack_layers: int) -> None:
-    """The panel on the right: what each colour means; of a triplet, its layers in one outline."""
+    """Explain the colours in the panel on the right; a triplet's layers share an outline."""
     triplets = any(group.kind == "triplet" for group in plan.groups)
     entry = plan.protected == list(range(deepstack_layers))
     texts = {

@@ -1,4 +1,4 @@
-"""How little each layer changes the probes of each task: which layers serve which work."""
+"""Similarity of each layer's input and output on the probes of each task."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def probe_heatmap(table: pa.Table, path: Path) -> None:
     grids = {name: _grid(table.filter(pc.field("domain") == name), depth) for name in DOMAINS}
     grids = {name: grid for name, grid in grids.items() if grid[0]}
     heights = [len(tasks) for tasks, _ in grids.values()]
-    shown = nines(table["similarity"].to_numpy())
-    limits = (float(shown.min()), max(float(shown.max()), float(shown.min()) + 1e-3))
+    values = nines(table["similarity"].to_numpy())
+    limits = (float(values.min()), max(float(values.max()), float(values.min()) + 1e-3))
     width = float(np.clip(3.0 + 0.19 * depth, 7, 13))
     with drawn(path, width, 1.2 + 0.3 * sum(heights)) as figure:
         panels = figure.subplots(
@@ -55,7 +55,7 @@ def probe_heatmap(table: pa.Table, path: Path) -> None:
 
 
 def _grid(table: pa.Table, depth: int) -> tuple[list[str], NDArray[np.float64]]:
-    """The tasks of one domain and their similarities, [tasks, layers]; NaN: not measured."""
+    """Return the tasks of one domain and their similarities, [tasks, layers]; NaN: not measured."""
     tasks = list(dict.fromkeys(table["task"].to_pylist()))
     values = np.full((len(tasks), depth), np.nan)
     for row in table.to_pylist():
@@ -80,7 +80,7 @@ def _panel(
 
 
 def _colour_bar(figure: Figure, panels: NDArray[Any], limits: tuple[float, float]) -> None:
-    """Beside all panels; its ticks are cosines, set apart as on the scale of nines."""
+    """Draw the colour bar; its ticks are cosines on the scale of nines."""
     bar = figure.colorbar(panels[0].collections[0], ax=list(panels), pad=0.02, aspect=18)
     ticks = [tick for tick in NINES if limits[0] <= nines(np.array(tick)) <= limits[1]]
     bar.set_ticks(

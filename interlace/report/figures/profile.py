@@ -37,11 +37,13 @@ def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
     with drawn(path, 8.0, 4.2) as figure:
         axes = figure.add_subplot()
         for span, label in SPAN_LABELS.items():
-            chosen = sorted((r for r in rows if r["span"] == span), key=lambda r: int(r["first"]))
-            if chosen:
-                _profile_line(axes, chosen, SPAN_COLOURS[span], label)
-        shown = [row["value"] for row in rows if row["span"] in SPAN_LABELS]
-        scale_in_nines(axes, min(shown), max(shown))
+            span_rows = sorted(
+                (r for r in rows if r["span"] == span), key=lambda r: int(r["first"])
+            )
+            if span_rows:
+                _profile_line(axes, span_rows, SPAN_COLOURS[span], label)
+        values = [row["value"] for row in rows if row["span"] in SPAN_LABELS]
+        scale_in_nines(axes, min(values), max(values))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
         axes.set_xlabel("first layer of the span (0-based)")
         axes.set_ylabel("cosine of input and output")

@@ -1,10 +1,11 @@
-"""What each method would remove from the same decoder: side by side, before anything is pruned."""
+"""The layers that each method would remove from the same decoder, side by side."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +49,7 @@ def removal_map(removals: Sequence[Removal], path: Path) -> None:
         removals: of one decoder, by method and then by ratio; at least one.
         path: where to write, .png, .svg or .pdf.
     """
-    methods = [list(group) for _, group in groupby(removals, key=lambda one: one.method)]
+    methods = [list(group) for _, group in groupby(removals, key=attrgetter("method"))]
     n_layers, rows = removals[0].n_layers, len(methods[0])
     layers = float(np.clip(0.2 * n_layers, 5.6, 9.6))  # width of all
     pitch = layers / n_layers
@@ -59,28 +60,28 @@ def removal_map(removals: Sequence[Removal], path: Path) -> None:
         axes.set_axis_off()
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)  # from the top down
-        for place, group in enumerate(methods):
-            _block(axes, group, TOP + block * place, n_layers, pitch)
+        for index, group in enumerate(methods):
+            _block(axes, group, TOP + block * index, n_layers, pitch)
         _frame(axes, n_layers, pitch, height)
 
 
 def _block(axes: Axes, group: Sequence[Removal], top: float, n_layers: int, pitch: float) -> None:
-    """One method: its name, and for each ratio a strip or the reason that there is none."""
+    """Draw one method: its name, and for each ratio a strip or the reason that there is none."""
     end = NAMES + pitch * n_layers
     middle = top + len(group) * STRIP / 2
     axes.text(NAMES - 0.55, middle, group[0].method, ha="right", va="center", fontsize=9)
-    for row, made in enumerate(group):
+    for row, removal in enumerate(group):
         y = top + (row + 0.5) * STRIP
-        _small(axes, NAMES - 0.08, y, percent(made.ratio), "right")
-        if not made.reason:
-            axes.add_collection(_strip(made, y, pitch))
-            _small(axes, end + 0.3, y, str(len(made.drop)), "right")
-    if len({made.reason for made in group}) == 1:  # said once, for all ratios
+        _small(axes, NAMES - 0.08, y, percent(removal.ratio), "right")
+        if not removal.reason:
+            axes.add_collection(_strip(removal, y, pitch))
+            _small(axes, end + 0.3, y, str(len(removal.drop)), "right")
+    if len({removal.reason for removal in group}) == 1:  # said once, for all ratios
         _small(axes, NAMES + 0.04, middle, _short(group[0].reason, end), "left")
         return
-    for row, made in enumerate(group):
+    for row, removal in enumerate(group):
         y = top + (row + 0.5) * STRIP
-        _small(axes, NAMES + 0.04, y, _short(made.reason, end), "left")
+        _small(axes, NAMES + 0.04, y, _short(removal.reason, end), "left")
 
 
 def _short(reason: str, end: float) -> str:
@@ -92,7 +93,7 @@ def _small(axes: Axes, x: float, y: float, text: str, side: Literal["left", "rig
 
 
 def _strip(removal: Removal, middle: float, pitch: float) -> PatchCollection:
-    """A box per layer, in the colour of its role and of its height, so that grey print tells."""
+    """Draw a box per layer, whose colour and height both tell its role."""
     gap = min(0.12 * pitch, 0.025)
     names = [SHOWN[role] for role in layer_roles(removal)]
     boxes = [
@@ -104,7 +105,7 @@ def _strip(removal: Removal, middle: float, pitch: float) -> PatchCollection:
 
 
 def _frame(axes: Axes, n_layers: int, pitch: float, height: float) -> None:
-    """The title, the legend, and the layers' numbers above and below."""
+    """Draw the title, the legend, and the layers' numbers above and below."""
     title = f"What each method removes from {n_layers} layers"
     axes.text(0.12, 0.24, title, fontsize=12, fontweight="bold", va="center")
     x = NAMES

@@ -17,7 +17,7 @@ DARK = frozenset({Role.DROP, Role.TUNE, Role.ANCHOR, Role.PROTECTED})  # white t
 def box(
     axes: Axes, x: float, y: float, width: float, height: float, face: str, **kwargs: Any
 ) -> None:
-    """A rounded box with its lower left corner at (x, y), data units."""
+    """Draw a rounded box with its lower left corner at (x, y), data units."""
     corner = 0.18 * min(width, height)
     style = f"round,pad=0,rounding_size={corner}"
     kwargs = {"linewidth": 0, "zorder": 3} | kwargs
@@ -25,7 +25,7 @@ def box(
 
 
 def cell_text(axes: Axes, x: float, y: float, layer: int, role: Role, size: float) -> None:
-    """A layer's number in the middle of its box."""
+    """Write a layer's number in the middle of its box."""
     colour = "white" if role in DARK else INK
     axes.text(x, y, str(layer), ha="center", va="center", color=colour, fontsize=size, zorder=4)
 
@@ -33,7 +33,7 @@ def cell_text(axes: Axes, x: float, y: float, layer: int, role: Role, size: floa
 def strand(
     axes: Axes, start: tuple[float, float], end: tuple[float, float], role: Role, *, vertical: bool
 ) -> None:
-    """A soft line from a layer to where it ends up."""
+    """Draw a soft line from a layer to its new position."""
     (x0, y0), (x1, y1) = start, end
     bends = (
         [(x0, (y0 + y1) / 2), (x1, (y0 + y1) / 2)]

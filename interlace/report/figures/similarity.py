@@ -1,4 +1,4 @@
-"""How redundant layers and triplets are over depth, in several models side by side."""
+"""Redundancy of layers and triplets over depth, in several models side by side."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def similarity_figure(tables: Mapping[str, pa.Table | Path | str], path: Path) -
     with drawn(path, 9.2, 3.7 + 0.22 * rows) as figure:
         both = figure.subplots(1, 2, sharey=True)
         for axes, (span, title) in zip(both, PANELS.items(), strict=True):
-            for place, (name, (depth, values)) in enumerate(profiles.items()):
-                _line(axes, values.get(span, {}), place, name, span, depth if relative else None)
+            for index, (name, (depth, values)) in enumerate(profiles.items()):
+                _line(axes, values.get(span, {}), index, name, span, depth if relative else None)
             axes.set_title(title)
             axes.set_xlabel("depth of the span's middle" if relative else "first layer (0-based)")
             if relative:
@@ -55,8 +55,10 @@ def similarity_figure(tables: Mapping[str, pa.Table | Path | str], path: Path) -
                 axes.xaxis.set_major_formatter(PercentFormatter(1.0))
             else:
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
-        shown = [v for _, spans in profiles.values() for by in spans.values() for v in by.values()]
-        scale_in_nines(both[0], min(shown), max(shown))
+        cosines = [
+            v for _, spans in profiles.values() for by in spans.values() for v in by.values()
+        ]
+        scale_in_nines(both[0], min(cosines), max(cosines))
         both[0].set_ylabel("cosine of input and output")
         figure.legend(
             *both[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns,
@@ -65,7 +67,7 @@ def similarity_figure(tables: Mapping[str, pa.Table | Path | str], path: Path) -
 
 
 def _profiles(name: str, table: pa.Table | Path | str) -> tuple[int, dict[int, dict[int, float]]]:
-    """A model's depth, and its `cosine` of spans 1 and 3 by first layer.
+    """Return a model's depth, and its `cosine` of spans 1 and 3 by first layer.
 
     Raises:
         InputError: the table holds none of one layer.
@@ -75,12 +77,12 @@ def _profiles(name: str, table: pa.Table | Path | str) -> tuple[int, dict[int, d
         layer = scores.of_span(1)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    measured = {span for criterion, _, span in scores.values if criterion == NATIVE}
-    return scores.n_layers, {1: layer} | ({3: scores.of_span(3)} if 3 in measured else {})
+    spans = {span for criterion, _, span in scores.values if criterion == NATIVE}
+    return scores.n_layers, {1: layer} | ({3: scores.of_span(3)} if 3 in spans else {})
 
 
 def positions(first: Iterable[int], span: int, depth: int | None) -> NDArray[np.float64]:
-    """Where spans stand: at their first layer, or at the share of the depth of their middle.
+    """Place spans on the axis: by their first layer, or by their middle as a share of the depth.
 
     Args:
         first: first layers.
@@ -92,14 +94,14 @@ def positions(first: Iterable[int], span: int, depth: int | None) -> NDArray[np.
 
 
 def _line(
-    axes: Axes, values: Mapping[int, float], place: int, name: str, span: int, depth: int | None
+    axes: Axes, values: Mapping[int, float], index: int, name: str, span: int, depth: int | None
 ) -> None:
     axes.plot(
         positions(values, span, depth),
         nines(np.array(list(values.values()))),
-        color=LINE_COLOURS[place % len(LINE_COLOURS)],
-        linestyle=DASHES[place // len(LINE_COLOURS)],
-        marker=MARKERS[place % len(MARKERS)],
+        color=LINE_COLOURS[index % len(LINE_COLOURS)],
+        linestyle=DASHES[index // len(LINE_COLOURS)],
+        marker=MARKERS[index % len(MARKERS)],
         markersize=3.4,
         linewidth=1.4,
         label=name,

@@ -29,16 +29,16 @@ def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:
         InputError: no benchmark has all three scores.
     """
     dense = evaluations["dense"].scores
-    names = [n for n in dense if all(n in each.scores for each in evaluations.values())]
+    names = [n for n in dense if all(n in evaluation.scores for evaluation in evaluations.values())]
     if not names:
         raise InputError("no benchmark was scored on the dense, the pruned and the tuned model")
-    kept = relative_performance(evaluations["tuned"].scores, dense)
+    retention = relative_performance(evaluations["tuned"].scores, dense)
     with drawn(path, 8.0, 1.5 + 0.44 * len(names)) as figure:
         axes = figure.add_subplot()
-        for place, model in enumerate(MODEL_COLOURS):
-            _bars(axes, evaluations[model], names, model, (place - 1) * 0.27)
+        for index, model in enumerate(MODEL_COLOURS):
+            _bars(axes, evaluations[model], names, model, (index - 1) * 0.27)
         for row, name in enumerate(names):
-            ratio = kept.ratios.get(name)
+            ratio = retention.ratios.get(name)
             text = "\u2013" if ratio is None else f"{ratio:.1f}%"
             axes.text(103, row, text, va="center", fontsize=9, color=INK)
         axes.text(103, -0.85, "tuned / dense", va="center", fontsize=8, color=MUTED)
@@ -82,22 +82,24 @@ def loss_figure(curve: Path | str, path: Path) -> None:
         _say_untrained(path)
         return
     with drawn(path, 8.0, 4.8) as figure:
-        top, left, right = figure.subplot_mosaic(
+        loss_axes, rate, norm = figure.subplot_mosaic(
             [["loss", "loss"], ["rate", "norm"]], height_ratios=[2.4, 1]
         ).values()
         step, loss = columns["step"], columns["loss"]
-        top.plot(step, loss, color=HAIRLINE, linewidth=1.2, label="each point")
-        top.plot(step, _smoothed(loss), color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed")
-        top.set_ylabel("loss on answers (nats per token)")
-        top.set_title("Healing the pruned model")
-        top.legend(loc="upper right")
-        left.plot(step, columns["learning_rate"], color=SPAN_COLOURS[1])
-        left.set_title("learning rate", fontsize=9.5, fontweight="normal", pad=4)
+        loss_axes.plot(step, loss, color=HAIRLINE, linewidth=1.2, label="each point")
+        loss_axes.plot(
+            step, _smoothed(loss), color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed"
+        )
+        loss_axes.set_ylabel("loss on answers (nats per token)")
+        loss_axes.set_title("Healing the pruned model")
+        loss_axes.legend(loc="upper right")
+        rate.plot(step, columns["learning_rate"], color=SPAN_COLOURS[1])
+        rate.set_title("learning rate", fontsize=9.5, fontweight="normal", pad=4)
         peak = float(np.nanmax(columns["learning_rate"]))
-        left.set_yticks([0, peak], ["0", f"{peak:.2g}"])
-        right.plot(step, columns["grad_norm"], color=SPAN_COLOURS[3])
-        right.set_title("gradient norm", fontsize=9.5, fontweight="normal", pad=4)
-        for axes in (left, right):
+        rate.set_yticks([0, peak], ["0", f"{peak:.2g}"])
+        norm.plot(step, columns["grad_norm"], color=SPAN_COLOURS[3])
+        norm.set_title("gradient norm", fontsize=9.5, fontweight="normal", pad=4)
+        for axes in (rate, norm):
             axes.set_xlabel("step")
             axes.set_ylim(bottom=0)
 
@@ -122,8 +124,8 @@ def local_loss_figure(curve: Path, path: Path) -> bool:
     with drawn(path, 8.0, 3.2) as figure:
         axes = figure.add_subplot()
         layers = [name for name in columns if name.startswith("layer_")]
-        for place, name in enumerate(layers):
-            label = "each layer" if place == 0 else None
+        for index, name in enumerate(layers):
+            label = "each layer" if index == 0 else None
             axes.plot(step, columns[name], color=HAIRLINE, linewidth=1.2, label=label)
         colour = MODEL_COLOURS["tuned"]
         axes.plot(step, columns["relative_error"], color=colour, linewidth=2, label="mean")
@@ -143,7 +145,7 @@ def _say_untrained(path: Path) -> None:
 
 
 def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """All columns of a curve, some of which it must have; empty where it has no points."""
+    """Read all columns of a curve, `names` among them; empty where it has no points."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
@@ -158,13 +160,13 @@ def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
 
 
 def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Exponential mean of the points so far, without the pull of the first one."""
+    """Compute the exponential mean of the points so far, without the pull of the first one."""
     past = 1 - 1 / max(1.0, SMOOTH_SHARE * len(values))
     total = weight = 0.0
     smooth = np.full_like(values, np.nan)
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if np.isfinite(value):
             total = past * total + (1 - past) * value
             weight = past * weight + (1 - past)
-            smooth[place] = total / weight
+            smooth[index] = total / weight
     return smooth

@@ -82,13 +82,13 @@ def comparison(answers: Answers, limit: int, pictures: Pictures) -> Comparison:
         for (first, second), rows in compared(answers).items()
     ]
     changed, models = changes(answers), list(answers)
-    shown = _with_images(examples(changed, limit), pictures)
+    with_images = _with_images(examples(changed, limit), pictures)
     kinds = [
         Kind(
             kind,
             meaning.format(first=models[0], last=models[-1]),
             sum(change.kind == kind for change in changed),
-            [example for example in shown if example.change.kind == kind],
+            [example for example in with_images if example.change.kind == kind],
         )
         for kind, meaning in MEANINGS.items()
     ]

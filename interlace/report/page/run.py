@@ -17,7 +17,7 @@ from interlace.plan.record import Plan
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.published import HEADINGS, Beside, published_rows
 from interlace.report.facts.roles import layer_roles, roles_present
-from interlace.report.facts.run import Run, file_hashes, pinned, shareable, versions
+from interlace.report.facts.run import Run, file_hashes, pinned_params, shareable, versions
 from interlace.report.facts.scores import (
     Table,
     category_rows,
@@ -25,9 +25,9 @@ from interlace.report.facts.scores import (
     score_rows,
     share_text,
 )
-from interlace.report.facts.speed import Speed, Timing
+from interlace.report.facts.speed import PhaseTiming, Speed
 from interlace.report.facts.summary import MODELS, Metrics, references_in
-from interlace.report.facts.wording import NONE, device_name, size, spelled
+from interlace.report.facts.wording import NONE, device_name, parameter_sizes, spelled
 from interlace.report.page.changes import Comparison
 from interlace.report.page.images import Drawing
 from interlace.report.render import render
@@ -93,27 +93,23 @@ def run_page(
             "The same model, method and ratio; agrees: the difference is within chance",
         ),
         timings=_timings(run.speed) if run.speed else [],
-        uncertain=[one for one in run.speed.phases.values() if one.refused] if run.speed else [],
+        uncertain=_uncertain(run.speed),
         drawings=drawings,
         answers=answers,
         provenance=_provenance(run, plan_digest),
-        params=yaml.safe_dump(shareable(pinned(run)), sort_keys=False, allow_unicode=True),
+        params=yaml.safe_dump(shareable(pinned_params(run)), sort_keys=False, allow_unicode=True),
     )
 
 
 def _tiles(summary: Metrics) -> list[Tile]:
-    before, after = summary["parameters_before"], summary["parameters_after"]
+    dense_size, pruned_size, change = parameter_sizes(summary)
     tiles = [
         Tile(
             "decoder layers",
             f"{summary['layers_before']} \u2192 {summary['layers_after']}",
             f"{summary['layers_tuned']} tuned",
         ),
-        Tile(
-            "parameters",
-            f"{size(before)} \u2192 {size(after)}",
-            f"{100 * (after / before - 1):+.1f}%",
-        ),
+        Tile("parameters", f"{dense_size} \u2192 {pruned_size}", change),
     ]
     for model in MODELS[1:]:
         if f"score_{model}" in summary:
@@ -177,7 +173,11 @@ def _timings(speed: Speed) -> list[Table]:
     return tables
 
 
-def _timed(timing: Timing) -> list[str]:
+def _uncertain(speed: Speed | None) -> list[PhaseTiming]:
+    return [timing for timing in speed.phases.values() if timing.refused] if speed else []
+
+
+def _timed(timing: PhaseTiming) -> list[str]:
     """Return times of one phase, its speedup, the interval and the ideal, as text."""
     low, high = timing.low, timing.high
     interval = NONE if low is None or high is None else f"{low:.2f}x to {high:.2f}x"

@@ -1,4 +1,4 @@
-"""Every method at a glance, for the terminal: what it reads, and which layers it would remove."""
+"""All methods in the terminal: the criteria they read, and the layers they would remove."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NAMES = 18  # columns before the first layer: the longest name and a space
 
 
 def rule_of(method: str) -> str:
-    """A method's rule in one sentence: the first line of its function's docstring."""
+    """Return a method's rule in one sentence: the first line of its function's docstring."""
     lines_of_it = (METHODS[method].choose.__doc__ or "").strip().splitlines()
     return lines_of_it[0].replace("`", "") if lines_of_it else ""
 
 
 def methods_table(scores: Scores | None = None) -> RenderableType:
-    """Every method, what it reads, whether that was measured, and its rule.
+    """List all methods: their rules, and the criteria they read, measured or not.
 
     Args:
         scores: the score table to look in, if there is one.
@@ -43,41 +43,43 @@ def methods_table(scores: Scores | None = None) -> RenderableType:
         lacking = [need for need in rule.needs if scores and need not in scores.criteria]
         missing |= {need: HOW_TO_MEASURE.get(need, "") for need in lacking}
         cells = [name, "no" if lacking else "yes"] if scores else [name]
-        what = Text(rule_of(name)).append(f" [{', '.join(rule.needs) or 'nothing'}]", style="cyan")
-        table.add_row(*cells, what, style="dim" if lacking else "")
+        rule_text = Text(rule_of(name)).append(
+            f" [{', '.join(rule.needs) or 'nothing'}]", style="cyan"
+        )
+        table.add_row(*cells, rule_text, style="dim" if lacking else "")
     return Group(table, *_missing(missing.items()))
 
 
 def _missing(ways: Iterable[tuple[str, str]]) -> list[Text]:
-    """One line for each way to measure something, naming all that it measures."""
+    """Return one line per way to measure something, naming all that it measures."""
     by_way: dict[str, list[str]] = {}
-    for criterion, way in ways:
-        by_way.setdefault(way, []).append(criterion)
+    for criterion, remedy in ways:
+        by_way.setdefault(remedy, []).append(criterion)
     return [
-        Text(f"not measured: {', '.join(names)}; {way}", style="yellow")
-        for way, names in by_way.items()
+        Text(f"not measured: {', '.join(names)}; {remedy}", style="yellow")
+        for remedy, names in by_way.items()
     ]
 
 
 def removals_text(scores: Scores, ratio: float, *, seed: int = 0) -> RenderableType:
-    """By method: a letter per layer, what the letters mean, and why these layers go.
+    """Show by method a letter per layer, the meaning of the letters, and the rule.
 
     Args:
         scores: the score table.
         ratio: share of the layers, as each method's paper counts them.
         seed: of methods that draw.
     """
-    made = removals(scores, (ratio,), seed=seed)
-    parts: list[RenderableType] = [
+    strips = removals(scores, (ratio,), seed=seed)
+    blocks: list[RenderableType] = [
         Text(f"at {percent(ratio)}, of {scores.n_layers} layers", style="bold"),
         ruler(next(lines(scores.n_layers)), NAMES),
     ]
-    for removal in made:
-        parts.append(_strip(removal))
+    for removal in strips:
+        blocks.append(_strip(removal))
         if not removal.reason:
-            parts.append(Padding(Text(rule_of(removal.method), style="dim"), (0, 0, 0, 2)))
-    present = {role for one in made if not one.reason for role in layer_roles(one)}
-    return Group(*parts, legend([role for role in Role if role in present]))
+            blocks.append(Padding(Text(rule_of(removal.method), style="dim"), (0, 0, 0, 2)))
+    present = {role for strip in strips if not strip.reason for role in layer_roles(strip)}
+    return Group(*blocks, legend([role for role in Role if role in present]))
 
 
 def _strip(removal: Removal) -> Text:
@@ -85,8 +87,8 @@ def _strip(removal: Removal) -> Text:
     if removal.reason:
         return text.append(removal.reason, style="not bold yellow")
     roles = layer_roles(removal)
-    for place, layers in enumerate(lines(removal.n_layers)):
-        if place:
+    for line, layers in enumerate(lines(removal.n_layers)):
+        if line:
             text.append(f"\n{f'from {layers.start}':>{NAMES - 1}} ", style="not bold dim")
         for layer in layers:
             text.append(*glyph(roles[layer]))

@@ -19,7 +19,7 @@ MISSING = TO = "\u2013"
 
 
 def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
-    """One letter per layer, its group underneath, what the letters mean, and what to know."""
+    """Show a letter per layer, its group underneath, the meaning of the letters, and notes."""
     roles = layer_roles(plan)
     text = Text(f"{asked(plan)}\n", style="bold")
     text.append(f"{outcome(plan)}\n", style="not bold")
@@ -29,8 +29,8 @@ def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
         for layer in layers:
             text.append(*glyph(roles[layer]))
         for name, marks in _brackets(plan).items():
-            if part := marks[layers.start : layers.stop].rstrip():
-                text.append("\n" + name.ljust(LABEL) + part, style="not bold")
+            if visible := marks[layers.start : layers.stop].rstrip():
+                text.append("\n" + name.ljust(LABEL) + visible, style="not bold")
         text.append("\n")
     for layers in lines(len(plan.keep)):
         text.append("pruned".ljust(LABEL))
@@ -44,7 +44,7 @@ def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
 
 
 def _brackets(plan: Plan) -> dict[str, str]:
-    """By round: a mark under each group of two layers or more, one character per layer.
+    """Mark each group of two layers or more by round, one character per layer.
 
     The groups of one round are disjoint; those of two may share an anchor. Layers between that
     belong to none, because an earlier round dropped them, are left blank.
@@ -62,7 +62,7 @@ def _brackets(plan: Plan) -> dict[str, str]:
 
 
 def groups_table(plan: Plan) -> Table | None:
-    """Why each layer goes: the groups in the order of decision; none where nothing was scored.
+    """List the groups in the order of decision with their scores; None where nothing was scored.
 
     At most 80 columns.
     """
@@ -70,19 +70,19 @@ def groups_table(plan: Plan) -> Table | None:
     names = list(dict.fromkeys(score_name(plan, g) for g in groups if g.score is not None))
     if not names:
         return None
-    named = {name: f"{name} " if name != "score" and len(names) > 1 else "" for name in names}
-    own = "pooled" if names == ["pooled"] else "S_1"
+    prefixes = {name: f"{name} " if name != "score" and len(names) > 1 else "" for name in names}
+    layer_score = "pooled" if names == ["pooled"] else "S_1"
     alone = all(group.span == 1 for group in groups)
     columns: dict[str, list[str]] = {
-        "#": [str(place) for place in range(1, len(groups) + 1)],
+        "#": [str(order) for order in range(1, len(groups) + 1)],
         "round": [str(g.round) if plan.rounds > 1 else "" for g in groups],
         "layers": ["" if alone else listed(g.layers, TO) for g in groups],
         "kind": [g.kind for g in groups],
         "score" if len(names) > 1 else names[0]: [
-            MISSING if g.score is None else named[score_name(plan, g)] + number(g.score)
+            MISSING if g.score is None else prefixes[score_name(plan, g)] + number(g.score)
             for g in groups
         ],
-        f"{own} of the two": [" ".join(map(number, g.layer_scores)) for g in groups],
+        f"{layer_score} of the two": [" ".join(map(number, g.layer_scores)) for g in groups],
         "dropped": [listed(g.drop, TO) for g in groups],
         "tuned": [listed(g.tune, TO) if g.tune else "" for g in groups],
         "anchor": ["" if g.anchor is None else str(g.anchor) for g in groups],

@@ -14,7 +14,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def profile_text(table: Scores) -> Text:
-    """`S_1`, `S_2` and `S_3` over depth as bars; all share one scale of nines.
+    """Show `S_1`, `S_2` and `S_3` over depth as bars; all share one scale of nines.
 
     Args:
         table: the score table.
@@ -22,8 +22,8 @@ def profile_text(table: Scores) -> Text:
     Raises:
         InputError: the table holds no `cosine` of one layer.
     """
-    measured = {span for criterion, _, span in table.values if criterion == NATIVE}
-    spans = {span: table.of_span(span) for span in sorted(measured & set(SPAN_NAMES) | {1})}
+    measured_spans = {span for criterion, _, span in table.values if criterion == NATIVE}
+    spans = {span: table.of_span(span) for span in sorted(measured_spans & set(SPAN_NAMES) | {1})}
     every = nines(np.array([value for values in spans.values() for value in values.values()]))
     low, high = float(every.min()), float(every.max())
     text = Text("cosine of a span's input and output, by its first layer\n", style="bold")

@@ -12,24 +12,24 @@ from rich.text import Text
 from interlace.report.facts.calibration import ENOUGH
 from interlace.report.facts.roles import Role
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
-from interlace.report.facts.wording import size
+from interlace.report.facts.wording import parameter_sizes
 from interlace.report.terminal.strips import ROLE_COLOURS
 
 MISSING = "\u2013"
 
 
 def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -> RenderableType:
-    """Scores and retention per benchmark, then layers, parameters and time to first token.
+    """Show scores and retention per benchmark, then layers, parameters and time to first token.
 
     Args:
         summary: what `summarise` returned, or `metrics/summary.json` as read.
         left_out: benchmarks without a result, and why.
     """
-    parts: list[RenderableType] = [_scores_table(summary), _facts(summary)]
+    blocks: list[RenderableType] = [_scores_table(summary), _facts(summary)]
     if left_out:
-        parts.append(Text("excluded from the means:", style="yellow"))
-        parts += [Text(f"  {name}: {why}", style="dim") for name, why in left_out.items()]
-    return Group(*parts)
+        blocks.append(Text("excluded from the means:", style="yellow"))
+        blocks += [Text(f"  {name}: {reason}", style="dim") for name, reason in left_out.items()]
+    return Group(*blocks)
 
 
 def _scores_table(summary: Metrics) -> Table:
@@ -44,9 +44,9 @@ def _scores_table(summary: Metrics) -> Table:
     ]
     keys = ["dense", "pruned", "tuned", "retention_pruned", "retention_tuned"]
     for name in references_in(summary):
-        shown, key = name.replace("_", "-"), f"retention_tuned_of_{name}"
-        headings.append((shown, f"score_{name}", ROLE_COLOURS[Role.ANCHOR]))
-        headings.append((f"tuned of\n{shown}", key, ROLE_COLOURS[Role.TUNE]))
+        label, key = name.replace("_", "-"), f"retention_tuned_of_{name}"
+        headings.append((label, f"score_{name}", ROLE_COLOURS[Role.ANCHOR]))
+        headings.append((f"tuned of\n{label}", key, ROLE_COLOURS[Role.TUNE]))
         keys += [name, key]
     for (heading, mean, colour), key in zip(headings, keys, strict=True):
         footer = _number(summary.get(mean), percent=key.startswith("retention"))
@@ -86,14 +86,14 @@ def _facts(summary: Metrics) -> Table:
 
 
 def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
-    before, after = summary["parameters_before"], summary["parameters_after"]
+    dense_size, pruned_size, change = parameter_sizes(summary)
     lines = [
         (
             "layers",
             f"{summary['layers_before']} → {summary['layers_after']}"
             f"   ({summary['layers_tuned']} tuned)",
         ),
-        ("parameters", f"{size(before)} → {size(after)}   ({100 * (after / before - 1):+.1f}%)"),
+        ("parameters", f"{dense_size} → {pruned_size}   ({change})"),
     ]
     if "score_tuned_error" in summary:
         errors = ", ".join(f"{summary[f'score_{model}_error']:.1f}" for model in MODELS)
@@ -120,22 +120,24 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
 
 
 def _calibration(summary: Metrics) -> str:
-    """Whether a tenth of the calibration set would have done, and how little would."""
-    whole, text = summary["calibration_share"], []
+    """Say if a tenth of the calibration set would have been enough, and the smallest that would."""
+    share_percent, text = summary["calibration_share"], []
     if (tau := summary.get("calibration_tenth_tau")) is not None:
         ranking = "the same ranking as" if tau >= ENOUGH else "another ranking than"
-        tenth = f"{whole / 10:.2g}% of the training set gives {ranking} {whole:.2g}%"
+        tenth = (
+            f"{share_percent / 10:.2g}% of the training set gives {ranking} {share_percent:.2g}%"
+        )
         text.append(f"{tenth} (Kendall's tau {tau:.2f})")
     share = summary.get("calibration_enough_share")
     if share is None:
         text.append("no smaller calibration set gave the same ranking")
-    elif not text or abs(share - whole / 10) > 0.02 * whole:
+    elif not text or abs(share - share_percent / 10) > 0.02 * share_percent:
         text.append(f"{share:.2g}% is enough (tau {summary['calibration_enough_tau']:.2f})")
     return "\n".join(text)
 
 
 def _first_token(summary: Metrics) -> str:
-    """The speedup; without it, the interval that was too wide to report one."""
+    """Say the speedup; without it, the interval that was too wide to report one."""
     low, high = summary["ttft_speedup_low"], summary["ttft_speedup_high"]
     times = f"({summary['ttft_dense_ms']:.1f} → {summary['ttft_tuned_ms']:.1f} ms)"
     ideal = f"ideal {summary['ttft_ideal']:.2f}x"
