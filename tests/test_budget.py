@@ -18,6 +18,7 @@ from interlace.model.chat import collate
 from interlace.params.measuring import Sensitivity
 from interlace.params.timing import Ttft
 from interlace.plan.record import Plan
+from interlace.pruning.export import export
 from interlace.report.facts.summary import count_parameters
 from interlace.samples.answered_rows import AnsweredRows, answered_rows
 from interlace.scores.table import Scores
@@ -94,8 +95,6 @@ def test_a_decision_is_not_read_where_the_ratio_is_given() -> None:
 
 
 def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
-    from interlace.pruning.export import export
-
     shares = parameter_shares(Checkpoint(dense_dir), plans)
     assert list(shares) == list(range(LAYERS))
     export(dense_dir, plans(2), tmp_path / "pruned")
@@ -183,5 +182,4 @@ def test_speedups_lie_on_the_line_through_the_timing(
 def test_speedups_are_timed_on_real_requests(dense: Any, processor: Any) -> None:
     ttft = Ttft(requests=1, repeats=2, warmup=0, max_interval=100)
     values, _ = speedups(dense, processor, models.rows(3)[1:], plans, params=ttft, seed=0)
-    assert values[0] == 1.0
     assert list(values) == list(range(LAYERS))

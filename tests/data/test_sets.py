@@ -65,13 +65,6 @@ def test_another_seed_draws_other_rows(subsets: Path, draw: Draw) -> None:
     assert ids(draw(subsets, fraction=0.1, seed=0)) != ids(draw(subsets, fraction=0.1, seed=1))
 
 
-def test_the_draw_is_spread_over_all_rows(tmp_path: Path, draw: Draw) -> None:
-    path = stored(tmp_path / "x.parquet", [text_row(i) for i in range(400)])
-    rows = numbers(draw(path, fraction=0.1))
-    assert max(rows) > 300
-    assert 120 < sum(rows) / len(rows) < 280
-
-
 def test_files_of_a_subset_are_drawn_from_as_one(tmp_path: Path, draw: Draw) -> None:
     for k in range(4):
         rows = [text_row(i + 100 * k) for i in range(100)]

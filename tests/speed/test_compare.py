@@ -60,18 +60,15 @@ def test_every_phase_has_times_a_speedup_and_an_ideal(metrics: dict[str, Any]) -
     assert needed <= set(metrics)
     assert "vision_speedup" not in metrics
     assert (metrics["pairs"], metrics["requests"], metrics["new_tokens"]) == (24, 3, 3)
+    for phase in PHASES:
+        low, high = metrics[f"{phase}_speedup_low"], metrics[f"{phase}_speedup_high"]
+        assert 0 < low <= metrics[f"{phase}_speedup"] <= high
 
 
 def test_the_metrics_are_json_numbers_above_zero(metrics: dict[str, Any]) -> None:
     flat = {key: value for key, value in metrics.items() if key not in ("benchmarks", "batches")}
     assert all(type(value) in (int, float) and value >= 0 for value in flat.values())
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
-
-
-def test_the_interval_holds_the_median(metrics: dict[str, Any]) -> None:
-    for phase in PHASES:
-        low, high = metrics[f"{phase}_speedup_low"], metrics[f"{phase}_speedup_high"]
-        assert 0 < low <= metrics[f"{phase}_speedup"] <= high
 
 
 def test_fewer_layers_are_faster_ideally_and_by_the_clock(metrics: dict[str, Any]) -> None:
@@ -87,16 +84,10 @@ def test_a_phase_takes_less_than_the_request(metrics: dict[str, Any], name: str)
     assert metrics[f"ttft_{name}_ms"] < metrics[f"end_to_end_{name}_ms"]
 
 
-def test_each_source_of_rows_is_reported(metrics: dict[str, Any]) -> None:
+def test_each_source_and_each_batch_size_is_reported(metrics: dict[str, Any]) -> None:
     assert set(metrics["benchmarks"]) == {"a", "b"}
     assert {"ttft_speedup", "ttft_ideal", "tokens"} <= set(metrics["benchmarks"]["a"])
-    assert metrics["benchmarks"]["b"]["tokens"] > 1
-
-
-def test_each_batch_size_is_reported(metrics: dict[str, Any]) -> None:
-    batch = metrics["batches"]["2"]
-    assert batch["flops_dense"] == 2 * metrics["flops_dense"]  # of the median request
-    assert batch["weights_dense_bytes"] == metrics["weights_dense_bytes"]
+    assert metrics["batches"]["2"]["flops_dense"] == 2 * metrics["flops_dense"]  # median request
 
 
 def test_half_the_layers_hold_half_the_cache(metrics: dict[str, Any]) -> None:
