@@ -25,6 +25,7 @@ import yaml
 from tqdm import tqdm
 
 from interlace.errors import InputError
+from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.methods.registry import METHODS
 from interlace.selection.select import select
 from studies.methods_page import Cell, write_page
@@ -104,9 +105,9 @@ def measure(wanted: Sequence[Run]) -> None:
 
 def result(run: Run) -> dict[str, Any]:
     """What one experiment measured: scores by benchmark and the layers it dropped."""
-    evaluation = json.loads(dvc.api.read(EVALUATION, rev=run.name))
+    evaluation = Evaluation.model_validate_json(dvc.api.read(EVALUATION, rev=run.name))
     plan = json.loads(dvc.api.read(PLAN, rev=run.name))
-    scores = {name: score["score"] for name, score in evaluation["scores"].items()}
+    scores = {name: score.score for name, score in evaluation.scores.items()}
     return {"scores": scores, "drop": plan["drop"], "pairs": plan["shortfall"]["pairs"]}
 
 
@@ -155,13 +156,13 @@ def write_csv(wanted: Sequence[Run], path: Path) -> None:
 def main(limit: int | None) -> None:
     """Run every method at every ratio on the demo, and write the page about it."""
     dvc_command("repro")  # all of it: experiments need every output of dvc.lock in the cache
-    dense = json.loads(Path("artifacts/evaluation/dense.json").read_text())["scores"]
+    dense = read_evaluation(Path("artifacts/evaluation/dense.json"))
     every = list(runs())[:limit]
     excused = {run: why for run in every if (why := infeasible(run))}
     wanted = [run for run in every if run not in excused]
     measure(wanted)
     write_csv(wanted, Path("docs/study-methods.csv"))
-    scores = {name: score["score"] for name, score in dense.items()}
+    scores = {name: score.score for name, score in dense.scores.items()}
     write_page(gathered(wanted, excused), scores, RATIOS, Path("docs"))
     click.echo("written: docs/study-methods.md, docs/study-methods.csv, docs/study-methods.png")
 

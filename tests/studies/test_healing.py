@@ -39,26 +39,24 @@ def test_the_score_is_that_of_evaluate(dense_dir: Path, processor: Any, tmp_path
     rows = [models.row(i, images=i % 2, source=f"source_{i % 2}") for i in range(10)]
     pq.write_table(pa.Table.from_pylist(rows), path)
     length = {"batch_size": 4, "max_new_tokens": 3}
-    answers = [one.inputs for one in questions(path, processor)]
-    for place, row in enumerate(sorted(rows, key=lambda row: row["source"])):
-        if place % 3 == 0:  # make some of an untrained model's answers right
-            made = model.generate(
+    prompts = [question.inputs for question in questions(path, processor)]
+    for number, row in enumerate(sorted(rows, key=lambda row: row["source"])):
+        if number % 3 == 0:  # make some of an untrained model's answers right
+            tokens = model.generate(
                 **{k: v[None] if k in ("input_ids", "attention_mask", "mm_token_type_ids") else v
-                   for k, v in answers[place].items()},
+                   for k, v in prompts[number].items()},
                 do_sample=False,
                 max_new_tokens=3,
             )  # fmt: skip
-            new = made[0, answers[place]["input_ids"].shape[0] :]
-            said = processor.tokenizer.decode(new, skip_special_tokens=True)
-            row["texts"][-1]["assistant"] = said if said.strip() else "x"
+            new_tokens = tokens[0, prompts[number]["input_ids"].shape[0] :]
+            answer = processor.tokenizer.decode(new_tokens, skip_special_tokens=True)
+            row["texts"][-1]["assistant"] = answer if answer.strip() else "x"
     pq.write_table(pa.Table.from_pylist(rows), path)
-    asked = Evaluate(heldout=str(path), **length)
-    expected = overall_score(
-        evaluate(Checkpoint(dense_dir), params=asked, model_name="x")["scores"]
-    )
-    found = heldout_score(model, processor, questions(path, processor), **length)
-    assert found == pytest.approx(expected)
-    assert found > 0
+    params = Evaluate(heldout=str(path), **length)
+    evaluation = evaluate(Checkpoint(dense_dir), params=params, model_name="x")
+    score = heldout_score(model, processor, questions(path, processor), **length)
+    assert score == pytest.approx(overall_score(evaluation.scores))
+    assert score > 0
 
 
 GOOD_RATES = (5e-4, 1e-3)
