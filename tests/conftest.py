@@ -79,3 +79,15 @@ def healed_run(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("healed")
     tune(project, out, **LOCAL_ONLY)
     return out
+
+
+@pytest.fixture(scope="session")
+def pruned_dir(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model without layers 3 and 5, in files of at most 0.05 MiB; 2 and 4 are to be tuned."""
+    import plans
+
+    import interlace
+
+    out = tmp_path_factory.mktemp("export") / "pruned"
+    interlace.export(dense_dir, plans.PLAN, out, max_shard_mb=0.05)
+    return out

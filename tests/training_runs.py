@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pruning.test_export import PLAN, PREFIX
+from plans import PLAN, PREFIX
 from safetensors.torch import load_file
 from torch import Tensor
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pruning.test_export import PLAN
+from plans import PLAN
 from torch import Tensor
 from training_runs import column, tune
 

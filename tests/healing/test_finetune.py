@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from pruning.test_export import PLAN, PREFIX
+from plans import PLAN, PREFIX
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from training_runs import (

@@ -13,7 +13,7 @@ from typing import Any
 import models
 import pytest
 import torch
-from pruning.test_export import PLAN, PREFIX
+from plans import PLAN, PREFIX
 from safetensors.torch import load_file
 from torch import nn
 from training_runs import (

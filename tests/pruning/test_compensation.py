@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from answered_samples import logits, plan_of
+from plans import PREFIX
 from safetensors.torch import load_file
 from torch import nn
 
@@ -30,9 +31,6 @@ from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
 from interlace.pruning.new_weights import new_weights
 from interlace.samples.answered_rows import AnsweredRows
-
-LAYERS = 6
-PREFIX = "model.language_model.layers"
 
 
 def down(layer: int) -> str:
@@ -120,14 +118,14 @@ def test_a_layer_that_is_a_linear_map_is_made_up_for_exactly(
 @torch.inference_mode()
 def slow_map(dense: Any, drop: list[int], run: list[int], rows: AnsweredRows, new: Any) -> Any:
     """T of the stacked problem over all valid tokens, from the states of whole passes."""
-    last, kept = run[-1], [i for i in range(LAYERS) if i not in drop]
+    last, kept = run[-1], [i for i in range(6) if i not in drop]
     at = kept.index(run[0] - 1)
     signals, targets = [], []
     for number in range(len(rows.groups)):
         batch = rows.batch(number, dense.device)
         valid = batch["attention_mask"].bool()
         inputs, outputs = states.residual_states(dense, batch)
-        reached = inputs[last + 1] if last + 1 < LAYERS else outputs[last]
+        reached = inputs[last + 1] if last + 1 < 6 else outputs[last]
         given: list[torch.Tensor] = []
         with pruned(dense, drop, new):
             linear = decoder_layers(dense)[at].mlp.down_proj
@@ -174,16 +172,6 @@ def test_each_run_is_fitted_on_the_model_that_the_runs_before_leave(
     assert not np.allclose(found, on_dropped, atol=1e-2)
 
 
-def test_the_residual_of_the_fitted_samples_falls(
-    dense: Any, stored: StoredLayers, rows: AnsweredRows, tmp_path: Path
-) -> None:
-    _, reports = compensate(dense, stored, [1, 3, 5], rows, tmp_path)
-    assert [report.cut for report in reports] == [[1], [3], [5]]
-    for report in reports:
-        assert 0 <= report.residual_after < report.residual_before
-        assert report.kept is (report.heldout_after < report.heldout_before)
-
-
 def test_what_makes_answers_no_likelier_is_left_out(
     dense: Any, stored: StoredLayers, examples: list[Inputs], tmp_path: Path
 ) -> None:
@@ -196,11 +184,17 @@ def test_what_makes_answers_no_likelier_is_left_out(
     assert not list((tmp_path / "scratch").glob("*.safetensors"))
 
 
-def test_a_run_that_begins_the_decoder_is_named(
-    dense: Any, stored: StoredLayers, rows: AnsweredRows, tmp_path: Path
+def test_residuals_fall_and_a_run_that_begins_the_decoder_is_named(
+    dense: Any, stored: StoredLayers, rows: AnsweredRows, examples: list[Inputs], tmp_path: Path
 ) -> None:
-    replaced, (first, _) = compensate(dense, stored, [0, 1, 4], rows, tmp_path)
-    assert set(replaced) <= {down(3)}
+    expected = logits(dense, examples[1])
+    replaced, (first, *others) = compensate(dense, stored, [0, 1, 3, 5], rows, tmp_path)
+    assert torch.equal(logits(dense, examples[1]), expected)  # the model is as it was
+    assert set(replaced) <= {down(2), down(4)}
+    assert [report.cut for report in others] == [[3], [5]]
+    for report in others:
+        assert 0 <= report.residual_after < report.residual_before
+        assert report.kept is (report.heldout_after < report.heldout_before)
     assert (first.cut, first.folded_into, first.kept) == ([0, 1], None, False)
     assert first.reason == "layer 0 is the first: no kept layer stands before it"
 
@@ -236,14 +230,6 @@ def test_an_interrupted_run_comes_to_the_same_bytes(
     assert again == reports
     assert found.keys() == whole.keys() and whole
     assert all(found[name].read_bytes() == whole[name].read_bytes() for name in whole)
-
-
-def test_the_model_is_as_it_was(
-    dense: Any, stored: StoredLayers, rows: AnsweredRows, examples: list[Inputs], tmp_path: Path
-) -> None:
-    before = logits(dense, examples[1])
-    compensate(dense, stored, [1, 4], rows, tmp_path)
-    assert torch.equal(logits(dense, examples[1]), before)
 
 
 def test_too_few_samples_are_refused(
@@ -297,14 +283,3 @@ def test_nothing_is_done_where_nothing_is_asked(
     nowhere = Dense(Checkpoint(tmp_path / "no model"), tmp_path / "no rows", Answers())
     replaced, report = new_weights(nowhere, plan, Export(compensate=compensate), tmp_path)
     assert (replaced, report.as_json()) == ({}, {"compensation": None, "sparsity": None})
-
-
-def test_a_replaced_tensor_must_be_one_of_the_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
-    from interlace.checkpoint.replace import write_weights
-
-    for name, complaint in (("stranger", "no tensor"), (down(3), "the model's is")):
-        write_weights({name: torch.zeros(2, 2)}, tmp_path / "new.safetensors")
-        with pytest.raises(ContractError, match=complaint):
-            replaced = {name: tmp_path / "new.safetensors"}
-            export(dense_dir, plan_of([4]), tmp_path / "out", replaced=replaced)
-    assert not (tmp_path / "out").exists()

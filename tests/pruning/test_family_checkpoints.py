@@ -11,6 +11,7 @@ import answered_samples
 import family_models
 import pytest
 import torch
+from plans import make_plan
 from safetensors.torch import load_file, save_file
 
 import interlace
@@ -23,7 +24,6 @@ from interlace.model.decoder import decoder_layers
 from interlace.model.families import DECODERS, FAMILIES, decoder_kind, vision_token_ids
 from interlace.model.open import open_model
 from interlace.model.states import residual_states
-from interlace.plan.record import Plan, Shortfall
 from interlace.pruning import compensation, sparsity
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 from interlace.samples.answered_rows import AnsweredRows
@@ -49,23 +49,8 @@ class Dense:
         """The checkpoint that `export` writes without some layers."""
         out = self.folder.with_name("-".join(map(str, drop)))
         if not out.exists():
-            interlace.export(self.folder, plan_of(drop, self.n_layers), out)
+            interlace.export(self.folder, make_plan(drop, [], self.n_layers), out)
         return out
-
-
-def plan_of(drop: list[int], n_layers: int) -> Plan:
-    return Plan(
-        method="manual",
-        ratio=0.25,
-        n_layers=n_layers,
-        drop=drop,
-        tune=[],
-        freeze=[i for i in range(n_layers) if i not in drop],
-        groups=[],
-        protected=[],
-        shortfall=Shortfall(policy="pairs", wanted=len(drop), triplets=0, pairs=0, missing=0),
-        sources={},
-    )
 
 
 def opened(name: str, folder: Path) -> Dense:
@@ -97,7 +82,7 @@ def generated(model: Any, inputs: dict[str, torch.Tensor], cache: bool) -> torch
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_gate_finds_no_difference(dense: Dense, dtype: Any, tmp_path: Path) -> None:
     drop = list(DROPS["two in the middle"])
-    plan = plan_of(drop, dense.n_layers)
+    plan = make_plan(drop, [], dense.n_layers)
     interlace.export(dense.folder, plan, tmp_path / "out", dtype=dtype)
     whole = open_model(dense.folder, dtype=dtype)
     round_weights(whole, getattr(torch, dtype))
@@ -232,7 +217,7 @@ def test_dropped_layers_are_made_up_for_or_refused(
     replaced, reports = compensation.compensate(*asked)
     assert [report.kept for report in reports] == [True, True]
     out = tmp_path / "out"
-    interlace.export(dense.folder, plan_of(drop, dense.n_layers), out, replaced=replaced)
+    interlace.export(dense.folder, make_plan(drop, [], dense.n_layers), out, replaced=replaced)
     found = logits(open_model(out, dtype="float32"), dense.inputs)
     new = {k: v for f in replaced.values() for k, v in stored.new_values(dense.model, f).items()}
     with compensation.pruned(dense.model, drop, new):
@@ -250,7 +235,7 @@ def test_weights_become_sparse_or_are_refused(dense: Dense, request: Any, tmp_pa
         return
     replaced = sparsity.sparsify(model, stored, rows, tmp_path)
     out = tmp_path / "out"
-    interlace.export(dense.folder, plan_of([], dense.n_layers), out, replaced=replaced)
+    interlace.export(dense.folder, make_plan([], [], dense.n_layers), out, replaced=replaced)
     found = logits(open_model(out, dtype="float32"), dense.inputs)
     assert torch.equal(found, logits(model, dense.inputs))
     assert not torch.equal(found, logits(dense.model, dense.inputs))

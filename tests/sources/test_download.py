@@ -89,8 +89,20 @@ def hub(
         yield server
 
 
+MODEL = {
+    "config.json": json.dumps(CONFIG).encode(),
+    "model.safetensors": models.weights_file(),
+    "processor_config.json": b"{}",
+    "pytorch_model.bin": b"a pickle",
+}
+
+
 def pinned(tmp_path: Path, name: str = NAME, revision: str | None = None) -> PinnedData:
     return pin_data(name, revision, field="data.id", hashes=tmp_path / "hashes.json")
+
+
+def check(tmp_path: Path, **data: Any) -> None:
+    check_subsets(pinned(tmp_path), Data(id=NAME, **data), checked=tmp_path / "checked.json")
 
 
 def draw(tmp_path: Path, **data: Any) -> DrawCounts:
@@ -109,19 +121,6 @@ def draw(tmp_path: Path, **data: Any) -> DrawCounts:
 
 def shards(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir())]
-
-
-def test_a_data_set_is_pinned_to_its_revision(hub: download_hub.Hub, tmp_path: Path) -> None:
-    repository = hub.dataset(NAME, FILES)
-    assert pinned(tmp_path) == PinnedData(id=NAME, revision=repository.sha)
-
-
-def test_a_subset_is_a_folder_of_the_repository(hub: download_hub.Hub, tmp_path: Path) -> None:
-    hub.dataset(NAME, FILES)
-    drawn = draw(tmp_path, fraction=0.1)
-    assert {name: subset["drawn"] for name, subset in drawn.subsets.items()} == dict.fromkeys(
-        "abc", 4
-    )
 
 
 def test_the_hub_gives_the_same_rows_as_a_local_copy(hub: download_hub.Hub, tmp_path: Path) -> None:
@@ -155,27 +154,22 @@ def test_only_the_bytes_of_drawn_row_groups_are_fetched(
     assert abs(hub.bytes_sent - drawn.bytes_read) < 20_000  # what the API says is sent too
 
 
-def test_a_rate_limit_is_waited_for(
-    hub: download_hub.Hub, tmp_path: Path, naps: list[float]
-) -> None:
+@pytest.mark.parametrize(
+    ("file", "fault", "times", "waits"),
+    [
+        ("b/train", "429", 1, [4.0]),  # three seconds, as the header asks, and one for its rounding
+        ("b/train", "drop", 2, None),
+        ("c/train", "500", 8, None),  # the client gives up after six
+    ],
+)
+def test_a_request_that_fails_is_tried_again(
+    hub: download_hub.Hub, tmp_path: Path, naps: list[float], file: str, fault: str, times: int,
+    waits: list[float] | None,
+) -> None:  # fmt: skip
     hub.dataset(NAME, FILES)
-    hub.fail("b/train", "429")
+    hub.fail(file, fault, times)
     assert draw(tmp_path).rows == 120
-    assert naps == [4.0]  # three seconds, as the header asks, and one for its rounding
-
-
-def test_a_dropped_connection_is_tried_again(hub: download_hub.Hub, tmp_path: Path) -> None:
-    hub.dataset(NAME, FILES)
-    hub.fail("b/train", "drop", times=2)
-    assert draw(tmp_path).rows == 120
-
-
-def test_a_subset_is_tried_again_when_the_client_has_given_up(
-    hub: download_hub.Hub, tmp_path: Path
-) -> None:
-    hub.dataset(NAME, FILES)
-    hub.fail("c/train", "500", times=8)  # the client gives up after six
-    assert draw(tmp_path).rows == 120
+    assert waits in (None, naps)
 
 
 def test_a_subset_that_keeps_failing_is_named_and_the_next_run_resumes_at_it(
@@ -204,23 +198,66 @@ def test_footers_are_read_once(hub: download_hub.Hub, tmp_path: Path) -> None:
     assert sum("/resolve/" in path for _, path in hub.requests) < first
 
 
-def test_a_repository_that_is_not_there_is_named(hub: download_hub.Hub, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.id = org/none: no such repository"):
-        pinned(tmp_path, "org/none")
-
-
-def test_a_revision_that_is_not_there_is_named(hub: download_hub.Hub, tmp_path: Path) -> None:
-    hub.dataset(NAME, FILES)
-    with pytest.raises(InputError, match=r"\(revision v9\): the repository has no such revision"):
-        pinned(tmp_path, revision="v9")
-
-
-def test_a_gated_repository_without_a_token_says_how_to_get_in(
-    hub: download_hub.Hub, tmp_path: Path
+@pytest.mark.parametrize("kind", ["data", "model"])
+@pytest.mark.parametrize(
+    ("name", "revision", "reason"),
+    [
+        ("org/none", None, "no such repository"),
+        (NAME, "v9", r"\(revision v9\): the repository has no such revision"),
+        ("org/gated", None, "access is restricted; ask for it on the hub"),
+    ],
+)
+def test_a_source_that_the_hub_refuses_is_named_in_one_line(
+    hub: download_hub.Hub,
+    tmp_path: Path,
+    kind: str,
+    name: str,
+    revision: str | None,
+    reason: str,
 ) -> None:
-    hub.dataset(NAME, FILES, gated=True)
-    with pytest.raises(InputError, match="access is restricted; ask for it on the hub") as caught:
-        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
+    for gated, source in enumerate((NAME, "org/gated")):
+        hub.dataset(source, FILES, gated=bool(gated))
+        hub.model(source, MODEL, gated=bool(gated))
+    with pytest.raises(InputError, match=rf"{kind}\.id = {name}.*{reason}") as caught:
+        if kind == "model":
+            pin_model(name, revision, hashes=tmp_path / "hashes.json")
+        else:
+            source = pinned(tmp_path, name, revision)
+            check_subsets(source, Data(id=name), checked=tmp_path / "checked.json")
+    assert "\n" not in str(caught.value)
+
+
+OTHER_SCHEMA = io.BytesIO()
+pq.write_table(pa.table({"question": ["a"]}), OTHER_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("files", "subsets", "fault", "reason"),
+    [
+        (FILES, ("bb",), "", "no subset 'bb'"),
+        (
+            FILES | {"b/train-00000-of-00001.parquet": OTHER_SCHEMA.getvalue()},
+            *((), ""),
+            "b/train-.*: column 'images' is missing",
+        ),
+        ({"README.md": b""}, (), "", r"data\.id = org/rows: no \.parquet file"),
+        (FILES, (), "500", "the hub answered 500; try again later"),
+    ],
+    ids=["subset", "schema", "no Parquet", "errors"],
+)
+def test_data_that_cannot_be_read_are_refused_before_anything_is_drawn(
+    hub: download_hub.Hub,
+    tmp_path: Path,
+    files: dict[str, bytes],
+    subsets: tuple[str, ...],
+    fault: str,
+    reason: str,
+) -> None:
+    hub.dataset(NAME, files)
+    if fault:
+        hub.fail("/resolve/", fault, times=10**6)
+    with pytest.raises(InputError, match=reason) as caught:
+        check(tmp_path, subsets=subsets)
     assert "\n" not in str(caught.value)
 
 
@@ -229,28 +266,8 @@ def test_a_gated_repository_opens_with_a_token(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_made_up")
     hub.dataset(NAME, FILES, gated=True)
-    check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
+    check(tmp_path)
     assert draw(tmp_path).rows == 120
-
-
-def test_a_subset_that_is_not_there_is_named_with_a_close_one(
-    hub: download_hub.Hub, tmp_path: Path
-) -> None:
-    hub.dataset(NAME, {f"chartqa/{k}": v for k, v in FILES.items() if k.startswith("a/")})
-    with pytest.raises(InputError, match=r"no subset 'chartqb'; did you mean chartqa\?"):
-        check_subsets(
-            pinned(tmp_path), Data(id=NAME, subsets=("chartqb",)), checked=tmp_path / "checked.json"
-        )
-
-
-def test_a_file_of_another_schema_is_named_before_anything_is_drawn(
-    hub: download_hub.Hub, tmp_path: Path
-) -> None:
-    file = io.BytesIO()
-    pq.write_table(pa.table({"question": ["a"]}), file)
-    hub.dataset(NAME, FILES | {"b/train-00000-of-00001.parquet": file.getvalue()})
-    with pytest.raises(InputError, match=r"b/train-.*: column 'images' is missing"):
-        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
 
 
 def test_a_file_that_was_in_order_is_not_looked_at_again(
@@ -259,87 +276,29 @@ def test_a_file_that_was_in_order_is_not_looked_at_again(
     hub.dataset(NAME, FILES)
     for expected in (3, 0):
         hub.requests.clear()
-        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
+        check(tmp_path)
         asked = {path for _, path in hub.requests if "/resolve/" in path}
         assert len(asked) == expected
 
 
-def test_a_repository_without_parquet_is_refused(hub: download_hub.Hub, tmp_path: Path) -> None:
-    hub.dataset(NAME, {"README.md": b"# Nothing\n"})
-    with pytest.raises(InputError, match=r"data\.id = org/rows: no \.parquet file"):
-        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
-
-
-def test_a_hub_that_keeps_refusing_is_one_line(hub: download_hub.Hub, tmp_path: Path) -> None:
-    hub.dataset(NAME, FILES)
-    hub.fail("/resolve/", "500", times=10**6)
-    with pytest.raises(InputError, match="the hub answered 500; try again later") as caught:
-        check_subsets(pinned(tmp_path), Data(id=NAME), checked=tmp_path / "checked.json")
-    assert "\n" not in str(caught.value)
-
-
-def model_files() -> dict[str, bytes]:
-    return {
-        "config.json": json.dumps(CONFIG).encode(),
-        "model.safetensors": models.weights_file(),
-        "processor_config.json": b"{}",
-        "pytorch_model.bin": b"a pickle",
-    }
-
-
-def test_a_model_is_pinned_by_its_configuration_alone(
+def test_a_model_is_pinned_by_its_configuration_and_fetched_without_pickles(
     hub: download_hub.Hub, tmp_path: Path
 ) -> None:
-    repository = hub.model("org/model", model_files())
+    repository = hub.model("org/model", MODEL)
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
     assert (found.revision, found.n_layers) == (repository.sha, 24)
     assert not any("safetensors" in path for _, path in hub.requests)
-
-
-def test_a_pinned_model_is_fetched_without_pickles(hub: download_hub.Hub, tmp_path: Path) -> None:
-    hub.model("org/model", model_files())
-    found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-    folder = found.checkpoint().folder
-    assert (folder / "model.safetensors").read_bytes() == models.weights_file()
-    assert not (folder / "pytorch_model.bin").exists()
-
-
-def test_a_model_of_pickles_is_refused_before_it_is_fetched(
-    hub: download_hub.Hub, tmp_path: Path
-) -> None:
-    files = model_files()
-    del files["model.safetensors"]
-    hub.model("org/model", files)
-    with pytest.raises(InputError, match=r"model\.id = org/model: .*pytorch_model\.bin is pickled"):
-        pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-
-
-def test_a_gated_model_without_a_token_says_how_to_get_in(
-    hub: download_hub.Hub, tmp_path: Path
-) -> None:
-    hub.model("org/model", model_files(), gated=True)
-    with pytest.raises(InputError, match=r"model\.id = org/model: access is restricted"):
-        pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-
-
-def test_a_model_that_is_not_there_is_named(hub: download_hub.Hub, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"model\.id = org/none: no such repository"):
-        pin_model("org/none", None, hashes=tmp_path / "hashes.json")
-
-
-def test_a_revision_of_a_model_that_is_not_there_is_named(
-    hub: download_hub.Hub, tmp_path: Path
-) -> None:
-    hub.model("org/model", model_files())
-    with pytest.raises(InputError, match=r"\(revision v9\): the repository has no such revision"):
-        pin_model("org/model", "v9", hashes=tmp_path / "hashes.json")
+    assert not (found.checkpoint().folder / "pytorch_model.bin").exists()
+    hub.model("org/pickled", {name: MODEL[name] for name in MODEL if "safetensors" not in name})
+    with pytest.raises(InputError, match=r"org/pickled: .*pytorch_model\.bin is pickled"):
+        pin_model("org/pickled", None, hashes=tmp_path / "hashes.json")
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "drop"])
 def test_weights_are_fetched_whole_from_a_hub_that_fails_at_first(
     hub: download_hub.Hub, tmp_path: Path, fault: str
 ) -> None:
-    hub.model("org/model", model_files())
+    hub.model("org/model", MODEL)
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
     hub.fail("model.safetensors", fault, times=2)  # also what only asks for the header
     folder = found.checkpoint().folder
@@ -351,9 +310,9 @@ def test_weights_are_fetched_whole_from_a_hub_that_fails_at_first(
 def test_a_pinned_model_is_fetched_as_it_was_when_the_repository_has_moved_on(
     hub: download_hub.Hub, tmp_path: Path
 ) -> None:
-    repository = hub.model("org/model", model_files())
+    repository = hub.model("org/model", MODEL)
     found = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
-    repository.commit(model_files() | {"model.safetensors": models.weights_file(b"W")})
+    repository.commit(MODEL | {"model.safetensors": models.weights_file(b"W")})
     assert (found.checkpoint().folder / "model.safetensors").read_bytes() == models.weights_file()
     again = pin_model("org/model", None, hashes=tmp_path / "hashes.json")
     assert (again.checkpoint().folder / "model.safetensors").read_bytes() == models.weights_file(
@@ -417,21 +376,9 @@ def test_the_stages_read_from_the_endpoint_of_the_environment(tmp_path: Path) ->
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     with download_hub.serving() as server:
         server.dataset(NAME, FILES)
-        server.model("org/model", model_files())
+        server.model("org/model", MODEL)
         done = in_a_process(STAGES, tmp_path, server)
     assert done.returncode == 0, done.stderr
     assert len(list(iterate(tmp_path / "data/train"))) == 40 + 20 + 20
     sheet = json.loads((tmp_path / "data/datasheet.json").read_text())
     assert sheet["by_source"]["a"]["rows"] == 40
-
-
-def test_the_server_speaks_the_protocol_of_the_datasets_client(tmp_path: Path) -> None:
-    code = f"""
-from datasets import load_dataset
-rows = load_dataset("{NAME}", "default", split="train", streaming=True)
-print(sum(1 for _ in rows))
-"""
-    with download_hub.serving() as server:
-        server.dataset(NAME, {"data/train-00000-of-00001.parquet": parquet(subset_rows("a"))})
-        done = in_a_process(code, tmp_path, server)
-    assert done.stdout.split() == ["40"], done.stderr

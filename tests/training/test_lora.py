@@ -9,7 +9,7 @@ from typing import Any
 import models
 import pytest
 import torch
-from pruning.test_export import PLAN, PREFIX
+from plans import PLAN, PREFIX
 from training_runs import TUNED, assert_same_run, interrupt, moved_weights, tune
 
 from interlace.healing.end_to_end import EndToEnd
