@@ -18,7 +18,14 @@ from interlace.checkpoint.config import pruned_config
 from interlace.errors import InputError
 from interlace.model.bypass import bypass
 from interlace.model.decoder import decoder_layers, decoder_prefix
-from interlace.model.families import FAMILIES, REFUSED, architecture, text_config, vision_token_ids
+from interlace.model.families import (
+    FAMILIES,
+    REFUSED,
+    Architecture,
+    architecture,
+    text_config,
+    vision_token_ids,
+)
 
 
 def qwen3_vl(**text: Any) -> dict[str, Any]:
@@ -59,20 +66,13 @@ def pruned_text(config: dict[str, Any], keep: list[int]) -> dict[str, Any]:
     return text_config(pruned_config(config, keep, "c"))
 
 
-def test_the_layer_count_is_that_of_the_kept_layers() -> None:
-    assert pruned_config(qwen3_vl(), [0, 1, 2, 5], "c")["text_config"]["num_hidden_layers"] == 4
-
-
-def test_the_given_configuration_is_left_as_it_is() -> None:
-    config = qwen2_5_vl()
-    before = copy.deepcopy(config)
-    pruned_config(config, [0, 5], "c")
-    assert config == before
-
-
-def test_nothing_else_of_qwen3_vl_changes() -> None:
-    pruned = pruned_config(qwen3_vl(vocab_size=100), [0, 1, 2, 5], "c")
-    assert pruned["vision_config"] == qwen3_vl()["vision_config"]
+def test_only_per_layer_fields_change() -> None:
+    config = qwen3_vl(vocab_size=100)
+    original = copy.deepcopy(config)
+    pruned = pruned_config(config, [0, 1, 2, 5], "c")
+    assert config == original
+    assert pruned["vision_config"] == config["vision_config"]
+    assert pruned["text_config"]["num_hidden_layers"] == 4
     assert pruned["text_config"]["vocab_size"] == 100
     assert pruned["text_config"]["eos_token_id"] == [2, 0]
 
@@ -82,9 +82,15 @@ def test_layer_types_are_those_of_the_kept_layers() -> None:
     assert text["layer_types"] == ["full_attention", "full_attention", "sliding_attention"]
 
 
-@pytest.mark.parametrize(("keep", "left"), [([0, 3, 4], 2), ([4, 5], 0), ([0, 1, 2, 3], 4)])
-def test_max_window_layers_counts_the_kept_leading_layers(keep: list[int], left: int) -> None:
-    assert pruned_config(qwen2_5_vl(), keep, "c")["text_config"]["max_window_layers"] == left
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [(qwen2_5_vl(), "max_window_layers"), (glm(first_k_dense_replace=4), "first_k_dense_replace")],
+)
+@pytest.mark.parametrize(("keep", "count"), [([0, 3, 4], 2), ([4, 5], 0), ([0, 1, 2, 3], 4)])
+def test_leading_layers_are_counted_among_the_kept(
+    config: dict[str, Any], field: str, keep: list[int], count: int
+) -> None:
+    assert pruned_text(config, keep)[field] == count
 
 
 def test_a_flat_configuration_is_pruned_too() -> None:
@@ -94,14 +100,12 @@ def test_a_flat_configuration_is_pruned_too() -> None:
     assert (pruned["num_hidden_layers"], len(pruned["layer_types"])) == (2, 2)
 
 
-def test_an_unknown_list_as_long_as_the_decoder_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^c: layer_scales .*DECODERS\['qwen3_vl_text'\]"):
-        pruned_config(qwen3_vl(layer_scales=[1.0] * 6), [0, 1], "c")
-
-
-def test_an_unknown_list_of_layer_indices_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^c: mlp_only_layers "):
-        pruned_config(qwen3_vl(mlp_only_layers=[3, 5]), [0, 1], "c")
+@pytest.mark.parametrize(
+    ("field", "value"), [("layer_scales", [1.0] * 6), ("mlp_only_layers", [3, 5])]
+)
+def test_an_unknown_list_over_layers_is_refused(field: str, value: list[Any]) -> None:
+    with pytest.raises(InputError, match=rf"^c: {field} .*DECODERS\['qwen3_vl_text'\]"):
+        pruned_config(qwen3_vl(**{field: value}), [0, 1], "c")
 
 
 @pytest.mark.parametrize(
@@ -145,11 +149,6 @@ def test_a_sparse_layer_stays_sparse_whatever_number_it_gets() -> None:
     assert text["mlp_only_layers"] == [1, 2, 3]  # of layers 1 to 5, 1 and 5 have experts
 
 
-@pytest.mark.parametrize(("keep", "dense"), [([0, 2, 3], 1), ([2, 4], 0), ([0, 1, 5], 2)])
-def test_leading_dense_layers_are_counted_among_the_kept(keep: list[int], dense: int) -> None:
-    assert pruned_text(glm(first_k_dense_replace=2), keep)["first_k_dense_replace"] == dense
-
-
 def test_layers_behind_the_decoder_are_no_longer_announced() -> None:
     assert pruned_text(glm(num_nextn_predict_layers=1), [0, 1])["num_nextn_predict_layers"] == 0
 
@@ -174,15 +173,18 @@ def test_kinds_of_layers_are_written_out_where_a_pattern_made_them(
     assert pruned_text(config, [1, 2, 4])["layer_types"] == [whole[i] for i in (1, 2, 4)]
 
 
-def test_no_pattern_stands_beside_the_kinds_that_it_made() -> None:
-    for family, pattern in (
+@pytest.mark.parametrize(
+    ("family", "pattern"),
+    [
         ("gemma3", "sliding_window_pattern"),
         ("cohere2_vision", "sliding_window_pattern"),
         ("qwen3_5", "full_attention_interval"),
-    ):
-        config = family_models.TINY[family]().config
-        assert pattern in text_config(config)
-        assert pattern not in pruned_text(config, [1, 2, 4])
+    ],
+)
+def test_a_pattern_is_removed_once_its_kinds_are_listed(family: str, pattern: str) -> None:
+    config = family_models.TINY[family]().config
+    assert pattern in text_config(config)
+    assert pattern not in pruned_text(config, [1, 2, 4])
 
 
 def test_numbers_of_layers_with_attention_go_with_their_kinds() -> None:
@@ -201,10 +203,6 @@ def test_places_where_visual_features_enter_move_to_the_next_kept_layer() -> Non
 def test_visual_features_need_a_layer_of_their_own(keep: list[int], layer: int) -> None:
     with pytest.raises(InputError, match=rf"^c: .*features enter before layer {layer}, "):
         pruned_config(granite(1, 2, 3, 4), keep, "c")
-
-
-def test_layers_up_to_the_last_visual_features_count_as_deepstack() -> None:
-    assert architecture(granite(0, 2, 4, layers=8), "c").deepstack_layers == 4
 
 
 @pytest.mark.parametrize("model_type", REFUSED)
@@ -297,10 +295,15 @@ def test_rope_scaling_never_stands_beside_rope_parameters() -> None:
     assert "rope_scaling" not in text
 
 
-def test_an_architecture_counts_the_deepstack_layers() -> None:
-    arch = architecture(qwen3_vl(), "c")
-    assert (arch.model_type, arch.n_layers, arch.deepstack_layers) == ("qwen3_vl", 6, 3)
-    assert architecture(qwen2_5_vl(), "c").deepstack_layers == 0
+@pytest.mark.parametrize(
+    ("config", "deepstack_layers"),
+    [(qwen3_vl(), 3), (qwen2_5_vl(), 0), (granite(0, 2, 4), 4)],
+)
+def test_deepstack_layers_end_with_the_last_visual_features(
+    config: dict[str, Any], deepstack_layers: int
+) -> None:
+    expected = Architecture(config["model_type"], 6, deepstack_layers)
+    assert architecture(config, "c") == expected
 
 
 @pytest.mark.parametrize("layers", [None, 0, "36"])
@@ -333,8 +336,3 @@ def test_bypassing_renumbers_every_module_that_has_a_number(dense_dir: Path) -> 
     assert numbers == [{0}, {1}, {2}, {3}]
     assert model.config.get_text_config(decoder=True).num_hidden_layers == 4
     assert torch.equal(decoder_layers(model)[2].mlp.down_proj.weight, weight)
-
-
-def test_text_config_of_a_flat_configuration_is_all_of_it() -> None:
-    flat = {"model_type": "qwen2_vl", "num_hidden_layers": 2}
-    assert text_config(flat) is flat

@@ -1,4 +1,4 @@
-"""Hooks and `output_hidden_states`, against a walk through the decoder by hand."""
+"""Recorded states and `output_hidden_states`, against a walk through the decoder by hand."""
 
 from __future__ import annotations
 
@@ -59,13 +59,10 @@ def states_by_hand(model: Any, batch: Inputs) -> tuple[list[torch.Tensor], list[
     return inputs, outputs
 
 
-@pytest.mark.parametrize("side", [0, 1], ids=["inputs", "outputs"])
-def test_hooks_see_the_true_states(dense: Any, with_image: Inputs, side: int) -> None:
-    with torch.inference_mode():
-        found = residual_states(dense, with_image)[side]
-    expected = states_by_hand(dense, with_image)[side]
-    for i in range(LAYERS):
-        torch.testing.assert_close(found[i], expected[i], rtol=1e-5, atol=1e-5)
+@torch.inference_mode()
+def test_hooks_see_the_true_states(dense: Any, with_image: Inputs) -> None:
+    found, expected = residual_states(dense, with_image), states_by_hand(dense, with_image)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_visual_features_lie_between_the_first_three_layers(dense: Any, with_image: Inputs) -> None:
@@ -138,12 +135,8 @@ def finite_states() -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tenso
     return list(states[0]), list(states[1]), attended
 
 
-def test_finite_states_are_finite() -> None:
-    assert first_not_finite(*finite_states()) is None
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
-@pytest.mark.parametrize("layer", range(4))
+@pytest.mark.parametrize("layer", [0, 3])
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_the_first_state_that_is_not_finite_is_named(value: float, layer: int, side: str) -> None:
     inputs, outputs, attended = finite_states()
@@ -153,7 +146,8 @@ def test_the_first_state_that_is_not_finite_is_named(value: float, layer: int, s
     assert first_not_finite(inputs, outputs, attended) == (1, layer, side)
 
 
-def test_padding_may_hold_anything() -> None:
+def test_padding_need_not_be_finite() -> None:
     inputs, outputs, attended = finite_states()
+    assert first_not_finite(inputs, outputs, attended) is None
     inputs[1][0, 2] = math.nan
     assert first_not_finite(inputs, outputs, attended) is None
