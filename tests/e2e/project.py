@@ -88,7 +88,8 @@ def start_project(folder: Path) -> Project:
     pq.write_table(pa.Table.from_pylist(rows[:4]), folder / "source/test.parquet")
     params = yaml.safe_load((folder / "params.yaml").read_text())
     for section, values in SMALL.items():
-        params[section] |= values
+        params[section] = (params.get(section) or {}) | values
+    del params["budget"]  # a section that is not there has its defaults
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     made = Project(folder)
     made.run("git", "init", "--quiet")

@@ -128,18 +128,18 @@ def test_sleb_is_measured_and_serves_smaller_ratios_from_the_cache(project: Proj
 
 
 def test_a_plan_can_be_given_by_hand(project: Project) -> None:
-    plan = plan_of(project, "method=manual", "select.drop=[4,7]", "select.tune=[5]")
+    plan = plan_of(project, "method=manual", "++select.drop=[4,7]", "++select.tune=[5]")
     assert (plan["drop"], plan["tune"]) == ([4, 7], [5])
 
 
 def test_a_budget_decides_on_the_number_of_layers(project: Project) -> None:
-    plan = plan_of(project, "method=shortgpt", "ratio=auto", "budget.params=0.9")
+    plan = plan_of(project, "method=shortgpt", "ratio=auto", "++budget.params=0.9")
     assert plan["decision"]["values"][str(len(plan["drop"]))] <= 0.9
     assert plan["decision"]["values"][str(len(plan["drop"]) - 1)] > 0.9
 
 
 def test_rounds_measure_the_pruned_model(project: Project) -> None:
-    plan = plan_of(project, "method=interlace", "ratio=0.2", "select.rounds=2")
+    plan = plan_of(project, "method=interlace", "ratio=0.2", "++select.rounds=2")
     assert [group["round"] for group in plan["groups"]] == [1, 2]
 
 
@@ -154,12 +154,31 @@ def test_a_reference_is_trained_once_and_serves_other_methods(project: Project) 
 
 
 def test_local_healing_alone_tunes_the_model(project: Project) -> None:
-    settings = ["-S", "finetune.local_steps=2", "-S", "finetune.max_steps=0"]
+    settings = ["-S", "heal.local_steps=2", "-S", "finetune.max_steps=0"]
     project.run("dvc", "exp", "run", *settings, "-S", "reference=none")
     curve = (project.folder / "metrics/local_loss.csv").read_text().splitlines()
     assert curve[0].startswith("step,relative_error,learning_rate,layer_")
     summary = json.loads((project.folder / "metrics/summary.json").read_text())
     assert "score_tuned" in summary and "score_dense_ft" not in summary
+
+
+def test_words_in_the_code_rerun_nothing(project: Project) -> None:
+    project.run("dvc", "repro")
+    for name in ("stages/collect.py", "interlace/training/loop.py", "interlace/params/healing.py"):
+        path = project.folder / name
+        path.write_text(path.read_text() + "\n# a comment\n")
+    assert project.ran(project.run("dvc", "repro")) == ["pin"]
+
+
+def test_a_color_reruns_report_alone(project: Project) -> None:
+    style = project.folder / "interlace/report/figures/style.py"
+    style.write_text(style.read_text() + "\nADDED = 1\n")
+    assert project.ran(project.run("dvc", "repro")) == ["pin", "report"]
+
+
+def test_a_default_that_is_written_out_reruns_nothing(project: Project) -> None:
+    output = project.run("dvc", "exp", "run", "-S", "++export.max_shard_mb=4096")
+    assert project.ran(output) == ["pin"]
 
 
 def test_a_mistake_in_params_ends_in_one_line(project: Project) -> None:
