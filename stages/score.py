@@ -13,7 +13,7 @@ from interlace.scores.per_sample import read_sample_cosines
 from interlace.scores.probes import probe_table
 from interlace.scores.resample import bootstrap
 from interlace.scores.table import read_scores
-from interlace.selection.stability import calibration_sizes
+from interlace.selection.calibration import calibration_sizes
 from stages.command import command
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 
 from interlace.errors import InputError
-from interlace.methods.choice import Choice, Request, attainable, neighbours
+from interlace.methods.choice import Choice, Method, Request, attainable, neighbours
 from interlace.plan.record import Group
 from interlace.scores.table import ANGULAR, Scores
 
@@ -95,6 +95,9 @@ def dense_ft(scores: Scores, request: Request) -> Choice:
     """Drop nothing, tune the last K layers: the reference that healed models are held against."""
     tune = frozenset(range(scores.n_layers - request.drops, scores.n_layers))
     return Choice(groups=(), drop=frozenset(), tune=tune)
+
+
+DENSE_FT = Method(dense_ft, needs=(), removes=False)
 
 
 def shortgpt(scores: Scores, request: Request) -> Choice:

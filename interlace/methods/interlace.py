@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from interlace.errors import InputError
-from interlace.methods.choice import Choice, Request
+from interlace.methods.choice import Choice, Method, Request
 from interlace.plan.record import Group
 from interlace.scores.table import Scores
 
@@ -111,6 +111,9 @@ def ran_out(request: Request, feasible: int, spans: tuple[int, ...]) -> InputErr
 def interlace(scores: Scores, request: Request) -> Choice:
     """Take triplets by `S_3`; of the first two layers the more redundant goes, one is tuned."""
     return greedy(scores.of_span, request)
+
+
+INTERLACE = Method(interlace)
 
 
 def interlace_oa(scores: Scores, request: Request) -> Choice:

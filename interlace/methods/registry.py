@@ -7,19 +7,19 @@ import difflib
 from interlace.errors import InputError
 from interlace.methods import baselines, domain, loss
 from interlace.methods.choice import Method
-from interlace.methods.interlace import interlace, interlace_oa, interlace_tn
+from interlace.methods.interlace import INTERLACE, interlace_oa, interlace_tn
 from interlace.methods.manual import manual
 from interlace.methods.optimal import interlace_optimal
 from interlace.scores.table import ANGULAR, CKA, MATH, NONMATH, POOLED, SLEB, TAYLOR
 
 METHODS: dict[str, Method] = {
-    "interlace": Method(interlace),
+    "interlace": INTERLACE,
     "interlace-optimal": Method(interlace_optimal),
     "interlace-oa": Method(interlace_oa),
     "interlace-tn": Method(interlace_tn),
     "random": Method(baselines.random, needs=()),
     "consecutive": Method(baselines.consecutive),
-    "dense-ft": Method(baselines.dense_ft, needs=(), removes=False),
+    "dense-ft": baselines.DENSE_FT,
     "math-aware": Method(domain.math_aware, (MATH,), 1, 1, "prunable"),
     "nonmath-aware": Method(domain.nonmath_aware, (NONMATH,), 1, 1, "prunable"),
     "mixed": Method(domain.mixed, (MATH, NONMATH), 1, 1, "prunable"),

@@ -75,9 +75,8 @@ def feasible_plan(
     Raises:
         InputError: as `select` does.
     """
-    protected = protected_layers(
-        method, n_layers, deepstack_layers, options.protect_first, options.protect_last
-    )
+    ends = options.protect_first, options.protect_last
+    protected = protected_layers(find_method(method), n_layers, deepstack_layers, *ends)
     free = [i for i in range(n_layers) if i not in protected]
     scores = Scores(n_layers, deepstack_layers, _favourable_values(n_layers, free, options), {})
     once = options.model_copy(update={"rounds": 1})
@@ -159,7 +158,9 @@ def loss_criterion(params: Params, n_layers: int, deepstack_layers: int) -> dict
     if not criteria:
         return None
     first, last = params.select.protect_first, params.select.protect_last
-    protected = protected_layers(params.method, n_layers, deepstack_layers, first, last)
+    protected = protected_layers(
+        find_method(params.method), n_layers, deepstack_layers, first, last
+    )
     (criterion,) = criteria
     return {"criterion": criterion, "protected": protected if criterion == SLEB else []}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from interlace.methods.registry import find_method
+from interlace.methods.choice import Method
 from interlace.params.choosing import Auto
 
 
 def protected_layers(
-    method: str,
+    rule: Method,
     n_layers: int,
     deepstack_layers: int,
     protect_first: int | Auto = "auto",
@@ -16,16 +16,12 @@ def protected_layers(
     """Return the layers that are never dropped nor grouped.
 
     Args:
-        method: whose paper's own rule `auto` follows.
+        rule: of the method, whose paper `auto` follows.
         n_layers: L, of the decoder.
         deepstack_layers: leading layers that receive DeepStack features, added by position.
         protect_first: leading layers; `auto`: the DeepStack layers, and those of the method's rule.
         protect_last: trailing layers; `auto`: those of the method's rule.
-
-    Raises:
-        InputError: an unknown method.
     """
-    rule = find_method(method)
     first = max(deepstack_layers, rule.protect_first) if protect_first == "auto" else protect_first
     last = rule.protect_last if protect_last == "auto" else protect_last
     return [i for i in range(n_layers) if i < first or i >= n_layers - last]

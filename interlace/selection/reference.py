@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from interlace.methods.baselines import DENSE_FT
 from interlace.outputs import write_json
 from interlace.params.choosing import Auto, Select
 from interlace.plan.record import Decision, Plan
 from interlace.scores.table import Scores
-from interlace.selection.select import layers_to_drop, select_layers
+from interlace.selection.by_rule import layers_to_drop, plan_by_rule
 from interlace.sources.pinned import PinnedModel
 
 
@@ -38,12 +39,12 @@ def reference_plan(
     n_layers = pinned.n_layers
     scores = Scores(n_layers, pinned.deepstack_layers, {}, {})
     if reference == "dense-sft":
-        plan = select_layers(scores, "dense-ft", 0, Select(protect_first=0, tuned="all"))
+        plan = plan_by_rule(scores, "dense-ft", DENSE_FT, 0, Select(protect_first=0, tuned="all"))
         return plan.model_copy(update={"method": reference})
     drops = decision.drops if decision else 0
     if ratio != "auto":
         drops = layers_to_drop(ratio, n_layers)
-    return select_layers(scores, "dense-ft", drops, Select(protect_first=0))
+    return plan_by_rule(scores, "dense-ft", DENSE_FT, drops, Select(protect_first=0))
 
 
 def write_reference(path: Path, plan: Plan | None) -> None:

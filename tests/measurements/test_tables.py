@@ -18,7 +18,7 @@ from interlace.measurements import tables as similarity_tables
 from interlace.measurements.tables import LEFT_OUT
 from interlace.scores.resample import REPLICATES
 from interlace.scores.table import SCHEMA
-from interlace.selection.stability import SIZES
+from interlace.selection.calibration import SIZES
 
 TEXT = (Path(__file__).parents[2] / "docs/measurements.md").read_text(encoding="utf-8")
 SQL = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)

@@ -19,7 +19,7 @@ from interlace.report.facts.summary import summarise
 from interlace.report.figures.calibration import answer, calibration_size_figure
 from interlace.report.terminal.plan import layer_map_text
 from interlace.report.terminal.summary import summary_table
-from interlace.selection.stability import SIZES
+from interlace.selection.calibration import SIZES
 
 
 def row(samples: int, tau: float | None, same: float | None = 0.5) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import interlace
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
 from interlace.plan.record import Decision
-from interlace.selection.select import layers_to_drop, select
+from interlace.selection.by_rule import layers_to_drop
+from interlace.selection.select import select
 
 SCORES = made_up.everything(np.random.default_rng(0), 36)
 SMALL = made_up.everything(np.random.default_rng(0), 8)

@@ -21,8 +21,9 @@ from interlace.scores.resample import (
     read_replicates,
 )
 from interlace.scores.table import MATH, NATIVE, NONMATH, SLEB, Scores
+from interlace.selection.calibration import SIZES, calibration_sizes
 from interlace.selection.select import select
-from interlace.selection.stability import SIZES, calibration_sizes, stability
+from interlace.selection.stability import stability
 
 
 def replicates_of(tables: list[Scores]) -> pa.Table:

@@ -14,7 +14,7 @@ ENOUGH = 0.95  # Kendall's tau from which a part is said to rank as the whole do
 
 
 def read_sizes(path: Path) -> list[dict[str, Any]]:
-    """Rows of `stability.SIZES`, as `score` wrote them.
+    """Rows of `calibration.SIZES`, as `score` wrote them.
 
     Raises:
         InputError: the file is not there.
@@ -29,7 +29,7 @@ def enough(rows: Sequence[Mapping[str, Any]], share: float) -> dict[str, float]:
     """Find the smallest calibration set that ranks triplets as the full one does.
 
     Args:
-        rows: of `stability.SIZES`.
+        rows: of `calibration.SIZES`.
         share: of the training set that the calibration set is, 0 to 1.
 
     Returns:

@@ -19,7 +19,7 @@ def calibration_size_figure(rows: list[dict[str, Any]], path: Path) -> None:
     The title is the answer: the smallest part that ranks triplets as the whole does, if any.
 
     Args:
-        rows: of `stability.SIZES`; columns without values are left out.
+        rows: of `calibration.SIZES`; columns without values are left out.
         path: where to write, .png, .svg or .pdf.
     """
     if not rows:
