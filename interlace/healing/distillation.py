@@ -1,8 +1,8 @@
 """Keep the pruned model close to the dense one while it is trained on answers.
 
 Two terms are added to the cross-entropy: the divergence of the next-token distributions at answer
-tokens, and the relative error of the hidden states behind the anchors. The dense model, frozen and
-whole in every process, sees every pass as the pruned model does, packed or padded.
+tokens, and the relative error of the hidden states after the anchors. Every process holds the
+frozen dense model, which gets the same passes as the pruned one, packed or padded.
 
 Shapes: B rows of T tokens, V the vocabulary, d the hidden width, N answer tokens.
 """
@@ -30,7 +30,7 @@ from interlace.plan.record import Plan
 
 
 class DistilledLoss(AnswerLoss):
-    """`AnswerLoss`, and what the teacher adds, summed over the answer tokens of a batch."""
+    """`AnswerLoss` plus the terms of the teacher, summed over the answer tokens of a batch."""
 
     def __init__(self, model: nn.Module, teacher: Any, plan: Plan, params: Finetune) -> None:
         """Take the models.
@@ -42,26 +42,28 @@ class DistilledLoss(AnswerLoss):
             params: the weights of the terms, and the temperature.
         """
         super().__init__(model)
-        self._teacher = (teacher.eval().requires_grad_(False),)  # no part of what is trained
-        held = anchors(plan) if params.distill_states else []
-        self._positions = {layer: plan.keep.index(layer) for layer in held}
+        self._teacher = (
+            teacher.eval().requires_grad_(False),
+        )  # a tuple hides it from the module's parameters
+        layers = anchors(plan) if params.distill_states else []
+        self._positions = {layer: plan.keep.index(layer) for layer in layers}
         self._params = params
 
     def forward(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """See `AnswerLoss`."""
         params, (teacher,) = self._params, self._teacher
         with torch.no_grad(), recorded(teacher, outputs=self._positions) as teacher_pass:
-            goal, _ = answer_states(normed_state(teacher, inputs), labels)
+            teacher_states, _ = answer_states(normed_state(teacher, inputs), labels)
         with recorded(self.model, outputs=self._positions.values()) as student_pass:
             states, tokens = answer_states(normed_state(self.model, inputs), labels)
 
-        def loss_of(part: Tensor, place: slice) -> Tensor:
-            logits = logits_of(self.model, part)  # [n, V]
-            loss = nn.functional.cross_entropy(logits, tokens[place], reduction="sum")
+        def loss_of(chunk: Tensor, rows: slice) -> Tensor:
+            logits = logits_of(self.model, chunk)  # [n, V]
+            loss = nn.functional.cross_entropy(logits, tokens[rows], reduction="sum")
             if params.distill_logits:
-                wanted = logits_of(teacher, goal[place])
-                far = divergence(logits, wanted, params.temperature)
-                loss = loss + params.distill_logits * far
+                teacher_logits = logits_of(teacher, teacher_states[rows])
+                distance = divergence(logits, teacher_logits, params.temperature)
+                loss = loss + params.distill_logits * distance
             return loss
 
         total = summed_loss(states, loss_of)
@@ -77,20 +79,21 @@ class DistilledLoss(AnswerLoss):
 
 
 def anchors(plan: Plan) -> list[int]:
-    """Layers whose states are held to the dense model's.
+    """Return the layers whose states are compared with the dense model's.
 
-    The anchors of the groups; where there are none, the kept layers that follow a tuned one; the
-    last layer where there are none either. None lies below the lowest tuned layer: nothing that is
-    tuned changes the states there.
+    They are the anchors of the groups, else the kept layers that follow a tuned one, else the last
+    layer. None lies below the lowest tuned layer: no tuned layer changes the states there.
     """
-    kept = [layer for layer in plan.keep if layer >= min(plan.tune)]
-    named = {group.anchor for group in plan.groups if group.anchor is not None} & set(kept)
-    follow = {after for layer, after in pairwise(kept) if layer in plan.tune}
-    return sorted(named or follow or {kept[-1]})
+    candidates = [layer for layer in plan.keep if layer >= min(plan.tune)]
+    group_anchors = {group.anchor for group in plan.groups if group.anchor is not None} & set(
+        candidates
+    )
+    following = {upper for layer, upper in pairwise(candidates) if layer in plan.tune}
+    return sorted(group_anchors or following or {candidates[-1]})
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """`temperature^2 * KL(teacher || student)`, summed over tokens, in float32.
+    """Return `temperature^2 * KL(teacher || student)`, summed over tokens, in float32.
 
     The square keeps the gradient's size as the temperature changes (arXiv 1503.02531, section 2).
 
@@ -106,7 +109,7 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
 
 
 def state_errors(student: Mapping[int, Tensor], teacher: Mapping[int, Tensor]) -> Tensor:
-    """`||s - t||^2 / ||t||^2` of each token in float32, mean over anchors, [B, T].
+    """Return `||s - t||^2 / ||t||^2` of each token in float32, mean over anchors, [B, T].
 
     Args:
         student: states by anchor, [B, T, d] each.
@@ -121,7 +124,7 @@ def state_errors(student: Mapping[int, Tensor], teacher: Mapping[int, Tensor]) -
 
 
 def token_weights(inputs: Inputs, labels: Tensor) -> Tensor:
-    """A sample's answer tokens divided by all its tokens, at each of these; 0 in padding, [B, T].
+    """Return each token's weight: its sample's share of answer tokens, 0 in padding, [B, T].
 
     A sum with these weights over a batch is the sum over samples of their mean times their answer
     tokens, whatever rows and passes they are split into.
@@ -132,8 +135,10 @@ def token_weights(inputs: Inputs, labels: Tensor) -> Tensor:
     """
     answers = (labels != IGNORED).float()
     answers[:, 0] = 0  # nothing precedes
-    if (places := inputs.get("position_ids")) is not None:
-        text = places[0] if places.ndim == 3 else places  # with mrope the first kind is the text's
+    if (positions := inputs.get("position_ids")) is not None:
+        text = (
+            positions[0] if positions.ndim == 3 else positions
+        )  # with mrope the first is the text's
         sample, valid = (text == 0).cumsum(1) - 1, torch.ones_like(answers)
     else:
         sample, valid = torch.zeros_like(labels), inputs["attention_mask"].float()

@@ -47,7 +47,7 @@ class EndToEnd:
     def update(self, passes: Sequence[Pass], learning_rate: float) -> dict[str, float]:
         """See `training.loop.Learner`."""
         device = distributed.device()
-        sizes = [[answer_tokens(p.labels), p.labels.numel()] for p in passes]
+        sizes = [[_answer_tokens(p.labels), p.labels.numel()] for p in passes]
         sizes_by_process = all_gather(torch.tensor(sizes, device=device))  # [processes, passes, 2]
         answers = max(1, int(sizes_by_process[..., 0].sum()))
         losses = []
@@ -76,7 +76,7 @@ class EndToEnd:
             self.engine.restore(tensors, step)
 
 
-def answer_tokens(labels: Tensor) -> int:
+def _answer_tokens(labels: Tensor) -> int:
     """Return the number of tokens that are predicted, from labels [B, T]."""
     return int((labels[:, 1:] != IGNORED).sum())
 

@@ -32,7 +32,7 @@ from interlace.training import loop, lora, packing
 from interlace.training.curve import write_curve
 from interlace.training.deepspeed import join, partitioned_loading, zero_config
 from interlace.training.engines import Engine, Plain, Zero, gathered_weight, tuned_parameters
-from interlace.training.rows import Batches, TrainingRows, collator, update_count
+from interlace.training.rows import TrainingBatches, TrainingRows, collator, update_count
 from interlace.training.schedule import CosineSchedule
 
 Objective = Callable[[nn.Module], nn.Module]  # a model -> a module that returns its summed loss
@@ -82,7 +82,7 @@ def finetune(
     positions = _packed_positions(pruned, params)
     processor = pruned.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
-    batches = Batches.split(len(rows), seed, params, distributed.world_size())
+    batches = TrainingBatches.split(len(rows), seed, params, distributed.world_size())
     flash = positions is not None and flash_attention(params)
     join(params)
     model, engine = _open(pruned, plan, params, batches, flash, objective)
@@ -139,7 +139,7 @@ def _open(
     pruned: Checkpoint,
     plan: Plan,
     params: Recipe,
-    batches: Batches,
+    batches: TrainingBatches,
     flash: bool,
     objective: Objective,
 ) -> tuple[nn.Module, Engine]:
@@ -169,7 +169,7 @@ def _open(
 def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str, Tensor]:
     """Return the trained values by the names they are stored under."""
     prefix = decoder_prefix(model)
-    values = lora.merged(model, gathered_weight)
+    values = lora.merged_weights(model, gathered_weight)
     for name, parameter in tuned_parameters(model).items():
         if not lora.is_adapter(name):
             with gathered_weight(parameter):

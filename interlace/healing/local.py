@@ -33,7 +33,7 @@ from interlace.plan.segments import segments
 from interlace.training import loop
 from interlace.training.curve import write_curve
 from interlace.training.engines import all_gather, optimizer_tensors, restore_optimizer
-from interlace.training.rows import Batches, Pass, TrainingRows, collator
+from interlace.training.rows import Pass, TrainingBatches, TrainingRows, collator
 from interlace.training.schedule import CosineSchedule
 
 CURVE = ("step", "relative_error", "learning_rate")
@@ -85,7 +85,7 @@ def heal_locally(
     updates = loop.train(
         learner,
         rows,
-        Batches.split(len(rows), seed, params, distributed.world_size()),
+        TrainingBatches.split(len(rows), seed, params, distributed.world_size()),
         collator(processor, None, one_row=False, blank=False),
         schedule=CosineSchedule(
             params.local_learning_rate, params.local_steps, params.warmup_ratio, skip_zero=True

@@ -21,14 +21,14 @@ from interlace.outputs import write_json
 from interlace.params.healing import Recipe
 from interlace.training.engines import all_gather
 from interlace.training.resume import Point, Update, newest_point, point_folder, write_point
-from interlace.training.rows import Batches, Collator, Pass, TrainingRows, load_passes
+from interlace.training.rows import Collator, Pass, TrainingBatches, TrainingRows, load_passes
 from interlace.training.schedule import CosineSchedule
 
 NOT_FINITE = "not-finite.json"
 
 
 class Learner(Protocol):
-    """What the loop trains.
+    """The trained part of the loop: makes updates and hands over its state.
 
     Attributes:
         title: of the training, for the progress bar and messages.
@@ -70,7 +70,7 @@ class NotFiniteError(Exception):
 def train(
     learner: Learner,
     rows: TrainingRows,
-    batches: Batches,
+    batches: TrainingBatches,
     collator: Collator,
     *,
     schedule: CosineSchedule,
@@ -174,7 +174,7 @@ def _record_samples(
     error: NotFiniteError,
     learner: Learner,
     rows: TrainingRows,
-    batches: Batches,
+    batches: TrainingBatches,
     step: int,
     scratch: Path,
 ) -> ContractError:

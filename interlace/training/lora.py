@@ -17,7 +17,7 @@ from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.params.healing import Recipe
 
 Gather = Callable[[nn.Parameter], AbstractContextManager[Any]]
-NAME = "default"  # what peft calls the one adapter of a layer
+NAME = "default"  # peft's name of the one adapter of a layer
 
 
 def adapt(model: nn.Module, positions: Sequence[int], params: Recipe) -> None:
@@ -47,7 +47,7 @@ def adapt(model: nn.Module, positions: Sequence[int], params: Recipe) -> None:
 
 
 def linears(model: nn.Module, positions: Sequence[int]) -> list[str]:
-    """Full names of the linears of some decoder layers."""
+    """Return the full names of the linears of some decoder layers."""
     prefix = decoder_prefix(model)
     return [
         f"{prefix}.{position}.{name}"
@@ -58,23 +58,23 @@ def linears(model: nn.Module, positions: Sequence[int]) -> list[str]:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a parameter of that name belongs to an adapter."""
+    """Return True if a parameter of that name belongs to an adapter."""
     return ".lora_" in name
 
 
-def merged(model: nn.Module, gathered: Gather) -> dict[str, Tensor]:
-    """The weights `W + alpha / rank * B A` of adapted linears, in float32, by the model's names.
+def merged_weights(model: nn.Module, gather: Gather) -> dict[str, Tensor]:
+    """Return the merged weights `W + alpha / rank * B A` of adapted linears, float32, by name.
 
     Args:
         model: with adapters.
-        gathered: a block in which a parameter is whole.
+        gather: returns a context in which a parameter is complete.
     """
     weights = {}
     for name, module in model.named_modules():
         if hasattr(module, "lora_A"):
-            parts: Any = module
-            down, up = parts.lora_A[NAME].weight, parts.lora_B[NAME].weight  # [r, in], [out, r]
-            with gathered(down), gathered(up), gathered(parts.base_layer.weight):
-                change = parts.scaling[NAME] * (up.detach().float() @ down.detach().float())
-                weights[f"{name}.weight"] = (parts.base_layer.weight.detach() + change).cpu()
+            adapted: Any = module
+            down, up = adapted.lora_A[NAME].weight, adapted.lora_B[NAME].weight  # [r, in], [out, r]
+            with gather(down), gather(up), gather(adapted.base_layer.weight):
+                change = adapted.scaling[NAME] * (up.detach().float() @ down.detach().float())
+                weights[f"{name}.weight"] = (adapted.base_layer.weight.detach() + change).cpu()
     return weights

@@ -1,7 +1,7 @@
-"""Samples laid end to end in rows, so that little is computed for padding.
+"""Packing: samples laid end to end in rows, so that little is computed for padding.
 
 No token sees another sample: position ids restart with every sample, and transformers cuts
-attention where they do. Every sample has the positions it has alone, also those of its images.
+attention there. Each sample has the position ids that it has alone, also for its images.
 
 Shapes: S samples of T_s tokens, R rows of C tokens, P kinds of positions (1, or 4 with mrope: text,
 time, height, width).
@@ -18,7 +18,7 @@ from torch import Tensor
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, collate
 
-# Families whose packed rows were found equal to single rows, see tests/test_packing.py. The others
+# Families whose packed rows equal single rows, see tests/training/test_packing.py. The others
 # keep a state from token to token, or let the tokens of an image see what follows.
 PLAIN = {
     "aya_vision",
@@ -44,19 +44,19 @@ MROPE = {
     "qwen3_vl",
     "qwen3_vl_moe",
 }
-NOT_PACKED = {"gpt_oss"}  # decoders, whatever the family
+NOT_PACKED = {"gpt_oss"}  # decoders, in any family
 
 Positions = Callable[[Inputs], Tensor]
 
 
 def packs(config: Any) -> bool:
-    """Whether samples can share a row, by the model's configuration."""
+    """Return True if samples can share a row, by the model's configuration."""
     decoder = config.get_text_config(decoder=True).model_type
     return config.model_type in PLAIN | MROPE and decoder not in NOT_PACKED
 
 
 def sample_positions(checkpoint: Checkpoint) -> Positions:
-    """A function that gives the positions of one sample, [P, T], as the model itself counts them.
+    """Return a function that returns a sample's position ids, [P, T], as the model counts them.
 
     Args:
         checkpoint: of a family that packs.
@@ -68,12 +68,12 @@ def sample_positions(checkpoint: Checkpoint) -> Positions:
 
 
 def text_positions(example: Inputs) -> Tensor:
-    """0, 1, 2, ... as [1, T]."""
+    """Return 0, 1, 2, ... as [1, T]."""
     return torch.arange(example["input_ids"].shape[0])[None]
 
 
 def mrope_positions(base: Any, example: Inputs) -> Tensor:
-    """Text positions, and those in time, height and width, [4, T]."""
+    """Return positions in the text, in time, height and width, [4, T]."""
     text = text_positions(example)
     if "image_grid_thw" not in example:
         return text.expand(4, -1)
@@ -93,12 +93,12 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
         capacity: tokens of a row; no sample is longer.
 
     Returns:
-        The samples of every row.
+        The samples of each row.
     """
     rows: list[list[int]] = []
     room: list[int] = []
     for sample in sorted(range(len(lengths)), key=lambda s: (-lengths[s], s)):
-        row = next((r for r, left in enumerate(room) if left >= lengths[sample]), len(rows))
+        row = next((r for r, tokens in enumerate(room) if tokens >= lengths[sample]), len(rows))
         if row == len(rows):
             rows.append([])
             room.append(capacity)
@@ -112,8 +112,8 @@ def pack(
 ) -> Inputs:
     """Lay samples end to end in rows no longer than the longest sample.
 
-    Attention then costs no more than in padded rows. What is left at the end of a row is filled
-    with padding, which is a sequence of its own.
+    Attention then costs no more than in padded rows. The end of a row is filled with padding, which
+    is a sequence of its own.
 
     Args:
         examples: what `chat.encode_training` returned.
@@ -122,26 +122,26 @@ def pack(
         one_row: all samples in one row, for attention that takes sequences of differing length.
 
     Returns:
-        `input_ids` and `labels` [R, C], `position_ids` [R, C] or [4, R, C], and what belongs to
-        images, in the order in which the rows show them. There is no attention mask: where one is
-        given, transformers looks for no samples.
+        `input_ids` and `labels` [R, C], `position_ids` [R, C] or [4, R, C], and the tensors of
+        images, in the order of the rows. There is no attention mask: with one, transformers does
+        not separate the samples.
     """
     lengths = [example["input_ids"].shape[0] for example in examples]
     capacity = sum(lengths) if one_row else max(lengths)
     rows = first_fit_decreasing(lengths, capacity)
     ids = torch.full((len(rows), capacity), pad_token_id)  # [R, C]
     labels = torch.full_like(ids, IGNORED)
-    places = []  # [P, C] of each row
+    row_positions = []  # [P, C] of each row
     for number, samples in enumerate(rows):
         end = 0
         for sample in samples:
             begin, end = end, end + lengths[sample]
             ids[number, begin:end] = examples[sample]["input_ids"]
             labels[number, begin + 1 : end] = examples[sample]["labels"][1:]  # nothing precedes
-        found = [positions(examples[sample]) for sample in samples]
-        tail = torch.arange(capacity - end).expand(found[0].shape[0], -1)
-        places.append(torch.cat([*found, tail], dim=1))
-    stacked = torch.stack(places, dim=1)  # [P, R, C]
+        pieces = [positions(examples[sample]) for sample in samples]
+        tail = torch.arange(capacity - end).expand(pieces[0].shape[0], -1)
+        row_positions.append(torch.cat([*pieces, tail], dim=1))
+    stacked = torch.stack(row_positions, dim=1)  # [P, R, C]
     ordered = [examples[sample] for samples in rows for sample in samples]
     return _images(ordered, pad_token_id) | {
         "input_ids": ids,
@@ -151,6 +151,6 @@ def pack(
 
 
 def _images(examples: Sequence[Inputs], pad_token_id: int) -> Inputs:
-    """What belongs to images, joined as `chat.collate` joins it."""
+    """Return the tensors of images, joined as `chat.collate` joins them."""
     joined = collate(examples, pad_token_id=pad_token_id)
     return {name: value for name, value in joined.items() if name not in PER_TOKEN}

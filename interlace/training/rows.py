@@ -66,7 +66,7 @@ class TrainingRows(torch.utils.data.Dataset[chat.Inputs]):
 
 
 @dataclass(frozen=True)
-class Batches:
+class TrainingBatches:
     """The rows of each pass of each update.
 
     An update takes the next `batch_size` rows of an endless sequence that holds each row once per
@@ -88,7 +88,7 @@ class Batches:
     processes: int
 
     @classmethod
-    def split(cls, rows: int, seed: int, params: Recipe, processes: int) -> Batches:
+    def split(cls, rows: int, seed: int, params: Recipe, processes: int) -> TrainingBatches:
         """Split all updates evenly among the processes.
 
         Raises:
@@ -176,7 +176,7 @@ def encode_blank(processor: Any) -> chat.Inputs:
 
 def load_passes(
     rows: TrainingRows,
-    batches: Batches,
+    batches: TrainingBatches,
     collate: Collator,
     *,
     steps: range,
@@ -206,7 +206,7 @@ def load_passes(
 class _PassSampler(torch.utils.data.Sampler[list[int]]):
     """Yields the rows of each pass, computed one pass at a time."""
 
-    def __init__(self, batches: Batches, steps: range, process: int) -> None:
+    def __init__(self, batches: TrainingBatches, steps: range, process: int) -> None:
         self.batches, self.steps, self.process = batches, steps, process
 
     def __iter__(self) -> Iterator[list[int]]:

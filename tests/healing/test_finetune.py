@@ -41,7 +41,7 @@ from interlace.model.open import open_model
 from interlace.params.healing import Finetune
 from interlace.training import resume
 from interlace.training.engines import Plain
-from interlace.training.rows import Batches, TrainingRows
+from interlace.training.rows import TrainingBatches, TrainingRows
 
 
 def test_the_planned_layers_move_and_all_others_keep_their_bytes(
@@ -222,7 +222,7 @@ def test_only_samples_of_the_passes_concerned_are_named(
     with pytest.raises(ContractError, match=f"{quantity} is not finite in update 2"):
         tune(project, tmp_path)
     record = json.loads((tmp_path / "scratch/end-to-end/not-finite.json").read_text())
-    batches = Batches.split(16, 0, Finetune(**RECIPE), 1)
+    batches = TrainingBatches.split(16, 0, Finetune(**RECIPE), 1)
     rows = TrainingRows(project / "data/train", None, 1, tmp_path / "rows")
     indices = [row for number in passes for row in batches.of_pass(1, number, 0)]
     assert record["sample_ids"] == rows.sample_ids(indices)

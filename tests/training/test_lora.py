@@ -32,7 +32,7 @@ def adapted(project: Path) -> Any:
 
 
 def merged(model: Any) -> dict[str, torch.Tensor]:
-    return lora.merged(model, lambda _: nullcontext())
+    return lora.merged_weights(model, lambda _: nullcontext())
 
 
 def test_the_merged_model_answers_as_the_one_with_adapters(

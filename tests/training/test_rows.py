@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from interlace.errors import InputError
 from interlace.model.chat import IGNORED, encode_training
 from interlace.params.healing import Finetune
-from interlace.training.rows import Batches, TrainingRows, collator, load_passes, update_count
+from interlace.training.rows import (
+    TrainingBatches,
+    TrainingRows,
+    collator,
+    load_passes,
+    update_count,
+)
 
 padded = partial(collator, positions=None, one_row=False, blank=False)
 
@@ -29,7 +35,7 @@ def test_an_update_is_split_into_equal_passes(
     batch: int, micro: int, processes: int, split: tuple[int, int]
 ) -> None:
     params = Finetune(batch_size=batch, micro_batch_size=micro)
-    batches = Batches.split(100, 0, params, processes)
+    batches = TrainingBatches.split(100, 0, params, processes)
     assert (batches.micro_batch_size, batches.passes) == split
 
 
@@ -37,7 +43,7 @@ def test_an_update_is_split_into_equal_passes(
 def test_a_batch_that_does_not_divide_is_refused(batch: int, micro: int, processes: int) -> None:
     params = Finetune(batch_size=batch, micro_batch_size=micro)
     with pytest.raises(InputError, match=f"batch_size = {batch}.*{processes} processes"):
-        Batches.split(100, 0, params, processes)
+        TrainingBatches.split(100, 0, params, processes)
 
 
 @given(
@@ -52,20 +58,20 @@ def test_the_passes_of_all_processes_are_the_update(
     rows: int, batch: int, micro: int, processes: int, step: int, seed: int
 ) -> None:
     assume(batch % (micro * processes) == 0)
-    batches = Batches(rows, seed, batch, micro, processes)
+    batches = TrainingBatches(rows, seed, batch, micro, processes)
     indices = [
         row
         for number in range(batches.passes)
         for process in range(processes)
         for row in batches.of_pass(step, number, process)
     ]
-    one_pass = Batches(rows, seed, batch, batch, 1)
+    one_pass = TrainingBatches(rows, seed, batch, batch, 1)
     assert indices == batches.of_update(step) == one_pass.of_update(step)
 
 
 @given(rows=st.integers(1, 50), batch=st.integers(1, 24), epochs=st.integers(1, 3))
 def test_every_row_comes_once_per_epoch(rows: int, batch: int, epochs: int) -> None:
-    batches = Batches(rows, 3, batch, batch, 1)
+    batches = TrainingBatches(rows, 3, batch, batch, 1)
     steps = update_count(Finetune(epochs=epochs, batch_size=batch), rows)
     indices = [row for step in range(steps) for row in batches.of_update(step)]
     assert set(Counter(indices[: rows * epochs]).values()) == {epochs}
@@ -73,9 +79,9 @@ def test_every_row_comes_once_per_epoch(rows: int, batch: int, epochs: int) -> N
 
 
 def test_each_epoch_and_seed_has_its_own_order() -> None:
-    batches = Batches(50, 0, 50, 50, 1)
+    batches = TrainingBatches(50, 0, 50, 50, 1)
     orders = [batches.of_update(0), batches.of_update(1), list(range(50))]
-    orders.append(Batches(50, 1000, 50, 50, 1).of_update(0))
+    orders.append(TrainingBatches(50, 1000, 50, 50, 1).of_update(0))
     assert len(set(map(tuple, orders))) == 4
 
 
@@ -95,7 +101,12 @@ def test_a_row_that_is_too_long_is_named_in_one_line(
 ) -> None:
     rows = TrainingRows(project / "data/train", processor, 8, tmp_path)
     passes = load_passes(
-        rows, Batches(16, 0, 4, 4, 1), padded(processor), steps=range(1), process=0, workers=workers
+        rows,
+        TrainingBatches(16, 0, 4, 4, 1),
+        padded(processor),
+        steps=range(1),
+        process=0,
+        workers=workers,
     )
     with pytest.raises(InputError, match=r"^sample [0-9a-f]{16} of made_up: .* max_length = 8$"):
         next(passes)
@@ -106,7 +117,7 @@ def test_a_resumed_run_sees_the_rows_it_had_not_seen(
 ) -> None:
     rows = TrainingRows(project / "data/train", processor, 512, tmp_path)
     load = partial(
-        load_passes, rows, Batches(16, 0, 4, 2, 1), padded(processor), process=0, workers=0
+        load_passes, rows, TrainingBatches(16, 0, 4, 2, 1), padded(processor), process=0, workers=0
     )
     complete, resumed = list(load(steps=range(5))), list(load(steps=range(3, 5)))
     assert len(complete) == 5
