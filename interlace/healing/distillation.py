@@ -136,9 +136,7 @@ def token_weights(inputs: Inputs, labels: Tensor) -> Tensor:
     answers = (labels != IGNORED).float()
     answers[:, 0] = 0  # nothing precedes
     if (positions := inputs.get("position_ids")) is not None:
-        text = (
-            positions[0] if positions.ndim == 3 else positions
-        )  # with mrope the first is the text's
+        text = positions[0] if positions.ndim == 3 else positions  # mrope's first is the text's
         sample, valid = (text == 0).cumsum(1) - 1, torch.ones_like(answers)
     else:
         sample, valid = torch.zeros_like(labels), inputs["attention_mask"].float()
