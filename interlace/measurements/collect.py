@@ -25,8 +25,8 @@ from interlace.measurements.cosines import NotFinite, measure_batch
 from interlace.measurements.tables import LEFT_OUT, Parts, pooled_table, similarity_table
 from interlace.measurements.windows import (
     Arrays,
-    Batches,
     Window,
+    WindowBatches,
     is_complete,
     pending_batches,
     read_batches,
@@ -128,14 +128,14 @@ def _measure_share(
 
 def _measure_window(
     model: Any, processor: Any, rows: list[Row], folder: Path, params: Collect, progress: Any
-) -> Batches:
+) -> WindowBatches:
     """Measure the batches of a window that are not in its folder yet."""
     batches, numbers = read_batches(folder), list(range(len(rows)))
     if batches is not None:
         numbers = [i for n in pending_batches(folder, batches) for i in batches.batches[n]]
     examples, skipped = encode_rows(processor, {i: rows[i] for i in numbers}, params.max_length)
     if batches is None:
-        batches = Batches(token_batches(examples, params.batch_tokens), skipped)
+        batches = WindowBatches(token_batches(examples, params.batch_tokens), skipped)
         write_batches(folder, batches)
     progress.update(len(rows) - len(examples))
     pad, device = processor.tokenizer.pad_token_id or 0, input_device(model)
@@ -241,7 +241,7 @@ def _write_dataset(
     return Collected(samples, len(skipped))
 
 
-def _complete_batches(folder: Path) -> Batches:
+def _complete_batches(folder: Path) -> WindowBatches:
     batches = read_batches(folder)
     if batches is None or pending_batches(folder, batches):
         raise ContractError(

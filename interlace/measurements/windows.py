@@ -80,7 +80,7 @@ def read_windows(
 
 
 @dataclass(frozen=True)
-class Batches:
+class WindowBatches:
     """The batches of a window.
 
     Attributes:
@@ -92,17 +92,17 @@ class Batches:
     skipped: Mapping[int, str]
 
 
-def read_batches(folder: Path) -> Batches | None:
+def read_batches(folder: Path) -> WindowBatches | None:
     """Read the batches of a window; `None` if its rows are not encoded yet."""
     try:
         fields = json.loads((folder / "batches.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     skipped = {int(row): reason for row, reason in fields["skipped"].items()}
-    return Batches(fields["batches"], skipped)
+    return WindowBatches(fields["batches"], skipped)
 
 
-def write_batches(folder: Path, batches: Batches) -> None:
+def write_batches(folder: Path, batches: WindowBatches) -> None:
     """Write the batches of a window."""
     skipped = {str(row): reason for row, reason in batches.skipped.items()}
     write_json(folder / "batches.json", {"batches": batches.batches, "skipped": skipped})
@@ -118,7 +118,7 @@ def write_batch(folder: Path, batch: int, arrays: Arrays) -> None:
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial)
 
 
-def pending_batches(folder: Path, batches: Batches) -> list[int]:
+def pending_batches(folder: Path, batches: WindowBatches) -> list[int]:
     """Return the batches that are not measured yet."""
     return [n for n in range(len(batches.batches)) if not _file(folder, n).is_file()]
 
@@ -129,6 +129,6 @@ def is_complete(folder: Path) -> bool:
     return batches is not None and not pending_batches(folder, batches)
 
 
-def read_measurements(folder: Path, batches: Batches) -> list[Arrays]:
+def read_measurements(folder: Path, batches: WindowBatches) -> list[Arrays]:
     """Read the measurements of all batches of a window."""
     return [load_file(_file(folder, n)) for n in range(len(batches.batches))]
