@@ -15,10 +15,12 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.healing.finetune import freeze_all_but
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.chat import IGNORED, Inputs, encode_training
 from interlace.model.decoder import decoder_layers
+from interlace.training.checkpointing import graph_layers, set_checkpointing
 from interlace.training.packing import first_fit_decreasing, pack, packs, sample_positions
 
 TUNED = (3, 4)
@@ -77,35 +79,21 @@ def test_no_two_rows_would_fit_into_one(lengths: list[int]) -> None:
 
 
 @pytest.mark.parametrize("one_row", [False, True])
-def test_the_loss_is_that_of_single_samples(
-    dense: Any, examples: list[Inputs], positions: Any, one_row: bool
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_the_loss_and_its_gradients_are_those_of_single_samples(
+    dense_dir: Path, examples: list[Inputs], positions: Any, one_row: bool, checkpointed: bool
 ) -> None:
-    batch = pack(examples, positions, pad_token_id=0, one_row=one_row)
-    with torch.no_grad():
-        found, expected = packed_loss(dense, batch), plain_loss(dense, examples)
-    torch.testing.assert_close(found, expected, rtol=2e-6, atol=0)
-
-
-@pytest.mark.parametrize("one_row", [False, True])
-@pytest.mark.parametrize("recomputed", [False, True])
-def test_gradients_are_those_of_the_plain_way(
-    dense_dir: Path, examples: list[Inputs], positions: Any, one_row: bool, recomputed: bool
-) -> None:
-    """The plain way has a graph from the pixels on, all logits, and one sample at a time."""
-    from interlace.training.checkpointing import graph_layers, set_checkpointing
-
+    """The reference has a graph from the pixels on, all logits, and one sample at a time."""
     model = AutoModelForImageTextToText.from_pretrained(dense_dir, dtype=torch.float32).train()
-    expected = gradients(model, plain_loss(model, examples))
-    for i, layer in enumerate(decoder_layers(model)):
-        layer.requires_grad_(i in TUNED)
-    model.model.visual.requires_grad_(False)
-    model.get_input_embeddings().requires_grad_(False)
-    set_checkpointing(graph_layers(model, TUNED), recomputed)
-    batch = pack(examples, positions, pad_token_id=0, one_row=one_row)
-    found = gradients(model, packed_loss(model, batch))
-    for ours, theirs in zip(found, expected, strict=True):
-        scale = float(theirs.abs().max())
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * scale)
+    expected_loss = plain_loss(model, examples)
+    expected = gradients(model, expected_loss)
+    freeze_all_but(model, [*TUNED])
+    set_checkpointing(graph_layers(model, TUNED), checkpointed)
+    loss = packed_loss(model, pack(examples, positions, pad_token_id=0, one_row=one_row))
+    torch.testing.assert_close(loss, expected_loss, rtol=2e-6, atol=0)
+    for ours, reference in zip(gradients(model, loss), expected, strict=True):
+        scale = float(reference.abs().max())
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5 * scale)
 
 
 def test_a_sample_does_not_see_its_neighbours(
