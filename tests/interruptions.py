@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 
 def interrupt(
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, call: int = -1, name: str = "update"
+    monkeypatch: pytest.MonkeyPatch, owner: Any, call: int = -1, name: str = "update"
 ) -> list[Any]:
-    """Let a module's function raise KeyboardInterrupt in one of its calls.
+    """Let a function of a module or a class raise KeyboardInterrupt in one of its calls.
 
     Args:
-        monkeypatch: takes it back.
-        module: the module whose name is replaced.
+        monkeypatch: restores the function.
+        owner: the module or class whose function is replaced.
         call: counted from 1; none by default.
         name: of the function.
 
     Returns:
         The arguments of its calls so far; it grows.
     """
-    function, calls = getattr(module, name), []
+    function, calls = getattr(owner, name), []
 
     def interrupting(*args: Any, **kwargs: Any) -> Any:
         calls.append(args)
@@ -30,5 +29,5 @@ def interrupt(
             raise KeyboardInterrupt
         return function(*args, **kwargs)
 
-    monkeypatch.setattr(module, name, interrupting)
+    monkeypatch.setattr(owner, name, interrupting)
     return calls

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from plans import PLAN, PREFIX
 from safetensors.torch import load_file
@@ -106,24 +105,6 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
     for path in (one / "tuned").iterdir():
         assert path.read_bytes() == (other / "tuned" / path.name).read_bytes(), path.name
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, learner: type, call: int) -> list[Any]:
-    """Let a learner's `update` raise KeyboardInterrupt in one of its calls, counted from 1.
-
-    Returns:
-        The arguments of all calls so far; it grows.
-    """
-    update, calls = learner.update, []  # type: ignore[attr-defined]
-
-    def interrupting(*args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return update(*args)
-
-    monkeypatch.setattr(learner, "update", interrupting)
-    return calls
 
 
 def linked(project: Path, folder: Path) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from interruptions import interrupt
 from plans import PLAN, PREFIX
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -27,7 +28,6 @@ from training_runs import (
     assert_same_run,
     column,
     curve,
-    interrupt,
     moved_weights,
     tune,
     weights,

@@ -13,6 +13,7 @@ from typing import Any
 import models
 import pytest
 import torch
+from interruptions import interrupt
 from plans import PLAN, PREFIX
 from safetensors.torch import load_file
 from torch import nn
@@ -23,7 +24,6 @@ from training_runs import (
     assert_same_run,
     column,
     curve,
-    interrupt,
     moved_weights,
     tune,
     weights,

@@ -9,8 +9,9 @@ from typing import Any
 import models
 import pytest
 import torch
+from interruptions import interrupt
 from plans import PLAN, PREFIX
-from training_runs import TUNED, assert_same_run, interrupt, moved_weights, tune
+from training_runs import TUNED, assert_same_run, moved_weights, tune
 
 from interlace.healing.end_to_end import EndToEnd
 from interlace.model import chat
