@@ -60,12 +60,6 @@ def test_a_datasheet_survives_its_file_and_names_no_path(sheet: Datasheet, tmp_p
     assert str(tmp_path) not in json.dumps(asdict(sheet))
 
 
-def test_the_figure_is_the_same_bytes_each_time(sheet: Datasheet, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        figure.datasheet_figure(sheet, tmp_path / f"{name}.png")
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
 def test_the_figure_names_the_largest_sources_and_every_reason(
     sheet: Datasheet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

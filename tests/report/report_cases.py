@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import random
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rich.console import Console, RenderableType
 
+from interlace.data.datasheet import Datasheet
 from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.plan.record import Plan, Shortfall
 from interlace.plan.removals import PaperRule, Removals
@@ -199,3 +202,44 @@ def in_rounds() -> Plan:
             "sources": {},
         }
     )
+
+
+def size_row(samples: int, tau: float | None, same: float | None = 0.5) -> dict[str, Any]:
+    """One size out of 200 calibration samples."""
+    ends = {"": 0.0, "_low": -0.01, "_high": 0.004}
+    taus = {
+        f"tau_{span}{end}": None if tau is None else tau + shift
+        for span in (1, 3)
+        for end, shift in ends.items()
+    }
+    return {"samples": samples, "share": samples / 200, **taus, "same": same}
+
+
+SIZE_ROWS = [size_row(2, 0.7, 0.1), size_row(20, 0.96, 0.72), size_row(100, 0.99, 1.0)]
+
+
+def shown(renderable: RenderableType, width: int = 80) -> str:
+    """Print to a terminal without colours."""
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(renderable)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def shown_lines(renderable: RenderableType, width: int = 80) -> list[str]:
+    return shown(renderable, width).splitlines()
+
+
+TALLY = {"rows": 7, "text_only": 1, "images": 6, "turns": 9, "words": 99, "characters": 500}
+DATASHEET = Datasheet(
+    subsets={},
+    left_out={"repeated": 1},
+    odd={},
+    rows=7,
+    calibration=2,
+    bytes_read=2,
+    bytes_kept=1,
+    text_only_share=1 / 7,
+    by_set={},
+    by_domain={},
+    by_source={"a": TALLY},
+)

@@ -92,10 +92,6 @@ def test_an_image_on_a_page_is_small_and_keeps_its_shape() -> None:
     assert shrunk(Image.new("RGB", (20, 10))).width == 20
 
 
-def test_a_page_is_the_same_each_time() -> None:
-    assert comparison_page(ANSWERS, 2, no_pictures) == comparison_page(ANSWERS, 2, no_pictures)
-
-
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)

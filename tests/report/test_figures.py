@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from report.report_cases import (
+    DATASHEET,
     RULE,
+    SIZE_ROWS,
     evaluations,
     full_scores,
     illustration,
@@ -23,10 +25,17 @@ from interlace.errors import InputError
 from interlace.report.facts.scale import nines
 from interlace.report.figures import layer_map as drawings
 from interlace.report.figures import training as figures
+from interlace.report.figures.calibration import calibration_size_figure
+from interlace.report.figures.datasheet import datasheet_figure
 from interlace.report.figures.layer_map import layer_map_figure
 from interlace.report.figures.pipeline import pipeline_figure
+from interlace.report.figures.probes import probe_heatmap
 from interlace.report.figures.profile import profile_figure
+from interlace.report.figures.removals import removal_map
+from interlace.report.figures.similarity import similarity_figure
+from interlace.scores.probes import PROBE_SCHEMA
 from interlace.scores.table import SCHEMA
+from interlace.selection.removals import removals
 from interlace.selection.select import select
 
 
@@ -36,7 +45,7 @@ def score_table(**changes: object) -> pa.Table:
          "standard_error": 0.05 * (1 - value), "n": 50} | changes
         for (criterion, first, span), value in illustration().values.items()
     ]  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"n_layers": "24"}))
 
 
 @pytest.fixture
@@ -46,6 +55,11 @@ def curve(tmp_path: Path) -> Path:
     return tmp_path / "curve.csv"
 
 
+PROBES = [
+    {"task": task, "domain": domain, "layer": layer, "similarity": 0.9 + layer / 100}
+    for domain, task in (("math", "solve"), ("nonmath", "caption"))
+    for layer in range(4)
+]
 DRAW: dict[str, Callable[[Path, Path], None]] = {
     "profile": lambda path, _: profile_figure(score_table(), path),
     "map": lambda path, _: layer_map_figure(plan(), RULE, path),
@@ -56,6 +70,11 @@ DRAW: dict[str, Callable[[Path, Path], None]] = {
     "map of rounds": lambda path, _: layer_map_figure(in_rounds(), RULE, path),
     "map of nothing": lambda path, _: layer_map_figure(plan("dense-ft"), RULE, path),
     "retention": lambda path, _: figures.retention_figure(evaluations(), path),
+    "sizes": lambda path, _: calibration_size_figure(SIZE_ROWS, path),
+    "probes": lambda path, _: probe_heatmap(pa.Table.from_pylist(PROBES, PROBE_SCHEMA), path),
+    "removals": lambda path, _: removal_map(removals(full_scores(), (0.25,)), path),
+    "similarity": lambda path, _: similarity_figure({"one": score_table()}, path),
+    "datasheet": lambda path, _: datasheet_figure(DATASHEET, path),
     "loss": lambda path, curve: figures.loss_figure(curve, path),
     "pipeline": lambda path, _: pipeline_figure(path, illustration(), plan()),
 }

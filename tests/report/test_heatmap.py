@@ -75,20 +75,6 @@ def test_the_table_is_read_back_as_it_was_written(
     assert read_probe_table(tmp_path / "probes.csv").equals(table)
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_same_heat_map_is_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    folder = measured(tmp_path / "s", *PROBES)
-    for name in ("one", "two"):
-        probe_heatmap(probe_table(folder), tmp_path / f"{name}.{kind}")
-    one, two = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("one", "two"))
-    assert one == two
-
-
-def test_one_domain_alone_is_drawn(tmp_path: Path) -> None:
-    probe_heatmap(probe_table(measured(tmp_path / "s", ("math", "solve"))), tmp_path / "map.png")
-    assert (tmp_path / "map.png").stat().st_size
-
-
 def test_redundant_layers_are_darker(tmp_path: Path) -> None:
     probe_heatmap(probe_table(measured(tmp_path / "s", ("math", "solve"))), tmp_path / "map.png")
     grey = np.asarray(Image.open(tmp_path / "map.png").convert("L")).astype(int)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import io
 import re
 
 import pytest
-from report.report_cases import full_scores
+from report.report_cases import full_scores, shown
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
 
 from interlace.methods.registry import METHODS
 from interlace.report.facts.roles import layer_roles
@@ -15,19 +13,13 @@ from interlace.scores.table import CKA, SLEB
 from interlace.selection.select import select
 
 
-def shown(renderable: RenderableType, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(renderable)
-    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-
-
 def test_every_method_says_in_one_sentence_what_it_does() -> None:
     for name in METHODS:
         assert re.fullmatch(r"[A-Z].{20,}[.:]", rule_of(name)), name
 
 
 def test_every_method_has_its_line() -> None:
-    lines = shown(methods_table(full_scores()), 200)
+    lines = shown_lines(methods_table(full_scores()), 200)
     for name, rule in METHODS.items():
         (line,) = [line for line in lines if line.startswith(f"{name} ")]
         assert rule_of(name) in line
@@ -35,20 +27,20 @@ def test_every_method_has_its_line() -> None:
 
 
 def test_what_was_not_measured_is_marked_with_the_way_to_measure_it() -> None:
-    lines = shown(methods_table(full_scores(without=CKA)), 200)
+    lines = shown_lines(methods_table(full_scores(without=CKA)), 200)
     marks = {line.split()[0]: line.split()[1] for line in lines if line.split()[0] in METHODS}
     assert [name for name, mark in marks.items() if mark == "no"] == ["cka"]
     assert lines[-1].startswith("not measured: cka; `collect` measures it on the probes")
 
 
 def test_without_a_table_nothing_is_said_about_what_was_measured() -> None:
-    text = "\n".join(shown(methods_table()))
+    text = shown(methods_table())
     assert "measured" not in text and "angular-block" in text
 
 
 def test_each_strip_is_what_select_decides() -> None:
     scores = full_scores(24, 3)
-    lines = shown(removals_text(scores, 0.25, seed=5))
+    lines = shown_lines(removals_text(scores, 0.25, seed=5))
     for name in ("interlace", "random", "mixed", "sleb"):
         letters = "".join(
             role.letter for role in layer_roles(select(scores, method=name, ratio=0.25, seed=5))
@@ -57,27 +49,27 @@ def test_each_strip_is_what_select_decides() -> None:
 
 
 def test_under_each_strip_stands_the_rule() -> None:
-    lines = shown(removals_text(full_scores(), 0.25), 200)
+    lines = shown_lines(removals_text(full_scores(), 0.25), 200)
     place = next(n for n, line in enumerate(lines) if line.startswith("cka "))
     assert lines[place + 1].strip() == rule_of("cka")
 
 
 def test_a_method_that_cannot_choose_says_why() -> None:
-    lines = shown(removals_text(full_scores(without=SLEB), 0.25))
+    lines = shown_lines(removals_text(full_scores(without=SLEB), 0.25))
     assert f"{'sleb':<18}not measured: sleb" in lines
 
 
 @pytest.mark.parametrize("n_layers", [24, 36, 64])
 def test_the_overview_fits_80_columns(n_layers: int) -> None:
-    lines = shown(removals_text(full_scores(n_layers), 0.25), 120)
+    lines = shown_lines(removals_text(full_scores(n_layers), 0.25), 120)
     strips = [line.rstrip() for line in lines if re.search(r"[DTAPF]{4}", line)]
     assert len(strips) == 15 * (1 + (n_layers > 60))
     assert max(map(cell_len, strips)) <= 80
-    assert max(cell_len(line) for line in shown(methods_table(full_scores(n_layers)))) <= 80
+    assert max(cell_len(line) for line in shown_lines(methods_table(full_scores(n_layers)))) <= 80
 
 
 def test_the_numbers_stand_over_their_layers() -> None:
-    lines = shown(removals_text(full_scores(24, 3), 0.25))
+    lines = shown_lines(removals_text(full_scores(24, 3), 0.25))
     assert lines[1].index("5") - lines[1].index("0") == 5
     strip = next(line for line in lines if line.startswith("interlace "))
     assert strip[lines[1].index("0") :][:3] == "PPP"

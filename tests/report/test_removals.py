@@ -66,14 +66,6 @@ def test_a_table_that_is_missing_or_strange_is_named(tmp_path: Path) -> None:
         read_removals(tmp_path / "removals.json")
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_same_map_is_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        removal_map(removals(full_scores(), (0.25,)), tmp_path / f"{name}.{kind}")
-    one, two = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("one", "two"))
-    assert one == two
-
-
 def test_dropped_layers_are_drawn_in_the_colour_of_dropping(tmp_path: Path) -> None:
     def share(name: str, ratio: float) -> float:
         removal_map(removals(full_scores(), (ratio,)), tmp_path / name)

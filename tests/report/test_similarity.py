@@ -29,12 +29,6 @@ def drawn(path: Path, *tables: pa.Table) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_same_tables_are_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    one = drawn(tmp_path / f"one.{kind}", table(24), table(36))
-    assert one == drawn(tmp_path / f"two.{kind}", table(24), table(36))
-
-
 def test_a_file_is_drawn_like_its_table(tmp_path: Path) -> None:
     pq.write_table(table(24), tmp_path / "scores.parquet")
     similarity_figure({"model 0": tmp_path / "scores.parquet"}, tmp_path / "file.png")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import replace
 
@@ -14,10 +13,11 @@ from report.report_cases import (
     illustration,
     in_rounds,
     plan,
+    shown,
+    shown_lines,
     small_plan,
 )
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
 
 from interlace.methods.registry import METHODS
 from interlace.report.facts.roles import Role, layer_roles, roles_present
@@ -29,17 +29,11 @@ from interlace.scores.table import NATIVE
 from interlace.selection.select import select
 
 
-def shown(renderable: RenderableType, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(renderable)
-    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-
-
 def table(width: int = 80) -> list[str]:
     summary = summarise(
         evaluations(), TTFT, small_plan(), parameters_before=8_000_000, parameters_after=6_000_000
     )
-    return shown(summary_table(summary, left_out(evaluations())), width)
+    return shown_lines(summary_table(summary, left_out(evaluations())), width)
 
 
 def test_each_layer_has_its_role() -> None:
@@ -58,7 +52,7 @@ def test_the_legend_names_only_what_occurs() -> None:
 
 
 def test_the_map_shows_roles_groups_and_what_is_left() -> None:
-    lines = shown(layer_map_text(small_plan(), RULE))
+    lines = shown_lines(layer_map_text(small_plan(), RULE))
     rows = {line.split()[0]: line[9:] for line in lines[1:]}
     assert rows["dense"].strip() == "PTDAFDTFF"
     assert rows["pruned"].strip() == "PTAFTFF"
@@ -68,13 +62,13 @@ def test_the_map_shows_roles_groups_and_what_is_left() -> None:
 
 
 def test_the_map_says_what_was_asked_and_what_came_of_it() -> None:
-    lines = shown(layer_map_text(plan().model_copy(update={"deepstack_layers": 3}), RULE))
+    lines = shown_lines(layer_map_text(plan().model_copy(update={"deepstack_layers": 3}), RULE))
     assert lines[:2] == ["interlace: 25% of 24 layers", "24 layers, 18 kept, 6 tuned"]
     assert lines[-1] == "3 protected: 0 to 2 (image features are added after them)"
 
 
 def test_brackets_hold_only_the_layers_that_belong() -> None:
-    lines = shown(layer_map_text(in_rounds(), RULE))
+    lines = shown_lines(layer_map_text(in_rounds(), RULE))
     rows = {line[:9].strip(): line[9:] for line in lines}
     assert rows["dense"] == "FFFTDDDDATTT"
     assert rows["round 1"] == "    └─┘"
@@ -82,7 +76,7 @@ def test_brackets_hold_only_the_layers_that_belong() -> None:
 
 
 def test_nothing_dropped_is_shown_as_nothing_dropped() -> None:
-    lines = shown(layer_map_text(plan("dense-ft"), RULE))
+    lines = shown_lines(layer_map_text(plan("dense-ft"), RULE))
     assert lines[1] == "24 layers, all kept, 6 tuned"
     assert not any(line.startswith("groups") for line in lines)
     assert groups_table(plan("dense-ft")) is None
@@ -91,7 +85,7 @@ def test_nothing_dropped_is_shown_as_nothing_dropped() -> None:
 def test_the_table_gives_each_groups_reason_in_the_order_of_decision() -> None:
     table = groups_table(small_plan())
     assert table
-    heading, _, *rows = (line.split() for line in shown(table))
+    heading, _, *rows = (line.split() for line in shown_lines(table))
     assert " ".join(heading) == "# layers kind score S_1 of the two dropped tuned anchor"
     assert " ".join(rows[0]) == "1 1\u20133 triplet S_3 0.9800 0.9700 0.9900 2 1 3"
     assert " ".join(rows[1]) == "2 5, 6 pair S_2 0.9500 0.9900 0.9700 5 6"
@@ -101,7 +95,7 @@ def test_the_table_gives_each_ranked_layers_score() -> None:
     ranked = plan("shortgpt")
     table = groups_table(ranked)
     assert table
-    heading, _, *rows = (line.split() for line in shown(table))
+    heading, _, *rows = (line.split() for line in shown_lines(table))
     assert heading == ["#", "kind", "BI", "dropped"]
     assert [int(row[-1]) for row in rows] == [group.first for group in ranked.groups]
     assert [float(row[2]) for row in rows] == pytest.approx(
@@ -117,7 +111,7 @@ def test_without_scores_there_is_no_table_of_reasons(method: str) -> None:
 def test_the_table_says_which_round_a_group_is_of() -> None:
     table = groups_table(in_rounds())
     assert table
-    heading, _, *rows = (line.split() for line in shown(table))
+    heading, _, *rows = (line.split() for line in shown_lines(table))
     assert heading[1] == "round" and [row[1] for row in rows] == ["1", "2"]
 
 
@@ -125,32 +119,32 @@ def test_the_table_says_which_round_a_group_is_of() -> None:
 def test_every_methods_plan_fits_80_columns(method: str) -> None:
     made = select(full_scores(64, 3), method=method)
     views = [layer_map_text(made, RULE), groups_table(made) or ""]
-    lines = [line for view in views for line in shown(view, 200)[-40:]]
+    lines = [line for view in views for line in shown_lines(view, 200)[-40:]]
     maps = [line.rstrip() for line in lines if not line.startswith(("4 protected",))]
     assert max(map(cell_len, maps)) <= 80
 
 
 def test_rounds_fit_80_columns() -> None:
     table = groups_table(in_rounds())
-    assert table and max(cell_len(line.rstrip()) for line in shown(table, 200)) <= 80
+    assert table and max(cell_len(line.rstrip()) for line in shown_lines(table, 200)) <= 80
 
 
 def test_the_profile_holds_no_other_criterion_and_no_longer_span() -> None:
-    text = "\n".join(shown(profile_text(full_scores())))
+    text = shown(profile_text(full_scores()))
     assert re.findall(r"^S_\d", text, re.MULTILINE) == ["S_1", "S_2", "S_3"] * 2
 
 
 def test_the_profile_of_layers_alone_shows_layers_alone() -> None:
     every = full_scores().values.items()
     alone = {key: v for key, v in every if key[0] != NATIVE or key[2] == 1}
-    text = "\n".join(shown(profile_text(replace(full_scores(), values=alone))))
+    text = shown(profile_text(replace(full_scores(), values=alone)))
     assert set(re.findall(r"S_\d", text)) == {"S_1"}
 
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_everything_fits_the_terminal(width: int) -> None:
     views = [layer_map_text(plan(), RULE), profile_text(illustration())]
-    lines = [line for view in views for line in shown(view, width)] + table(width)
+    lines = [line for view in views for line in shown_lines(view, width)] + table(width)
     assert max(cell_len(line.rstrip()) for line in lines) <= width
     assert sum(line.startswith("dense") for line in lines) == 1
 
@@ -159,12 +153,16 @@ def test_a_deep_decoder_is_broken_into_lines() -> None:
     deep = plan().model_copy(
         update={"n_layers": 100, "freeze": [*plan().freeze, *range(24, 100)], "protected": []}
     )
-    dense = [line[9:] for line in shown(layer_map_text(deep, RULE)) if line.startswith("dense")]
+    dense = [
+        line[9:] for line in shown_lines(layer_map_text(deep, RULE)) if line.startswith("dense")
+    ]
     assert [len(line.rstrip()) for line in dense] == [60, 40]
 
 
 def test_the_profile_rises_with_the_scores() -> None:
-    bars = next(line[9:] for line in shown(profile_text(illustration())) if line.startswith("S_1"))
+    bars = next(
+        line[9:] for line in shown_lines(profile_text(illustration())) if line.startswith("S_1")
+    )
     scores = list(illustration().of_span(1).values())
     assert len(bars) == len(scores)
     assert bars[scores.index(max(scores))] == max(bars) == "█"
@@ -191,11 +189,11 @@ def test_without_scores_or_times_the_rest_is_shown() -> None:
     for result in results.values():
         result.scores.clear()
     summary = summarise(results, {}, plan(), parameters_before=100, parameters_after=80)
-    text = "\n".join(shown(summary_table(summary)))
+    text = shown(summary_table(summary))
     assert "24 → 18" in text and "first token" not in text
 
 
 def test_a_speedup_that_is_too_unsure_has_a_line_of_its_own() -> None:
     summary = summarise(evaluations(), UNSURE, plan(), parameters_before=2, parameters_after=1)
-    line = next(line for line in shown(summary_table(summary)) if "first token" in line)
+    line = next(line for line in shown_lines(summary_table(summary)) if "first token" in line)
     assert "speedup uncertain: 1.02x to 1.43x, ideal 1.28x   (34.0 → 27.2 ms)" in line

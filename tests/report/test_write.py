@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,18 @@ import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from pyarrow import csv
-from report.report_cases import SCORES, SOURCES, TTFT, change_scores, evaluations, full_scores, plan
+from report.report_cases import (
+    DATASHEET,
+    SCORES,
+    SIZE_ROWS,
+    SOURCES,
+    TTFT,
+    change_scores,
+    evaluations,
+    full_scores,
+    plan,
+)
 from report.test_run_page import CONTRAST, WIDTHS, tab
-from report.test_stability_figure import ROWS, sizes
 from sources_json import pinned_model
 
 from interlace.cli import main
@@ -33,6 +43,7 @@ from interlace.report.write import write_report
 from interlace.scores.table import SCHEMA
 from interlace.selection.reference import reference_plan, write_reference
 from interlace.selection.removals import paper_rule, removals
+from interlace.selection.stability import SIZES
 
 __all__ = ["tab"]
 
@@ -63,19 +74,13 @@ def workspace(tmp_path: Path) -> Path:
         rule=paper_rule("interlace"), removals=tuple(removals(full_scores(24, 3), (0.25,)))
     )
     write_json(artifacts / "removals.json", others.model_dump(mode="json"))
-    tally = {"rows": 7, "text_only": 1, "images": 6, "turns": 9, "words": 99, "characters": 500}
-    sheet = {
-        **{key: {} for key in ("subsets", "left_out", "odd", "by_set", "by_domain")},
-        **{"rows": 7, "calibration": 2, "bytes_read": 2, "bytes_kept": 1, "text_only_share": 1 / 7},
-        "by_source": {"a": tally},
-    }
-    write_json(tmp_path / "data/datasheet.json", sheet)
+    write_json(tmp_path / "data/datasheet.json", asdict(DATASHEET))
     for name, result in evaluations().items():
         write_json(artifacts / f"evaluation/{name}.json", result.as_json())
         write_answers(answers(name), artifacts / f"evaluation/answers/{name}.parquet")
     shutil.copy(Path(__file__).parents[2] / PUBLISHED, tmp_path / "data")
     write_json(metrics / "ttft.json", TTFT)
-    csv.write_csv(sizes(ROWS), metrics / "calibration_size.csv")
+    csv.write_csv(pa.Table.from_pylist(SIZE_ROWS, schema=SIZES), metrics / "calibration_size.csv")
     (metrics / "probes.csv").write_text("task,domain,layer,similarity\nsolve,math,0,0.9\n")
     (metrics / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n1,2,0.1,1\n2,1,0.1,1\n")
     (metrics / "local_loss.csv").write_text("step,relative_error,learning_rate\n")
