@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from report.report_cases import full_scores, shown
+from report.report_cases import full_scores, shown, shown_lines
 from rich.cells import cell_len
 
 from interlace.methods.registry import METHODS
