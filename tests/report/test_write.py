@@ -41,9 +41,9 @@ from interlace.report.facts.published import PUBLISHED
 from interlace.report.facts.run import read_json
 from interlace.report.write import write_report
 from interlace.scores.table import SCHEMA
+from interlace.selection.calibration import SIZES
 from interlace.selection.reference import reference_plan, write_reference
 from interlace.selection.removals import paper_rule, removals
-from interlace.selection.stability import SIZES
 
 __all__ = ["tab"]
 
