@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console, RenderableType
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.outputs import whole
 from interlace.plan.record import read_plan
 from interlace.report.facts.run import Which
@@ -49,6 +49,9 @@ class OneLineErrors(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except MissingInputError as error:
+            click.echo(f"error: {error}; run the pipeline: dvc repro", err=True)
+            raise SystemExit(2) from None
         except InputError as error:
             click.echo(f"error: {error}", err=True)
             raise SystemExit(2) from None

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -11,6 +12,18 @@ class InputError(Exception):
 
     The message is one line that names the file, the field, the value and the way out.
     """
+
+
+class MissingInputError(InputError):
+    """A file that an earlier step writes is missing, or does not hold what it should.
+
+    Attributes:
+        path: the file or folder.
+    """
+
+    def __init__(self, path: Path, problem: str = "no such file") -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
 
 
 class ContractError(Exception):

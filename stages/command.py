@@ -16,11 +16,31 @@ from typing import Any
 import click
 from pydantic_core import PydanticUndefined
 
-from interlace.errors import ContractError, InputError
+from interlace.errors import ContractError, InputError, MissingInputError
 from interlace.params.section import S, Section, read_yaml, validated
 from interlace.sources.pinned import PinnedSources
 from stages.digests import code_digest
 
+WRITERS = {  # stage -> what it writes, as in dvc.yaml
+    "pin": ("artifacts/code.json", "artifacts/params.json", "artifacts/sources.json"),
+    "sample": ("data/train", "data/calibration", "data/probes", "data/datasheet.json"),
+    "collect": ("artifacts/hidden_states", "artifacts/tokens.json"),
+    "sensitivity": ("artifacts/sensitivity",),
+    "score": (
+        *("artifacts/scores.parquet", "artifacts/replicates.parquet"),
+        *("metrics/profile.csv", "metrics/calibration_size.csv", "metrics/probes.csv"),
+    ),
+    "budget": ("artifacts/budget.json",),
+    "rounds": ("artifacts/rounds",),
+    "select": ("artifacts/plan.json", "artifacts/removals.json"),
+    "export": ("artifacts/pruned", "artifacts/export.json"),
+    "finetune": ("artifacts/tuned", "metrics/local_loss.csv", "metrics/loss.csv"),
+    "reference_plan": ("artifacts/reference_plan.json",),
+    "reference": ("artifacts/reference",),
+    "evaluate": ("artifacts/evaluation",),
+    "ttft": ("metrics/ttft.json",),
+    "report": ("artifacts/report", "metrics/summary.json"),
+}
 QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -69,7 +89,7 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
             try:
                 function(_read(model, params_file), **options)
             except InputError as error:
-                click.echo(f"error: {error}", err=True)
+                click.echo(f"error: {error}{way_out(error)}", err=True)
                 raise SystemExit(2) from None
             except ContractError as error:
                 click.echo(f"failed: {error}", err=True)
@@ -90,6 +110,16 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         return made
 
     return decorate
+
+
+def way_out(error: InputError) -> str:
+    """Say which stage writes a missing input, by dvc.yaml."""
+    if not isinstance(error, MissingInputError):
+        return ""
+    for stage, paths in WRITERS.items():
+        if any(f"{error.path.as_posix()}/".startswith(f"{path}/") for path in paths):
+            return f"; run `dvc repro {'-f ' if error.path.exists() else ''}{stage}`"
+    return ""
 
 
 def _be_quiet() -> None:
@@ -114,7 +144,7 @@ def read_pinned(name: str) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro pin` (or stages.pin)") from None
+        raise MissingInputError(path) from None
     return values
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from interlace.errors import InputError
+from interlace.errors import MissingInputError
 from interlace.outputs import write_json
 from interlace.params.timing import TtftParams
 from interlace.samples.rows import iterate
@@ -18,7 +18,7 @@ def main(params: TtftParams) -> None:
     """Time to first token of the dense and the tuned model, request by request in turn."""
     model, tuned = pinned().model, Path("artifacts/tuned")
     if not tuned.is_dir():
-        raise InputError(f"{tuned}: no such folder; run `dvc repro finetune`")
+        raise MissingInputError(tuned, "no such folder")
     rows = (row for row in iterate(Path("data/calibration")) if row["images"])
     dense = model.checkpoint()
     measured = compare_checkpoints(

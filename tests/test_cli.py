@@ -126,11 +126,11 @@ def command_line(value: str | tuple[str, ...]) -> str:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("show",), "artifacts/plan.json: no such file; run `dvc repro select`"),
+        (("show",), "artifacts/plan.json: no such file; run the pipeline: dvc repro"),
         (("methods", "--ratio", "0.25"), "artifacts/scores.parquet: no such file"),
         (("methods", "--scores", "x.parquet"), "x.parquet: no such file"),
         (("draw", "layers", "--out", "a.png"), "artifacts/plan.json: no such file"),
-        (("draw", "probes", "--out", "a.png"), "no measurements; run `dvc repro collect`"),
+        (("draw", "probes", "--out", "a.png"), "no measurements; run the pipeline: dvc repro"),
         (("draw", "similarity", "--scores", "x", "--out", "a.png"), "write NAME=PATH"),
         (("draw", "removals", "--out", "a.png"), "artifacts/scores.parquet: no such file"),
     ],

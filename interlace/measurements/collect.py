@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import interlace
 from interlace.distributed import barrier, process_group, process_rank, world_size
-from interlace.errors import ContractError, InputError, way_to_finite
+from interlace.errors import ContractError, InputError, MissingInputError, way_to_finite
 from interlace.measurements.cosines import NotFinite, measure_batch
 from interlace.measurements.tables import LEFT_OUT, Parts, pooled_table, similarity_table
 from interlace.measurements.windows import (
@@ -90,8 +90,7 @@ def collect(
     """
     windows = windows_of(folders)
     if not windows:
-        names = ", ".join(map(str, folders))
-        raise InputError(f"{names}: no rows to measure; run `dvc repro sample`")
+        raise MissingInputError(folders[0], "no rows to measure")
     with process_group():
         _measure_share(model, processor, windows, scratch, params)
     if process_rank() > 0:

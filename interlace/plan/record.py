@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from interlace.errors import InputError, validation_message
+from interlace.errors import InputError, MissingInputError, validation_message
 from interlace.params.choosing import Base, Policy, Tuned
 
 Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
@@ -175,7 +175,7 @@ def read_plan(path: Path) -> Plan:
     Raises:
         InputError: the file is missing, or holds something else than a plan.
     """
-    plan: Plan = read_record(path, Plan, "select")
+    plan: Plan = read_record(path, Plan)
     return plan
 
 
@@ -185,7 +185,7 @@ def read_decision(path: Path) -> Decision | None:
     Raises:
         InputError: the file is missing, or holds something else than a decision.
     """
-    decision: Decision | None = read_record(path, Decision | None, "budget")
+    decision: Decision | None = read_record(path, Decision | None)
     return decision
 
 
@@ -195,17 +195,16 @@ def read_reference(path: Path) -> Plan | None:
     Raises:
         InputError: the file is missing, or holds something else than a plan.
     """
-    plan: Plan | None = read_record(path, Plan | None, "reference_plan")
+    plan: Plan | None = read_record(path, Plan | None)
     return plan
 
 
-def read_record(path: Path, kind: Any, stage: str) -> Any:
+def read_record(path: Path, kind: Any) -> Any:
     """Read and check a file that a stage wrote.
 
     Args:
         path: a JSON file.
         kind: the type that it holds.
-        stage: the stage that writes it.
 
     Raises:
         InputError: the file is missing, or holds something else.
@@ -213,6 +212,6 @@ def read_record(path: Path, kind: Any, stage: str) -> Any:
     try:
         return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro {stage}`") from None
+        raise MissingInputError(path) from None
     except ValidationError as error:
         raise InputError(validation_message(str(path), error)) from None

@@ -59,5 +59,5 @@ def read_removals(path: Path) -> Removals:
     Raises:
         InputError: the file is missing, or holds something else.
     """
-    removals: Removals = read_record(path, Removals, "select")
+    removals: Removals = read_record(path, Removals)
     return removals

@@ -105,7 +105,7 @@ def check_made_for(plan: Plan, model: PinnedModel) -> None:
         if key in measured_model and measured_model[key] != identity[key]:
             raise InputError(
                 f"artifacts/plan.json: made for {word} {measured_model[key]}, but the model is"
-                f" {model.id} with {identity[key]}; run `dvc repro select`"
+                f" {model.id} with {identity[key]}; select again"
             )
 
 

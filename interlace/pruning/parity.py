@@ -133,7 +133,7 @@ def drawn_prompts(
     rows = list(islice(iterate(calibration), LOOKED_AT))
     if not rows:
         raise InputError(
-            f"{calibration}: no rows to check the export on; run `dvc repro sample`, {alternative}"
+            f"{calibration}: no rows to check the export on; draw rows again, {alternative}"
         )
     lengths: dict[int, int] = {}
     reasons: dict[int, str] = {}

@@ -96,5 +96,4 @@ class ExportReport(_Record):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except ValidationError as error:
-            reason = validation_message(str(path), error)
-            raise InputError(f"{reason}; run `dvc repro export`") from None
+            raise InputError(validation_message(str(path), error)) from None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.outputs import whole
 from interlace.report.facts.run import PLACEHOLDER, Which
 
@@ -40,10 +40,9 @@ def files_to_publish(
     from interlace.checkpoint.safetensors import tensor_files
 
     folder, card = artifacts / which, artifacts / "report" / f"{which}.md"
-    stage = {"pruned": "export", "tuned": "finetune"}[which]
-    for path, made_by in ((folder / "config.json", stage), (card, "report")):
+    for path in (folder / "config.json", card):
         if not path.is_file():
-            raise InputError(f"{path}: no such file; run `dvc repro {made_by}`")
+            raise MissingInputError(path)
     weights = set(tensor_files(folder).values())
     files: dict[str, Path | bytes] = {
         path.name: path

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.model.batches import batches, encode_rows
 from interlace.model.chat import IGNORED, Inputs, collate
 from interlace.outputs import whole
@@ -120,7 +120,7 @@ def _lowest_ids(calibration: Path, n: int) -> set[str]:
         pairs = zip(columns["sample_id"], columns["domain"], strict=True)
         ids += [sample_id for sample_id, domain in pairs if domain == "native"]
     if not ids:
-        raise InputError(f"{calibration}: no rows to calibrate on; run `dvc repro sample`")
+        raise MissingInputError(calibration, "no rows to calibrate on")
     return set(sorted(ids)[:n])
 
 

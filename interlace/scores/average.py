@@ -94,7 +94,7 @@ def score(
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(metadata))
     if sensitivity is None:
         return table
-    losses = read_parquet(sensitivity, "sensitivity")
+    losses = read_parquet(sensitivity)
     check_score_columns(losses, str(sensitivity), SCHEMA.names)
     losses = losses.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(metadata)
     return pa.concat_tables([table, losses])
@@ -109,7 +109,7 @@ def _add_similarity(path: Path, means: Means) -> None:
         )
         for values in (cosine, last):
             if not np.isfinite(values).all():
-                raise ContractError(f"{path}: a cosine is not finite; run `dvc repro -f collect`")
+                raise ContractError(f"{path}: a cosine is not finite; measure again")
         for domain in sorted(set(domains)):
             selected = domains == domain
             criterion = NATIVE if domain == "native" else f"{NATIVE}/{domain}"

@@ -104,7 +104,7 @@ def _matrix(cells: Mapping[Sample, list[Cells]], longest: int, similarity: Path)
         if not np.array_equal(np.unique(sample_codes), codes):
             raise ContractError(
                 f"{similarity}: sample {sample[2]} has other spans than the first of its domain;"
-                " run `dvc repro -f collect`"
+                " measure again"
             )
         cosines[row, columns[np.searchsorted(codes, sample_codes)]] = values
     cosines = np.rint(cosines * UNIT) / UNIT

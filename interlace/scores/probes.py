@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow import csv
 
-from interlace.errors import InputError
+from interlace.errors import MissingInputError
 from interlace.scores.table import measurement_files
 
 PROBE_DOMAINS = ("math", "nonmath")  # in the order of the rows
@@ -30,7 +30,7 @@ def probe_table(similarity_folder: Path) -> pa.Table:
         similarity_folder: Parquet files, one row per (sample, first, span).
 
     Returns:
-        Columns task, domain, layer, similarity, for `dvc plots`: math tasks first, each domain's
+        Columns task, domain, layer, similarity, for a plot: math tasks first, each domain's
         by name, each task's by layer. No rows where there are no probes.
 
     Raises:
@@ -59,6 +59,6 @@ def read_probe_table(path: Path) -> pa.Table:
         InputError: the file is missing.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; run `dvc repro score`")
+        raise MissingInputError(path)
     types = {field.name: field.type for field in PROBE_SCHEMA}
     return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))

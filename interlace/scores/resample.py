@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from interlace.errors import InputError
+from interlace.errors import MissingInputError
 from interlace.scores.per_sample import SampleCosines
 from interlace.scores.table import Scores, read_parquet
 
@@ -77,9 +77,9 @@ def read_replicates(path: Path) -> pa.Table:
     Raises:
         InputError: there is no such file, or it holds something else.
     """
-    table = read_parquet(path, "score")
+    table = read_parquet(path)
     if not table.schema.equals(REPLICATES):
-        raise InputError(f"{path}: not the tables that `score` resamples; run `dvc repro score`")
+        raise MissingInputError(path, "not a table of resampled scores")
     return table
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 
 Row = dict[str, Any]
 
@@ -58,8 +58,8 @@ HOW_TO_MEASURE = {
     ANGULAR: "`collect` measures it: leave collect.max_span empty, or raise it",
     POOLED: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
     CKA: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
-    SLEB: "the stage `sensitivity` measures it: set method to sleb and run dvc repro",
-    TAYLOR: "the stage `sensitivity` measures it: set method to taylor and run dvc repro",
+    SLEB: "the stage `sensitivity` measures it: set method to sleb and run it",
+    TAYLOR: "the stage `sensitivity` measures it: set method to taylor and run it",
 }
 
 
@@ -119,7 +119,7 @@ def read_scores(source: ScoreTable) -> Scores:
     if isinstance(source, Scores):
         return source
     name = "scores" if isinstance(source, pa.Table) else str(source)
-    table = source if isinstance(source, pa.Table) else read_parquet(Path(source), "score")
+    table = source if isinstance(source, pa.Table) else read_parquet(Path(source))
     needed = ["criterion", "first", "span", "value"]
     check_score_columns(table, name, needed)
     values: dict[tuple[str, int, int], float] = {}
@@ -175,7 +175,7 @@ def _count(metadata: Mapping[str, str], field: str, default: int, name: str) -> 
     return int(value)
 
 
-def read_parquet(path: Path, stage: str) -> pa.Table:
+def read_parquet(path: Path) -> pa.Table:
     """Read a table that a stage writes.
 
     Raises:
@@ -184,7 +184,7 @@ def read_parquet(path: Path, stage: str) -> pa.Table:
     try:
         return pq.read_table(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro {stage}`") from None
+        raise MissingInputError(path) from None
     except pa.ArrowInvalid as error:
         raise InputError(f"{path}: not a Parquet file: {error}") from None
 
@@ -197,7 +197,7 @@ def measurement_files(folder: Path) -> list[Path]:
     """
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        raise InputError(f"{folder}: no measurements; run `dvc repro collect`")
+        raise MissingInputError(folder, "no measurements")
     return files
 
 
@@ -210,5 +210,5 @@ def measurement_batches(path: Path, columns: Sequence[str], rows: int) -> Iterat
     file = pq.ParquetFile(path)
     missing = [name for name in columns if name not in file.schema_arrow.names]
     if missing:
-        raise InputError(f"{path}: column {missing[0]!r} is missing; run `dvc repro -f collect`")
+        raise MissingInputError(path, f"column {missing[0]!r} is missing")
     yield from file.iter_batches(batch_size=rows, columns=list(columns))

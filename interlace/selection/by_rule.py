@@ -43,9 +43,7 @@ def plan_by_rule(
     """
     n_layers = scores.n_layers
     if scores.kept_layers not in ((), tuple(range(n_layers))):
-        raise InputError(
-            "scores were measured on a pruned model; run `dvc repro score` on the dense one"
-        )
+        raise InputError("scores were measured on a pruned model; measure the dense one")
     protected = protected_layers(
         rule, n_layers, scores.deepstack_layers, options.protect_first, options.protect_last
     )

@@ -37,7 +37,7 @@ def choose_in_rounds(rule: Method, request: Request, scores: Scores, later: Late
         )
     if not callable(later) and len(later) != rounds - 1:
         raise InputError(
-            f"select.rounds = {rounds}: {len(later) + 1} were measured; run `dvc repro rounds`"
+            f"select.rounds = {rounds}: {len(later) + 1} were measured; measure all but the first"
         )
     choice, n_layers = Choice.of_groups([]), scores.n_layers
     for number in range(1, rounds + 1):
@@ -54,7 +54,7 @@ def _check_survivors(scores: Scores, choice: Choice, n_layers: int, number: int)
     if (scores.kept_layers or tuple(range(scores.n_layers))) != survivors:
         raise InputError(
             f"round {number} was measured on a model without other layers than"
-            f" {sorted(choice.drop)}; run `dvc repro rounds`"
+            f" {sorted(choice.drop)}; measure the rounds again"
         )
 
 

@@ -93,7 +93,7 @@ def resolve_ratio(ratio: float | Auto, decision: Decision | None) -> float | Dec
     """
     if ratio == "auto":
         if decision is None:
-            raise InputError("ratio = auto: no budget was decided on; run `dvc repro budget`")
+            raise InputError("ratio = auto: no budget was decided on; pass decision, or a ratio")
         return decision
     if not 0 < ratio < 1:
         raise InputError(f"ratio = {ratio}: must be greater than 0 and less than 1")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import checkpoint_tensors
-from interlace.errors import InputError, validation_message
+from interlace.errors import InputError, MissingInputError, validation_message
 from interlace.sources.hub import hub_snapshot
 
 PREFIX = "pinned_"  # of the keys of sources.json
@@ -127,11 +127,9 @@ class PinnedSources(_Record):
                 {name.removeprefix(PREFIX): record for name, record in records.items()}
             )
         except FileNotFoundError:
-            raise InputError(f"{path}: no such file; run `dvc repro pin` (or stages.pin)") from None
+            raise MissingInputError(path) from None
         except ValidationError as error:
-            raise InputError(
-                f"{validation_message(str(path), error)}; run `dvc repro pin`"
-            ) from None
+            raise InputError(validation_message(str(path), error)) from None
 
     def as_json(self) -> dict[str, Any]:
         """Return the contents of sources.json."""

@@ -99,7 +99,7 @@ def test_calibration_rows_and_probes_are_measured_in_order(
 
 def test_without_rows_there_is_nothing_to_measure(run: Run, tmp_path: Path) -> None:
     write_rows(iter(()), tmp_path / "empty")
-    with pytest.raises(InputError, match=r"empty: no rows to measure; run `dvc repro sample`"):
+    with pytest.raises(InputError, match=r"empty: no rows to measure"):
         run(tmp_path, tmp_path / "empty")
 
 

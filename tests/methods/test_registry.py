@@ -20,8 +20,8 @@ STAGE_AND_PARAMETER = {
     "angular": ["`collect`", "collect.max_span"],
     "pooled": ["`collect`", "probes.per_task", "collect.pooled to probes"],
     "cka": ["`collect`", "probes.per_task", "collect.pooled to probes"],
-    "sleb": ["`sensitivity`", "method to sleb", "dvc repro"],
-    "taylor": ["`sensitivity`", "method to taylor", "dvc repro"],
+    "sleb": ["`sensitivity`", "method to sleb"],
+    "taylor": ["`sensitivity`", "method to taylor"],
 }
 PUBLISHED = ["interlace", "interlace-oa", "interlace-tn", "random", "consecutive", "dense-ft"]
 DOMAIN_AWARE = ["math-aware", "nonmath-aware", "mixed", "cka", "interlace-pooled"]

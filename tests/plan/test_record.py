@@ -12,7 +12,7 @@ import pytest
 from methods import made_up
 from pydantic import ValidationError
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.methods.registry import METHODS
 from interlace.outputs import write_json
 from interlace.plan.record import (
@@ -107,12 +107,7 @@ def test_a_broken_file_is_named_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("read", "stage"),
-    [(read_plan, "select"), (read_decision, "budget"), (read_reference, "reference_plan")],
-)
-def test_a_missing_file_says_which_stage_writes_it(
-    tmp_path: Path, read: Callable[[Path], Any], stage: str
-) -> None:
-    with pytest.raises(InputError, match=rf"record\.json: .* `dvc repro {stage}`"):
+@pytest.mark.parametrize("read", [read_plan, read_decision, read_reference])
+def test_a_missing_file_is_a_missing_input(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    with pytest.raises(MissingInputError, match=r"record\.json: no such file"):
         read(tmp_path / "record.json")

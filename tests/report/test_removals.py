@@ -59,7 +59,7 @@ def test_the_table_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_missing_or_strange_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"removals\.json: no such file; run `dvc repro select`"):
+    with pytest.raises(InputError, match=r"removals\.json: no such file"):
         read_removals(tmp_path / "removals.json")
     write_json(tmp_path / "removals.json", {"rule": {}, "removals": [], "plan": 1})
     with pytest.raises(InputError, match=r"removals\.json: plan: unknown key"):

@@ -130,5 +130,5 @@ def test_a_tenth_that_is_just_enough_is_said_once() -> None:
 
 
 def test_sizes_that_were_not_written_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"calibration_size\.csv: no such file; run `dvc repro`"):
+    with pytest.raises(InputError, match=r"calibration_size\.csv: no such file"):
         read_sizes(tmp_path / "calibration_size.csv")

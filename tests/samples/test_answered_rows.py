@@ -85,7 +85,7 @@ def test_where_no_prompt_is_short_enough_a_sample_and_its_source_are_named(
 
 
 def test_an_empty_calibration_set_is_refused(processor: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no rows to calibrate on; run `dvc repro sample`"):
+    with pytest.raises(InputError, match="no rows to calibrate on"):
         answered_rows(processor, tmp_path, tmp_path, Sensitivity())
 
 

@@ -94,7 +94,7 @@ def test_a_missing_measurement_names_the_file_and_the_column(folder: Path, tmp_p
     pq.write_table(pq.read_table(path).drop_columns(["cosine_last"]), path)
     with pytest.raises(InputError, match=r"part-00000\.parquet: column 'cosine_last'"):
         score(folder)
-    with pytest.raises(InputError, match=r"no measurements; run `dvc repro collect`"):
+    with pytest.raises(InputError, match=r"no measurements"):
         score(tmp_path)
 
 
@@ -217,7 +217,7 @@ def test_sensitivities_are_added_as_they_are(folder: Path, tmp_path: Path) -> No
 
 def test_a_table_without_sensitivities_is_named(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "losses.parquet"
-    with pytest.raises(InputError, match=r"losses\.parquet: .*`dvc repro sensitivity`"):
+    with pytest.raises(InputError, match=r"losses\.parquet: no such file"):
         score(folder, sensitivity=path)
     pq.write_table(pa.table({"criterion": ["sleb"]}), path)
     with pytest.raises(InputError, match=r"losses\.parquet: column 'first'"):

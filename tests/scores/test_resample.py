@@ -89,13 +89,13 @@ def test_a_score_that_was_not_resampled_is_that_of_the_real_table() -> None:
 
 def test_a_file_without_replicates_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "replicates.parquet"
-    with pytest.raises(InputError, match=r"replicates.*`dvc repro score`"):
+    with pytest.raises(InputError, match=r"replicates.*: no"):
         read_replicates(path)
     path.write_text("replicate,value")
     with pytest.raises(InputError, match=r"replicates.*not a Parquet file"):
         read_replicates(path)
     pq.write_table(pa.table({"replicate": [0]}), path)
-    with pytest.raises(InputError, match=r"replicates.*`dvc repro score`"):
+    with pytest.raises(InputError, match=r"replicates.*: no"):
         read_replicates(path)
     pq.write_table(REPLICATES.empty_table(), path)
     assert read_replicates(path).schema == REPLICATES

@@ -71,7 +71,7 @@ def test_a_missing_column_is_named(column: str) -> None:
 
 def test_a_file_without_scores_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
-    with pytest.raises(InputError, match=r"scores\.parquet: no such file; .*`dvc repro score`"):
+    with pytest.raises(InputError, match=r"scores\.parquet: no such file"):
         read_scores(path)
     path.write_text("hello")
     with pytest.raises(InputError, match=r"scores\.parquet: not a Parquet file"):

@@ -152,15 +152,15 @@ MODEL = Model("interlace", 0, 12)
 )
 def test_a_table_of_another_model_is_refused(table: Scores) -> None:
     assert select(MODEL.dense, drops=1).drop != [0]
-    with pytest.raises(InputError, match=r"round 2 was measured on .*`dvc repro rounds`"):
+    with pytest.raises(InputError, match=r"round 2 was measured on"):
         select(MODEL.dense, drops=2, rounds=2, later=[table])
 
 
 @pytest.mark.parametrize(
     ("tables", "rounds", "complaint"),
     [
-        (0, 2, r"rounds = 2: 1 .*`dvc repro rounds`"),
-        (2, 2, r"rounds = 2: 3 .*`dvc repro rounds`"),
+        (0, 2, r"rounds = 2: 1 "),
+        (2, 2, r"rounds = 2: 3 "),
         (0, 3, r"rounds = 3: only 2 layers"),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_ratio_that_drops_no_layer_names_the_smallest_that_does(n_layers: int)
     ("arguments", "complaint"),
     [
         *(({"ratio": ratio}, rf"ratio = {ratio}") for ratio in (0, 1, -1, 1.5)),
-        ({"ratio": "auto"}, r"ratio = auto: .* `dvc repro budget`"),
+        ({"ratio": "auto"}, r"ratio = auto: no budget"),
         ({"shortfall": "less"}, r"shortfall = 'less'.*'pairs', 'fewer' or 'error'"),
         ({"tuned": "some"}, r"tuned = 'some'.*'planned', 'spaced'"),
         ({"base": "most"}, r"base = 'most'.*'auto', 'all' or 'prunable'"),
@@ -107,5 +107,5 @@ def test_the_plan_holds_the_settings_that_the_method_reads(
 def test_the_first_table_must_be_of_the_dense_model(rounds: int) -> None:
     pruned = made_up.everything(np.random.default_rng(0), 7)
     pruned = replace(pruned, kept_layers=(0, 1, 2, 4, 5, 6, 7))
-    with pytest.raises(InputError, match="measured on a pruned model; run `dvc repro score`"):
+    with pytest.raises(InputError, match="measured on a pruned model"):
         select(pruned, drops=2, rounds=rounds, later=[pruned] * (rounds - 1))

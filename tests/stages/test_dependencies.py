@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from interlace.errors import MissingInputError
 from interlace.params.whole import Params
+from stages.command import way_out
 from stages.digests import ENTRYPOINTS
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,16 @@ def test_a_stage_lists_nothing_twice(stage: str) -> None:
     for kind in ("deps", "params", "outs", "metrics", "plots"):
         listed = [str(entry) for entry in entries(stage, kind)]
         assert len(listed) == len(set(listed)), kind
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_a_missing_input_is_traced_to_the_stage_that_writes_it(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outs = paths(stage, "outs", "metrics", "plots")
+    for path in outs - {"artifacts/dense.json"}:
+        assert way_out(MissingInputError(Path(path))) == f"; run `dvc repro {stage}`"
 
 
 # Paths as the stages' own code and the report write them: "data/train", artifacts / "plan.json".

@@ -19,7 +19,7 @@ from statistics import fmean
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.evaluation.scores.result import Score
 from interlace.outputs import whole
 
@@ -77,7 +77,7 @@ def read_answers(path: Path) -> list[Answer]:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro evaluate`") from None
+        raise MissingInputError(path) from None
     except (pa.ArrowInvalid, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a Parquet file of answers: {reason}") from None

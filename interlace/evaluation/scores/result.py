@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from interlace.errors import InputError, validation_message
+from interlace.errors import InputError, MissingInputError, validation_message
 
 
 class _Result(BaseModel):
@@ -67,6 +67,6 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro evaluate`") from None
+        raise MissingInputError(path) from None
     except ValidationError as error:
         raise InputError(validation_message(str(path), error)) from None

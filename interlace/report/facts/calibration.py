@@ -8,7 +8,7 @@ from typing import Any
 
 from pyarrow import csv
 
-from interlace.errors import InputError
+from interlace.errors import MissingInputError
 
 ENOUGH = 0.95  # Kendall's tau from which a part is said to rank as the whole does
 
@@ -20,7 +20,7 @@ def read_sizes(path: Path) -> list[dict[str, Any]]:
         InputError: the file is not there.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; run `dvc repro`")
+        raise MissingInputError(path)
     rows: list[dict[str, Any]] = csv.read_csv(path).to_pylist()
     return rows
 

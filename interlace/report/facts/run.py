@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 import interlace
-from interlace.errors import InputError
+from interlace.errors import MissingInputError
 from interlace.evaluation.scores.answers import Answer, read_answers
 from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.evaluation.scores.significance import differences
@@ -155,7 +155,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `dvc repro`") from None
+        raise MissingInputError(path) from None
 
 
 def files_of(artifacts: Path) -> dict[str, str]:
