@@ -14,7 +14,7 @@ import models
 import pytest
 import torch
 from interruptions import interrupt
-from plans import PLAN, PREFIX
+from plans import PLAN, PREFIX, make_plan
 from safetensors.torch import load_file
 from torch import nn
 from training_runs import (
@@ -48,11 +48,8 @@ def batch(processor: Any) -> chat.Inputs:
     return chat.collate(rows, pad_token_id=0)
 
 
-def make_plan(drop: list[int], tune: list[int]) -> Plan:
-    freeze = [i for i in range(6) if i not in (*drop, *tune)]
-    return PLAN.model_copy(
-        update={"drop": drop, "tune": tune, "freeze": freeze, "deepstack_layers": 3}
-    )
+def deepstack_plan(drop: list[int], tune: list[int]) -> Plan:
+    return make_plan(drop, tune).model_copy(update={"deepstack_layers": 3})
 
 
 def test_the_error_of_every_segment_falls(healed_run: Path) -> None:
@@ -144,7 +141,7 @@ def test_passes_of_any_size_give_one_update(
 def test_a_pair_is_the_dense_input_and_output_of_its_segment(
     dense: Any, batch: chat.Inputs
 ) -> None:
-    (target,) = segment_targets(make_plan([4], [3]), by_position=True)
+    (target,) = segment_targets(deepstack_plan([4], [3]), by_position=True)
     with torch.no_grad(), recorded_for([target], dense) as states:
         inputs, outputs = residual_states(dense, batch)
     start, goal = pair(target, states)
@@ -167,7 +164,7 @@ def test_a_pair_is_the_dense_input_and_output_of_its_segment(
 def test_survivors_that_meet_their_targets_lead_to_one_another(
     dense: Any, batch: chat.Inputs, drop: list[int], tune: list[int], restored: bool
 ) -> None:
-    plan = make_plan(drop, tune)
+    plan = deepstack_plan(drop, tune)
     targets = segment_targets(plan, by_position=True)
     with torch.no_grad(), recorded_for(targets, dense) as states:
         dense_inputs, _ = residual_states(dense, batch)
@@ -189,7 +186,7 @@ def test_survivors_of_a_segment_run_in_order_as_in_the_pruned_model(
     dense: Any, batch: chat.Inputs, drop: list[int], tune: list[int]
 ) -> None:
     groups = [Group(kind="pair", layers=(1, 2, 3), score=None, drop=(*drop,), tune=(*tune,))]
-    plan = make_plan(drop, tune).model_copy(update={"groups": groups})
+    plan = deepstack_plan(drop, tune).model_copy(update={"groups": groups})
     (target,) = segment_targets(plan, by_position=True)
     assert target.segment.survivors == (*tune,) and any(target.between)
     layers = nn.ModuleList(decoder_layers(dense)[layer] for layer in tune)
@@ -208,7 +205,7 @@ def test_survivors_of_a_segment_run_in_order_as_in_the_pruned_model(
 def test_features_that_move_with_the_layers_enter_once(
     survivor: int, input_signs: dict[int, int], target_signs: dict[int, int]
 ) -> None:
-    (target,) = segment_targets(make_plan([2], [survivor]), by_position=False)
+    (target,) = segment_targets(deepstack_plan([2], [survivor]), by_position=False)
     assert (target.input_signs, target.target_signs) == (input_signs, target_signs)
 
 
@@ -233,7 +230,7 @@ def test_a_dropped_layer_that_did_nothing_leaves_no_error(project: Path, tmp_pat
             if "o_proj" in name or "down_proj" in name:
                 weight.zero_()
     model.save_pretrained(dense)
-    plan, pruned = make_plan([layer], [layer + 1]), tmp_path / "pruned"
+    plan, pruned = deepstack_plan([layer], [layer + 1]), tmp_path / "pruned"
     interlace.export(dense, plan, pruned)
     tune(project, tmp_path, plan, dense=dense, pruned=pruned, local_steps=1, max_steps=0)
     assert column(tmp_path / "local.csv", "relative_error")[0] < 1e-8
@@ -241,7 +238,7 @@ def test_a_dropped_layer_that_did_nothing_leaves_no_error(project: Path, tmp_pat
 
 def test_no_tuned_layer_beside_a_dropped_one_is_refused(project: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"local_steps = 8.*no tuned layer.*select\.tuned"):
-        tune(project, tmp_path, make_plan([2], [5]), **LOCAL_ONLY)
+        tune(project, tmp_path, deepstack_plan([2], [5]), **LOCAL_ONLY)
 
 
 def test_an_error_that_is_not_finite_names_its_layer_and_samples(
