@@ -32,7 +32,7 @@ def files_to_publish(
         artifacts: holds `pruned` and `tuned`, and `report` with a card for each.
         which: the checkpoint.
         repo: hub id; the card's example loads from it.
-        revision: branch; none: main.
+        revision: branch; None: main.
 
     Raises:
         InputError: the checkpoint or its card is missing, or weights that its index names are.
@@ -88,7 +88,7 @@ def push(
         files: what to upload.
         repo: hub id, `namespace/name`.
         private: make a new repository private; one that exists has to be.
-        revision: branch to commit to, made from main if there is none; none: main.
+        revision: branch to commit to, made from main if there is none; None: main.
         message: of the commit.
 
     Returns:

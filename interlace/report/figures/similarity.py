@@ -87,7 +87,7 @@ def positions(first: Iterable[int], span: int, depth: int | None) -> NDArray[np.
     Args:
         first: first layers.
         span: layers per span.
-        depth: layers of the model; none: the axis counts layers.
+        depth: layers of the model; None: the axis counts layers.
     """
     layers = np.array(list(first), dtype=np.float64)
     return layers if depth is None else (layers + span / 2) / depth

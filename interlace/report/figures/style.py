@@ -95,7 +95,7 @@ def drawn(
         path: file to write; its suffix is the format, one of `METADATA`.
         width: inches.
         height: inches.
-        layout: matplotlib's layout engine; none: the caller places the axes.
+        layout: matplotlib's layout engine; None: the caller places the axes.
 
     Raises:
         InputError: a format that cannot be written with the same bytes each time.

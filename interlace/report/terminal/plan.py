@@ -1,4 +1,4 @@
-"""The map of layers and the reasons behind it for the terminal: the caller prints them.
+"""The map of layers and the reasons for it, for the terminal: the caller prints them.
 
 Colour is never the only sign: roles are letters, and everything fits 80 columns.
 """
