@@ -1,4 +1,4 @@
-"""What every stage's command shares: its parameters, its help, its scratch folder, its errors."""
+"""The command of a stage: its parameters, its help, its scratch folder, its errors."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def _described(model: type[Section], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(kind, type) and issubclass(kind, Section):
             yield from _described(kind, f"{prefix}{name}.")
             continue
-        given = field.default
-        default = "required" if given is PydanticUndefined else f"default {json.dumps(given)}"
+        value = field.default
+        default = "required" if value is PydanticUndefined else f"default {json.dumps(value)}"
         yield f"{prefix}{name}", f"{field.description}  [{default}]"
 
 
@@ -103,11 +103,13 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         rank = click.Option(  # DeepSpeed's launcher appends it; the environment says the same
             ["--local_rank"], type=int, hidden=True, expose_value=False
         )
-        own = list(reversed(getattr(run, "__click_params__", [])))
-        made = _Command(f"python -m stages.{name}", callback=run, params=[*own, option, rank])
-        made.help = function.__doc__
-        made.params_model = model
-        return made
+        options = list(reversed(getattr(run, "__click_params__", [])))
+        stage_command = _Command(
+            f"python -m stages.{name}", callback=run, params=[*options, option, rank]
+        )
+        stage_command.help = function.__doc__
+        stage_command.params_model = model
+        return stage_command
 
     return decorate
 
@@ -173,12 +175,12 @@ def scratch_folder(stage: str, inputs: Sequence[Path], *options: Section) -> Pat
 
 
 def scratch_root() -> Path:
-    """The folder for unfinished work; shared by all experiments of a repository."""
+    """Return the folder for unfinished work, shared by all experiments of a repository."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
 
 
 def is_first_process() -> bool:
-    """Whether this process writes the stage's outputs; false for all but one under torchrun."""
+    """Tell if this process writes the stage's outputs: all but one under torchrun do not."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -12,7 +12,7 @@ from interlace.params.timing import TtftParams
 
 
 class Budget(Section):
-    """What `ratio: auto` has to reach; exactly one of them is set."""
+    """The target of `ratio: auto`; exactly one of them is set."""
 
     params: float | None = Field(
         None, gt=0, lt=1, description="largest share of the dense model's parameters to keep"
@@ -28,19 +28,21 @@ class Budget(Section):
     )
 
     def target(self) -> tuple[str, float]:
-        """The budget that is set, and its value.
+        """Return the name of the budget that is set, and its value.
 
         Raises:
             InputError: none or several are set.
         """
-        given = [(name, value) for name, value in self if value is not None]
-        if len(given) != 1:
-            said = ", ".join(f"budget.{name} = {value}" for name, value in given) or "none is set"
+        targets = [(name, value) for name, value in self if value is not None]
+        if len(targets) != 1:
+            values = (
+                ", ".join(f"budget.{name} = {value}" for name, value in targets) or "none is set"
+            )
             raise InputError(
                 "ratio = auto needs exactly one of budget.params, budget.ttft_speedup and"
-                f" budget.retention: {said}"
+                f" budget.retention: {values}"
             )
-        return given[0]
+        return targets[0]
 
 
 class BudgetParams(SensitivityParams, TtftParams):

@@ -1,4 +1,4 @@
-"""How many layers go, and which."""
+"""Parameters of the choice of layers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Protection(Section):
 
 
 class Select(Protection):
-    """How layers are chosen."""
+    """The rules of the choice."""
 
     base: Literal["auto", Base] = Field(
         "auto",

@@ -1,4 +1,4 @@
-"""How models are scored and timed."""
+"""Parameters of evaluation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Evaluate(Section):
 
 
 def key(name: str) -> str:
-    """A benchmark's name without case and punctuation (V*, MIA-Bench)."""
+    """Return a benchmark's name without case and punctuation (V*, MIA-Bench)."""
     letters = name.casefold().replace("*", "star")
     return "".join(letter for letter in letters if letter.isalnum())
 

@@ -1,4 +1,4 @@
-"""How the pruned checkpoint is made."""
+"""Parameters of the pruned checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from interlace.params.section import Dtype, Section, merged
 
 
 class Export(Section):
-    """How the pruned checkpoint is written."""
+    """The pruned checkpoint and its check."""
 
     compensate: Literal["none", "lstsq"] = Field(
         "none",
@@ -47,5 +47,5 @@ class ExportParams(Section):
 
     @property
     def answer_options(self) -> Answers:
-        """How calibration rows are read."""
+        """The options of reading calibration rows."""
         return merged(Answers, self.measure, dtype=self.dtype)

@@ -1,4 +1,4 @@
-"""How what is left is trained, and what it is compared with."""
+"""Parameters of fine-tuning and healing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes in: the dense model, the training data, the probes."""
+"""Parameters of the inputs: the dense model, the training data, the probes."""
 
 from __future__ import annotations
 

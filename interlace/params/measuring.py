@@ -1,4 +1,4 @@
-"""How the dense model is measured: hidden states, and the loss on answers."""
+"""Parameters of measuring the dense model: hidden states, and the loss on answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from interlace.params.section import Dtype, Section, merged
 
 
 class Measure(Section):
-    """How rows run through the dense model, in all stages that measure it."""
+    """The passes of rows through the dense model, in all stages that measure it."""
 
     batch_tokens: int = Field(8192, ge=1, description="padded tokens per batch, tokens")
     max_length: int = Field(
@@ -63,7 +63,7 @@ class Collect(Spans, Measure):
     dtype: Dtype
 
     def opening(self) -> dict[str, str]:
-        """How to open the model, as `model.open.open_model` takes it."""
+        """Return the arguments of `model.open.open_model`."""
         return self.model_dump(include={"dtype", "device_map", "attn_implementation"})
 
 
@@ -73,8 +73,8 @@ class Answers(Measure):
     dtype: Dtype
 
 
-class AnswerLoss(Section):
-    """What sleb and taylor need: the loss on answers, as layers go or weights move."""
+class LossOptions(Section):
+    """The loss on answers as layers go or weights move, for sleb and taylor."""
 
     max_ratio: float = Field(
         0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
@@ -89,7 +89,7 @@ class LossCriterion(Section):
     protected: tuple[int, ...] = Field((), description="layers that sleb does not remove, 0-based")
 
 
-class Sensitivity(Answers, AnswerLoss):
+class Sensitivity(Answers, LossOptions):
     """The options of `measurements.sensitivity`, and of `budget` for a least retention."""
 
 
@@ -111,7 +111,7 @@ class SensitivityParams(Section):
 
     dtype: Dtype
     measure: Measure = Measure()
-    sensitivity: AnswerLoss = AnswerLoss()
+    sensitivity: LossOptions = LossOptions()
 
     @property
     def sensitivity_options(self) -> Sensitivity:

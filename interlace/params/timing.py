@@ -26,7 +26,7 @@ RequestShape = Literal[
 
 
 def _shape(value: Any) -> Any:
-    """A benchmark's name as `evaluate.benchmarks` takes it: V*, MIA-Bench."""
+    """Return a benchmark's name as `evaluate.benchmarks` takes it: V*, MIA-Bench."""
     known = {key(name): name for name in get_args(RequestShape)}
     return known.get(key(value), value) if isinstance(value, str) else value
 

@@ -29,7 +29,7 @@ from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
 from interlace.outputs import write_json
-from interlace.params.measuring import AnswerLoss, LossCriterion, Measure, Sensitivity
+from interlace.params.measuring import LossCriterion, LossOptions, Measure, Sensitivity
 from interlace.scores.table import SCHEMA
 from stages.sensitivity import main
 
@@ -307,7 +307,7 @@ def project(
 def write_params(folder: Path, criterion: Literal["sleb", "taylor"] | None) -> None:
     """Write the parameters and what `pin` found that the method needs."""
     params = options(criterion or "sleb")["params"].model_dump(mode="json")
-    sections = {"sensitivity": AnswerLoss, "measure": Measure}
+    sections = {"sensitivity": LossOptions, "measure": Measure}
     values = {
         name: {key: params[key] for key in model.model_fields} for name, model in sections.items()
     }

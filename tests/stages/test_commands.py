@@ -21,6 +21,7 @@ from interlace.params.section import leaf_names
 from stages.digests import ENTRYPOINTS, stage_names
 
 ROOT = Path(__file__).parents[2]
+DATA = {"id": "rows.parquet"}
 STAGES = [ENTRYPOINTS.get(stage, stage) for stage in stage_names()]
 CONFIG = {
     "model_type": "qwen3_vl",
@@ -128,34 +129,31 @@ def test_pinning_again_writes_the_same_bytes(project: Path) -> None:
     assert written[0] == written[1]
 
 
-def test_a_ratio_outside_0_to_1(project: Path) -> None:
-    write_params(project, ratio=1.5)
-    assert "params.yaml: ratio = 1.5: " in mistake()
-
-
-def test_a_ratio_that_drops_no_layer(project: Path) -> None:
-    write_params(project, ratio=0.01)
-    assert "ratio = 0.01: drops none of 24 layers" in mistake()
-
-
-def test_an_unknown_method(project: Path) -> None:
-    write_params(project, method="interlase")
-    assert "method = 'interlase': no such method; did you mean interlace?" in mistake()
-
-
-def test_an_unknown_key(project: Path) -> None:
-    write_params(project, ration=0.2)
-    assert "params.yaml: ration: unknown key" in mistake()
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ratio": 1.5}, "params.yaml: ratio = 1.5: "),
+        ({"ratio": 0.01}, "ratio = 0.01: drops none of 24 layers"),
+        ({"method": "interlase"}, "method = 'interlase': no such method; did you mean interlace?"),
+        ({"ration": 0.2}, "params.yaml: ration: unknown key; did you mean ratio?"),
+        ({"evaluate": {"heldout": "gone.parquet"}}, "gone.parquet"),
+        ({"data": DATA | {"subsets": ["row"]}}, "data.subsets: rows.parquet has no subset 'row'"),
+        ({"data": DATA | {"min_ratings": {"beauty": 3}}}, "data.min_ratings.beauty"),
+        ({"model": {"id": "./nowhere"}}, "model.id = ./nowhere: no such folder"),
+        ({"select": {"protect_first": 20}}, "6 layers cannot be dropped"),
+        ({"launch": "torchrn -m"}, "launch = 'torchrn -m': no such program"),
+    ],
+)
+def test_pin_refuses_a_mistake_in_one_line(
+    project: Path, changes: dict[str, Any], message: str
+) -> None:
+    write_params(project, **changes)
+    assert message in mistake()
 
 
 def test_a_missing_data_file(project: Path) -> None:
     (project / "rows.parquet").unlink()
     assert "data.id = rows.parquet: no such file" in mistake()
-
-
-def test_missing_heldout_data(project: Path) -> None:
-    write_params(project, evaluate={"heldout": "gone.parquet"})
-    assert "gone.parquet" in mistake()
 
 
 def test_data_without_a_column(project: Path) -> None:
@@ -180,16 +178,6 @@ def test_a_broken_row_is_left_out_and_counted(project: Path) -> None:
     assert result.exit_code == 0
     said = "sample: left out 1 rows: the first turn has no question or no answer"
     assert said in result.output.splitlines()
-
-
-def test_an_unknown_subset(project: Path) -> None:
-    write_params(project, data={"id": "rows.parquet", "subsets": ["row"]})
-    assert "data.subsets: rows.parquet has no subset 'row'; did you mean rows?" in mistake()
-
-
-def test_an_unknown_kind_of_rating(project: Path) -> None:
-    write_params(project, data={"id": "rows.parquet", "min_ratings": {"beauty": 3}})
-    assert "data.min_ratings.beauty" in mistake()
 
 
 def test_what_was_drawn_outlives_a_mistake_in_the_probes_and_not_the_stage(project: Path) -> None:
@@ -219,24 +207,9 @@ def test_the_number_of_workers_is_no_reason_to_draw_again(project: Path) -> None
     assert found[0] == found[1]
 
 
-def test_a_missing_model(project: Path) -> None:
-    write_params(project, model={"id": "./nowhere"})
-    assert "model.id = ./nowhere: no such folder" in mistake()
-
-
 def test_a_model_that_is_no_supported_vlm(project: Path) -> None:
     (project / "model/config.json").write_text(json.dumps({"model_type": "bert"}))
     assert "model_type 'bert' is not a supported vision-language model" in mistake()
-
-
-def test_protection_that_leaves_too_little_to_drop(project: Path) -> None:
-    write_params(project, select={"protect_first": 20})
-    assert "6 layers cannot be dropped" in mistake()
-
-
-def test_a_launch_program_that_is_not_there(project: Path) -> None:
-    write_params(project, launch="torchrn -m")
-    assert "launch = 'torchrn -m': no such program" in mistake()
 
 
 def test_missing_parameters(project: Path) -> None:
