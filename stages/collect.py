@@ -17,7 +17,7 @@ def main(params: CollectParams) -> None:
     model, options = pinned().model, params.collect_options
     dense = model.checkpoint()
     train, *rows = (Path("data") / name for name in ("train", "calibration", "probes"))
-    inputs, out = [Path("artifacts/sources.json"), *rows], Path("artifacts/hidden_states")
+    inputs, out = [Path("artifacts/dense.json"), *rows], Path("artifacts/hidden_states")
     key = options.model_copy(update={"max_bad": 0})  # may be raised when it stopped a run
     scratch = scratch_folder("collect", inputs, key)
     processor = dense.open_processor(max_pixels=options.max_pixels)

@@ -19,7 +19,7 @@ def main(params: ExportParams) -> None:
     plan = read_plan(chosen)
     check_made_for(plan, model)
     dense = Dense(model.checkpoint(), rows, params.answer_options)
-    scratch = scratch_folder("export", [Path("artifacts/sources.json"), chosen, rows], params)
+    scratch = scratch_folder("export", [Path("artifacts/dense.json"), chosen, rows], params)
     replaced, report = new_weights(dense, plan, params.export, scratch)
     parity = export(
         dense.checkpoint.folder,

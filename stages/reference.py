@@ -20,7 +20,7 @@ def main(params: ReferenceParams) -> None:
         if is_first_process():
             write_json(OUT / "none.json", None)
         return
-    scratch = scratch_folder("reference", [Path("artifacts/sources.json"), train, file], params)
+    scratch = scratch_folder("reference", [Path("artifacts/dense.json"), train, file], params)
     train_reference(
         model.checkpoint(),
         train,

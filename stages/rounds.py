@@ -18,7 +18,7 @@ def main(params: RoundsParams) -> None:
         from interlace.rounds import measure_rounds, measuring_options
 
         samples, train = [Path("data/calibration"), Path("data/probes")], Path("data/train")
-        inputs = [Path("artifacts/sources.json"), *samples]
+        inputs = [Path("artifacts/dense.json"), *samples]
         inputs += [train] if params.select.heal_steps else []
         measure_rounds(
             pinned().model,

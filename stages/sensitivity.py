@@ -27,7 +27,7 @@ def main(params: SensitivityParams) -> None:
 
     model, options = pinned().model, params.sensitivity_options
     dense, needed = model.checkpoint(), LossCriterion.model_validate(criterion)
-    inputs = [Path("artifacts/sources.json"), calibration]
+    inputs = [Path("artifacts/dense.json"), calibration]
     models = (
         dense.open_model(dtype=options.dtype),
         dense.open_processor(max_pixels=options.max_pixels),
