@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from interlace.methods.choice import Request
 from interlace.methods.registry import METHODS
 from interlace.params.choosing import Policy, Select
 from interlace.plan.record import Plan
@@ -60,6 +61,11 @@ class Question:
         """The layers that are not protected."""
         first, last = self.options.protect_first, self.options.protect_last
         return list(range(int(first), self.scores.n_layers - int(last)))
+
+    @property
+    def request(self) -> Request:
+        """What the method itself is asked."""
+        return Request(self.drops, frozenset(self.free), self.options)
 
     def plan(self, scores: Scores | None = None) -> Plan:
         """The method's choice by this table, or by another."""

@@ -38,29 +38,10 @@ def best(
     Without `pairs` only triplets count. Where K do not fit: as many as do under `fewer`, else the
     largest K that fits.
     """
-    found = list(every_set(free, max(free, default=-1) + 1))
-    if shortfall != "pairs":
-        found = [groups for groups in found if count(groups, 2) == 0]
-    most = min(drops, max(map(len, found)))
+    every = every_set(free, max(free, default=-1) + 1)
+    sets = [groups for groups in every if shortfall == "pairs" or count(groups, 2) == 0]
+    most = min(drops, max(map(len, sets)))
     if most < drops and shortfall != "fewer":
         return most
-    found = [groups for groups in found if len(groups) == most]
-    triplets = max(count(groups, 3) for groups in found)
-    found = [groups for groups in found if count(groups, 3) == triplets]
-    chosen = found[0]
-    for groups in found:
-        if total(groups, triplet, pair) > total(chosen, triplet, pair):
-            chosen = groups
-    return chosen
-
-
-def greatest_sums(triplet: dict[int, float], n_layers: int) -> dict[int, Fraction]:
-    """By number of disjoint triplets, their greatest sum of scores; for decoders of any depth."""
-    upto: list[dict[int, Fraction]] = [{0: Fraction(0)}]  # upto[i]: within layers 0 to i - 1
-    for end in range(1, n_layers + 1):
-        sums = dict(upto[end - 1])
-        for taken, value in (upto[end - 3] if end >= 3 else {}).items():
-            longer = value + Fraction(triplet[end - 3])
-            sums[taken + 1] = max(longer, sums.get(taken + 1, longer))
-        upto.append(sums)
-    return upto[n_layers]
+    fitting = [groups for groups in sets if len(groups) == most]
+    return max(fitting, key=lambda groups: (count(groups, 3), total(groups, triplet, pair)))

@@ -1,22 +1,40 @@
-"""Layers by chance: the seed decides, and no layer is preferred."""
+"""Choices by chance, in a row and by loss; layers that were not measured are never chosen."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
-from methods.made_up import layer_table
+import numpy as np
+import pytest
+from methods import made_up
 
+from interlace.errors import InputError
 from interlace.plan.record import Plan
+from interlace.scores.table import Scores
 from interlace.selection.select import select
 
-
-def by_chance(seed: int, n_layers: int = 8) -> Plan:
-    scores = layer_table("cosine", [0.5] * n_layers)
-    return select(scores, method="random", ratio=0.25, seed=seed, protect_first=1)
+SLEB = Scores(8, 0, {("sleb", layer, 1): float(i) for i, layer in enumerate([5, 2, 6])}, {})
 
 
-def test_random_choices_depend_on_the_seed() -> None:
-    assert len({tuple(by_chance(seed, 36).drop) for seed in range(20)}) == 20
+def by_chance(seed: int, n_layers: int = 8, drops: int = 2) -> Plan:
+    scores = Scores(n_layers, 0, {}, {})
+    return select(scores, method="random", drops=drops, seed=seed, protect_first=1)
+
+
+def without_last_layer(method: str, n_layers: int = 8, seed: int = 0) -> Scores:
+    """As in mode `reference`, where no span that ends with the last layer has a score."""
+    scores = made_up.table_for(method, np.random.default_rng(seed), n_layers)
+    values = {k: v for k, v in scores.values.items() if k[1] + k[2] < n_layers}
+    return replace(scores, values=values)
+
+
+def test_random_choices_depend_on_the_seed_and_a_smaller_k_drops_some_of_a_larger_one_s() -> None:
+    assert len({tuple(by_chance(seed, 36, 9).drop) for seed in range(20)}) == 20
+    nested = [set(by_chance(0, 36, drops).drop) for drops in range(1, 36)]
+    assert all(small < large for small, large in pairwise(nested))
 
 
 def test_random_drops_fall_evenly_over_the_unprotected_layers_and_tunes_on_all() -> None:
@@ -26,3 +44,49 @@ def test_random_drops_fall_evenly_over_the_unprotected_layers_and_tunes_on_all()
     expected = 2000 * 2 / 7
     assert all(abs(count - expected) < 5 * expected**0.5 for count in counts.values())
     assert {i for plan in plans for i in plan.tune} == set(range(8))
+
+
+def test_shortgpt_shows_the_influence_that_it_ranks_by() -> None:
+    scores = made_up.layer_table("cosine", [0.5, 0.9, 0.75, 0.8])
+    groups = select(scores, method="shortgpt", drops=2).groups
+    assert [(g.first, round(g.score or 0, 9)) for g in groups] == [(1, 0.1), (3, 0.2)]
+
+
+@pytest.mark.parametrize("policy", made_up.POLICIES)
+def test_sleb_refuses_more_drops_than_were_measured(policy: Any) -> None:
+    with pytest.raises(InputError, match=r"sleb: 4 .* 3 .* sensitivity\.max_ratio"):
+        select(SLEB, method="sleb", drops=4, shortfall=policy)
+
+
+def test_sleb_refuses_an_order_measured_with_other_protection() -> None:
+    with pytest.raises(InputError, match=r"layers \[2\] are protected.* select\.protect_first"):
+        select(SLEB, method="sleb", drops=2, protect_first=3)
+
+
+def test_a_block_that_was_not_measured_is_not_taken() -> None:
+    scores = without_last_layer("angular-block")
+    for drops in range(1, 7):
+        plan = select(scores, method="angular-block", drops=drops)
+        assert len(plan.drop) == drops and 7 not in plan.drop
+        assert [(group.kind, len(group.layers)) for group in plan.groups] == [("run", drops)]
+    with pytest.raises(InputError, match=r"no run of 3 unprotected layers was measured"):
+        select(scores, method="angular-block", drops=3, protect_first=5)
+
+
+@pytest.mark.parametrize("method", ["shortgpt", "taylor", "math-aware", "mixed", "cka"])
+def test_layers_without_score_are_no_candidates(method: str) -> None:
+    options: Any = {"method": method, "protect_first": 1, "protect_last": 0, "drops": 7}
+    with pytest.raises(InputError, match=r"only 6 unprotected .* K is 6\)"):
+        select(without_last_layer(method), **options)
+    plan = select(without_last_layer(method), shortfall="fewer", **options)
+    assert plan.drop == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "method", ["interlace", "interlace-oa", "interlace-tn", "interlace-optimal"]
+)
+def test_the_last_layer_is_in_no_group_where_it_has_no_score(method: str) -> None:
+    for seed in range(50):
+        scores = without_last_layer(method, 12, seed)
+        plan = select(scores, method=method, drops=3, shortfall="fewer")
+        assert 11 not in {i for group in plan.groups for i in group.layers}

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 from methods import made_up
-from methods.slow_answers import ANSWERS, Asked
+from methods.slow_answers import ANSWERS
 
 from interlace.errors import InputError
-from interlace.methods.choice import Choice
+from interlace.methods.choice import Choice, Request
 from interlace.methods.registry import METHODS
+from interlace.params.choosing import Select
 from interlace.plan.record import Plan
 from interlace.scores.table import Scores, read_scores
+from interlace.selection.rounds import choose_in_rounds
 from interlace.selection.select import select
 
 MEASURED_AGAIN = sorted(
     name for name, rule in METHODS.items() if rule.needs and not {"sleb", "taylor"} & {*rule.needs}
 )
-OF_ANY_LAYERS = sorted({*MEASURED_AGAIN} - {"consecutive"})  # its papers' run knows no gaps
 
 
 class Model:
@@ -52,9 +53,10 @@ def replay(model: Model, rounds: int, drops: int) -> tuple[Any, Any]:
         share = drops * (number + 1) // rounds - len(gone)
         kept = [i for i in range(model.n_layers) if i not in gone]
         position = {layer: index for index, layer in enumerate(kept)}
-        free = [position[i] for i in kept if i not in tuned and 1 <= i < model.n_layers - 1]
-        asked = Asked(share, free, "pairs", tuned=frozenset(position[i] for i in tuned))
-        answer = ANSWERS[model.method](model.without(sorted(gone)), asked)
+        free = {position[i] for i in kept if i not in tuned and 1 <= i < model.n_layers - 1}
+        tuned_before = frozenset(position[i] for i in tuned)
+        request = Request(share, frozenset(free), Select(), tuned_before=tuned_before)
+        answer = ANSWERS[model.method](model.without(sorted(gone)), request)
         if answer.refused_at is not None:
             return None, answer.refused_at
         gone |= {kept[i] for i in answer.drop}
@@ -62,7 +64,7 @@ def replay(model: Model, rounds: int, drops: int) -> tuple[Any, Any]:
     return sorted(gone), sorted(tuned)
 
 
-@pytest.mark.parametrize("method", OF_ANY_LAYERS)
+@pytest.mark.parametrize("method", MEASURED_AGAIN)
 def test_a_replay_by_hand_agrees(method: str) -> None:
     rng = np.random.default_rng(0)
     agreed = 0
@@ -79,46 +81,15 @@ def test_a_replay_by_hand_agrees(method: str) -> None:
             continue
         plan = model.plan(rounds, drops=drops)
         assert (plan.drop, plan.tune, plan.rounds) == (gone, tuned, rounds)
+        for group in plan.groups:
+            assert {*group.drop} <= {*group.layers} and group.anchor in (None, group.layers[-1])
         agreed += 1
     assert agreed > 75
-
-
-@pytest.mark.parametrize("method", MEASURED_AGAIN)
-def test_a_layer_has_one_role_over_all_rounds_and_is_not_grouped_once_tuned(method: str) -> None:
-    for seed in range(40):
-        plan = Model(method, seed, 36).plan(3, ratio=0.2, shortfall="fewer", base="all")
-        assert sorted(plan.drop + plan.tune + plan.freeze) == list(range(36))
-        assert not {0, 35} & set(plan.drop)
-        assert (len(plan.drop), len(plan.tune), plan.shortfall.missing) == (7, 7, 0)
-        tuned: set[int] = set()
-        for number in (1, 2, 3):
-            groups = [group for group in plan.groups if group.round == number]
-            assert not tuned & {i for group in groups for i in group.layers}
-            tuned |= {i for group in groups for i in group.tune}
-
-
-@pytest.mark.parametrize("method", MEASURED_AGAIN)
-def test_one_round_is_no_rounds(method: str) -> None:
-    for seed in range(10):
-        model = Model(method, seed, 28)
-        once = select(
-            model.dense, method=method, shortfall="fewer", protect_first=1, protect_last=1
-        )
-        assert model.plan(1, shortfall="fewer") == once
 
 
 def test_groups_say_which_round_made_them() -> None:
     plan = Model("interlace", 0, 36).plan(4, ratio=0.2)
     assert [group.round for group in plan.groups] == [1, 2, 2, 3, 3, 4, 4]  # 7 in 4 rounds
-
-
-def test_neighbours_are_those_of_the_pruned_decoder() -> None:
-    first = made_up.layer_table("cosine", [0, 0, 0, 0.9, 0.1, 0, 0, 0])
-    second = made_up.layer_table("cosine", [0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1])
-    second = replace(second, kept_layers=(0, 1, 2, 4, 5, 6, 7))  # 4 stands at position 3
-    plan = select(first, method="shortgpt", drops=2, rounds=2, later=[second])
-    assert plan.drop == [2, 3]
-    assert plan.tune == [4, 5]  # 4 is tuned for 3, so the nearest layer after 2 is 5
 
 
 def test_anchors_are_free_again() -> None:
@@ -128,6 +99,15 @@ def test_anchors_are_free_again() -> None:
     plan = select(first, drops=2, rounds=2, later=[second])
     assert plan.groups[0].anchor == 5
     assert (plan.groups[1].layers, plan.groups[1].anchor) == ((5, 6, 7), 7)
+
+
+def test_random_tunes_no_layer_twice() -> None:
+    """So that as many layers are tuned as are dropped."""
+    for seed in range(20):
+        request = Request(6, frozenset(range(12)), Select(rounds=3), seed)
+        model = Model("random", 0, 12)
+        choice = choose_in_rounds(METHODS["random"], request, model.dense, model.measure)
+        assert len(choice.drop) == len(choice.tune) == 6 and not choice.drop & choice.tune
 
 
 def test_tables_are_read_from_files_with_the_layers_that_are_kept() -> None:

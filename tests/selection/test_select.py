@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from methods import made_up
+from pyarrow import parquet
 
 import interlace
 from interlace.errors import InputError
@@ -19,6 +21,26 @@ from interlace.selection.select import select
 SCORES = made_up.everything(np.random.default_rng(0), 36)
 SMALL = made_up.everything(np.random.default_rng(0), 8)
 DECISION = Decision(budget="params", target=0.8, drops=5, values={0: 1.0}, how="", reason="")
+
+
+def test_the_public_call_takes_a_table_in_arrow_or_in_a_file(tmp_path: Path) -> None:
+    table = made_up.arrow_table(SCORES)
+    parquet.write_table(table, tmp_path / "scores.parquet")
+    plan = select(SCORES, ratio=0.25)
+    for source in (table, tmp_path / "scores.parquet", str(tmp_path / "scores.parquet")):
+        assert interlace.select(source, method="interlace", ratio=0.25) == plan
+
+
+def test_k_is_not_lowered_by_binary_fractions() -> None:
+    assert layers_to_drop(0.29, 100) == 29  # 0.29 * 100 < 29 in floats
+
+
+def test_deepstack_layers_are_protected_unless_set_otherwise() -> None:
+    scores = made_up.cosine_table([0.5] * 9, [0.5] * 8, [0.9, 0.8, 0.1, 0.2, 0.1, 0.1, 0.1])
+    scores = replace(scores, deepstack_layers=3)
+    plan = select(scores, ratio=0.12)
+    assert (plan.groups[0].first, plan.protected) == (3, [0, 1, 2])
+    assert select(scores, ratio=0.12, protect_first=0).groups[0].first == 0
 
 
 @pytest.mark.parametrize("n_layers", [3, 7, 24, 28, 36, 64, 100])
@@ -56,10 +78,9 @@ def test_a_layer_at_least_stays_and_no_fewer_than_none_go(method: str, drops: in
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("protect_first", "drops"), [(8, None), (30, 2)])
-def test_protecting_every_layer_is_refused(method: str, protect_first: int, drops: Any) -> None:
+def test_a_share_of_no_layers_is_refused(method: str) -> None:
     with pytest.raises(InputError, match=r"all 8 layers are protected; .* select\.protect_first"):
-        select(SMALL, method=method, drops=drops, base="prunable", protect_first=protect_first)
+        select(SMALL, method=method, base="prunable", protect_first=8)
 
 
 def test_numbers_may_be_numpy_s() -> None:
@@ -69,22 +90,21 @@ def test_numbers_may_be_numpy_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protect_first", "protect_last", "base", "drops"),
-    [("auto", "auto", "auto", 6), (3, 1, "prunable", 6), (4, 8, "auto", 4), (0, 0, "auto", 7)],
+    ("method", "options", "base", "base_layers", "drops"),
+    [
+        ("mixed", {}, "prunable", 26, 6),
+        ("mixed", {"protect_first": 4, "protect_last": 8}, "prunable", 16, 4),
+        ("mixed", {"base": "all"}, "all", 28, 7),
+        ("interlace", {"protect_first": 3, "protect_last": 1}, "all", 28, 7),
+        ("interlace", {"base": "prunable", "protect_last": 4}, "prunable", 24, 6),
+    ],
 )
 def test_the_ratio_is_a_share_of_the_layers_not_protected_where_the_paper_says_so(
-    protect_first: Any, protect_last: Any, base: Any, drops: int
+    method: str, options: dict[str, Any], base: str, base_layers: int, drops: int
 ) -> None:
     scores = made_up.everything(np.random.default_rng(0), 28)
-    options = {"base": base, "protect_first": protect_first, "protect_last": protect_last}
-    plan = select(scores, method="mixed", ratio=0.25, **options)
-    assert len(plan.drop) == drops
-    assert plan.base_layers == 28 - len(plan.protected)
-
-
-def test_interlace_can_take_a_share_of_the_layers_not_protected() -> None:
-    plan = select(SCORES, ratio=0.25, base="prunable", protect_first=3, protect_last=1)
-    assert (plan.base, plan.base_layers, len(plan.drop)) == ("prunable", 32, 8)
+    plan = select(scores, method=method, ratio=0.25, **options)
+    assert (plan.base, plan.base_layers, len(plan.drop)) == (base, base_layers, drops)
 
 
 def test_a_budget_s_decision_counts_only_with_a_ratio_of_auto() -> None:
@@ -101,6 +121,7 @@ def test_the_plan_holds_the_settings_that_the_method_reads(
     method: str, settings: dict[str, Any]
 ) -> None:
     assert select(SCORES, method=method, alpha=0.4, seed=9).settings == settings
+    assert select(SCORES, method="mixed").settings == {"alpha": 0.7}  # unless set
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
