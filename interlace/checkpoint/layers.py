@@ -132,7 +132,7 @@ class StoredLayers:
 
 
 def _stacks(tensors: Mapping[str, Stored], n_layers: int) -> Stacks:
-    """Find the stacks of at least `n_layers` layers; later layers are left out."""
+    """Find the stacks of at least `n_layers` layers; later layers are ignored."""
     stacks: Stacks = {}
     for name, tensor in tensors.items():
         match = re.fullmatch(r"(.+?)\.(\d+)\.(.+)", name)

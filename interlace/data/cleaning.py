@@ -1,6 +1,6 @@
 """Clean drawn rows: keep those fit for training, and count the others by the reason.
 
-Nothing odd is fatal and nothing is silent: rows that are left out or changed are counted under
+Nothing odd is fatal and nothing is silent: rows that are skipped or changed are counted under
 their fault.
 """
 
@@ -47,10 +47,10 @@ def clean_row(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
         row: images, texts, source and ratings, as FineVision has them; any may be missing.
         subset: the row's subset, the source of rows without one.
         data: max_images, max_turns, max_image_pixels, min_ratings.
-        counts: rows that are left out or changed are counted in it.
+        counts: rows that are skipped or changed are counted in it.
 
     Returns:
-        The row, or `None` if it is left out.
+        The row, or `None` if it is skipped.
     """
     odd: set[str] = set()
     try:

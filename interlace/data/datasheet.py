@@ -57,7 +57,7 @@ class Datasheet:
             f" ({100 * self.text_only_share:.0f}% text-only), {self.calibration} to calibrate;"
             f" {megabytes}"
         ]
-        lines += [f"left out {rows} rows: {reason}" for reason, rows in self.left_out.items()]
+        lines += [f"skipped {rows} rows: {reason}" for reason, rows in self.left_out.items()]
         lines += [f"kept {rows} odd rows: {reason}" for reason, rows in self.odd.items()]
         return "\n".join(f"sample: {line}" for line in lines)
 

@@ -23,7 +23,7 @@ from interlace.samples.rows import iterate_tables, shards
 
 @dataclass
 class DrawCounts:
-    """Counts of the draw, before and after rows were left out.
+    """Counts of the draw, before and after rows were skipped.
 
     Attributes:
         subsets: by name, the rows that it `holds`, that were `drawn` and `kept`; `bytes_read`.
@@ -152,4 +152,4 @@ def _calibration(
 
 def _no_rows(counts: DrawCounts) -> str:
     reasons = "; ".join(f"{rows} rows: {reason}" for reason, rows in counts.left_out.most_common(3))
-    return f"no rows were drawn: the data is empty, or all was left out ({reasons or 'no rows'})"
+    return f"no rows were drawn: the data is empty, or all were skipped ({reasons or 'no rows'})"

@@ -50,16 +50,16 @@ class Data(Section):
     calibration_fraction: float = Field(
         0.1, gt=0, le=1, description="share of the training rows to calibrate on (INTERLACE: 0.1)"
     )
-    max_images: int = Field(3, ge=0, description="rows with more images are left out, images")
+    max_images: int = Field(3, ge=0, description="rows with more images are skipped, images")
     max_turns: int = Field(3, ge=1, description="turns after this one are cut off, user turns")
     max_image_pixels: int = Field(
         50_000_000,
         ge=1,
         le=89_478_485,
-        description="rows with a larger image are left out, pixels; Pillow's own bound is the most",
+        description="rows with a larger image are skipped, pixels; Pillow's own bound is the most",
     )
     min_ratings: dict[Rating, int] = Field(
-        {}, description="rows rated lower are left out, by kind of rating; FineVision: 1 to 5"
+        {}, description="rows rated lower are skipped, by kind of rating; FineVision: 1 to 5"
     )
     workers: int = Field(
         8, ge=1, description="subsets to read at a time; does not change what is drawn"

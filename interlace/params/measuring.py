@@ -38,7 +38,7 @@ class Spans(Section):
     max_bad: int = Field(
         10,
         ge=0,
-        description="samples that may be left out because they cannot be read, samples; one more"
+        description="samples that may be skipped because they cannot be read, samples; one more"
         " stops the run",
     )
     pooled: Literal["all", "probes", "none"] = Field(

@@ -107,7 +107,7 @@ def answered_rows(
     if not paths:
         raise InputError(
             f"{calibration}: no answer is left in {len(ids)} rows of at most"
-            f" sensitivity.max_length = {params.max_length} tokens; raise it"
+            f" measure.max_length = {params.max_length} tokens; raise it"
         )
     pad = processor.tokenizer.pad_token_id or 0
     return AnsweredRows(paths, lengths, params.batch_tokens, pad, len(ids) - len(paths))

@@ -51,7 +51,7 @@ def test_the_terminal_shows_reasons_and_the_text_only_share(sheet: Datasheet) ->
     assert sheet.left_out == {"more than 3 images": 1, "repeated": 1}
     assert sheet.text_only_share == 0.75
     assert "20 rows of 2 sources (75% text-only), 2 to calibrate" in str(sheet)
-    assert "sample: left out 1 rows: repeated" in str(sheet)
+    assert "sample: skipped 1 rows: repeated" in str(sheet)
 
 
 def test_a_datasheet_survives_its_file_and_names_no_path(sheet: Datasheet, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_rows_whose_answer_is_cut_off_are_counted(
 def test_rows_without_any_answer_are_refused(processor: Any, tmp_path: Path) -> None:
     calibration = answered_samples.drawn(tmp_path, [models.row(0)])
     [length] = lengths_of_prompts(processor, calibration)
-    with pytest.raises(InputError, match=rf"no answer .* sensitivity.max_length = {length} "):
+    with pytest.raises(InputError, match=rf"no answer .* measure.max_length = {length} "):
         answered_rows(processor, calibration, tmp_path / "rows", Sensitivity(max_length=length))
 
 

@@ -176,7 +176,7 @@ def test_a_broken_row_is_left_out_and_counted(project: Path) -> None:
     assert run("pin").exit_code == 0
     result = run("sample")
     assert result.exit_code == 0
-    said = "sample: left out 1 rows: the first turn has no question or no answer"
+    said = "sample: skipped 1 rows: the first turn has no question or no answer"
     assert said in result.output.splitlines()
 
 
