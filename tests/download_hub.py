@@ -9,9 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import local_server
 
@@ -77,32 +75,17 @@ class Hub:
         return None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(local_server.Handler):
     hub: Hub
 
-    def log_message(self, *args: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._answer()
-
-    def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+    def answer(self, path: str) -> None:
         self.hub.requests.append((self.command, path))
         fault = self.hub.fault_for(path)
         if fault == "429":
             limits = {"RateLimit": '"resolvers";r=0;t=3', "RateLimit-Policy": '"w";"r";q=5;w=300'}
-            self._send(429, b"slow down", limits)
+            self.reply(b"slow down", 429, limits)
         elif fault == "500":
-            self._send(500, b"oops")
+            self.reply(b"oops", 500)
         elif found := _API.match(path):
             self._api(*found.groups())
         elif found := _FILE.match(path):
@@ -133,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             state = {"gated": "auto" if repository.gated else False, "private": False}
             tags = {"tags": [], "downloads": 0, "likes": 0, "createdAt": "2024-01-01T00:00:00.000Z"}
             known = {"_id": "0", "id": name, "sha": repository.sha, "siblings": listed}
-            self._send(200, json.dumps(known | state | tags).encode())
+            self.reply(known | state | tags)
         elif what == "tree":
             inside = {file: file.startswith(f"{below}/") for file in repository.files}
             if below and not any(inside.values()):
@@ -149,14 +132,14 @@ class _Handler(BaseHTTPRequestHandler):
             if "recursive=true" not in self.path.lower():
                 depth = below.count("/") + 1 if below else 0
                 entries = [entry for entry in entries if entry["path"].count("/") == depth]
-            self._send(200, json.dumps(entries).encode())
+            self.reply(entries)
         else:
             asked = json.loads(self.body)["paths"]
             folders = {path.rsplit("/", n)[0] for path in repository.files
                        for n in range(1, path.count("/") + 1)}  # fmt: skip
             known = [path for path in asked if path in repository.files or path in folders]
             entries = [self._entry(repository, path) for path in known]
-            self._send(200, json.dumps(entries).encode())
+            self.reply(entries)
 
     def _entry(self, repository: Repository, path: str) -> dict[str, Any]:
         if path not in repository.files:
@@ -183,24 +166,14 @@ class _Handler(BaseHTTPRequestHandler):
             begin, end = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
             headers["Content-Range"] = f"bytes {begin}-{end}/{len(data)}"
             status, data = 206, data[begin : end + 1]
-        self._send(status, data, headers, dropped)
+        self.close_connection = dropped
+        if self.command != "HEAD":
+            self.hub.bytes_sent += len(data)
+        self.reply(data, status, headers, limit=len(data) // 2 if dropped else None)
 
     def _error(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
-        self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code} | (headers or {}))
-
-    def _send(
-        self, status: int, data: bytes, headers: dict[str, str] | None = None, dropped: bool = False
-    ) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data[: len(data) // 2] if dropped else data)
-            self.hub.bytes_sent += len(data)
-        if dropped:
-            self.close_connection = True
+        codes = {"X-Error-Code": code, "X-Error-Message": code}
+        self.reply(b"", status, codes | (headers or {}))
 
 
 @contextmanager

@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads the body of every request; `answer` replies to it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, path: str) -> None:
+        raise NotImplementedError
+
+    def read_and_answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        self.body = self.rfile.read(length) if length else b"".join(self._chunks())
+        self.answer(unquote(urlsplit(self.path).path))
+
+    do_GET = do_HEAD = do_POST = do_PUT = read_and_answer
+
+    def _chunks(self) -> Iterator[bytes]:
+        while self.headers.get("Transfer-Encoding") == "chunked":
+            size = int(self.rfile.readline(), 16)
+            yield self.rfile.read(size)
+            self.rfile.readline()
+            if not size:
+                return
+
+    def reply(
+        self,
+        content: Any,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        """Send bytes as they are, at most `limit` of them; anything else as JSON."""
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(data))} | dict(headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data[:limit])
+
+    def log_message(self, *_: Any) -> None:
+        pass
 
 
 @contextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from local_server import serving
+import local_server
 
 Reply = str | int | bytes  # a message, an HTTP status, or a raw body
+WAIT: dict[Reply, dict[str, str]] = {429: {"Retry-After": "7"}}
 
 
 class JudgeServer:
@@ -27,31 +27,23 @@ class JudgeServer:
         return [request["messages"][0]["content"] for request in self.requests]
 
 
-def _completion(message: str | int) -> bytes:
-    return json.dumps({"choices": [{"message": {"content": message}}]}).encode()
-
-
 @contextmanager
 def judge_server(reply: Callable[[str], Reply]) -> Iterator[JudgeServer]:
     server = JudgeServer(reply)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+    class Handler(local_server.Handler):
+        def answer(self, path: str) -> None:
+            request = json.loads(self.body)
             server.requests.append(request)
             server.headers.append(self.headers)
-            reply = server.reply(request["messages"][0]["content"])
-            body = reply if isinstance(reply, bytes) else _completion(reply)
-            self.send_response(reply if isinstance(reply, int) else 200)
-            self.send_header("Content-Type", "application/json")
-            if reply == 429:
-                self.send_header("Retry-After", "7")
-            self.end_headers()
-            self.wfile.write(body)
+            message = server.reply(request["messages"][0]["content"])
+            completion = {"choices": [{"message": {"content": message}}]}
+            self.reply(
+                message if isinstance(message, bytes) else completion,
+                message if isinstance(message, int) else 200,
+                {"Content-Type": "application/json"} | WAIT.get(message, {}),
+            )
 
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    with serving(Handler) as url:
+    with local_server.serving(Handler) as url:
         server.url = f"{url}/v1"
         yield server
