@@ -49,8 +49,8 @@ def test_rows_whose_answer_is_cut_off_are_counted(
     processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
     prompts = lengths_of_prompts(processor, calibration)
-    given = Sensitivity(samples=100, max_length=max(prompts))
-    rows = answered_rows(processor, calibration, tmp_path, given)
+    params = Sensitivity(samples=100, max_length=max(prompts))
+    rows = answered_rows(processor, calibration, tmp_path, params)
     assert rows.skipped == prompts.count(max(prompts))
     assert len(rows.paths) == len(prompts) - rows.skipped
 
@@ -62,19 +62,19 @@ def test_rows_without_any_answer_are_refused(processor: Any, tmp_path: Path) -> 
         answered_rows(processor, calibration, tmp_path / "rows", Sensitivity(max_length=length))
 
 
-def test_rows_that_cannot_be_read_are_left_out_and_counted(processor: Any, tmp_path: Path) -> None:
-    calibration = answered_samples.drawn(tmp_path, models.rows(6))
+def test_rows_that_cannot_be_read_are_skipped_and_counted(
+    processor: Any, calibration: Path, tmp_path: Path
+) -> None:
     [file] = calibration.glob("*.parquet")
     table = pq.read_table(file)
     rows = table.to_pylist()
     damaged = next(row for row in rows if row["images"])
     damaged["images"][0]["bytes"] = b"no picture"
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
-    found = answered_rows(processor, calibration, tmp_path / "rows", Sensitivity(samples=100))
-    assert found.skipped == 1
-    assert {path.stem for path in found.paths} == {
-        row["sample_id"] for row in rows if row is not damaged
-    }
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / "rows.parquet")
+    answered = answered_rows(processor, tmp_path, tmp_path / "rows", Sensitivity(samples=100))
+    assert answered.skipped == 1
+    sound = {row["sample_id"] for row in rows if row is not damaged}
+    assert {path.stem for path in answered.paths} == sound
 
 
 def test_where_no_prompt_is_short_enough_a_sample_and_its_source_are_named(
@@ -89,33 +89,25 @@ def test_an_empty_calibration_set_is_refused(processor: Any, tmp_path: Path) -> 
         answered_rows(processor, tmp_path, tmp_path, Sensitivity())
 
 
-def test_a_batch_holds_rows_within_the_budget(
-    processor: Any, calibration: Path, tmp_path: Path
-) -> None:
-    params = Sensitivity(samples=100, batch_tokens=256)
-    rows = answered_rows(processor, calibration, tmp_path, params)
-    batches = [rows.batch(number, torch.device("cpu")) for number in range(len(rows.groups))]
-    assert sum(len(batch["labels"]) for batch in batches) == 12
-    assert len(batches) > 2
-    assert all(batch["labels"].numel() <= 256 for batch in batches)
-
-
-def test_a_batch_is_what_its_rows_encode_to(
+def test_batches_are_what_their_rows_encode_to_within_the_budget(
     processor: Any, calibration: Path, tmp_path: Path
 ) -> None:
     by_id = {row["sample_id"]: row for row in pq.read_table(calibration).to_pylist()}
     rows = answered_rows(processor, calibration, tmp_path, Sensitivity(batch_tokens=256))
-    names = [rows.paths[i].stem for i in rows.groups[1]]
-    encoded = [encode_training(processor, by_id[name]) for name in names]
-    expected = collate(encoded, pad_token_id=processor.tokenizer.pad_token_id)
-    found = rows.batch(1, torch.device("cpu"))
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert sorted(i for group in rows.groups for i in group) == list(range(12))
+    assert len(rows.groups) > 2
+    for number, group in enumerate(rows.groups):
+        batch = rows.batch(number, torch.device("cpu"))
+        encoded = [encode_training(processor, by_id[rows.paths[i].stem]) for i in group]
+        expected = collate(encoded, pad_token_id=processor.tokenizer.pad_token_id)
+        assert batch.keys() == expected.keys()
+        assert all(torch.equal(batch[name], expected[name]) for name in batch)
+        assert batch["labels"].numel() <= 256
 
 
 def test_rows_are_encoded_once(
     processor: Any, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = answered_rows(processor, calibration, tmp_path, Sensitivity())
+    rows = answered_rows(processor, calibration, tmp_path, Sensitivity())
     monkeypatch.setattr(chat, "encode_training", None)
-    assert answered_rows(processor, calibration, tmp_path, Sensitivity()) == before
+    assert answered_rows(processor, calibration, tmp_path, Sensitivity()) == rows
