@@ -1,4 +1,4 @@
-"""Plans for the model of six layers, and what is done with them."""
+"""Plans for the model of six layers, and the contents of checkpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
 
 from interlace.plan.record import Plan, Shortfall
 
@@ -34,6 +37,12 @@ PLAN = make_plan([3, 5], [2, 4])
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a folder."""
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint by name."""
+    files = folder.glob("*.safetensors")
+    return {name: value for path in files for name, value in load_file(path).items()}
 
 
 def printed(code: str, folder: Path) -> str:

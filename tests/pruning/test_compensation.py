@@ -9,12 +9,12 @@ import answered_samples
 import numpy as np
 import pytest
 import torch
-from answered_samples import logits, plan_of
+from answered_samples import logits
+from interruptions import interrupt
 from plans import PREFIX
 from safetensors.torch import load_file
 from torch import nn
 
-from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import ContractError, InputError
 from interlace.model import states
@@ -22,24 +22,13 @@ from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
-from interlace.params.exporting import Export
-from interlace.params.measuring import Answers
-from interlace.plan.record import Plan
 from interlace.pruning import compensation
-from interlace.pruning.compensation import RIDGE, compensate, cuts_of, pruned
-from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
-from interlace.pruning.new_weights import new_weights
+from interlace.pruning.compensation import HELD_OUT, RIDGE, compensate, cuts_of, pruned
 from interlace.samples.answered_rows import AnsweredRows
 
 
 def down(layer: int) -> str:
     return f"{PREFIX}.{layer}.mlp.down_proj.weight"
-
-
-@pytest.fixture(scope="module")
-def stored(dense_dir: Path) -> StoredLayers:
-    return Checkpoint(dense_dir).layers
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +40,6 @@ def examples(dense: Any, processor: Any) -> list[Inputs]:
 @pytest.fixture(scope="module")
 def rows(examples: list[Inputs], tmp_path_factory: pytest.TempPathFactory) -> AnsweredRows:
     return answered_samples.saved(examples, tmp_path_factory.mktemp("rows"))
-
-
-@pytest.fixture
-def all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every map is taken, whatever it does to answers."""
-    losses = iter(range(100, 0, -1))
-    monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
 
 
 @pytest.mark.parametrize(
@@ -118,58 +100,55 @@ def test_a_layer_that_is_a_linear_map_is_made_up_for_exactly(
 @torch.inference_mode()
 def slow_map(dense: Any, drop: list[int], run: list[int], rows: AnsweredRows, new: Any) -> Any:
     """T of the stacked problem over all valid tokens, from the states of whole passes."""
-    last, kept = run[-1], [i for i in range(6) if i not in drop]
-    at = kept.index(run[0] - 1)
+    kept = [layer for layer in range(6) if layer not in drop]
+    position = kept.index(run[0] - 1)
+    mlp_outputs: dict[None, torch.Tensor] = {}
     signals, targets = [], []
     for number in range(len(rows.groups)):
         batch = rows.batch(number, dense.device)
         valid = batch["attention_mask"].bool()
         inputs, outputs = states.residual_states(dense, batch)
-        reached = inputs[last + 1] if last + 1 < 6 else outputs[last]
-        given: list[torch.Tensor] = []
+        target = [*inputs, outputs[-1]][run[-1] + 1]
         with pruned(dense, drop, new):
-            linear = decoder_layers(dense)[at].mlp.down_proj
-            handle = linear.register_forward_hook(lambda _, __, out, to=given: to.append(out))
-            inputs, outputs = states.residual_states(dense, batch)
-            handle.remove()
-        entering = inputs[at + 1] - outputs[at] if at + 1 < len(kept) else 0.0
-        residual = outputs[at] - given[0]  # Y
-        signals.append(given[0][valid].double().numpy())
-        targets.append((reached - entering - residual)[valid].double().numpy())  # Z - Y
+            linear = decoder_layers(dense)[position].mlp.down_proj
+            with states.hooked({None: linear}, on_return=mlp_outputs.__setitem__):
+                inputs, outputs = states.residual_states(dense, batch)
+        signal = mlp_outputs[None]
+        state = [*inputs, outputs[-1]][position + 1]  # M + Y, visual features that enter included
+        signals.append(signal[valid].double().numpy())
+        targets.append((target - (state - signal))[valid].double().numpy())  # Z - Y
     signal, target = np.concatenate(signals), np.concatenate(targets)
     strength = np.sqrt(RIDGE * np.mean(np.sum(signal**2, 0))) * np.eye(32)
-    stacked, wanted = np.concatenate([signal, strength]), np.concatenate([target, strength])
-    return np.linalg.lstsq(stacked, wanted)[0]
+    stacked, stacked_target = np.concatenate([signal, strength]), np.concatenate([target, strength])
+    return np.linalg.lstsq(stacked, stacked_target)[0]
 
 
-@pytest.mark.parametrize("run", [[4], [3, 4], [5], [1], [2, 3]], ids=str)
-def test_the_new_weight_is_the_old_one_behind_the_slow_map(
-    dense: Any, stored: StoredLayers, rows: AnsweredRows, tmp_path: Path, run: list[int],
-    all_kept: None,
-) -> None:  # fmt: skip
-    replaced, _ = compensate(dense, stored, run, rows, tmp_path)
-    expected = slow_map(dense, run, run, rows.split(4)[0], {})
-    name = down(run[0] - 1)
-    old = load_file(stored.tensors[name].path)[name].double().numpy()
-    found = load_file(replaced[name])[name].numpy()
-    np.testing.assert_allclose(found, expected.T @ old, atol=2e-4)
-    assert not np.allclose(found, old, atol=1e-2)
-
-
-def test_each_run_is_fitted_on_the_model_that_the_runs_before_leave(
-    dense: Any, stored: StoredLayers, rows: AnsweredRows, tmp_path: Path, all_kept: None
+@pytest.mark.parametrize(
+    ("drop", "run"),
+    [([4], [4]), ([3, 4], [3, 4]), ([5], [5]), ([1], [1]), ([2, 3], [2, 3]), ([2, 4], [4])],
+    ids=str,
+)
+@pytest.mark.usefixtures("every_map_kept")
+def test_the_new_weight_is_the_old_one_and_the_slow_map_on_the_model_so_far(
+    dense: Any,
+    stored: StoredLayers,
+    rows: AnsweredRows,
+    tmp_path: Path,
+    drop: list[int],
+    run: list[int],
 ) -> None:
-    drop, name = [2, 4], down(3)
     replaced, _ = compensate(dense, stored, drop, rows, tmp_path)
-    first = stored.new_values(dense, replaced[down(1)])
+    name = down(run[0] - 1)
+    new = load_file(replaced.pop(name))[name].numpy()
     old = load_file(stored.tensors[name].path)[name].double().numpy()
-    found = load_file(replaced[name])[name].numpy()
-    fitted = rows.split(4)[0]
-    on_compensated, on_dropped = (
-        slow_map(dense, drop, [4], fitted, new).T @ old for new in (first, {})
-    )
-    np.testing.assert_allclose(found, on_compensated, atol=2e-4)
-    assert not np.allclose(found, on_dropped, atol=1e-2)
+    earlier = {k: v for f in replaced.values() for k, v in stored.new_values(dense, f).items()}
+    fitted = rows.split(HELD_OUT)[0]
+    expected = slow_map(dense, drop, run, fitted, earlier).T @ old
+    np.testing.assert_allclose(new, expected, atol=2e-4)
+    assert not np.allclose(new, old, atol=1e-2)
+    if earlier:  # a fit on the model without the earlier run's map would be another
+        on_dropped = slow_map(dense, drop, run, fitted, {}).T @ old
+        assert not np.allclose(new, on_dropped, atol=1e-2)
 
 
 def test_what_makes_answers_no_likelier_is_left_out(
@@ -212,24 +191,15 @@ def test_an_interrupted_run_comes_to_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drop = [2, 4]
-    whole, reports = compensate(dense, stored, drop, rows, tmp_path / "whole")
-    real, fits = compensation._Repair.sums, []
-
-    def fails_at_the_second(self: Any, cut: Any, layer: int) -> Any:
-        fits.append(layer)
-        if len(fits) == 2:
-            raise KeyboardInterrupt
-        return real(self, cut, layer)
-
-    monkeypatch.setattr(compensation._Repair, "sums", fails_at_the_second)
+    expected, reports = compensate(dense, stored, [2, 4], rows, tmp_path / "whole")
+    calls = interrupt(monkeypatch, compensation._Repair, call=2, name="sums")
     with pytest.raises(KeyboardInterrupt):
-        compensate(dense, stored, drop, rows, tmp_path / "cut")
-    found, again = compensate(dense, stored, drop, rows, tmp_path / "cut")
-    assert fits == [1, 3, 3]
-    assert again == reports
-    assert found.keys() == whole.keys() and whole
-    assert all(found[name].read_bytes() == whole[name].read_bytes() for name in whole)
+        compensate(dense, stored, [2, 4], rows, tmp_path / "resumed")
+    replaced, reports_again = compensate(dense, stored, [2, 4], rows, tmp_path / "resumed")
+    assert [layer for _, _, layer in calls] == [1, 3, 3]
+    assert reports_again == reports
+    assert replaced.keys() == expected.keys() and expected
+    assert all(replaced[name].read_bytes() == expected[name].read_bytes() for name in expected)
 
 
 def test_too_few_samples_are_refused(
@@ -248,38 +218,3 @@ def test_a_state_that_is_not_finite_is_refused(
         decoder_layers(model)[3].mlp.down_proj.weight[0, 0] = float("inf")
     with pytest.raises(ContractError, match=r"^compensation, layer 3: .* not finite"):
         compensate(model, stored, [4], rows, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return answered_samples.calibration(tmp_path_factory.mktemp("samples") / "calibration")
-
-
-def test_an_exported_checkpoint_has_the_compensated_weights(
-    dense: Any, dense_dir: Path, examples: list[Inputs], calibration: Path, tmp_path: Path,
-    all_kept: None,
-) -> None:  # fmt: skip
-    plan, asked = plan_of([2, 4]), Export(compensate="lstsq")
-    source = Dense(Checkpoint(dense_dir), calibration, Answers(dtype="float32"))
-    replaced, report = new_weights(source, plan, asked, tmp_path / "scratch")
-    assert report.compensation.method == "lstsq" and report.sparsity is None
-    assert [cut.folded_into for cut in report.compensation.cuts] == [1, 3]
-    export(dense_dir, plan, tmp_path / "out", replaced=replaced)
-    found = logits(open_model(tmp_path / "out", dtype="float32"), examples[1])
-    stored = Checkpoint(dense_dir).layers
-    new = {k: v for file in replaced.values() for k, v in stored.new_values(dense, file).items()}
-    with pruned(dense, plan.drop, new):
-        assert torch.equal(found, logits(dense, examples[1]))
-    with bypassed(dense, plan.drop):
-        assert not torch.equal(found, logits(dense, examples[1]))
-
-
-@pytest.mark.parametrize(
-    ("plan", "compensate"), [(plan_of([4]), "none"), (plan_of([], "dense-ft"), "lstsq")]
-)
-def test_nothing_is_done_where_nothing_is_asked(
-    tmp_path: Path, plan: Plan, compensate: Any
-) -> None:
-    nowhere = Dense(Checkpoint(tmp_path / "no model"), tmp_path / "no rows", Answers())
-    replaced, report = new_weights(nowhere, plan, Export(compensate=compensate), tmp_path)
-    assert (replaced, report.as_json()) == ({}, {"compensation": None, "sparsity": None})
