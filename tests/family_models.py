@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,8 @@ import torch
 
 from interlace.model.chat import IGNORED, PER_TOKEN, Inputs
 
-LAYERS = 6
+Config = dict[str, Any]
 VOCABULARY, IMAGE = 100, 90
-Pixels = Callable[[], dict[str, torch.Tensor]]
-
-FULL, SLIDING, LINEAR, CONV = "full_attention", "sliding_attention", "linear_attention", "conv"
 
 
 @dataclass(frozen=True)
@@ -30,44 +26,41 @@ class Tiny:
 
     Attributes:
         config: the contents of config.json.
-        image_tokens: how many tokens its picture takes.
         pixels: what the processor would make of the picture.
+        image_tokens: how many tokens the picture takes.
     """
 
-    config: dict[str, Any]
-    image_tokens: int
-    pixels: Pixels
+    config: Config
+    pixels: Inputs
+    image_tokens: int = 4
 
 
 def noise(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-def square(*leading: int, side: int = 16) -> Pixels:
+def square(*leading: int) -> Inputs:
     """A picture as an array of pixels."""
-    return lambda: {"pixel_values": noise(*leading, 3, side, side)}
+    return {"pixel_values": noise(*leading, 3, 16, 16)}
 
 
-def sized(*leading: int, side: int = 16) -> Pixels:
+def sized(*leading: int) -> Inputs:
     """A picture as an array of pixels, and its height and width."""
-    return lambda: {
-        "pixel_values": noise(*leading, 3, side, side),
-        "image_sizes": torch.tensor([[side, side]]),
-    }
+    return square(*leading) | {"image_sizes": torch.tensor([[16, 16]])}
 
 
-def patches(*shape: int, grid: tuple[int, ...] = (1, 4, 4)) -> Pixels:
+def patches(*shape: int) -> Inputs:
     """A picture as rows of patches, and their number in time, height and width."""
-    return lambda: {"pixel_values": noise(*shape), "image_grid_thw": torch.tensor([grid])}
+    return {"pixel_values": noise(*shape), "image_grid_thw": torch.tensor([[1, 4, 4]])}
 
 
-def text(model_type: str, **extra: Any) -> dict[str, Any]:
+def text(model_type: str, **extra: Any) -> Config:
     return {
         "model_type": model_type,
         "vocab_size": VOCABULARY,
         "hidden_size": 32,
         "intermediate_size": 48,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": 6,
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
         "head_dim": 16,
@@ -79,7 +72,7 @@ def text(model_type: str, **extra: Any) -> dict[str, Any]:
     } | extra
 
 
-def tower(model_type: str, **extra: Any) -> dict[str, Any]:
+def tower(model_type: str, **extra: Any) -> Config:
     return {
         "model_type": model_type,
         "hidden_size": 16,
@@ -91,15 +84,26 @@ def tower(model_type: str, **extra: Any) -> dict[str, Any]:
     } | extra
 
 
-def whole(model_type: str, text: Any, vision: Any, **extra: Any) -> dict[str, Any]:
+def siglip(**extra: Any) -> Config:
+    return tower("siglip_vision_model", vision_use_head=False, **extra)
+
+
+def without(config: Config, name: str) -> Config:
+    return {key: value for key, value in config.items() if key != name}
+
+
+def whole(model_type: str, text: Config, vision: Config, **extra: Any) -> Config:
     ids = {"image_token_id": IMAGE, "tie_word_embeddings": text["tie_word_embeddings"]}
     return {"model_type": model_type, "text_config": text, "vision_config": vision} | ids | extra
 
 
-def rope(**extra: Any) -> dict[str, Any]:
+def rope(**extra: Any) -> Config:
     return {"rope_type": "default", "rope_theta": 10000.0} | extra
 
 
+INDEX = {"image_token_index": IMAGE}
+PINPOINTS = INDEX | {"image_grid_pinpoints": [[16, 16]]}
+SLIDING = {"sliding_window": 4, "sliding_window_pattern": 3, "tie_word_embeddings": True}
 QWEN_IDS = {"video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
 GLM_IDS = {
     "video_token_id": 91,
@@ -118,6 +122,8 @@ QWEN_TOWER = {
     "spatial_merge_size": 2,
     "out_hidden_size": 32,
 }
+QWEN3_TOWER = QWEN_TOWER | {"num_position_embeddings": 16}
+QWEN2_5_TOWER = QWEN_TOWER | {"window_size": 16, "fullatt_block_indexes": [1]}
 MOE = {
     "num_experts": 4,
     "num_experts_per_tok": 2,
@@ -133,52 +139,39 @@ DEEPSEEK_MOE = {
     "moe_intermediate_size": 16,
     "routed_scaling_factor": 1.0,
     "norm_topk_prob": True,
+    "first_k_dense_replace": 2,
 }
 FLAT_PATCHES = patches(16, 96)
 
 
 def qwen3_vl(model_type: str = "qwen3_vl", **extra: Any) -> Tiny:
     sections = rope(mrope_section=[4, 2, 2], mrope_interleaved=True)
-    vision = QWEN_TOWER | {"num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
-    body = text(f"{model_type}_text", rope_parameters=sections, **extra)
-    return Tiny(whole(model_type, body, vision, **QWEN_IDS), 4, FLAT_PATCHES)
+    decoder = text(f"{model_type}_text", rope_parameters=sections, **extra)
+    vision = QWEN3_TOWER | {"deepstack_visual_indexes": [0, 1]}
+    return Tiny(whole(model_type, decoder, vision, **QWEN_IDS), FLAT_PATCHES)
+
+
+def qwen2(model_type: str, vision: Config, **extra: Any) -> Tiny:
+    window = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3}
+    sections = rope(mrope_section=[2, 3, 3])
+    decoder = text(f"{model_type}_text", rope_parameters=sections, **window, **extra)
+    return Tiny(whole(model_type, decoder, vision, **QWEN_IDS), FLAT_PATCHES)
 
 
 def qwen2_vl() -> Tiny:
-    body = text(
-        "qwen2_vl_text",
-        rope_parameters=rope(mrope_section=[2, 3, 3]),
-        use_sliding_window=True,
-        sliding_window=4,
-        max_window_layers=3,
-    )
     vision = {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
     vision |= {"patch_size": 4, "temporal_patch_size": 2, "spatial_merge_size": 2}
-    return Tiny(whole("qwen2_vl", body, vision, **QWEN_IDS), 4, FLAT_PATCHES)
+    return qwen2("qwen2_vl", vision)
 
 
 def flat(tiny: Tiny) -> Tiny:
     """The same model, its text configuration among the top-level fields."""
-    body = {k: v for k, v in tiny.config["text_config"].items() if k != "model_type"}
-    rest = {k: v for k, v in tiny.config.items() if k != "text_config"}
-    return Tiny(body | rest, tiny.image_tokens, tiny.pixels)
-
-
-def qwen2_5_vl() -> Tiny:
-    body = text(
-        "qwen2_5_vl_text",
-        rope_parameters=rope(mrope_section=[2, 3, 3]),
-        layer_types=[FULL, SLIDING, FULL, FULL, SLIDING, FULL],
-        use_sliding_window=True,
-        sliding_window=4,
-        max_window_layers=3,
-    )
-    vision = QWEN_TOWER | {"window_size": 16, "fullatt_block_indexes": [1]}
-    return Tiny(whole("qwen2_5_vl", body, vision, **QWEN_IDS), 4, FLAT_PATCHES)
+    decoder = without(tiny.config["text_config"], "model_type")
+    return Tiny(decoder | without(tiny.config, "text_config"), tiny.pixels)
 
 
 def qwen3_5(model_type: str = "qwen3_5", **extra: Any) -> Tiny:
-    body = text(
+    decoder = text(
         f"{model_type}_text",
         rope_parameters=rope(
             mrope_section=[4, 2, 2], mrope_interleaved=True, partial_rotary_factor=1.0
@@ -190,65 +183,49 @@ def qwen3_5(model_type: str = "qwen3_5", **extra: Any) -> Tiny:
         linear_num_value_heads=2,
         **extra,
     )
-    vision = QWEN_TOWER | {"num_position_embeddings": 16, "deepstack_visual_indexes": []}
-    return Tiny(whole(model_type, body, vision, **QWEN_IDS), 4, FLAT_PATCHES)
+    vision = QWEN3_TOWER | {"deepstack_visual_indexes": []}
+    return Tiny(whole(model_type, decoder, vision, **QWEN_IDS), FLAT_PATCHES)
 
 
 def internvl(kind: str = "qwen2", **extra: Any) -> Tiny:
     vision = tower("internvl_vision", image_size=[16, 16], patch_size=[4, 4])
     config = whole("internvl", text(kind, **extra), vision, image_seq_length=4)
-    return Tiny(config, 4, square(1))
+    return Tiny(config, square(1))
 
 
-def llava(kind: str = "llama", **extra: Any) -> Tiny:
+def llava(kind: str = "llama") -> Tiny:
     vision = tower("clip_vision_model", projection_dim=16)
-    body = text(kind, **extra)
-    config = whole("llava", body, vision, image_token_index=IMAGE, image_seq_length=16)
-    return Tiny(config, 16, square(1))
+    return Tiny(whole("llava", text(kind), vision, image_seq_length=16, **INDEX), square(1), 16)
 
 
-def pixtral() -> Tiny:
+def pixtral(model_type: str, decoder: Config, image_tokens: int, **extra: Any) -> Tiny:
     vision = tower("pixtral", head_dim=8, rope_parameters=rope())
-    choice = {"vision_feature_layer": -1, "vision_feature_select_strategy": "full"}
-    body = text("mistral", sliding_window=None)
-    config = whole("llava", body, vision, image_token_index=IMAGE, **choice)
-    return Tiny(config, 16, sized(1))
+    config = whole(model_type, decoder | {"sliding_window": None}, vision, **INDEX, **extra)
+    return Tiny(config, sized(1), image_tokens)
 
 
 def llava_next(kind: str, **extra: Any) -> Tiny:
     vision = tower("clip_vision_model", projection_dim=16, patch_size=8)
-    pinpoints = {"image_grid_pinpoints": [[16, 16]], "image_token_index": IMAGE}
-    body = text(kind, **extra)
-    return Tiny(whole("llava_next", body, vision, **pinpoints), 10, sized(1, 2))
+    return Tiny(whole("llava_next", text(kind, **extra), vision, **PINPOINTS), sized(1, 2), 10)
 
 
 def llava_onevision() -> Tiny:
     vision = tower("siglip_vision_model", patch_size=8)
-    pinpoints = {"image_grid_pinpoints": [[16, 16]], "image_token_index": IMAGE}
-    config = whole("llava_onevision", text("qwen2"), vision, video_token_index=91, **pinpoints)
-    return Tiny(config, 10, sized(1, 2))
+    config = whole("llava_onevision", text("qwen2"), vision, video_token_index=91, **PINPOINTS)
+    return Tiny(config, sized(1, 2), 10)
 
 
-def paligemma(kind: str) -> Tiny:
-    vision = tower("siglip_vision_model", patch_size=8, projection_dim=32, vision_use_head=False)
-    sizes = {"image_token_index": IMAGE, "projection_dim": 32, "hidden_size": 32}
-    body = text(kind, sliding_window=4, query_pre_attn_scalar=16, tie_word_embeddings=True)
-    if kind == "gemma":
-        del body["sliding_window"], body["query_pre_attn_scalar"]
-    return Tiny(whole("paligemma", body, vision, **sizes), 4, square(1))
+def paligemma(kind: str, **extra: Any) -> Tiny:
+    decoder = text(kind, tie_word_embeddings=True, **extra)
+    vision = siglip(patch_size=8, projection_dim=32)
+    config = whole("paligemma", decoder, vision, projection_dim=32, hidden_size=32, **INDEX)
+    return Tiny(config, square(1))
 
 
 def gemma3() -> Tiny:
-    vision = tower("siglip_vision_model", vision_use_head=False)
-    body = text(
-        "gemma3_text",
-        sliding_window=4,
-        sliding_window_pattern=3,
-        query_pre_attn_scalar=16,
-        tie_word_embeddings=True,
-    )
-    ids = {"image_token_index": IMAGE, "boi_token_index": 92, "eoi_token_index": 93}
-    return Tiny(whole("gemma3", body, vision, mm_tokens_per_image=4, **ids), 4, square(1))
+    decoder = text("gemma3_text", query_pre_attn_scalar=16, **SLIDING)
+    ids = INDEX | {"boi_token_index": 92, "eoi_token_index": 93}
+    return Tiny(whole("gemma3", decoder, siglip(), mm_tokens_per_image=4, **ids), square(1))
 
 
 def idefics2() -> Tiny:
@@ -256,177 +233,169 @@ def idefics2() -> Tiny:
     perceiver |= {"resampler_n_heads": 2, "resampler_head_dim": 16, "num_key_value_heads": 1}
     vision = tower("idefics2_vision")
     config = whole("idefics2", text("mistral"), vision, perceiver_config=perceiver)
-    return Tiny(config, 3, square(1, 1))
+    return Tiny(config, square(1, 1), 3)
 
 
-def idefics3(model_type: str, **extra: Any) -> Tiny:
+def idefics3(model_type: str) -> Tiny:
     vision = tower(f"{model_type}_vision")
-    config = whole(model_type, text("llama", **extra), vision, scale_factor=2)
-    return Tiny(config, 4, square(1, 1))
+    return Tiny(whole(model_type, text("llama"), vision, scale_factor=2), square(1, 1))
 
 
 def mistral3(kind: str) -> Tiny:
-    vision = tower("pixtral", head_dim=8, rope_parameters=rope())
     scaled = rope(llama_4_scaling_beta=0.1, original_max_position_embeddings=8)
-    body = text(kind, sliding_window=None, rope_parameters=scaled)
-    config = whole("mistral3", body, vision, image_token_index=IMAGE, spatial_merge_size=2)
-    return Tiny(config, 4, sized(1))
+    return pixtral("mistral3", text(kind, rope_parameters=scaled), 4, spatial_merge_size=2)
 
 
-def glm4v(model_type: str, kind: str, **extra: Any) -> Tiny:
+def glm4v(model_type: str, kind: str = "glm4v_text", **extra: Any) -> Tiny:
     sections = rope(mrope_section=[2, 1, 1], partial_rotary_factor=0.5)
-    body = text(kind, rope_parameters=sections, **extra)
+    decoder = text(kind, rope_parameters=sections, **extra)
     vision = QWEN_TOWER | {"image_size": 16}
-    return Tiny(whole(model_type, body, vision, **GLM_IDS), 4, FLAT_PATCHES)
+    return Tiny(whole(model_type, decoder, vision, **GLM_IDS), FLAT_PATCHES)
 
 
 def lfm2_vl() -> Tiny:
-    body = text("lfm2", full_attn_idxs=[1, 3, 4], conv_L_cache=3, block_auto_adjust_ff_dim=False)
+    decoder = text("lfm2", full_attn_idxs=[1, 3, 4], conv_L_cache=3, block_auto_adjust_ff_dim=False)
     vision = tower("siglip2_vision_model", num_patches=16, vision_use_head=False)
-    del vision["image_size"]
-
-    def pixels() -> dict[str, torch.Tensor]:
-        return {
-            "pixel_values": noise(1, 16, 48),
-            "spatial_shapes": torch.tensor([[4, 4]]),
-            "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
-        }
-
-    return Tiny(whole("lfm2_vl", body, vision, projector_hidden_size=32), 4, pixels)
+    pixels = {
+        "pixel_values": noise(1, 16, 48),
+        "spatial_shapes": torch.tensor([[4, 4]]),
+        "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
+    }
+    vision = without(vision, "image_size")
+    return Tiny(whole("lfm2_vl", decoder, vision, projector_hidden_size=32), pixels)
 
 
 def ovis2() -> Tiny:
     vision = tower("ovis2_vision", vocab_size=24, hidden_stride=2, num_visual_indicator_tokens=5)
     extra = {"visual_indicator_token_ids": [91, 92, 93, 94, 95], "hidden_size": 32}
-    config = whole("ovis2", text("qwen2"), vision, vocab_size=VOCABULARY, **extra)
-    return Tiny(config, 4, square(1))
+    return Tiny(whole("ovis2", text("qwen2"), vision, vocab_size=VOCABULARY, **extra), square(1))
 
 
 def cohere2(model_type: str) -> Tiny:
-    body = text("cohere2", sliding_window=4, sliding_window_pattern=3, tie_word_embeddings=True)
-    del body["head_dim"]
-    vision = tower("siglip_vision_model", vision_use_head=False)
-    extra = {"image_token_index": IMAGE, "alignment_intermediate_size": 32}
-    return Tiny(whole(model_type, body, vision, **extra), 4, square(1))
+    decoder = without(text("cohere2", **SLIDING), "head_dim")
+    extra = INDEX | {"alignment_intermediate_size": 32}
+    return Tiny(whole(model_type, decoder, siglip(), **extra), square(1))
 
 
 def kimi(kind: str) -> Tiny:
-    body = text(
+    decoder = text(
         kind,
         q_lora_rank=16,
         kv_lora_rank=16,
         qk_nope_head_dim=8,
         qk_rope_head_dim=8,
         v_head_dim=16,
-        num_key_value_heads=2,
-        first_k_dense_replace=2,
         rope_parameters=rope(),
-        **DEEPSEEK_MOE,
+        **DEEPSEEK_MOE | {"num_key_value_heads": 2},
     )
-    del body["head_dim"]
-    vision = tower("kimi_k25_vision", pos_emb_height=4, pos_emb_width=4, num_attention_heads=2)
-    del vision["image_size"]
-    config = whole("kimi_k25", body, vision, projection_hidden_size=16, **QWEN_IDS)
-    return Tiny(config, 4, patches(16, 3, 4, 4))
+    vision = tower("kimi_k25_vision", pos_emb_height=4, pos_emb_width=4)
+    decoder, vision = without(decoder, "head_dim"), without(vision, "image_size")
+    config = whole("kimi_k25", decoder, vision, projection_hidden_size=16, **QWEN_IDS)
+    return Tiny(config, patches(16, 3, 4, 4))
 
 
 def granite() -> Tiny:
-    vision = tower("siglip_vision_model", hidden_size=64, vision_use_head=False)
     qformer = {"model_type": "blip_2_qformer", "num_hidden_layers": 1, "intermediate_size": 24}
-    extra = {
-        "image_token_index": IMAGE,
-        "image_grid_pinpoints": [[16, 16]],
+    extra = PINPOINTS | {
         "downsample_rate": "1/2",
         "deepstack_layer_map": [[0, 0], [1, 2]],
         "spatial_target_layers": [4, 6, 8, 10],
         "vision_feature_select_strategy": "full",
         "qformer_config": qformer,
     }
-    body = text("granite4_vision_text", num_hidden_layers=12)
-    del body["head_dim"]
-    return Tiny(whole("granite4_vision", body, vision, **extra), 10, sized(1, 2))
+    decoder = without(text("granite4_vision_text", num_hidden_layers=12), "head_dim")
+    vision = siglip(hidden_size=64)
+    return Tiny(whole("granite4_vision", decoder, vision, **extra), sized(1, 2), 10)
 
 
-TINY: dict[str, Callable[[], Tiny]] = {
-    "qwen3_vl": qwen3_vl,
-    "qwen3_vl_moe": lambda: qwen3_vl("qwen3_vl_moe", mlp_only_layers=[1, 3], **MOE),
-    "qwen3_vl_moe, every second layer sparse": lambda: qwen3_vl(
+TINY = {
+    "qwen3_vl": qwen3_vl(),
+    "qwen3_vl_moe": qwen3_vl("qwen3_vl_moe", mlp_only_layers=[1, 3], **MOE),
+    "qwen3_vl_moe, every second layer sparse": qwen3_vl(
         "qwen3_vl_moe", mlp_only_layers=[3], decoder_sparse_step=2, **MOE
     ),
-    "qwen2_vl": qwen2_vl,
-    "qwen2_vl, flat": lambda: flat(qwen2_vl()),
-    "qwen2_5_vl": qwen2_5_vl,
-    "qwen3_5": qwen3_5,
-    "qwen3_5_moe": lambda: qwen3_5("qwen3_5_moe", shared_expert_intermediate_size=16, **MOE),
-    "internvl": internvl,
-    "internvl, llama": lambda: internvl("llama"),
-    "internvl, qwen3": lambda: internvl("qwen3"),
-    "internvl, qwen3_moe": lambda: internvl("qwen3_moe", mlp_only_layers=[0, 4], **MOE),
-    "internvl, gpt_oss": lambda: internvl(
+    "qwen2_vl": qwen2_vl(),
+    "qwen2_vl, flat": flat(qwen2_vl()),
+    "qwen2_5_vl": qwen2(
+        "qwen2_5_vl",
+        QWEN2_5_TOWER,
+        layer_types=["full_attention", "sliding_attention", "full_attention"] * 2,
+    ),
+    "qwen3_5": qwen3_5(),
+    "qwen3_5_moe": qwen3_5("qwen3_5_moe", shared_expert_intermediate_size=16, **MOE),
+    "internvl": internvl(),
+    "internvl, llama": internvl("llama"),
+    "internvl, qwen3": internvl("qwen3"),
+    "internvl, qwen3_moe": internvl("qwen3_moe", mlp_only_layers=[0, 4], **MOE),
+    "internvl, gpt_oss": internvl(
         "gpt_oss",
         num_local_experts=4,
         num_experts_per_tok=2,
         sliding_window=4,
         rope_parameters=rope(),
     ),
-    "llava": llava,
-    "llava, pixtral": pixtral,
-    "llava, qwen2": lambda: llava("qwen2"),
-    "llava_next": lambda: llava_next("mistral", sliding_window=6),
-    "llava_next, llama": lambda: llava_next("llama"),
-    "llava_onevision": llava_onevision,
-    "paligemma": lambda: paligemma("gemma"),
-    "paligemma, gemma2": lambda: paligemma("gemma2"),
-    "gemma3": gemma3,
-    "idefics2": idefics2,
-    "idefics3": lambda: idefics3("idefics3"),
-    "smolvlm": lambda: idefics3("smolvlm"),
-    "mistral3": lambda: mistral3("mistral"),
-    "mistral3, ministral3": lambda: mistral3("ministral3"),
-    "glm4v": lambda: glm4v("glm4v", "glm4v_text"),
-    "glm46v": lambda: glm4v("glm46v", "glm4v_text"),
-    "glm4v_moe": lambda: glm4v(
-        "glm4v_moe", "glm4v_moe_text", first_k_dense_replace=2, **DEEPSEEK_MOE
+    "llava": llava(),
+    "llava, pixtral": pixtral(
+        "llava",
+        text("mistral"),
+        16,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
     ),
-    "lfm2_vl": lfm2_vl,
-    "ovis2": ovis2,
-    "cohere2_vision": lambda: cohere2("cohere2_vision"),
-    "aya_vision": lambda: cohere2("aya_vision"),
-    "kimi_k25": lambda: kimi("deepseek_v3"),
-    "kimi_k25, kimi_k2": lambda: kimi("kimi_k2"),
-    "granite4_vision": granite,
+    "llava, qwen2": llava("qwen2"),
+    "llava_next": llava_next("mistral", sliding_window=6),
+    "llava_next, llama": llava_next("llama"),
+    "llava_onevision": llava_onevision(),
+    "paligemma": paligemma("gemma"),
+    "paligemma, gemma2": paligemma("gemma2", sliding_window=4, query_pre_attn_scalar=16),
+    "gemma3": gemma3(),
+    "idefics2": idefics2(),
+    "idefics3": idefics3("idefics3"),
+    "smolvlm": idefics3("smolvlm"),
+    "mistral3": mistral3("mistral"),
+    "mistral3, ministral3": mistral3("ministral3"),
+    "glm4v": glm4v("glm4v"),
+    "glm46v": glm4v("glm46v"),
+    "glm4v_moe": glm4v("glm4v_moe", "glm4v_moe_text", **DEEPSEEK_MOE),
+    "lfm2_vl": lfm2_vl(),
+    "ovis2": ovis2(),
+    "cohere2_vision": cohere2("cohere2_vision"),
+    "aya_vision": cohere2("aya_vision"),
+    "kimi_k25": kimi("deepseek_v3"),
+    "kimi_k25, kimi_k2": kimi("kimi_k2"),
+    "granite4_vision": granite(),
 }
 
 
 def save(name: str, folder: Path) -> Path:
-    """Save the tiny model of a name; every weight matters to what it computes."""
-    return save_config(TINY[name]().config, folder)
+    """Save the tiny model of a name."""
+    return save_config(TINY[name].config, folder)
 
 
-def save_config(json_config: dict[str, Any], folder: Path) -> Path:
-    """Save a model of random weights of a configuration."""
+def save_config(json_config: Config, folder: Path) -> Path:
+    """Save a model with random weights, of which each matters to what it computes."""
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
     config = CONFIG_MAPPING[json_config["model_type"]].from_dict(copy.deepcopy(json_config))
     model = AutoModelForImageTextToText.from_config(config)
     random = torch.Generator().manual_seed(0)
     for tensor in model.state_dict().values():
-        drawn = torch.randn(tensor.shape, generator=random)
+        weights = torch.randn(tensor.shape, generator=random)
         if tensor.ndim > 1:
-            tensor.copy_(drawn / tensor.shape[-1] ** 0.5)
+            tensor.copy_(weights / tensor.shape[-1] ** 0.5)
         else:
-            tensor.add_(0.2 * drawn)
+            tensor.add_(0.2 * weights)
     model.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(json_config))
     return folder
 
 
-def inputs(name: str) -> dict[str, torch.Tensor]:
+def inputs(name: str) -> Inputs:
     """A prompt of text around one picture, one row."""
-    tiny = TINY[name]()
+    tiny = TINY[name]
     picture = [92, *[IMAGE] * tiny.image_tokens, 93]
     ids = torch.tensor([[5, 6, 7, *picture, 8, 9, 10, 11, 12, 13]])
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | tiny.pixels()
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | tiny.pixels
     if "temporal_patch_size" in tiny.config["vision_config"]:  # positions in time, height, width
         batch["mm_token_type_ids"] = (ids == IMAGE).int()
     if tiny.config["model_type"] in ("gemma3", "paligemma"):  # pictures are seen in both directions
@@ -436,8 +405,7 @@ def inputs(name: str) -> dict[str, torch.Tensor]:
 
 def samples(name: str) -> tuple[Inputs, Inputs]:
     """A sample with the family's picture, and one of text alone, both with answers."""
-    batch = inputs(name)
-    picture = {k: v[0] if k in PER_TOKEN else v for k, v in batch.items()}
+    picture = {k: v[0] if k in PER_TOKEN else v for k, v in inputs(name).items()}
     labels = torch.full_like(picture["input_ids"], IGNORED)
     labels[-5:] = picture["input_ids"][-5:]
     text_only = {k: v[-4:].clone() for k, v in picture.items() if k in PER_TOKEN}

@@ -1,4 +1,4 @@
-"""Prompts in batches; what cannot be read is named, not fatal."""
+"""Prompts in batches; rows that cannot be read are skipped with a reason."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_batches_stay_within_the_budget_and_cover_every_row(
 
 
 def test_encoded_rows_are_batched_by_their_numbers(processor: Any) -> None:
-    rows = models.rows(6)
-    examples, left_out = encode_rows(processor, {10 + i: row for i, row in enumerate(rows)}, 8192)
+    rows = {10 + i: row for i, row in enumerate(models.rows(6))}
+    examples, reasons = encode_rows(processor, rows, 8192)
     groups = token_batches(examples, 100)
-    assert not left_out and len(groups) > 1
+    assert not reasons and len(groups) > 1
     assert sorted(i for group in groups for i in group) == list(range(10, 16))
 
 
@@ -45,13 +45,13 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_row_that_cannot_be_read_is_left_out_with_a_reason(processor: Any, kind: str) -> None:
-    wrong, reason = BROKEN[kind]
-    rows = {3: models.row(3), 4: models.row(4) | wrong, 5: models.row(5)}
-    examples, left_out = encode_rows(processor, rows, 512)
-    assert list(examples) == [3, 5] and list(left_out) == [4]
-    assert reason in left_out[4]
-    assert "\n" not in left_out[4] and "0x" not in left_out[4]
+def test_a_row_that_cannot_be_read_is_skipped_with_a_reason(processor: Any, kind: str) -> None:
+    damage, reason = BROKEN[kind]
+    rows = {3: models.row(3), 4: models.row(4) | damage, 5: models.row(5)}
+    examples, reasons = encode_rows(processor, rows, 512)
+    assert list(examples) == [3, 5] and list(reasons) == [4]
+    assert reason in reasons[4]
+    assert "\n" not in reasons[4] and "0x" not in reasons[4]
 
 
 def test_running_out_of_memory_is_no_bad_row(

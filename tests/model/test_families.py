@@ -166,7 +166,7 @@ def test_layers_behind_the_decoder_are_no_longer_announced() -> None:
 def test_kinds_of_layers_are_written_out_where_a_pattern_made_them(
     family: str, kinds: set[str]
 ) -> None:
-    config = family_models.TINY[family]().config
+    config = family_models.TINY[family].config
     assert "layer_types" not in text_config(config)
     whole = pruned_text(config, list(range(6)))["layer_types"]
     assert set(whole) == kinds
@@ -182,13 +182,13 @@ def test_kinds_of_layers_are_written_out_where_a_pattern_made_them(
     ],
 )
 def test_a_pattern_is_removed_once_its_kinds_are_listed(family: str, pattern: str) -> None:
-    config = family_models.TINY[family]().config
+    config = family_models.TINY[family].config
     assert pattern in text_config(config)
     assert pattern not in pruned_text(config, [1, 2, 4])
 
 
 def test_numbers_of_layers_with_attention_go_with_their_kinds() -> None:
-    text = pruned_text(family_models.TINY["lfm2_vl"]().config, [0, 2, 3, 4])
+    text = pruned_text(family_models.TINY["lfm2_vl"].config, [0, 2, 3, 4])
     assert text["full_attn_idxs"] == [2, 3]
     assert text["layer_types"] == ["conv", "conv", "full_attention", "full_attention"]
 
@@ -236,7 +236,7 @@ def test_a_configuration_that_transformers_does_not_accept_is_refused() -> None:
 
 @pytest.mark.parametrize("name", family_models.TINY)
 def test_every_tiny_model_is_supported(name: str) -> None:
-    config = family_models.TINY[name]().config
+    config = family_models.TINY[name].config
     arch = architecture(config, "c")
     assert arch.model_type == config["model_type"]
     assert arch.n_layers == text_config(config)["num_hidden_layers"]

@@ -242,7 +242,7 @@ def test_weights_become_sparse_or_are_refused(dense: Dense, request: Any, tmp_pa
 
 
 def test_every_family_and_decoder_has_a_tiny_model() -> None:
-    configs = [tiny().config for tiny in family_models.TINY.values()]
+    configs = [tiny.config for tiny in family_models.TINY.values()]
     tried = {(config["model_type"], decoder_kind(config, "c")) for config in configs}
     assert tried == {(name, kind) for name, family in FAMILIES.items() for kind in family.decoders}
     assert {kind for _, kind in tried} == set(DECODERS)
