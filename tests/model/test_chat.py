@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from interlace.errors import InputError
-from interlace.model.chat import IGNORED, chat_messages, collate, encode_prompt, encode_training
+from interlace.model.chat import (
+    IGNORED,
+    Inputs,
+    chat_messages,
+    collate,
+    encode_prompt,
+    encode_training,
+)
 from interlace.model.open import open_processor
 
 VISUAL = 16  # tokens of one 64 x 64 image: 8-pixel patches, 2 x 2 merged
@@ -20,97 +27,61 @@ def text_of(processor: Any, ids: torch.Tensor) -> str:
     return processor.tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def labelled_runs(example: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """The stretches of neighbouring tokens that have a label."""
-    runs: list[list[int]] = []
-    inside = False
-    for label in example["labels"].tolist():
-        if label != IGNORED:
-            if not inside:
-                runs.append([])
-            runs[-1].append(label)
-        inside = label != IGNORED
-    return [torch.tensor(run) for run in runs]
-
-
-def image_tokens(processor: Any, example: dict[str, torch.Tensor]) -> int:
+def image_tokens(processor: Any, example: Inputs) -> int:
     return int((example["input_ids"] == processor.image_token_id).sum())
 
 
 def test_images_belong_to_the_first_user_turn() -> None:
     messages = chat_messages(models.row(0, images=2, turns=2))
-    kinds = [[part["type"] for part in message["content"]] for message in messages]
+    kinds = [[item["type"] for item in message["content"]] for message in messages]
     assert kinds == [["image", "image", "text"], ["text"], ["text"], ["text"]]
     assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_labels_are_the_tokens_of_the_assistant_s_answers(
+def test_tokens_are_those_of_the_rendered_conversation_and_labels_its_answers(
     processor: Any, case: dict[str, int]
 ) -> None:
-    row = models.row(1, **case)
+    row = models.row(5, **case)
     example = encode_training(processor, row)
-    assert [text_of(processor, run) for run in labelled_runs(example)] == [
-        f"{turn['assistant']}<|im_end|>\n" for turn in row["texts"]
-    ]
-    labelled = example["labels"] != IGNORED
-    assert torch.equal(example["labels"][labelled], example["input_ids"][labelled])
+    ids, labels = example["input_ids"], example["labels"]
+    rendered = processor.apply_chat_template(chat_messages(row), tokenize=False)
+    assert text_of(processor, ids) == rendered.replace("<|image_pad|>", "<|image_pad|>" * VISUAL)
+    answers = [f"{turn['assistant']}<|im_end|>\n" for turn in row["texts"]]
+    assert text_of(processor, labels[labels != IGNORED]) == "".join(answers)
+    assert torch.equal(labels[labels != IGNORED], ids[labels != IGNORED])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_prompt_is_the_beginning_of_the_training_tokens(
+def test_a_prompt_is_the_first_turn_of_the_training_tokens_up_to_the_answer(
     processor: Any, case: dict[str, int]
 ) -> None:
     row = models.row(3, **case)
     prompt, training = encode_prompt(processor, row), encode_training(processor, row)
+    text = text_of(processor, prompt["input_ids"])
+    assert text.count("<|im_start|>user") == 1 and text.endswith("<|im_start|>assistant\n")
     length = len(prompt["input_ids"])
     assert torch.equal(prompt["input_ids"], training["input_ids"][:length])
-    assert training["labels"][length] != IGNORED  # the answer begins where the prompt ends
+    assert training["labels"][length] != IGNORED
     assert (training["labels"][:length] == IGNORED).all()
     assert (prompt["labels"] == IGNORED).all()
 
 
-def test_a_prompt_is_the_first_turn_and_the_generation_prompt(processor: Any) -> None:
-    row = models.row(4, turns=3)
-    text = text_of(processor, encode_prompt(processor, row)["input_ids"])
-    assert row["texts"][0]["user"] in text
-    assert text.endswith("<|im_start|>assistant\n")
-    assert text.count("<|im_start|>user") == 1
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_tokens_are_those_of_the_rendered_conversation(
-    processor: Any, case: dict[str, int]
-) -> None:
-    row = models.row(5, **case)
-    rendered = processor.apply_chat_template(chat_messages(row), tokenize=False)
-    expanded = rendered.replace("<|image_pad|>", "<|image_pad|>" * VISUAL)
-    assert text_of(processor, encode_training(processor, row)["input_ids"]) == expanded
-
-
-@pytest.mark.parametrize("images", [0, 1, 3])
-def test_every_image_has_its_tokens_and_its_patches(processor: Any, images: int) -> None:
-    example = encode_training(processor, models.row(6, images=images))
-    assert image_tokens(processor, example) == VISUAL * images
-    if images:
-        assert example["image_grid_thw"].shape == (images, 3)
-        assert example["pixel_values"].shape[0] == VISUAL * 4 * images
+def test_every_image_has_its_tokens_and_its_patches(processor: Any, case: dict[str, int]) -> None:
+    example = encode_training(processor, models.row(6, **case))
+    is_image = example["input_ids"] == processor.image_token_id
+    assert is_image.sum() == VISUAL * case["images"]
+    assert torch.equal(example["mm_token_type_ids"] == 1, is_image)
+    assert example["attention_mask"].tolist() == [1] * len(is_image)
+    if case["images"]:
+        assert example["image_grid_thw"].shape == (case["images"], 3)
+        assert example["pixel_values"].shape[0] == VISUAL * 4 * case["images"]
     else:
         assert "pixel_values" not in example
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_inputs_per_token_are_of_one_length(processor: Any, case: dict[str, int]) -> None:
-    example = encode_training(processor, models.row(7, **case))
-    length = len(example["input_ids"])
-    per_token = ("labels", "attention_mask", "mm_token_type_ids")
-    assert {len(example[name]) for name in per_token} == {length}
-    assert example["attention_mask"].tolist() == [1] * length
-    is_image = example["input_ids"] == processor.image_token_id
-    assert torch.equal(example["mm_token_type_ids"] == 1, is_image)
-
-
-def test_later_turns_are_left_out_whole(processor: Any) -> None:
+def test_later_exchanges_are_dropped_as_a_unit(processor: Any) -> None:
     row = models.row(9, images=1, turns=3)
     lengths = [
         len(encode_training(processor, row | {"texts": row["texts"][:n]})["input_ids"])
@@ -123,25 +94,18 @@ def test_later_turns_are_left_out_whole(processor: Any) -> None:
 
 def test_the_first_answer_is_cut_at_its_end(processor: Any) -> None:
     row = models.row(9, images=1) | {"texts": [{"user": "What ?", "assistant": "1234567890"}]}
-    whole = encode_training(processor, row)
-    limit = len(whole["input_ids"]) - 4
+    uncut = encode_training(processor, row)
+    limit = len(uncut["input_ids"]) - 4
     cut = encode_training(processor, row, max_length=limit)
-    assert torch.equal(cut["input_ids"], whole["input_ids"][:limit])
-    assert torch.equal(cut["labels"], whole["labels"][:limit])
-
-
-def test_image_tokens_are_never_cut(processor: Any) -> None:
-    row = models.row(10, images=3, turns=2)
-    prompt = len(encode_prompt(processor, row)["input_ids"])
-    for limit in range(prompt, prompt + 40):
-        assert image_tokens(processor, encode_training(processor, row, max_length=limit)) == 48
+    for name in ("input_ids", "labels"):
+        assert torch.equal(cut[name], uncut[name][:limit])
 
 
 @pytest.mark.parametrize("encode", [encode_prompt, encode_training])
 def test_a_prompt_that_is_too_long_is_refused(processor: Any, encode: Any) -> None:
     row = models.row(11, images=1)
     length = len(encode_prompt(processor, row)["input_ids"])
-    encode(processor, row, max_length=length)
+    assert image_tokens(processor, encode(processor, row, max_length=length)) == VISUAL
     with pytest.raises(InputError, match=f"{length} tokens .* max_length = {length - 1}"):
         encode(processor, row, max_length=length - 1)
 
@@ -156,17 +120,18 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(dense_dir: Any) -> No
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_goes_to_one_side_and_is_masked(processor: Any, side: str) -> None:
     examples = [encode_training(processor, models.row(seed, images=0)) for seed in (1, 2, 3)]
-    batch = collate(examples, pad_token_id=0, side=side)
+    batch = collate(examples, pad_token_id=7, side=side)
     longest = max(len(example["input_ids"]) for example in examples)
     assert batch["input_ids"].shape == (3, longest)
     for row, example in enumerate(examples):
         n = len(example["input_ids"])
-        mine = slice(longest - n, None) if side == "left" else slice(0, n)
-        rest = slice(0, longest - n) if side == "left" else slice(n, None)
+        tokens = slice(longest - n, None) if side == "left" else slice(0, n)
+        padding = slice(0, longest - n) if side == "left" else slice(n, None)
         for name in example:
-            assert torch.equal(batch[name][row, mine], example[name])
-        assert not batch["attention_mask"][row, rest].any()
-        assert (batch["labels"][row, rest] == IGNORED).all()
+            assert torch.equal(batch[name][row, tokens], example[name])
+        assert (batch["input_ids"][row, padding] == 7).all()
+        assert not batch["attention_mask"][row, padding].any()
+        assert (batch["labels"][row, padding] == IGNORED).all()
 
 
 def test_images_of_a_batch_are_joined_in_order(processor: Any) -> None:

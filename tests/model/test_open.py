@@ -1,4 +1,4 @@
-"""How a checkpoint is opened: where it lies, and with which attention."""
+"""The attention and the devices with which a checkpoint is opened."""
 
 from __future__ import annotations
 
@@ -18,55 +18,48 @@ from interlace.params.healing import Recipe
 @pytest.fixture
 def flash_attn(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the package flash-attn were installed."""
-    found = importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: found("torch" if name == "flash_attn" else name)
+        importlib.util, "find_spec", lambda name: find("torch" if name == "flash_attn" else name)
     )
 
 
 @pytest.mark.usefixtures("flash_attn")
 @pytest.mark.parametrize(
-    ("dtype", "on_gpu", "expected"),
+    ("dtype", "on_gpu", "usable"),
     [
-        ("bfloat16", True, "flash_attention_2"),
-        ("float16", True, "flash_attention_2"),
-        ("float32", True, None),
-        ("bfloat16", False, None),
+        ("bfloat16", True, True),
+        ("float16", True, True),
+        ("float32", True, False),
+        ("bfloat16", False, False),
     ],
 )
-def test_flash_attention_is_taken_where_it_works(
-    dtype: str, on_gpu: bool, expected: str | None
+def test_flash_attention_is_chosen_where_it_is_usable(
+    dtype: Literal["float32", "bfloat16"],
+    on_gpu: bool,
+    usable: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    expected = "flash_attention_2" if usable else None
     assert attention("auto", dtype, on_gpu=on_gpu) == expected
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
+    if dtype != "float16":  # not a dtype of training
+        assert flash_attention(Recipe(dtype=dtype)) is usable
 
 
 def test_without_the_package_the_model_chooses() -> None:
     assert attention("auto", "bfloat16", on_gpu=True) is None
 
 
-@pytest.mark.parametrize("asked", [None, "sdpa", "eager"])
-def test_what_is_asked_for_is_taken(asked: str | None) -> None:
-    assert attention(asked, "float32", on_gpu=False) == asked
-
-
-@pytest.mark.usefixtures("flash_attn")
-@pytest.mark.parametrize(("dtype", "flash"), [("float32", False), ("bfloat16", True)])
-def test_training_takes_flash_attention_where_it_works(
-    dtype: Literal["float32", "bfloat16"], flash: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert flash_attention(Recipe(dtype=dtype)) is flash
-
-
-def test_flash_attention_that_cannot_be_had_is_refused(dense_dir: Path) -> None:
+def test_flash_attention_that_is_not_usable_is_refused(dense_dir: Path) -> None:
     with pytest.raises(InputError, match=r"attn_implementation = flash_attention_2 .* to auto"):
         open_model(dense_dir, dtype="float32", attn_implementation="flash_attention_2")
 
 
-@pytest.mark.parametrize("asked", ["eager", "sdpa"])
-def test_a_model_is_opened_with_the_attention_asked_for(dense_dir: Path, asked: str) -> None:
-    model = open_model(dense_dir, dtype="float32", attn_implementation=asked)
-    assert model.config._attn_implementation == asked
+@pytest.mark.parametrize("requested", ["eager", "sdpa"])
+def test_a_model_is_opened_with_the_requested_attention(dense_dir: Path, requested: str) -> None:
+    model = open_model(dense_dir, dtype="float32", attn_implementation=requested)
+    assert model.config._attn_implementation == requested
 
 
 def test_a_spread_model_holds_the_same_weights(dense: Any, dense_dir: Path) -> None:

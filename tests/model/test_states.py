@@ -32,7 +32,6 @@ def with_image(processor: Any) -> Inputs:
     return collate([encode_prompt(processor, models.row(1, images=2))], pad_token_id=0)
 
 
-@torch.inference_mode()
 def states_by_hand(model: Any, batch: Inputs) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Walk through the decoder, adding the visual features after its first layers."""
     base, decoder = model.model, model.model.language_model
@@ -40,19 +39,15 @@ def states_by_hand(model: Any, batch: Inputs) -> tuple[list[torch.Tensor], list[
     is_image = batch["input_ids"] == model.config.image_token_id
     state = base.get_input_embeddings()(batch["input_ids"]).clone()
     state[is_image] = torch.cat(vision.pooler_output)
-    positions = base.compute_3d_position_ids(
-        input_ids=batch["input_ids"],
-        inputs_embeds=state,
-        image_grid_thw=batch["image_grid_thw"],
-        attention_mask=batch["attention_mask"],
-        mm_token_type_ids=batch["mm_token_type_ids"],
-    )
+    names = ("input_ids", "image_grid_thw", "attention_mask", "mm_token_type_ids")
+    inputs_of_positions = {name: batch[name] for name in names}
+    positions = base.compute_3d_position_ids(inputs_embeds=state, **inputs_of_positions)
     rotation = decoder.rotary_emb(state, positions)
     inputs, outputs = [], []
     for i, layer in enumerate(decoder.layers):
-        inputs.append(state.clone())
+        inputs.append(state)
         state = layer(state, attention_mask=None, position_embeddings=rotation)
-        outputs.append(state.clone())
+        outputs.append(state)
         if i < len(vision.deepstack_features):
             state = state.clone()
             state[is_image] += torch.cat(vision.deepstack_features[i])
@@ -61,36 +56,32 @@ def states_by_hand(model: Any, batch: Inputs) -> tuple[list[torch.Tensor], list[
 
 @torch.inference_mode()
 def test_hooks_see_the_true_states(dense: Any, with_image: Inputs) -> None:
-    found, expected = residual_states(dense, with_image), states_by_hand(dense, with_image)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_visual_features_lie_between_the_first_three_layers(dense: Any, with_image: Inputs) -> None:
-    with torch.inference_mode():
-        inputs, outputs = residual_states(dense, with_image)
+    inputs, outputs = residual_states(dense, with_image)
+    expected = states_by_hand(dense, with_image)
+    torch.testing.assert_close((inputs, outputs), expected, rtol=1e-5, atol=1e-5)
     same = [torch.equal(inputs[i + 1], outputs[i]) for i in range(LAYERS - 1)]
-    assert same == [False, False, False, True, True]
+    assert same == [False, False, False, True, True]  # visual features between the first three
 
 
+@torch.inference_mode()
 def test_a_layer_called_with_its_recorded_arguments_gives_its_output(
     dense: Any, with_image: Inputs
 ) -> None:
-    with torch.inference_mode():
-        with recorded(dense, inputs=[3, 4], outputs=[4], arguments=[4]) as recording:
-            forward(dense, with_image)
-        found = recording.arguments[4].output(decoder_layers(dense)[4], recording.inputs[4])
-    assert torch.equal(found, recording.outputs[4])
+    with recorded(dense, inputs=[3, 4], outputs=[4], arguments=[4]) as recording:
+        forward(dense, with_image)
+    output = recording.arguments[4].output(decoder_layers(dense)[4], recording.inputs[4])
+    assert torch.equal(output, recording.outputs[4])
     assert set(recording.inputs) == {3, 4} and set(recording.outputs) == {4}
 
 
+@torch.inference_mode()
 def test_a_pass_stops_before_a_module(dense: Any, with_image: Inputs) -> None:
     calls: list[int] = []
     layers = dict(enumerate(decoder_layers(dense)))
-    with torch.inference_mode(), hooked(layers, on_call=lambda layer, *_: calls.append(layer)):
-        found = state_before(dense, with_image, layers[4])
+    with hooked(layers, on_call=lambda layer, *_: calls.append(layer)):
+        state = state_before(dense, with_image, layers[4])
     assert calls == [0, 1, 2, 3, 4]
-    with torch.inference_mode():
-        assert torch.equal(found, residual_states(dense, with_image)[0][4])
+    assert torch.equal(state, residual_states(dense, with_image)[0][4])
     with pytest.raises(ContractError, match="does not call its Identity"):
         state_before(dense, with_image, torch.nn.Identity())
 
@@ -117,14 +108,12 @@ def test_no_other_module_registers_hooks() -> None:
     assert [name for name, text in sources.items() if "register_forward" in text] == ["states.py"]
 
 
+@torch.inference_mode()
 def test_reference_states_are_those_of_output_hidden_states(dense: Any, with_image: Inputs) -> None:
-    with torch.inference_mode():
-        inputs, outputs = reference_states(dense, with_image)
-        states = dense.model(**with_image, output_hidden_states=True).hidden_states
-    assert len(inputs) == len(outputs) == LAYERS - 1
-    for i in range(LAYERS - 1):
-        torch.testing.assert_close(inputs[i], states[i])
-        torch.testing.assert_close(outputs[i], states[i + 1])
+    inputs, outputs = reference_states(dense, with_image)
+    states = dense.model(**with_image, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(inputs, list(states[: LAYERS - 1]))
+    torch.testing.assert_close(outputs, list(states[1:LAYERS]))
 
 
 def finite_states() -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
@@ -140,14 +129,9 @@ def finite_states() -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tenso
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_the_first_state_that_is_not_finite_is_named(value: float, layer: int, side: str) -> None:
     inputs, outputs, attended = finite_states()
+    inputs[1][0, 2] = math.nan  # padding need not be finite
+    assert first_not_finite(inputs, outputs, attended) is None
     (inputs if side == "input" else outputs)[layer][1, 2, 5] = value
     for later in (*inputs[layer + 1 :], *outputs[layer + 1 :]):
         later[:] = math.nan
     assert first_not_finite(inputs, outputs, attended) == (1, layer, side)
-
-
-def test_padding_need_not_be_finite() -> None:
-    inputs, outputs, attended = finite_states()
-    assert first_not_finite(inputs, outputs, attended) is None
-    inputs[1][0, 2] = math.nan
-    assert first_not_finite(inputs, outputs, attended) is None
