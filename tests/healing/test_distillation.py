@@ -24,7 +24,6 @@ from interlace.healing.distillation import (
 )
 from interlace.healing.finetune import freeze_all_but
 from interlace.model import answer_loss, chat
-from interlace.model.answer_loss import AnswerLoss
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
 from interlace.model.states import recorded
@@ -158,15 +157,6 @@ def test_the_loss_and_its_gradient_are_the_formula(
     gradients = (torch.autograd.grad(value, weights) for value in (loss, expected))
     for ours, slow in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, slow, rtol=1e-3, atol=1e-5 * float(slow.abs().max()))
-
-
-def test_a_student_like_its_teacher_adds_nothing(teacher: Any, batch: chat.Inputs) -> None:
-    keep_all = PLAN.model_copy(update={"drop": [], "freeze": [0, 1, 3, 5]})
-    params = Finetune(distill_logits=3, distill_states=5)
-    modules = DistilledLoss(teacher, teacher, keep_all, params), AnswerLoss(teacher)
-    with torch.no_grad():
-        loss, plain = (module(without_labels(batch), batch["labels"]) for module in modules)
-    assert float(loss) == pytest.approx(float(plain), abs=1e-3)
 
 
 def test_nothing_below_the_lowest_tuned_layer_has_a_graph(

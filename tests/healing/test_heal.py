@@ -24,9 +24,12 @@ COMBINED: dict[str, Any] = {
 }
 
 
-def test_two_processes_over_deepspeed_heal_as_one_without_it(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_two_processes_heal_as_one_without_deepspeed(
+    project: Path, tmp_path: Path, zero_stage: int
+) -> None:
     folder = linked(project, tmp_path / "stage")
-    assert_ends(start_stage(folder, 2, **COMBINED))
+    assert_ends(start_stage(folder, 2, zero_stage=zero_stage, **COMBINED))
     tune(project, tmp_path / "plain", **COMBINED)
     for file, plain, quantity in (
         ("loss.csv", "loss.csv", "loss"),

@@ -9,7 +9,6 @@ from typing import Any
 
 import models
 import pytest
-import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -112,21 +111,6 @@ def test_a_row_that_is_too_long_is_named_in_one_line(
         next(passes)
 
 
-def test_a_resumed_run_sees_the_rows_it_had_not_seen(
-    project: Path, processor: Any, tmp_path: Path
-) -> None:
-    rows = TrainingRows(project / "data/train", processor, 512, tmp_path)
-    load = partial(
-        load_passes, rows, TrainingBatches(16, 0, 4, 2, 1), padded(processor), process=0, workers=0
-    )
-    complete, resumed = list(load(steps=range(5))), list(load(steps=range(3, 5)))
-    assert len(complete) == 5
-    for passes, expected in zip(resumed, complete[3:], strict=True):
-        for a, b in zip(passes, expected, strict=True):
-            assert torch.equal(a.inputs["input_ids"], b.inputs["input_ids"])
-            assert a.tokens == b.tokens
-
-
 def test_rows_without_an_image_get_a_blank_one_without_labels(processor: Any) -> None:
     text = [encode_training(processor, models.row(seed, images=0)) for seed in range(3)]
     plain, blank = padded(processor)(text), padded(processor, blank=True)(text)
@@ -139,8 +123,3 @@ def test_rows_without_an_image_get_a_blank_one_without_labels(processor: Any) ->
 def test_rows_with_an_image_get_no_blank_one(processor: Any) -> None:
     rows = [encode_training(processor, models.row(seed, images=seed)) for seed in range(2)]
     assert len(padded(processor, blank=True)(rows).labels) == 2
-
-
-def test_sample_ids_are_those_of_the_rows(project: Path, processor: Any, tmp_path: Path) -> None:
-    rows = TrainingRows(project / "data/train", processor, 512, tmp_path)
-    assert rows.sample_ids([5, 2]) == [rows.rows[i]["sample_id"] for i in (5, 2)]
