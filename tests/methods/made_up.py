@@ -90,19 +90,14 @@ def question(method: str, rng: np.random.Generator, case: int, longest: int = 10
     return Question(scores, method, drops, options)
 
 
-def cosine_table(layer: list[float], pair: list[float], triplet: list[float]) -> Scores:
-    """A table of S_1, S_2 and S_3 in layer order."""
+def table(criterion: str, *columns: list[float]) -> Scores:
+    """A table of one criterion: of each layer, each pair, each triplet, in layer order."""
     values = {
-        ("cosine", first, span): value
-        for span, column in enumerate((layer, pair, triplet), start=1)
+        (criterion, first, span): value
+        for span, column in enumerate(columns, start=1)
         for first, value in enumerate(column)
     }
-    return Scores(len(layer), 0, values, {})
-
-
-def layer_table(criterion: str, values: list[float]) -> Scores:
-    """A table of one score per layer."""
-    return Scores(len(values), 0, {(criterion, i, 1): v for i, v in enumerate(values)}, {})
+    return Scores(len(columns[0]), 0, values, {})
 
 
 def arrow_table(scores: Scores) -> pa.Table:

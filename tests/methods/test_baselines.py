@@ -47,7 +47,7 @@ def test_random_drops_fall_evenly_over_the_unprotected_layers_and_tunes_on_all()
 
 
 def test_shortgpt_shows_the_influence_that_it_ranks_by() -> None:
-    scores = made_up.layer_table("cosine", [0.5, 0.9, 0.75, 0.8])
+    scores = made_up.table("cosine", [0.5, 0.9, 0.75, 0.8])
     groups = select(scores, method="shortgpt", drops=2).groups
     assert [(g.first, round(g.score or 0, 9)) for g in groups] == [(1, 0.1), (3, 0.2)]
 

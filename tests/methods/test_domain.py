@@ -45,7 +45,7 @@ def test_z_scores_of_layers_alike_are_0(values: dict[int, float]) -> None:
 
 @pytest.mark.parametrize(("n_layers", "fitting", "wanted"), [(28, 8, 10), (36, 11, 13)])
 def test_pooled_triplets_run_out_at_40_percent(n_layers: int, fitting: int, wanted: int) -> None:
-    level = made_up.layer_table("pooled", [0.5] * n_layers)
+    level = made_up.table("pooled", [0.5] * n_layers)
     shortfall = select(level, method="interlace-pooled", ratio=0.4, shortfall="fewer").shortfall
     assert (shortfall.wanted, shortfall.triplets) == (wanted, fitting)
     with pytest.raises(InputError, match=f"largest feasible K is {fitting}"):

@@ -18,7 +18,7 @@ def best(n_layers: int, drops: int, **options: Any) -> Plan:
 
 
 def test_greedy_takes_the_best_triplet_and_the_optimum_the_best_two() -> None:
-    scores = made_up.cosine_table([0.5] * 6, [0.5] * 5, [0.5, 0.1, 0.6, 0.5])
+    scores = made_up.table("cosine", [0.5] * 6, [0.5] * 5, [0.5, 0.1, 0.6, 0.5])
     greedy = select(scores, drops=2, shortfall="fewer")
     optimum = select(scores, method="interlace-optimal", drops=2)
     assert [group.first for group in greedy.groups] == [2]

@@ -9,29 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from methods import made_up
+from plans import make_plan
 
 from interlace.methods.registry import METHODS
-from interlace.plan.record import Group, Plan, Shortfall
+from interlace.plan.record import Group, Plan
 from interlace.plan.segments import Segment, dropped_runs, segments
 from interlace.selection.select import select
 
 
 def plan_of(drop: list[int], tune: list[int], pairs: tuple[tuple[int, int], ...]) -> Plan:
-    return Plan(
-        method="manual",
-        ratio=0.5,
-        n_layers=9,
-        drop=drop,
-        tune=tune,
-        freeze=[i for i in range(9) if i not in (*drop, *tune)],
-        groups=[
-            Group(kind="pair", layers=tuple(sorted((d, t))), score=None, drop=(d,), tune=(t,))
-            for d, t in pairs
-        ],
-        protected=[],
-        shortfall=Shortfall(policy="pairs", wanted=len(drop), triplets=0, pairs=0, missing=0),
-        sources={},
-    )
+    groups = [
+        Group(kind="pair", layers=tuple(sorted((d, t))), score=None, drop=(d,), tune=(t,))
+        for d, t in pairs
+    ]
+    return make_plan(drop, tune, n_layers=9).model_copy(update={"groups": groups})
 
 
 @pytest.mark.parametrize(

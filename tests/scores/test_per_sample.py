@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from similarity_rows import rows, stored
 
-from interlace.errors import ContractError, InputError
+from interlace.errors import ContractError
 from interlace.scores.average import score
 from interlace.scores.per_sample import read_sample_cosines
 from interlace.scores.table import read_scores
@@ -51,12 +50,3 @@ def test_a_sample_that_lacks_a_short_span_is_named(tmp_path: Path) -> None:
     assert read_sample_cosines(stored(tmp_path / "s", FRAME[~long]))
     with pytest.raises(ContractError, match="sample native-native-0003 has other spans"):
         read_sample_cosines(stored(tmp_path / "t", FRAME[~short]))
-
-
-def test_no_files_and_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no measurements"):
-        read_sample_cosines(tmp_path)
-    (path,) = stored(tmp_path / "s", FRAME).iterdir()
-    pq.write_table(pq.read_table(path).drop_columns(["task"]), path)
-    with pytest.raises(InputError, match="column 'task'"):
-        read_sample_cosines(path.parent)

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from similarity_rows import LAYERS, SPANS, mean_scores, rows, sample_cosines, stored
+from similarity_rows import LAYERS, SPANS, mean_scores, sample_cosines
 
 from interlace.errors import InputError
-from interlace.scores.per_sample import SampleCosines, read_sample_cosines
+from interlace.scores.per_sample import SampleCosines
 from interlace.scores.resample import (
-    REPLICATES,
     RESAMPLES,
     bootstrap,
     kendall_tau,
@@ -69,12 +68,10 @@ def test_the_draws_of_a_criterion_do_not_depend_on_others() -> None:
     assert values_of(together, 0, 1, MATH) != values_of(together, 0, 1, NONMATH)
 
 
-def test_replicates_depend_on_the_seed_and_not_on_how_rows_are_stored(tmp_path: Path) -> None:
-    frame = rows(samples=9, domains=("native", "math"))
-    one = read_sample_cosines(stored(tmp_path / "one", frame))
-    two = read_sample_cosines(stored(tmp_path / "two", frame.iloc[::-1], parts=3))
-    assert bootstrap(one).equals(bootstrap(two))
-    assert bootstrap(one) != bootstrap(one, seed=1)
+def test_replicates_depend_on_the_seed() -> None:
+    samples = {NATIVE: sample_cosines(9, 0.1)}
+    assert bootstrap(samples).equals(bootstrap(samples))
+    assert not bootstrap(samples).equals(bootstrap(samples, seed=1))
 
 
 def test_a_score_that_was_not_resampled_is_that_of_the_real_table() -> None:
@@ -87,18 +84,11 @@ def test_a_score_that_was_not_resampled_is_that_of_the_real_table() -> None:
     assert [table.values[NATIVE, 3, 2] for table in tables] == values_of(replicates, 3, 2)
 
 
-def test_a_file_without_replicates_is_refused(tmp_path: Path) -> None:
+def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "replicates.parquet"
-    with pytest.raises(InputError, match=r"replicates.*: no"):
-        read_replicates(path)
-    path.write_text("replicate,value")
-    with pytest.raises(InputError, match=r"replicates.*not a Parquet file"):
-        read_replicates(path)
     pq.write_table(pa.table({"replicate": [0]}), path)
-    with pytest.raises(InputError, match=r"replicates.*: no"):
+    with pytest.raises(InputError, match=r"replicates.*: not a table of resampled"):
         read_replicates(path)
-    pq.write_table(REPLICATES.empty_table(), path)
-    assert read_replicates(path).schema == REPLICATES
 
 
 def slow_tau(left: list[float], right: list[float]) -> float:

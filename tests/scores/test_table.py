@@ -63,10 +63,9 @@ def test_a_wrong_value_is_named_with_its_row_or_column(
     assert str(caught.value).startswith(f"{path}: {complaint}")
 
 
-@pytest.mark.parametrize("column", ["criterion", "first", "span", "value"])
-def test_a_missing_column_is_named(column: str) -> None:
-    with pytest.raises(InputError, match=f"^scores: column '{column}' is missing"):
-        read_scores(pa.Table.from_pylist(ROWS).drop_columns([column]))
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(InputError, match=r"^scores: column 'span' is missing"):
+        read_scores(pa.Table.from_pylist(ROWS).drop_columns(["span"]))
 
 
 def test_a_file_without_scores_is_refused(tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ def test_groups_say_which_round_made_them() -> None:
 
 
 def test_anchors_are_free_again() -> None:
-    first = made_up.cosine_table([0, 0, 0, 1.0, *[0] * 5], [0] * 8, [0, 0, 0, 1.0, 0, 0, 0])
-    second = made_up.cosine_table([0] * 8, [0] * 7, [0, 0, 0, 0, 1.0, 0])  # layers 5, 6 and 7
+    first = made_up.table("cosine", [0, 0, 0, 1.0, *[0] * 5], [0] * 8, [0, 0, 0, 1.0, 0, 0, 0])
+    second = made_up.table("cosine", [0] * 8, [0] * 7, [0, 0, 0, 0, 1.0, 0])  # layers 5, 6 and 7
     second = replace(second, kept_layers=(0, 1, 2, 4, 5, 6, 7, 8))
     plan = select(first, drops=2, rounds=2, later=[second])
     assert plan.groups[0].anchor == 5
