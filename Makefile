@@ -6,13 +6,13 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit e2e study-methods study-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
+.PHONY: demo test lint unit slow e2e study-methods study-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
 
 demo: environment
 	dvc repro
 	interlace show
 
-test: lint unit e2e
+test: lint unit slow e2e
 
 lint: environment
 	ruff check .
@@ -20,7 +20,10 @@ lint: environment
 	mypy
 
 unit: environment
-	python -m pytest -q -m "not e2e and not gpu" -n 2 --dist loadfile
+	python -m pytest -q -m "not slow and not e2e and not gpu" -n 2 --dist loadfile
+
+slow: environment
+	python -m pytest -q -m "slow and not e2e and not gpu" -n 2 --dist loadfile
 
 e2e: environment
 	python -m pytest -q -m e2e
