@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +43,6 @@ def weight_map(**files: str) -> str:
             lambda folder: (folder / SINGLE).rename(folder / SHARD),
             f"{SHARD} is there, but neither .* copy the missing file",
         ),
-        *((lambda folder, n=n: os.truncate(folder / SINGLE, n), "cut short|whole") for n in (0, 5)),
         (index(weight_map(t=SHARD, u="two.safetensors")), r"names two\.safetensors, which is not"),
         (index(weight_map(t=SHARD, u=SHARD)), "names 1 tensors that are not where it says: u is"),
         *((index(text), "not a readable index") for text in ("{", "{}", "[]", '{"weight_map": 3}')),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,40 @@ from safetensors.torch import load_file, save_file
 from sources_json import pinned_model
 
 import interlace
+from interlace.checkpoint.safetensors import SINGLE
 from interlace.errors import ContractError, InputError
-from interlace.pruning import export as checkpoint
+from interlace.pruning import export as exporting
 from interlace.pruning.export import check_made_for
 from interlace.sources.pinned import PinnedFile
 
 
-def test_a_plan_for_another_layer_count_is_refused(dense_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has 6 decoder layers, the plan is for 8"):
-        interlace.export(dense_dir, make_plan([3], [4], n_layers=8), tmp_path / "pruned")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_layer_that_lacks_a_weight_is_refused(dense_dir: Path, tmp_path: Path) -> None:
-    shutil.copytree(dense_dir, tmp_path / "dense")
-    tensors = load_file(tmp_path / "dense/model.safetensors")
+def lose_a_weight(folder: Path) -> None:
+    tensors = load_file(folder / SINGLE)
     del tensors[f"{PREFIX}.2.mlp.down_proj.weight"]
-    save_file(tensors, tmp_path / "dense/model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        InputError, match=r"the weights lack .*layers\.2\.mlp\.down_proj\.weight, and hold"
-    ):
-        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
+    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+
+
+def quantise(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "n_layers", "said"),
+    [
+        (lambda folder: None, 8, r"dense has 6 decoder layers, the plan is for 8"),
+        (lose_a_weight, 6, r"the weights lack .*layers\.2\.mlp\.down_proj\.weight, and hold"),
+        (quantise, 6, "quantised weights are not supported"),
+    ],
+)
+def test_a_model_that_cannot_be_pruned_is_refused(
+    copied: Path, tmp_path: Path, change: Callable[[Path], None], n_layers: int, said: str
+) -> None:
+    change(copied)
+    with pytest.raises(InputError, match=said):
+        interlace.export(copied, make_plan([3, 5], [], n_layers), tmp_path / "pruned")
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
 def test_a_limit_on_the_size_of_files_ends_in_one_line(dense_dir: Path, tmp_path: Path) -> None:
@@ -61,7 +75,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     dense_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**10))
-    monkeypatch.setattr(checkpoint, "write_tensors", None)
+    monkeypatch.setattr(exporting, "write_tensors", None)
     with pytest.raises(InputError, match=r"deep/pruned: takes \d+ MiB, and 0 MiB of the disk"):
         interlace.export(dense_dir, PLAN, tmp_path / "deep/pruned")
     assert list(tmp_path.iterdir()) == []
@@ -78,50 +92,35 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
 def test_replaced_values_that_do_not_fit_are_refused(
     dense_dir: Path, tmp_path: Path, name: str, shape: tuple[int, ...], said: str
 ) -> None:
-    save_file({name: torch.zeros(shape)}, tmp_path / "new.safetensors")
+    file = tmp_path / "new.safetensors"
+    save_file({name: torch.zeros(shape)}, file)
     with pytest.raises(ContractError, match=said):
-        interlace.export(
-            dense_dir, PLAN, tmp_path / "pruned", replaced={name: tmp_path / "new.safetensors"}
-        )
-    assert [path.name for path in tmp_path.iterdir()] == ["new.safetensors"]
+        interlace.export(dense_dir, PLAN, tmp_path / "pruned", replaced={name: file})
+    assert list(tmp_path.iterdir()) == [file]
 
 
-PINNED = pinned_model("org/name", files=None, revision="abc")
+FILES, OTHER_FILES = ({"a": PinnedFile(size=1, sha256=sha)} for sha in "xy")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("pinned", "change", "said"),
     [
-        ({"id": "org/other"}, "for model org/name, but the model is org/other with org/other; run"),
-        ({"revision": "def"}, "for revision or files abc, but the model is org/name with def; run"),
-        ({"n_layers": 8}, "for number of layers 6, but the model is org/name with 8; run"),
+        ({"revision": "abc"}, {"id": "org/other"}, "model org/name, .* org/other with org/other"),
+        ({"revision": "abc"}, {"revision": "def"}, "revision or files abc, .* org/name with def"),
+        ({"revision": "abc"}, {"n_layers": 8}, "number of layers 6, .* org/name with 8"),
+        ({"files": FILES}, {"files": OTHER_FILES}, "revision or files"),
     ],
 )
-def test_a_plan_for_another_model_is_refused(change: dict[str, Any], said: str) -> None:
-    plan = PLAN.model_copy(update={"sources": {"model": "org/name", "revision": "abc"}})
-    check_made_for(plan, PINNED)
-    check_made_for(PLAN, PINNED)  # a plan that does not say
-    with pytest.raises(InputError, match=said) as caught:
-        check_made_for(plan, PINNED.model_copy(update=change))
+def test_a_plan_for_another_model_is_refused(
+    pinned: dict[str, Any], change: dict[str, Any], said: str
+) -> None:
+    model = pinned_model("org/name", **{"files": None} | pinned)
+    plan = PLAN.model_copy(update={"sources": model.identity()})
+    check_made_for(plan, model)
+    check_made_for(PLAN, model)  # a plan that does not say
+    with pytest.raises(InputError, match=f"made for {said}.*; select again") as caught:
+        check_made_for(plan, model.model_copy(update=change))
     assert "\n" not in str(caught.value)
-
-
-def test_a_plan_for_other_files_of_a_local_model_is_refused() -> None:
-    local = pinned_model(files={"a": PinnedFile(size=1, sha256="x")})
-    other = pinned_model(files={"a": PinnedFile(size=1, sha256="y")})
-    plan = PLAN.model_copy(update={"sources": local.identity()})
-    check_made_for(plan, local)
-    with pytest.raises(InputError, match="made for revision or files"):
-        check_made_for(plan, other)
-
-
-def test_quantised_weights_are_refused(dense_dir: Path, tmp_path: Path) -> None:
-    shutil.copytree(dense_dir, tmp_path / "dense")
-    config = json.loads((tmp_path / "dense/config.json").read_text())
-    config["quantization_config"] = {"quant_method": "fp8"}
-    (tmp_path / "dense/config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="quantised weights are not supported"):
-        interlace.export(tmp_path / "dense", PLAN, tmp_path / "pruned")
 
 
 def test_a_folder_that_is_no_checkpoint_is_not_written_over(
