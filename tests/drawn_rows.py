@@ -18,6 +18,7 @@ from interlace.outputs import remove
 from interlace.params.inputs import Data
 from interlace.samples.rows import SCHEMA, iterate
 from interlace.sources.pin import pin_data
+from interlace.sources.pinned import PinnedData
 
 Row = dict[str, Any]
 INPUT_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])
@@ -56,6 +57,12 @@ def three_subsets(folder: Path) -> Path:
     return folder
 
 
+def pinned(source: Path, folder: Path | None = None) -> PinnedData:
+    """Pin a file or a folder of data; hashes are remembered beside it."""
+    hashes = (folder or source.parent) / "hashes.json"
+    return pin_data(str(source), None, field="data.id", hashes=hashes)
+
+
 @dataclass
 class Draw:
     """Draws into one folder; `source` is a file or a folder."""
@@ -65,10 +72,8 @@ class Draw:
 
     def __call__(self, source: Path, seed: int = 0, **data: Any) -> list[Row]:
         """Draw; returns the training rows."""
-        hashes = self.folder / "hashes.json"
-        pinned = pin_data(str(source), None, field="data.id", hashes=hashes)
         self.counts = sample(
-            data_files(pinned),
+            data_files(pinned(source, self.folder)),
             self.folder / "train",
             self.folder / "calibration",
             data=Data(id="x", **data),
