@@ -24,7 +24,7 @@ Row = dict[str, Any]
 INPUT_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])
 
 
-def picture(seed: int, side: int = 8) -> bytes:
+def picture(seed: int, side: int = 64) -> bytes:
     """A PNG of noise, which does not compress."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     file = io.BytesIO()
@@ -32,7 +32,7 @@ def picture(seed: int, side: int = 8) -> bytes:
     return file.getvalue()
 
 
-PICTURE = {"bytes": picture(0), "path": None}
+PICTURE = {"bytes": picture(0, side=8), "path": None}
 
 
 def text_row(number: int, source: str = "made_up", turns: int = 1, images: int = 0) -> Row:
@@ -40,9 +40,8 @@ def text_row(number: int, source: str = "made_up", turns: int = 1, images: int =
     return {"images": [PICTURE] * images, "texts": texts, "source": source}
 
 
-def picture_row(number: int, source: str = "made_up", side: int = 64) -> Row:
-    images = [{"bytes": picture(number, side), "path": None}]
-    return text_row(number, source) | {"images": images}
+def picture_row(number: int, source: str = "made_up") -> Row:
+    return text_row(number, source) | {"images": [{"bytes": picture(number), "path": None}]}
 
 
 def stored(path: Path, rows: list[Row], group: int = 10, schema: pa.Schema = INPUT_SCHEMA) -> Path:
@@ -52,6 +51,7 @@ def stored(path: Path, rows: list[Row], group: int = 10, schema: pa.Schema = INP
 
 
 def three_subsets(folder: Path) -> Path:
+    """A data set of a (200 rows), b (50) and c (7)."""
     for name, n in (("a", 200), ("b", 50), ("c", 7)):
         stored(folder / name / "train.parquet", [text_row(i, name) for i in range(n)])
     return folder

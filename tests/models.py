@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tiny_model
 import torch
-from PIL import Image
+from drawn_rows import picture
 
 SIZES = {
     "hidden": 32,
@@ -21,13 +20,6 @@ SIZES = {
     "vision_heads": 2,
 }
 WORDS = "What number is written in this image and the other one ? left right red".split()  # noqa: SIM905
-
-
-def picture(seed: int, side: int = 64) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def row(seed: int, *, images: int = 1, turns: int = 1, source: str = "made_up") -> dict[str, Any]:

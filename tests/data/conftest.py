@@ -17,5 +17,4 @@ def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
 
 @pytest.fixture
 def subsets(tmp_path: Path) -> Path:
-    """A data set of a (200 rows), b (50) and c (7)."""
     return three_subsets(tmp_path / "data")

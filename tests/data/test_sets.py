@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ import pytest
 from drawn_rows import (
     INPUT_SCHEMA,
     Draw,
+    Row,
     ids,
     numbers,
     picture_row,
@@ -28,17 +25,14 @@ from drawn_rows import (
 
 from interlace.data import draw as drawing
 from interlace.errors import InputError
-from interlace.samples.rows import SCHEMA, iterate
+from interlace.samples.rows import SCHEMA
 
 
 @pytest.mark.parametrize(
     ("data", "rows"),
     [
         ({"fraction": 0.1}, {"a": 20, "b": 5, "c": 1}),
-        (
-            {"fraction": 0.1, "weights": {"a": 0.5, "b": 3.0, "c": 99.0}},
-            {"a": 10, "b": 15, "c": 7},
-        ),
+        ({"fraction": 0.1, "weights": {"a": 0.5, "b": 3, "c": 99}}, {"a": 10, "b": 15, "c": 7}),
         ({"subsets": ("c", "a")}, {"a": 200, "c": 7}),
     ],
     ids=["rounded up", "weighted, at most all", "selected"],
@@ -82,49 +76,38 @@ def test_only_the_row_groups_of_drawn_rows_are_read(tmp_path: Path, draw: Draw) 
     assert draw.counts.bytes_read < 3 * draw.counts.bytes_kept
 
 
-@pytest.mark.parametrize("fraction", [0.1, 1.0])
-def test_any_number_of_workers_writes_the_same_bytes(
-    subsets: Path, draw: Draw, fraction: float
-) -> None:
+def test_any_number_of_workers_writes_the_same_bytes(subsets: Path, draw: Draw) -> None:
     outputs = []
     for workers in (1, 4):
-        draw(subsets, fraction=fraction, workers=workers)
+        draw(subsets, fraction=0.1, workers=workers)
         outputs.append((draw.digest(), draw.counts))
     assert outputs[0] == outputs[1]
 
 
-def test_the_location_of_files_does_not_matter(tmp_path: Path, subsets: Path, draw: Draw) -> None:
-    copy = three_subsets(tmp_path / "some/where/else")
-    assert ids(draw(subsets, fraction=0.2)) == ids(draw(copy, fraction=0.2))
+def test_a_subset_s_draw_depends_neither_on_its_location_nor_on_other_subsets(
+    tmp_path: Path, subsets: Path, draw: Draw
+) -> None:
+    alone = ids(draw(three_subsets(tmp_path / "some/where"), fraction=0.2, subsets=("a",)))
+    together = draw(subsets, fraction=0.2)
+    assert alone == ids([row for row in together if row["source"] == "a"])
 
 
-def test_other_subsets_do_not_change_a_subset_s_draw(subsets: Path, draw: Draw) -> None:
-    alone = ids(draw(subsets, fraction=0.2, subsets=("a",)))
-    assert alone == [
-        row["sample_id"] for row in draw(subsets, fraction=0.2) if row["source"] == "a"
-    ]
-
-
-def test_repeated_rows_are_left_out_and_counted(tmp_path: Path, draw: Draw) -> None:
+def test_repeated_rows_are_skipped_and_counted(tmp_path: Path, draw: Draw) -> None:
     stored(tmp_path / "data/a.parquet", [text_row(0, "x"), text_row(1, "x")])
     stored(tmp_path / "data/b.parquet", [text_row(0, "x") | {"source": "y"}])
     assert [row["source"] for row in draw(tmp_path / "data")] == ["x", "x"]
     assert draw.counts.left_out == {"repeated": 1}
 
 
-def test_odd_rows_are_left_out_and_counted(tmp_path: Path, draw: Draw) -> None:
-    odd = [
-        text_row(0) | {"texts": []},
-        text_row(1, images=4),
-        text_row(2) | {"images": [{"bytes": b"GIF?", "path": None}]},
-    ]
+def test_odd_rows_are_skipped_and_counted(tmp_path: Path, draw: Draw) -> None:
+    odd = [text_row(0) | {"texts": []}, text_row(1, images=4)]
     assert numbers(draw(stored(tmp_path / "x.parquet", [*odd, text_row(3)]))) == [3]
-    assert sum(draw.counts.left_out.values()) == 3
+    assert sum(draw.counts.left_out.values()) == 2
     counts = draw.counts.subsets["x"]
-    assert (counts["holds"], counts["drawn"], counts["kept"]) == (4, 4, 1)
+    assert (counts["holds"], counts["drawn"], counts["kept"]) == (3, 3, 1)
 
 
-def test_text_that_is_not_utf_8_leaves_its_row_out(tmp_path: Path, draw: Draw) -> None:
+def test_a_row_whose_text_is_not_utf_8_is_skipped(tmp_path: Path, draw: Draw) -> None:
     table = pa.Table.from_pylist([text_row(i) for i in range(5)], schema=INPUT_SCHEMA)
     raw = pa.array([f"{i}".encode() if i != 2 else b"\xff\xfe" for i in range(5)])
     text = pa.Array.from_buffers(pa.string(), 5, raw.buffers())
@@ -168,21 +151,13 @@ def test_calibration_depends_on_seed_and_content_but_not_on_order(
     assert calibration[0] == calibration[1] != calibration[2]
 
 
-def test_185_subsets_are_drawn_in_seconds(tmp_path: Path, draw: Draw) -> None:
-    for k in range(185):
-        stored(tmp_path / f"data/s{k:03}/train.parquet", [text_row(i, f"s{k}") for i in range(30)])
-    begin = time.perf_counter()
-    assert len(draw(tmp_path / "data", fraction=0.1)) == 185 * 3
-    assert time.perf_counter() - begin < 20
-
-
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [([], "the data is empty"), ([text_row(0, images=4)] * 3, "3 rows: more than 3 images")],
     ids=["empty", "odd rows alone"],
 )
 def test_a_draw_without_rows_is_refused_with_the_reason(
-    tmp_path: Path, draw: Draw, rows: list[dict[str, Any]], reason: str
+    tmp_path: Path, draw: Draw, rows: list[Row], reason: str
 ) -> None:
     with pytest.raises(InputError, match=f"no rows were drawn.*{reason}"):
         draw(stored(tmp_path / "x.parquet", rows))
@@ -214,61 +189,30 @@ def test_a_local_file_is_tried_again_only_after_passing_errors(
     assert len(attempts) == tries
 
 
-def test_a_full_disk_is_one_line_and_drawn_rows_are_kept(
-    subsets: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
+def test_a_draw_resumes_after_a_full_disk_to_the_same_bytes(
+    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in "abc":
+        stored(tmp_path / f"data/{name}.parquet", [picture_row(i, name) for i in range(60)])
+    draw(tmp_path / "data")
+    resumed = Draw(tmp_path / "resumed")
+    monkeypatch.setattr("drawn_rows.remove", lambda _: None)  # to look at the chunks
+    monkeypatch.setattr(drawing, "_CHUNK_BYTES", 200_000)
     write, writes = pq.ParquetWriter.write_table, []
 
     def full(*args: Any, **kwargs: Any) -> None:
         writes.append(args)
-        if len(writes) > 2:
+        if len(writes) > 7:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(*args, **kwargs)
 
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
-    with pytest.raises(InputError, match=r"No space left on device; free disk space.*\Z"):
-        draw(subsets, workers=1)
-    assert (draw.folder / "scratch/a/subset.json").is_file()
-    monkeypatch.undo()
-    assert len(draw(subsets)) == 257
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from drawn_rows import Draw
-from interlace.data import draw
-draw._CHUNK_BYTES = 20_000
-Draw(Path(sys.argv[2]))(Path(sys.argv[1]), workers=2)
-"""
-
-
-def test_a_killed_draw_resumes_to_the_same_bytes(
-    tmp_path: Path, draw: Draw, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = tmp_path / "data"
-    for name in "abcd":
-        rows = [picture_row(1000 * ord(name) + i, name) for i in range(150)]
-        stored(data / f"{name}.parquet", rows)
-    draw(data)
-    resumed = Draw(tmp_path / "resumed")
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(data), str(resumed.folder)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests")))},
-        stderr=subprocess.DEVNULL,
-    )
-    while len(list(resumed.folder.glob("scratch/*/0*"))) < 5:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetWriter, "write_table", full)
+        with pytest.raises(InputError, match=r"No space left on device; free disk space.*\Z"):
+            resumed(tmp_path / "data", workers=2)
     chunks = {path: path.stat().st_mtime_ns for path in resumed.folder.glob("scratch/*/0*/rows/*")}
-    assert chunks
-    assert not (resumed.folder / "train").exists()
-    monkeypatch.setattr(drawing, "_CHUNK_BYTES", 20_000)
-    monkeypatch.setattr("drawn_rows.remove", lambda _: None)  # to look at the chunks
-    resumed(data)
-    assert all(path.stat().st_mtime_ns == time_ for path, time_ in chunks.items())
+    assert chunks and not (resumed.folder / "train").exists()
+    (resumed.folder / "scratch/c/.00004.partial").mkdir(parents=True)  # as a killed run leaves it
+    resumed(tmp_path / "data")
+    assert all(path.stat().st_mtime_ns == time for path, time in chunks.items())
     assert resumed.digest() == draw.digest()
-    assert list(iterate(resumed.folder / "train")) == list(iterate(draw.folder / "train"))

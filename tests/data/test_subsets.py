@@ -3,63 +3,51 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from drawn_rows import text_row
+from drawn_rows import INPUT_SCHEMA, pinned, stored, text_row
 
 from interlace.data.files import CountedFile, DataFile
 from interlace.data.subsets import check_subsets, selected_subsets, subsets_of
 from interlace.errors import InputError
 from interlace.params.inputs import Data
-from interlace.sources.pin import pin_data
 
 
 def files(*names: str) -> list[DataFile]:
     return [DataFile(name, name, 1, name, io.BytesIO) for name in names]
 
 
-def check(folder: Path, source: Path, **data: Any) -> None:
-    pinned = pin_data(str(source), None, field="data.id", hashes=folder / "hashes.json")
-    check_subsets(pinned, Data(id="x", **data), checked=folder / "checked.json")
+def check(source: Path, **data: Any) -> None:
+    check_subsets(pinned(source), Data(id="x", **data), checked=source.parent / "checked.json")
 
 
 @pytest.mark.parametrize(
     ("paths", "subsets"),
     [
+        ("b/train-1 a(x)/0 b/train-0", {"a(x)": ["a(x)/0"], "b": ["b/train-0", "b/train-1"]}),
+        ("1 2", {"1": ["1"], "2": ["2"]}),
         (
-            ("b/train-1.parquet", "a(x)/0.parquet", "b/train-0.parquet"),
-            {"a(x)": ["a(x)/0.parquet"], "b": ["b/train-0.parquet", "b/train-1.parquet"]},
-        ),
-        (("1.parquet", "2.parquet"), {"1": ["1.parquet"], "2": ["2.parquet"]}),
-        (
-            ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet"),
-            {"train": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]},
+            "train-00000-of-00002 train-00001-of-00002",
+            {"train": ["train-00000-of-00002", "train-00001-of-00002"]},
         ),
         (
-            (
-                *("data/train-0.parquet", "data/test-0.parquet", "data/validation-0.parquet"),
-                *("x/val-0.parquet", "test/y.parquet", "valleys/train-0.parquet"),
-                "testing/0.parquet",
-            ),
-            {
-                "data": ["data/train-0.parquet"],
-                "testing": ["testing/0.parquet"],
-                "valleys": ["valleys/train-0.parquet"],
-            },
+            "data/train-0 data/test-0 data/validation-0 x/val-0 test/y valleys/train-0 testing/0",
+            {"data": ["data/train-0"], "testing": ["testing/0"], "valleys": ["valleys/train-0"]},
         ),
-        (("test.parquet",), {"test": ["test.parquet"]}),
+        ("test", {"test": ["test"]}),
     ],
     ids=["folders", "files", "shards", "other splits beside training", "a test split alone"],
 )
-def test_files_are_gathered_into_subsets(
-    paths: tuple[str, ...], subsets: dict[str, list[str]]
-) -> None:
-    gathered = {s.name: [file.name for file in s.files] for s in subsets_of(files(*paths))}
-    assert gathered == subsets
+def test_files_are_gathered_into_subsets(paths: str, subsets: dict[str, list[str]]) -> None:
+    names = [f"{path}.parquet" for path in paths.split()]
+    gathered = {s.name: [file.name for file in s.files] for s in subsets_of(files(*names))}
+    assert gathered == {
+        name: [f"{path}.parquet" for path in paths] for name, paths in subsets.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -74,42 +62,34 @@ def test_an_unknown_subset_is_named(data: dict[str, Any], complaint: str) -> Non
         selected_subsets(files("chartqa/0.parquet", "ai2d/0.parquet"), Data(id="x", **data))
 
 
-@pytest.mark.parametrize("column", ["images", "texts", "source"])
-def test_a_missing_column_is_named_with_its_file(
-    tmp_path: Path, subsets: Path, column: str
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: stored(path, [text_row(0)], schema=INPUT_SCHEMA.remove(1)),
+        lambda path: path.write_text("not parquet"),
+    ],
+    ids=["a missing column", "no Parquet"],
+)
+def test_a_file_that_cannot_be_drawn_from_is_named_if_its_subset_is_selected(
+    subsets: Path, damage: Callable[[Path], Any]
 ) -> None:
-    path = subsets / "b/train.parquet"
-    pq.write_table(pq.read_table(path).drop_columns([column]), path)
-    with pytest.raises(InputError, match=rf"b/train\.parquet: .*'{column}'"):
-        check(tmp_path, subsets)
-
-
-def test_a_file_that_is_not_parquet_is_named_if_its_subset_is_selected(
-    tmp_path: Path, subsets: Path
-) -> None:
-    (subsets / "b/train.parquet").write_text("not parquet")
-    check(tmp_path, subsets, subsets=("a",))
-    with pytest.raises(InputError, match=r"b/train\.parquet: not a readable Parquet file"):
-        check(tmp_path, subsets)
+    damage(subsets / "b/train.parquet")
+    check(subsets, subsets=("a",))
+    with pytest.raises(InputError, match=r"b/train\.parquet: (column 'texts'|not a readable)"):
+        check(subsets)
 
 
 def test_large_types_pass(tmp_path: Path) -> None:
-    table = pa.Table.from_pylist([text_row(0)])
-    large = table.set_column(2, "source", table["source"].cast(pa.large_string()))
-    pq.write_table(large, tmp_path / "x.parquet")
-    check(tmp_path, tmp_path / "x.parquet")
+    kind = pa.field("source", pa.large_string())
+    check(stored(tmp_path / "x.parquet", [text_row(0)], schema=INPUT_SCHEMA.set(2, kind)))
 
 
-def test_bytes_are_counted_as_they_are_read() -> None:
-    file = CountedFile(io.BytesIO(b"0123456789"))
-    file.seek(4)
-    assert file.read(3) + file.read() == b"456789"
-    assert (file.bytes_read, file.tell()) == (6, 10)
-
-
-def test_short_reads_are_continued() -> None:
+def test_short_reads_are_continued_and_counted() -> None:
     class Slow(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             return super().read(min(size, 3) if size and size > 0 else size)
 
-    assert CountedFile(Slow(b"0123456789")).read(8) == b"01234567"
+    file = CountedFile(Slow(b"0123456789"))
+    file.seek(1)
+    assert file.read(5) + file.read() == b"123456789"
+    assert (file.bytes_read, file.tell()) == (9, 10)
