@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw, visit_order
 from interlace.samples.order import shuffle_key
 
-sizes_of = st.lists(st.integers(0, 40), min_size=1, max_size=30)
-starts = st.integers(0, 2**64 - 1)
-shares = st.sampled_from([0.1, 0.34, 0.5, 1.0])
+SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=30)
+STARTS = st.integers(0, 2**64 - 1)
+SHARES = st.sampled_from([0.1, 0.34, 0.5, 1.0])
 
 
 def start(seed: int) -> int:
@@ -30,7 +30,7 @@ def draw(sizes: list[int], rows: int, share: float, seed: int) -> set[tuple[int,
 
 
 @settings(deadline=None)
-@given(groups=st.integers(1, 500), start=starts)
+@given(groups=st.integers(1, 500), start=STARTS)
 def test_every_group_is_visited_once(groups: int, start: int) -> None:
     assert sorted(visit_order(groups, start)) == list(range(groups))
 
@@ -52,28 +52,19 @@ def test_all_groups_and_all_rows_are_equally_likely() -> None:
 
 
 @settings(deadline=None)
-@given(sizes=sizes_of, share=shares, seed=st.integers(0, 99), data=st.data())
-def test_a_larger_draw_holds_every_smaller_one(
+@given(sizes=SIZES, share=SHARES, seed=st.integers(0, 99), data=st.data())
+def test_a_draw_has_its_rows_and_a_larger_one_holds_it(
     sizes: list[int], share: float, seed: int, data: st.DataObject
 ) -> None:
-    small = data.draw(st.integers(0, sum(sizes)))
-    large = data.draw(st.integers(small, sum(sizes)))
-    assert draw(sizes, small, share, seed) <= draw(sizes, large, share, seed)
-
-
-@settings(deadline=None)
-@given(sizes=sizes_of, share=shares, start=starts, data=st.data())
-def test_allocations_sum_to_the_rows_to_draw(
-    sizes: list[int], share: float, start: int, data: st.DataObject
-) -> None:
     rows = data.draw(st.integers(0, sum(sizes)))
-    allocation = rows_per_group(sizes, rows, share=share, start=start)
-    assert sum(allocation.values()) == rows
-    assert all(0 < count <= sizes[group] for group, count in allocation.items())
+    small = draw(sizes, rows, share, seed)
+    assert len(small) == rows
+    assert all(row < sizes[group] for group, row in small)
+    assert small <= draw(sizes, data.draw(st.integers(rows, sum(sizes))), share, seed)
 
 
 @settings(deadline=None)
-@given(groups=st.integers(1, 60), size=st.integers(2, 50), start=starts, data=st.data())
+@given(groups=st.integers(1, 60), size=st.integers(2, 50), start=STARTS, data=st.data())
 def test_rows_read_exceed_rows_drawn_over_share_by_at_most_one_group(
     groups: int, size: int, start: int, data: st.DataObject
 ) -> None:
@@ -97,4 +88,3 @@ def test_rows_of_a_group_depend_on_seed_and_group_and_are_sorted() -> None:
     draws = {tuple(rows_in_group(100, 10, seed, key)) for seed in (0, 1) for key in ("a", "b")}
     assert len(draws) == 4
     assert all(list(rows) == sorted(rows) for rows in draws)
-    assert rows_in_group(5, 5, 0, "a") == [0, 1, 2, 3, 4]
