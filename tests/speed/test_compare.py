@@ -42,20 +42,8 @@ def metrics(checkpoints: tuple[Checkpoint, Checkpoint]) -> dict[str, Any]:
     return compare_checkpoints(*checkpoints, requests, params=params, seed=0)
 
 
-def timings(dense: float, tuned: float) -> tuple[RequestTiming, RequestTiming]:
-    """A pair of requests, with a first token and two that follow."""
-    return tuple(
-        RequestTiming(ttft=ms, end_to_end=3 * ms, decode=ms, prefill=ms / 2, vision=1.0)
-        for ms in (dense, tuned)
-    )  # type: ignore[return-value]
-
-
-WORK = (Work(total=120, prefill=100, decode=12), Work(total=70, prefill=50, decode=7))
-
-
 def test_every_phase_has_times_a_speedup_and_an_ideal(metrics: dict[str, Any]) -> None:
     needed = {f"{phase}_{name}_ms" for phase in (*PHASES, "vision") for name in MODELS}
-    needed |= {f"{phase}_speedup{end}" for phase in PHASES for end in ("", "_low", "_high")}
     needed |= {f"{phase}_ideal" for phase in PHASES}
     assert needed <= set(metrics)
     assert "vision_speedup" not in metrics
@@ -63,11 +51,6 @@ def test_every_phase_has_times_a_speedup_and_an_ideal(metrics: dict[str, Any]) -
     for phase in PHASES:
         low, high = metrics[f"{phase}_speedup_low"], metrics[f"{phase}_speedup_high"]
         assert 0 < low <= metrics[f"{phase}_speedup"] <= high
-
-
-def test_the_metrics_are_json_numbers_above_zero(metrics: dict[str, Any]) -> None:
-    flat = {key: value for key, value in metrics.items() if key not in ("benchmarks", "batches")}
-    assert all(type(value) in (int, float) and value >= 0 for value in flat.values())
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
@@ -75,13 +58,15 @@ def test_fewer_layers_are_faster_ideally_and_by_the_clock(metrics: dict[str, Any
     assert metrics["prefill_ideal"] == pytest.approx(2, rel=0.01)
     assert metrics["prefill_speedup"] > 1
     assert 1 < metrics["ttft_ideal"] < metrics["prefill_ideal"]  # vision and head stay
+    assert metrics["cache_dense_bytes"] == 2 * metrics["cache_tuned_bytes"] > 0
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_phase_takes_less_than_the_request(metrics: dict[str, Any], name: str) -> None:
-    assert metrics[f"vision_{name}_ms"] < metrics[f"ttft_{name}_ms"]
-    assert metrics[f"prefill_{name}_ms"] < metrics[f"ttft_{name}_ms"]
-    assert metrics[f"ttft_{name}_ms"] < metrics[f"end_to_end_{name}_ms"]
+def test_a_phase_takes_less_than_the_request(metrics: dict[str, Any]) -> None:
+    for name in MODELS:
+        vision, prefill, ttft, end_to_end = (
+            metrics[f"{phase}_{name}_ms"] for phase in ("vision", "prefill", "ttft", "end_to_end")
+        )
+        assert max(vision, prefill) < ttft < end_to_end
 
 
 def test_each_source_and_each_batch_size_is_reported(metrics: dict[str, Any]) -> None:
@@ -90,17 +75,12 @@ def test_each_source_and_each_batch_size_is_reported(metrics: dict[str, Any]) ->
     assert metrics["batches"]["2"]["flops_dense"] == 2 * metrics["flops_dense"]  # median request
 
 
-def test_half_the_layers_hold_half_the_cache(metrics: dict[str, Any]) -> None:
-    assert metrics["cache_dense_bytes"] == 2 * metrics["cache_tuned_bytes"] > 0
-
-
 def test_a_text_only_request_of_one_token_has_neither_vision_nor_decode(
     checkpoints: tuple[Checkpoint, Checkpoint],
 ) -> None:
     params = Ttft(requests=1, repeats=1, warmup=0, new_tokens=1)
     metrics = compare_checkpoints(*checkpoints, [row(0, images=0)], params=params, seed=0)
     assert not [key for key in metrics if key.startswith(("vision_", "decode_", "end_to_end_"))]
-    assert metrics["ttft_dense_ms"] > 0
 
 
 def test_benchmarks_in_shapes_are_timed_in_place_of_rows(
@@ -116,25 +96,25 @@ def test_no_rows_are_refused(checkpoints: tuple[Checkpoint, Checkpoint]) -> None
         compare_checkpoints(*checkpoints, [], params=Ttft(), seed=0)
 
 
-def test_a_wide_interval_gives_no_ratio_but_a_reason() -> None:
-    rng = np.random.default_rng(0)
-    pairs = [[timings(*rng.lognormal(0, 1, 2)) for _ in range(4)]]
-    metrics = pair_metrics(pairs, [WORK], Ttft(max_interval=0.1, new_tokens=3), 0)
-    assert metrics["ttft_speedup"] is None
-    assert "is wider than 10% of it" in metrics["ttft_speedup_refused"]
-    assert metrics["ttft_speedup_low"] < metrics["ttft_speedup_high"]
-
-
 @pytest.mark.parametrize(("bound", "ratio"), [(0.6, None), (0.7, 1.5)])
-def test_the_bound_is_a_share_of_the_ratio(bound: float, ratio: float | None) -> None:
+def test_an_interval_wider_than_a_share_of_the_ratio_gives_a_reason(
+    bound: float, ratio: float | None
+) -> None:
     dense, tuned = np.array([[1.0, 1.5, 2.0]]), np.ones((1, 3))
     metrics = speedup(dense, tuned, "ttft", Ttft(max_interval=bound), 0)
     assert (metrics["ttft_speedup_low"], metrics["ttft_speedup_high"]) == (1, 2)  # 2/3 of 1.5
     assert metrics["ttft_speedup"] == ratio
+    reason = metrics.get("ttft_speedup_refused", "")
+    assert ("is wider than 60% of it" in str(reason)) == (ratio is None)
 
 
 def test_end_to_end_weighs_ideals_by_the_dense_times() -> None:
-    metrics = pair_metrics([[timings(10.0, 8.0)] * 3], [WORK], Ttft(new_tokens=3), 0)
+    dense, tuned = (
+        RequestTiming(ttft=ms, end_to_end=3 * ms, decode=ms, prefill=ms / 2, vision=1.0)
+        for ms in (10.0, 8.0)
+    )
+    work = (Work(total=120, prefill=100, decode=12), Work(total=70, prefill=50, decode=7))
+    metrics = pair_metrics([[(dense, tuned)] * 3], [work], Ttft(new_tokens=3), 0)
     first, further = 120 / 70, 12 / 7
     assert metrics["end_to_end_ideal"] == pytest.approx(30 / (10 / first + 20 / further))
     assert metrics["end_to_end_speedup"] == pytest.approx(1.25)

@@ -38,8 +38,8 @@ def vision_flops(config: Any, patches: Sequence[int]) -> int:
     return int(2 * total * patch * width + config.depth * block + mergers * merger)
 
 
-@pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize("images", [0, 1, 2])
+@torch.inference_mode()
+@pytest.mark.parametrize(("size", "images"), [(1, 0), (1, 2), (2, 1)])
 def test_a_request_counts_as_the_formula_says(
     dense: Any, batch: Batch, size: int, images: int
 ) -> None:
@@ -47,34 +47,30 @@ def test_a_request_counts_as_the_formula_says(
     patches = [t * h * w for t, h, w in inputs["image_grid_thw"].tolist()] if images else []
     layers = text.num_hidden_layers * layer_flops(text, inputs["input_ids"].shape[1])
     head = 2 * text.hidden_size * text.vocab_size
-    with torch.inference_mode():
-        total = count_flops(dense, inputs).total
+    total = count_flops(dense, inputs).total
     vision = vision_flops(dense.config.vision_config, patches)
     assert total == pytest.approx(vision + size * (layers + head), rel=0.01)
 
 
+@torch.inference_mode()
 def test_a_dropped_layer_counts_exactly_as_the_formula_says(dense: Any, batch: Batch) -> None:
     inputs, text = batch(), dense.config.text_config
     tokens = inputs["input_ids"].shape[1]
-    with torch.inference_mode():
-        work = count_flops(dense, inputs, new_tokens=2)
-        with bypassed(dense, [3]):
-            pruned = count_flops(dense, inputs, new_tokens=2)
+    work = count_flops(dense, inputs, new_tokens=2)
+    with bypassed(dense, [3]):
+        pruned = count_flops(dense, inputs, new_tokens=2)
     assert work.total - pruned.total == layer_flops(text, tokens)
     assert work.prefill - pruned.prefill == layer_flops(text, tokens)
     assert work.decode - pruned.decode == layer_flops(text, 1, cached=tokens)
 
 
-@given(
-    layers=st.integers(2, 40),
-    data=st.data(),
-    layer=st.integers(1, 10**9),
-    rest=st.integers(0, 10**10),
-)
-def test_the_ideal_follows_amdahls_law(layers: int, data: Any, layer: int, rest: int) -> None:
-    drops = data.draw(st.integers(0, layers - 1))
-    dense = Work(total=layers * layer + rest, prefill=layers * layer)
-    pruned = Work(total=(layers - drops) * layer + rest, prefill=(layers - drops) * layer)
+@given(layers=st.integers(2, 40), data=st.data(), layer=st.integers(1, 10**9))
+def test_the_ideal_follows_amdahls_law(layers: int, data: st.DataObject, layer: int) -> None:
+    drops, rest = data.draw(st.integers(0, layers - 1)), data.draw(st.integers(0, 10**10))
+    dense, pruned = (
+        Work(total=count * layer + rest, prefill=count * layer)
+        for count in (layers, layers - drops)
+    )
     metrics = ideals([(dense, pruned)])
     share = dense.prefill / dense.total
     assert metrics["ttft_ideal"] == pytest.approx(1 / (1 - share * drops / layers))

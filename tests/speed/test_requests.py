@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -11,19 +12,7 @@ from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS, find_benchmark
 from interlace.model.open import open_processor
 from interlace.params.timing import RequestShape, Ttft
-from interlace.speed.requests import (
-    SHAPES,
-    Shape,
-    drawn_requests,
-    request_of,
-    typical_requests,
-)
-
-
-@pytest.fixture(scope="module")
-def wide_processor(dense_dir: Any) -> Any:
-    """Keeps images larger than the tiny model's own processor does."""
-    return open_processor(dense_dir, max_pixels=10**6)
+from interlace.speed.requests import SHAPES, Shape, drawn_requests, request_of, typical_requests
 
 
 def test_every_shape_is_of_a_benchmark_and_can_be_set() -> None:
@@ -39,16 +28,14 @@ def test_shapes_go_by_the_names_that_evaluation_takes() -> None:
         Ttft(shapes=["POP"])  # type: ignore[list-item,arg-type]
 
 
-def test_a_typical_request_has_the_shape_s_image_and_text(wide_processor: Any) -> None:
-    short, long = (request_of(wide_processor, "a", Shape(64, 32, tokens)) for tokens in (10, 40))
+def test_a_typical_request_has_the_shape_s_image_and_text(dense_dir: Path) -> None:
+    processor = open_processor(dense_dir, max_pixels=10**6)  # the tiny model's own: fewer
+    short, long = (request_of(processor, "a", Shape(64, 32, tokens)) for tokens in (10, 40))
     assert long.tokens - short.tokens == 30
-    assert short.encoded["pixel_values"].shape == long.encoded["pixel_values"].shape
-
-
-def test_a_larger_image_makes_a_longer_request(wide_processor: Any) -> None:
-    small, large = typical_requests(wide_processor, ["ScienceQA", "POPE"])
-    assert small.benchmark == "ScienceQA"
-    assert len(small.encoded["pixel_values"]) < len(large.encoded["pixel_values"])
+    small, large = typical_requests(processor, ["ScienceQA", "POPE"])
+    assert (small.benchmark, large.benchmark) == ("ScienceQA", "POPE")
+    patches = [len(request.encoded["pixel_values"]) for request in (short, long, small, large)]
+    assert patches[0] == patches[1] < patches[2] < patches[3]
 
 
 def test_an_unknown_benchmark_is_refused(processor: Any) -> None:
@@ -57,10 +44,8 @@ def test_an_unknown_benchmark_is_refused(processor: Any) -> None:
 
 
 def test_rows_are_drawn_by_the_seed(processor: Any) -> None:
-    zero, again, one = (
-        [request.tokens for request in drawn_requests(processor, rows(30), 4, seed)]
-        for seed in (0, 0, 1)
-    )
+    draws = [drawn_requests(processor, rows(30), 4, seed) for seed in (0, 0, 1)]
+    zero, again, one = ([request.tokens for request in requests] for requests in draws)
     assert zero == again != one
     assert len(zero) == 4
 
