@@ -13,8 +13,7 @@ import torch
 from interlace.budget import answer_accuracy, decide, parameter_shares, retention_by_drops, speedups
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.model.bypass import bypass, without
-from interlace.model.chat import collate
+from interlace.model.bypass import bypassed, without
 from interlace.params.measuring import Sensitivity
 from interlace.params.timing import Ttft
 from interlace.plan.record import Plan
@@ -28,12 +27,8 @@ LAYERS = 6
 EQUAL = Scores(LAYERS, 3, {("cosine", i, 1): i / 10 for i in range(LAYERS)}, {})
 
 
-def plans(drops: int) -> Plan:
-    return select(EQUAL, method="shortgpt", drops=drops, protect_first=0)
-
-
-def protected(drops: int) -> Plan:
-    return select(EQUAL, method="shortgpt", drops=drops)
+def plans(drops: int, protect_first: int = 0) -> Plan:
+    return select(EQUAL, method="shortgpt", drops=drops, protect_first=protect_first)
 
 
 SHARES = {0: 1.0, 1: 0.9, 2: 0.8, 3: 0.7}
@@ -70,17 +65,16 @@ def test_a_budget_out_of_reach_names_the_nearest(
         decide(budget, target, values, "x")
 
 
-def test_the_decision_gives_its_reason() -> None:
-    reason = decide("params", 0.85, SHARES, "counted").reason
-    assert reason == "2 layers: the fewest layers that reach budget.params = 0.85, at 0.8 (counted)"
-
-
 def test_the_plan_follows_the_decision_and_records_it() -> None:
     decision = decide("params", 0.85, SHARES, "counted")
+    assert decision.reason == (
+        "2 layers: the fewest layers that reach budget.params = 0.85, at 0.8 (counted)"
+    )
     plan = select(EQUAL, method="shortgpt", ratio="auto", decision=decision, protect_first=0)
-    assert len(plan.drop) == 2
-    assert plan.decision == decision
+    assert (len(plan.drop), plan.decision) == (2, decision)
     assert plan.ratio == pytest.approx(2 / 6)
+    fixed = select(EQUAL, method="shortgpt", ratio=0.17, decision=decision, protect_first=0)
+    assert (len(fixed.drop), fixed.decision) == (1, None)
 
 
 def test_auto_without_a_decision_is_refused() -> None:
@@ -88,27 +82,17 @@ def test_auto_without_a_decision_is_refused() -> None:
         select(EQUAL, method="shortgpt", ratio="auto")
 
 
-def test_a_decision_is_not_read_where_the_ratio_is_given() -> None:
-    decision = decide("params", 0.7, SHARES, "counted")
-    plan = select(EQUAL, method="shortgpt", ratio=0.17, decision=decision, protect_first=0)
-    assert (len(plan.drop), plan.decision) == (1, None)
-
-
 def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
     shares = parameter_shares(Checkpoint(dense_dir), plans)
     assert list(shares) == list(range(LAYERS))
     export(dense_dir, plans(2), tmp_path / "pruned")
-    kept = count_parameters(tmp_path / "pruned") / count_parameters(dense_dir)
-    assert shares[2] == pytest.approx(kept)
+    exported = count_parameters(tmp_path / "pruned") / count_parameters(dense_dir)
+    assert shares[2] == pytest.approx(exported)
 
 
 def test_only_feasible_numbers_of_layers_are_considered(dense_dir: Path) -> None:
-    assert list(parameter_shares(Checkpoint(dense_dir), protected)) == [0, 1, 2, 3]
-
-
-@pytest.fixture(scope="module")
-def encoded(processor: Any) -> list[dict[str, torch.Tensor]]:
-    return answered_samples.encoded(processor, 6)
+    shares = parameter_shares(Checkpoint(dense_dir), lambda drops: plans(drops, protect_first=3))
+    assert list(shares) == [0, 1, 2, 3]
 
 
 def answered(processor: Any, folder: Path, batch_tokens: int) -> AnsweredRows:
@@ -117,47 +101,30 @@ def answered(processor: Any, folder: Path, batch_tokens: int) -> AnsweredRows:
     return answered_rows(processor, calibration, folder / "encoded", params)
 
 
-def test_a_model_without_layers_shares_the_weights_of_the_dense_one(dense: Any) -> None:
+def test_a_model_without_layers_shares_weights_and_answers_as_the_bypassed_one(
+    dense: Any, processor: Any
+) -> None:
     pruned = without(dense, [2, 4])
-    assert len(dense.get_decoder().layers) == LAYERS
-    assert len(pruned.get_decoder().layers) == LAYERS - 2
+    assert (len(dense.get_decoder().layers), len(pruned.get_decoder().layers)) == (6, 4)
     weights = {parameter.data_ptr() for parameter in dense.parameters()}
     assert {parameter.data_ptr() for parameter in pruned.parameters()} <= weights
-
-
-def test_a_model_without_layers_answers_as_the_bypassed_one(
-    dense: Any, encoded: list[dict[str, torch.Tensor]]
-) -> None:
-    import copy
-
-    bypassed = copy.deepcopy(dense)
-    bypass(bypassed, [2, 4])
-    batch = collate(encoded[:2], pad_token_id=0)
-    batch.pop("labels")
-    with torch.inference_mode():
-        assert torch.equal(bypassed(**batch).logits, without(dense, [2, 4])(**batch).logits)
+    (example,) = answered_samples.encoded(processor, 1)
+    with bypassed(dense, [2, 4]):
+        logits = answered_samples.logits(dense, example)
+    assert torch.equal(logits, answered_samples.logits(pruned, example))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 10_000])
 def test_accuracy_counts_every_answer_token_once(
-    dense: Any,
-    processor: Any,
-    encoded: list[dict[str, torch.Tensor]],
-    batch_tokens: int,
-    tmp_path: Path,
+    dense: Any, processor: Any, batch_tokens: int, tmp_path: Path
 ) -> None:
-    right = total = 0
-    for row in encoded:
-        batch = collate([row], pad_token_id=0)
-        labels = batch.pop("labels")[0]
-        with torch.inference_mode():
-            tokens = dense(**batch).logits[0].argmax(-1)
-        for i in range(1, len(labels)):
-            if labels[i] >= 0:
-                total += 1
-                right += int(tokens[i - 1] == labels[i])
+    ranked_first: list[bool] = []
+    for example in answered_samples.encoded(processor, 6):
+        tokens = answered_samples.logits(dense, example)[0].argmax(-1).tolist()
+        pairs = zip(tokens, example["labels"].tolist()[1:], strict=False)
+        ranked_first += [token == label for token, label in pairs if label >= 0]
     accuracy = answer_accuracy(dense, answered(processor, tmp_path, batch_tokens))
-    assert accuracy == pytest.approx(right / total)
+    assert accuracy == pytest.approx(sum(ranked_first) / len(ranked_first))
 
 
 def test_retention_stops_at_the_first_number_that_is_too_low(
@@ -173,10 +140,10 @@ def test_speedups_lie_on_the_line_through_the_timing(
     dense: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("interlace.budget.compare_models", lambda *_, **__: {"ttft_speedup": 1.5})
-    values, how = speedups(dense, processor, [], plans, params=Ttft(), seed=0)
+    values, origin = speedups(dense, processor, [], plans, params=Ttft(), seed=0)
     assert values[3] == pytest.approx(1.5)  # a third of the time saved by three layers
     assert values[1] == pytest.approx(1 / (1 - 1 / 9))
-    assert how == "timed with 3 of 6 layers gone, by a line for the others"
+    assert origin == "timed with 3 of 6 layers gone, by a line for the others"
 
 
 def test_speedups_are_timed_on_real_requests(dense: Any, processor: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -62,10 +61,7 @@ def test_methods_marks_the_measurements_that_exist(workspace: Path) -> None:
     rows = [line.split() for line in run("methods").output.splitlines()]
     marks = {row[0]: row[1] for row in rows if row and row[0] in METHODS}
     assert (marks["cka"], marks["interlace"], marks["sleb"]) == ("yes", "yes", "no")
-
-
-def test_methods_needs_no_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    shutil.rmtree("artifacts")
     assert "shortgpt" in run("methods").output
 
 
@@ -90,17 +86,16 @@ def write_similarity(*domains: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("similarity", "--out", "figure.png"),
-        ("removals", "--ratio", "0.25", "--out", "figure.pdf"),
-        ("layers", "--out", "figure.svg"),
-        ("probes", "--out", "figure.png"),
+        "similarity --out a.png",
+        "removals --ratio 0.25 --out a.pdf",
+        "layers --out a.svg",
+        "probes --out a.png",
     ],
-    ids=lambda words: words[0],
 )
-def test_draw_writes_the_figure(workspace: Path, words: tuple[str, ...]) -> None:
+def test_draw_writes_the_figure(workspace: Path, words: str) -> None:
     write_similarity("math", "nonmath")
-    assert run("draw", *words).exit_code == 0
-    assert Path(words[-1]).stat().st_size > 4000
+    assert run("draw", *words.split()).exit_code == 0
+    assert Path(words.split()[-1]).stat().st_size > 4000
 
 
 def test_draw_similarity_takes_several_models(workspace: Path) -> None:
@@ -111,58 +106,48 @@ def test_draw_similarity_takes_several_models(workspace: Path) -> None:
     assert Path("both.png").read_bytes() != Path("one.png").read_bytes()
 
 
-def error_of(result: Result) -> str:
+def error_of(*words: str) -> str:
     """The message of a user's mistake, after checking that it is one line."""
+    result = run(*words)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     return line
 
 
-def command_line(value: str | tuple[str, ...]) -> str:
-    return value if isinstance(value, str) else " ".join(value)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("show",), "artifacts/plan.json: no such file; run the pipeline: dvc repro"),
-        (("methods", "--ratio", "0.25"), "artifacts/scores.parquet: no such file"),
-        (("methods", "--scores", "x.parquet"), "x.parquet: no such file"),
-        (("draw", "layers", "--out", "a.png"), "artifacts/plan.json: no such file"),
-        (("draw", "probes", "--out", "a.png"), "no measurements; run the pipeline: dvc repro"),
-        (("draw", "similarity", "--scores", "x", "--out", "a.png"), "write NAME=PATH"),
-        (("draw", "removals", "--out", "a.png"), "artifacts/scores.parquet: no such file"),
+        ("show", "artifacts/plan.json: no such file; run the pipeline: dvc repro"),
+        ("methods --ratio 0.25", "artifacts/scores.parquet: no such file"),
+        ("methods --scores x.parquet", "x.parquet: no such file"),
+        ("draw layers --out a.png", "artifacts/plan.json: no such file"),
+        ("draw probes --out a.png", "no measurements; run the pipeline: dvc repro"),
+        ("draw similarity --scores x --out a.png", "write NAME=PATH"),
+        ("draw removals --out a.png", "artifacts/scores.parquet: no such file"),
     ],
-    ids=command_line,
 )
 def test_a_missing_file_is_named_and_nothing_written(
-    words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert message in error_of(run(*words))
+    assert message in error_of(*words.split())
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("methods", "--ratio", "1.5"), "ratio = 1.5: must be greater than 0"),
-        (("draw", "removals", "--ratio", "0", "--out", "a.png"), "ratio = 0.0: must be greater"),
-        (("draw", "layers", "--out", "a.gif"), "a.gif: figures are written as png, svg, pdf"),
-        (
-            ("draw", "similarity", "--scores", "A=a", "--scores", "A=b", "--out", "a.png"),
-            "each name once",
-        ),
-        (("draw", "probes", "--out", "a.png"), "set probes.per_task"),
+        ("methods --ratio 1.5", "ratio = 1.5: must be greater than 0"),
+        ("draw removals --ratio 0 --out a.png", "ratio = 0.0: must be greater"),
+        ("draw layers --out a.gif", "a.gif: figures are written as png, svg, pdf"),
+        ("draw similarity --scores A=a --scores A=b --out a.png", "each name once"),
+        ("draw probes --out a.png", "set probes.per_task"),
+        ("show", "artifacts/plan.json"),
     ],
-    ids=command_line,
 )
-def test_a_wrong_value_is_named(workspace: Path, words: tuple[str, ...], message: str) -> None:
+def test_a_wrong_value_is_named(workspace: Path, words: str, message: str) -> None:
     write_similarity("native")  # no probes
-    assert message in error_of(run(*words))
-
-
-def test_a_broken_plan_is_refused(workspace: Path) -> None:
-    Path("artifacts/plan.json").write_text(json.dumps({"method": "interlace"}))
-    assert "artifacts/plan.json" in error_of(run("show"))
+    if words == "show":
+        write_json(Path("artifacts/plan.json"), {"method": "interlace"})
+    assert message in error_of(*words.split())

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from interruptions import interrupt
 from safetensors.torch import load_file, save_file
 from sources_json import pinned_model
 
@@ -19,7 +20,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import InputError
 from interlace.methods.choice import Choice
-from interlace.outputs import write_json
+from interlace.outputs import remove, write_json
 from interlace.params.choosing import Select
 from interlace.params.exporting import Export
 from interlace.params.healing import Heal, Recipe
@@ -69,27 +70,22 @@ Run = Callable[..., tuple[Plan, Path]]
 @pytest.fixture
 def run(dense_dir: Path, samples: list[Path], dense_table: Path, tmp_path: Path) -> Run:
     """Prunes in rounds; returns the plan and the table of the second round."""
+    write_json(tmp_path / "budget.json", None)
 
     def prune(
         scratch: str = "scratch", ratio: float = 0.34, compensate: str = "none", **choice: Any
     ) -> tuple[Plan, Path]:
-        write_json(tmp_path / "budget.json", None)
         out = tmp_path / "rounds"
-        out.mkdir(exist_ok=True)
-        for table in out.iterdir():
-            table.unlink()
-        params = params_of(
-            ratio=ratio,
-            select=Select(**{"rounds": 2, "protect_first": 0} | choice),
-            export=Export(compensate=compensate),
-        )
+        remove(out)
+        out.mkdir()
+        select = Select(**{"rounds": 2, "protect_first": 0} | choice)
         plan = rounds.measure_rounds(
             pinned_model(dense_dir),
             dense_table,
             samples,
             samples[0],
             out,
-            params=params,
+            params=params_of(ratio=ratio, select=select, export=Export(compensate=compensate)),
             decision=tmp_path / "budget.json",
             scratch=tmp_path / scratch,
         )
@@ -125,17 +121,8 @@ def test_the_plan_is_that_of_the_written_tables(run: Run, dense_table: Path) -> 
     choice = {"method": "shortgpt", "ratio": 0.34, "rounds": 2, "protect_first": 0}
     assert select(dense_table, **choice, later=[table]) == plan
     assert [group.round for group in plan.groups] == [1, 2]
-    assert len(plan.drop) == 2
-
-
-def test_each_round_is_decided_on_the_model_of_the_last_one(run: Run, dense_table: Path) -> None:
-    plan, table = run()
     first = select(dense_table, method="shortgpt", drops=1, protect_first=0)
-    scores = read_scores(table)
-    assert list(scores.kept_layers) == [i for i in range(LAYERS) if i not in first.drop]
-    by_layer = dict(zip(scores.kept_layers, scores.of_span(1).values(), strict=True))
-    free = {i: value for i, value in by_layer.items() if i not in first.tune}
-    assert set(plan.drop) - set(first.drop) == {max(free, key=free.__getitem__)}
+    assert read_scores(table).kept_layers == tuple(set(range(LAYERS)) - {*first.drop})
 
 
 def test_with_compensation_a_round_measures_the_compensated_model(
@@ -158,31 +145,16 @@ def test_with_compensation_a_round_measures_the_compensated_model(
     assert values(run("plain")[1]) != expected
 
 
-def test_a_table_is_not_measured_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, table = run()
-    content = table.read_bytes()
-    monkeypatch.setattr(rounds, "measure_without", lambda *_: pytest.fail("measured again"))
-    assert run()[0] == plan
-    assert table.read_bytes() == content
-
-
 def test_an_interrupted_chain_resumes_at_its_last_round(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drops: list[int] = []
-    measure_without = rounds.measure_without
-
-    def interrupted(source: Any, rows: Any, dropped: list[int], *rest: Any) -> pa.Table:
-        drops.append(len(dropped))
-        if len(drops) == 2:
-            raise KeyboardInterrupt
-        return measure_without(source, rows, dropped, *rest)
-
-    monkeypatch.setattr(rounds, "measure_without", interrupted)
+    calls = interrupt(monkeypatch, rounds, call=2, name="measure_without")
     with pytest.raises(KeyboardInterrupt):
         run(rounds=3, ratio=0.5)
-    run(rounds=3, ratio=0.5)
-    assert drops == [1, 2, 2]
+    resumed = run(rounds=3, ratio=0.5)[0]
+    assert [len(dropped) for _, _, dropped, *_ in calls] == [1, 2, 2]
+    assert run(rounds=3, ratio=0.5)[0] == resumed
+    assert len(calls) == 3
 
 
 def test_tuned_layers_are_healed_before_the_next_measurement(run: Run, tmp_path: Path) -> None:
@@ -197,14 +169,12 @@ def test_tuned_layers_are_healed_before_the_next_measurement(run: Run, tmp_path:
 def test_healing_is_not_repeated_after_an_interruption(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any) -> pa.Table:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(rounds, "measure_without", interrupted)
+    healings = interrupt(monkeypatch, rounds, name="heal_locally")
+    interrupt(monkeypatch, rounds, call=1, name="measure_without")
+    with pytest.raises(KeyboardInterrupt):
         run(heal_steps=2)
-    monkeypatch.setattr(rounds, "heal_locally", lambda *_, **__: pytest.fail("healed again"))
     run(heal_steps=2)
+    assert len(healings) == 1
 
 
 def test_healing_starts_from_the_new_weights(
