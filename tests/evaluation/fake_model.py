@@ -7,34 +7,39 @@ from typing import Any
 
 from lmms_eval.api.model import lmms
 
+from interlace.evaluation.run.answering import answer_tasks
+from interlace.evaluation.scores.answers import Answer
+
+Reply = Callable[[dict[str, Any], int], str]  # of a row and its number
+
 
 class FakeModel(lmms):
     is_simple = False
 
-    def __init__(self, answer: Callable[[dict[str, Any], int], str]) -> None:
+    def __init__(self, reply: Reply) -> None:
         super().__init__()
-        self.answer = answer
+        self.reply = reply
         self.device = "cpu"
         self.prompts: list[list[dict[str, Any]]] = []
         self.settings: list[dict[str, Any]] = []
 
-    def generate_until(self, requests: Any) -> list[str]:
-        return [answer for batch in self.batches(requests) for answer in batch.values()]
-
-    def batches(
-        self, requests: Any, *, skip: Any = (), process: int = 0, processes: int = 1
-    ) -> Iterator[dict[int, str]]:
+    def batches(self, requests: Any, **share: Any) -> Iterator[dict[int, str]]:
         for index, request in enumerate(requests):
-            if index in skip:
-                continue
             _, doc_to_messages, settings, row, task, split = request.args
             doc = self.task_dict[task][split][row]
             self.prompts.append(doc_to_messages(doc))
             self.settings.append(settings)
-            yield {index: self.answer(doc, row)}
+            yield {index: self.reply(doc, row)}
 
-    def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
-        raise NotImplementedError
+    def generate_until(self, requests: Any) -> list[str]:
+        return [answer for batch in self.batches(requests) for answer in batch.values()]
 
-    def generate_until_multi_round(self, requests: Any) -> list[str]:
-        raise NotImplementedError
+    loglikelihood = generate_until_multi_round = generate_until  # abstract in lmms
+
+
+def answer_all(
+    tasks: list[Any], reply: Reply, **settings: Any
+) -> tuple[FakeModel, dict[str, list[Answer]]]:
+    """Answer tasks with a fake model; returns it and its answers by benchmark."""
+    model = FakeModel(reply)
+    return model, answer_tasks(model, tasks, **settings)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import local_server
 
 Reply = str | int | bytes  # a message, an HTTP status, or a raw body
-WAIT: dict[Reply, dict[str, str]] = {429: {"Retry-After": "7"}}
 
 
+@dataclass
 class JudgeServer:
-    """Records the requests; answers each with `reply` of its prompt."""
+    """Records the requests."""
 
-    def __init__(self, reply: Callable[[str], Reply]) -> None:
-        self.reply = reply
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[Any] = []
-        self.url = ""
+    url: str = ""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[Any] = field(default_factory=list)
 
     @property
     def prompts(self) -> list[str]:
@@ -28,20 +27,20 @@ class JudgeServer:
 
 
 @contextmanager
-def judge_server(reply: Callable[[str], Reply]) -> Iterator[JudgeServer]:
-    server = JudgeServer(reply)
+def judge_server(reply_to: Callable[[str], Reply]) -> Iterator[JudgeServer]:
+    """Serve, and answer each request with the reply to its prompt."""
+    server = JudgeServer()
 
     class Handler(local_server.Handler):
         def answer(self, path: str) -> None:
-            request = json.loads(self.body)
-            server.requests.append(request)
+            server.requests.append(json.loads(self.body))
             server.headers.append(self.headers)
-            message = server.reply(request["messages"][0]["content"])
+            message = reply_to(server.prompts[-1])
             completion = {"choices": [{"message": {"content": message}}]}
             self.reply(
                 message if isinstance(message, bytes) else completion,
                 message if isinstance(message, int) else 200,
-                {"Content-Type": "application/json"} | WAIT.get(message, {}),
+                {"Content-Type": "application/json"},
             )
 
     with local_server.serving(Handler) as url:

@@ -23,8 +23,3 @@ def test_case_and_punctuation_of_a_name_do_not_count(spelling: str, name: str) -
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"'TextQA'.*'TextVQA'"):
         find_benchmark("TextQA")
-
-
-def test_mia_bench_always_needs_a_judge_and_hrbench_as_a_fallback() -> None:
-    judged = {name: known.judge for name, known in BENCHMARKS.items() if known.judge != "never"}
-    assert judged == {"MIABench": "always", "HRBench4K": "fallback", "HRBench8K": "fallback"}

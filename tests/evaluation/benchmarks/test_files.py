@@ -19,28 +19,20 @@ def write(path: Path, name: str, missing: str = "") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"),
+    ("name", "files"),
     [
-        ("AI2D", "AI2D.parquet"),
-        ("AI2D", "ai2d/data/test-00000-of-00001.parquet"),
-        ("TextVQA", "TextVQA/data/validation-00000-of-00003.parquet"),
-        ("VStar", "V*/data/test-00000-of-00001.parquet"),
-        ("MMBench", "MMBench/en/dev-00000-of-00001.parquet"),
-        ("ScienceQA", "ScienceQA/ScienceQA-FULL/test-00000-of-00001.parquet"),
-        ("MIABench", "MIA-Bench/test.parquet"),
+        ("AI2D", ["AI2D.parquet"]),
+        ("TextVQA", ["TextVQA/data/validation-00000-of-00003.parquet"]),
+        ("VStar", ["V*/data/test-00000-of-00001.parquet"]),
+        ("MMBench", ["MMBench/en/dev-00000-of-00001.parquet"]),
+        ("MIABench", ["MIA-Bench/test.parquet"]),
+        ("ChartQA", [f"ChartQA/data/test-0000{i}-of-00002.parquet" for i in (0, 1)]),
     ],
 )
-def test_files_are_found_in_the_hubs_layout(name: str, file: str, tmp_path: Path) -> None:
-    path = write(tmp_path / file, name)
-    write(path.with_name("train-00000-of-00001.parquet"), "POPE")
-    assert benchmark_files(tmp_path, BENCHMARKS[name]) == [path]
-
-
-def test_all_shards_are_found_in_order(tmp_path: Path) -> None:
-    shards = [tmp_path / f"ChartQA/data/test-0000{i}-of-00002.parquet" for i in (0, 1)]
-    for path in reversed(shards):
-        write(path, "ChartQA")
-    assert benchmark_files(tmp_path, BENCHMARKS["ChartQA"]) == shards
+def test_files_are_found_in_the_hubs_layout(name: str, files: list[str], tmp_path: Path) -> None:
+    shards = [write(tmp_path / file, name) for file in reversed(files)][::-1]
+    write(shards[0].with_name("train-00000-of-00001.parquet"), "POPE")
+    assert benchmark_files(tmp_path, BENCHMARKS[name]) == shards
 
 
 def test_files_of_other_configurations_are_skipped(tmp_path: Path) -> None:
@@ -64,8 +56,6 @@ def test_the_card_names_the_files(tmp_path: Path) -> None:
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
     pope = BENCHMARKS["POPE"]
-    with pytest.raises(InputError, match=r"evaluate\.data = .*nowhere: no such folder"):
-        benchmark_files(tmp_path / "nowhere", pope)
     with pytest.raises(InputError, match=r"POPE\.parquet"):
         benchmark_files(tmp_path, pope)
     write(tmp_path / "POPE/data/train-0.parquet", "POPE")

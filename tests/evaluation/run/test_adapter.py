@@ -10,65 +10,50 @@ from PIL import Image
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.model.chat import Inputs, chat_messages, collate, encode_messages, encode_whole
+from interlace.model.chat import chat_messages, encode_messages, encode_whole
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
 CONVERSATIONS = [chat_messages(example)[:-1] for example in rows(11)]
 
 
-def open_adapter(checkpoint: Checkpoint, batch_size: int) -> Any:
+def open_adapter(checkpoint: Checkpoint, batch_size: int = 4) -> Any:
     from interlace.evaluation.run import adapter
 
     return adapter.open_adapter(checkpoint, batch_size=batch_size)
 
 
-def requests(conversations: list[Any], *, longest: int = 8, until: tuple[str, ...] = ()) -> Any:
+def answers(
+    adapter: Any,
+    conversations: list[Any] = CONVERSATIONS,
+    *,
+    longest: int = 8,
+    until: tuple[str, ...] = (),
+) -> list[str]:
+    adapter.task_dict = {"task": {"test": conversations}}
     settings = {"max_new_tokens": longest, "until": list(until)}
-    return [
+    requests = [
         SimpleNamespace(args=(str(turns[-1]), lambda turns: turns, settings, index, "task", "test"))
         for index, turns in enumerate(conversations)
     ]
-
-
-def answers(adapter: Any, conversations: list[Any] = CONVERSATIONS, **settings: Any) -> list[str]:
-    adapter.task_dict = {"task": {"test": conversations}}
-    return adapter.generate_until(requests(conversations, **settings))
+    return adapter.generate_until(requests)
 
 
 @pytest.fixture
 def adapter(checkpoint: Checkpoint) -> Any:
-    return open_adapter(checkpoint, 4)
+    return open_adapter(checkpoint)
 
 
-def test_batches_do_not_change_answers(checkpoint: Checkpoint) -> None:
+def test_batches_and_windows_do_not_change_answers(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one_by_one = answers(open_adapter(checkpoint, 1))
     assert len(set(one_by_one)) > 2  # else equality would say little
     for batch_size in (2, 4, 16):
         assert answers(open_adapter(checkpoint, batch_size)) == one_by_one
-
-
-def test_windows_of_encoded_prompts_do_not_change_answers(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = answers(open_adapter(checkpoint, 3))
     for name in ("WINDOW_BATCHES", "WINDOW_BYTES"):
         monkeypatch.setattr(f"interlace.evaluation.run.adapter.{name}", 1)
-        assert answers(open_adapter(checkpoint, 3)) == expected
-
-
-def test_padding_on_the_left_does_not_change_the_next_token(adapter: Any) -> None:
-    adapter.task_dict = {"task": {"test": CONVERSATIONS}}
-    encoded = [adapter._encode(request) for request in requests(CONVERSATIONS)]
-
-    def logits(examples: list[Inputs]) -> torch.Tensor:
-        batch = collate(examples, pad_token_id=adapter.pad_id, side="left")
-        with torch.inference_mode():
-            return adapter.model(**batch).logits[:, -1]
-
-    alone = torch.cat([logits([example]) for example in encoded])
-    assert len({example["input_ids"].shape[0] for example in encoded}) > 4
-    torch.testing.assert_close(logits(encoded), alone, atol=1e-4, rtol=1e-4)
+        assert answers(open_adapter(checkpoint, 3)) == one_by_one
 
 
 def test_answers_equal_generation_without_the_adapter(adapter: Any, checkpoint: Checkpoint) -> None:
@@ -86,18 +71,15 @@ def test_answers_equal_generation_without_the_adapter(adapter: Any, checkpoint: 
     assert answers(adapter, [turns]) == expected
 
 
-def test_answers_end_at_the_first_stop_and_at_the_longest(adapter: Any) -> None:
+def test_answers_end_at_the_first_stop_the_longest_and_the_end_token(adapter: Any) -> None:
     full = answers(adapter)
     stop = full[0][1]
     assert answers(adapter, until=(stop,)) == [answer.split(stop)[0] for answer in full]
     shorter = answers(adapter, longest=2)
     assert shorter != full
     assert all(long.startswith(short) for short, long in zip(shorter, full, strict=True))
-
-
-def test_answers_end_at_the_end_token(adapter: Any) -> None:
     tokenizer = adapter.processor.tokenizer
-    ids = tokenizer(answers(adapter)[0], add_special_tokens=False)["input_ids"]
+    ids = tokenizer(full[0], add_special_tokens=False)["input_ids"]
     adapter.end_ids = frozenset({ids[2]})
     assert adapter._decode(ids) == tokenizer.decode(ids[: ids.index(ids[2])])
 
@@ -109,7 +91,7 @@ def test_a_checkpoint_that_samples_still_answers_greedily(
 
     from interlace.evaluation.run.adapter import CheckpointAdapter
 
-    model = open_adapter(checkpoint, 4).model
+    model = open_adapter(checkpoint).model
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=5.0, repetition_penalty=3.0, eos_token_id=[1]
     )
@@ -118,15 +100,12 @@ def test_a_checkpoint_that_samples_still_answers_greedily(
 
 
 def test_images_in_later_turns_and_a_system_turn_are_seen(adapter: Any) -> None:
+    def text(role: str, *images: dict[str, Any]) -> dict[str, Any]:
+        return {"role": role, "content": [*images, {"type": "text", "text": "left ?"}]}
+
     def conversation(colour: str) -> list[dict[str, Any]]:
         image = {"type": "image", "url": Image.new("RGB", (64, 64), colour)}
-        texts = {"system": "What", "user": "left ?", "assistant": "right"}
-        turns = [
-            {"role": role, "content": [{"type": "text", "text": text}]}
-            for role, text in texts.items()
-        ]
-        last = {"role": "user", "content": [image, {"type": "text", "text": "green ?"}]}
-        return [*turns, last]
+        return [text("system"), text("user"), text("assistant"), text("user", image)]
 
     red, white = answers(adapter, [conversation("red"), conversation("white")])
     assert red != white
@@ -143,8 +122,3 @@ def test_media_other_than_images_are_refused(adapter: Any) -> None:
     turns = [{"role": "user", "content": [{"type": "video", "url": "film.mp4"}]}]
     with pytest.raises(InputError, match=r"'task'.*video"):
         answers(adapter, [turns])
-
-
-def test_ranking_answers_is_refused(adapter: Any) -> None:
-    with pytest.raises(NotImplementedError, match="rank"):
-        adapter.loglikelihood([])

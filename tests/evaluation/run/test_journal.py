@@ -22,9 +22,3 @@ def test_a_truncated_line_loses_its_batch_and_no_other(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-6])
     journal.save({3: "c"}, process=0)
     assert journal.read() == {1: "a", 3: "c"}
-
-
-def test_a_journal_without_a_folder_saves_nothing() -> None:
-    journal = Journal(None)
-    journal.save({1: "a"}, process=0)
-    assert journal.read() == {}

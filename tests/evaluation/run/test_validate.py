@@ -38,7 +38,7 @@ def test_validation_imports_neither_torch_nor_lmms_eval(write_rows: Write) -> No
         ({"benchmarks": ["POPE"], "data": "nowhere"}, "data = nowhere: no such folder"),
         ({"judged": ["nowhere.parquet"]}, r"judged = nowhere\.parquet: no such file"),
         ({"heldout": "nowhere.parquet"}, r"heldout = nowhere\.parquet: no such file"),
-        ({"heldout": "a", "judge": {"url": "here", "model": "m"}}, r"judge\.url = 'here'"),
+        ({"heldout": "a", "judge": {"url": "here"}}, r"judge\.url = 'here'"),
         ({"benchmarks": ["MIABench"]}, r"without a judge; set evaluate\.judge\.url"),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from evaluation.answer_rows import answers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -25,15 +25,11 @@ def difference(
     return only
 
 
-@given(st.integers(0, 60), st.integers(0, 60))
+@given(st.integers(0, 3000), st.integers(0, 3000))
+@example(4000, 4000)  # beyond floats
 def test_mcnemar_is_a_two_sided_binomial_test(worse: int, better: int) -> None:
     expected = binomtest(worse, worse + better).pvalue if worse + better else 1.0
     assert mcnemar(worse, better) == pytest.approx(expected)
-
-
-def test_mcnemar_survives_large_counts() -> None:
-    assert mcnemar(4000, 4000) == 1
-    assert mcnemar(0, 3000) == 0
 
 
 def test_worse_and_better_count_questions_and_equal_answers_do_not_matter() -> None:
@@ -54,23 +50,11 @@ def test_scores_are_those_of_the_evaluation(benchmark: str) -> None:
 
 def test_the_interval_is_that_of_a_plain_bootstrap_over_questions() -> None:
     rng = np.random.default_rng(1)
-    first, second = rng.integers(0, 2, 80), rng.integers(0, 2, 80)
+    first = rng.integers(0, 2, 80)
+    second = np.where(rng.random(80) < 0.2, 1 - first, first)  # paired: similar models
     draws = [100 * float((second - first)[rng.integers(0, 80, 80)].mean()) for _ in range(10_000)]
     interval = difference(first.tolist(), second.tolist()).interval
     assert interval == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=1.3)
-
-
-def test_pairing_makes_the_interval_of_similar_models_narrow() -> None:
-    first = [1, 0] * 50
-    similar, different = [*first[:-2], 0, 0], [1, 1, 0, 0] * 25
-    narrow, wide = (difference(first, second).interval for second in (similar, different))
-    assert narrow[1] - narrow[0] < 0.25 * (wide[1] - wide[0])
-
-
-def test_equal_answers_have_no_difference() -> None:
-    result = difference([1, 0, 1], [1, 0, 1])
-    assert result.interval == (0, 0)
-    assert (result.p, result.retained, result.retained_interval) == (1, 100, (100, 100))
 
 
 def test_benchmarks_weigh_the_same_overall_and_ratios_are_averaged() -> None:
