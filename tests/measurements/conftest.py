@@ -8,12 +8,10 @@ import answered_samples
 import models
 import pytest
 
-METADATA = {"model": "org/name", "revision": "abc", "n_layers": "6", "deepstack_layers": "3"}
-
 
 @pytest.fixture(scope="session")
 def provenance() -> dict[str, str]:
-    return METADATA
+    return {"model": "org/name", "revision": "abc", "n_layers": "6", "deepstack_layers": "3"}
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,59 +16,48 @@ from interlace.samples.rows import write_rows
 SOURCES = ("source_0", "source_1", "not_measured")
 
 
-def drawn(folder: Path, *domains: str) -> list[dict[str, Any]]:
-    """Rows of three sources, with two turns each, written into a folder."""
-    made = [
+@pytest.fixture(scope="module")
+def samples() -> list[dict[str, Any]]:
+    """Rows of three sources and two domains, with two turns each."""
+    return [
         models.row(i, images=i % 2, turns=2, source=SOURCES[i % 3])
-        | {"domain": domains[i % len(domains)], "task": "t", "sample_id": f"{i:016x}"}
+        | {"domain": ("math", "nonmath")[i % 5 == 0], "task": "t", "sample_id": f"{i:016x}"}
         for i in range(70)
     ]
-    write_rows(iter(made), folder)
-    return made
 
 
-def counted(processor: Any, made: list[dict[str, Any]], **same: str) -> int:
-    """Turn by turn, side by side."""
-    return sum(
-        len(processor.tokenizer.encode(turn[side], add_special_tokens=False))
-        for row in made
-        if all(row[name] == value for name, value in same.items())
-        for turn in row["texts"]
-        for side in ("user", "assistant")
-    )
-
-
-def test_the_text_of_every_turn_is_counted(processor: Any, tmp_path: Path) -> None:
-    made = drawn(tmp_path / "rows", "math", "nonmath", "math")
-    found = text_tokens(processor.tokenizer, tmp_path / "rows")
-    assert found.by_source == {name: counted(processor, made, source=name) for name in SOURCES}
-    assert found.by_domain == {
-        name: counted(processor, made, domain=name) for name in ("math", "nonmath")
-    }
+def test_the_tokens_of_all_turns_are_counted(
+    processor: Any, samples: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    by_source: Counter[str] = Counter()
+    by_domain: Counter[str] = Counter()
+    for row in samples:
+        for text in (turn[side] for turn in row["texts"] for side in ("user", "assistant")):
+            tokens = len(processor.tokenizer.encode(text, add_special_tokens=False))
+            by_source[row["source"]] += tokens
+            by_domain[row["domain"]] += tokens
+    write_rows(iter(samples), tmp_path / "rows")
+    expected = Tallies(by_source, by_domain)
+    assert text_tokens(processor.tokenizer, tmp_path / "rows") == expected
 
 
 def test_no_rows_hold_no_tokens(processor: Any, tmp_path: Path) -> None:
     write_rows(iter([]), tmp_path / "rows")
-    found = text_tokens(processor.tokenizer, tmp_path / "rows")
-    assert found == Tallies()
+    assert text_tokens(processor.tokenizer, tmp_path / "rows") == Tallies()
 
 
-def test_image_tokens_are_the_mean_over_measured_rows(processor: Any, tmp_path: Path) -> None:
+def test_image_tokens_are_the_mean_over_measured_rows(tmp_path: Path) -> None:
     frame = rows(samples=9, layers=4, longest=3, domains=("native", "math"))
     stored(tmp_path / "similarity", frame, parts=2)
-    one = frame[(frame["first"] == 0) & (frame["span"] == 1)]
-    drawn(tmp_path / "train", "native")
-    drawn(tmp_path / "probes", "math")
-    text = {name: text_tokens(processor.tokenizer, tmp_path / name) for name in ("train", "probes")}
-    sheet = token_sheet(tmp_path / "similarity", text["train"], text["probes"])
-    for domain in ("native", "math"):
-        expected = one[one["domain"] == domain]["n_vision_tokens"].mean()
-        assert sheet["by_domain"][domain]["vision_per_row"] == pytest.approx(expected)
-    native = one[one["domain"] == "native"]
-    for source in SOURCES:
-        measured = native[native["source"] == source]["n_vision_tokens"]
-        found = sheet["by_source"][source]
-        assert found["text"] == text["train"].by_source[source]
-        assert found["vision_per_row"] == (
-            pytest.approx(measured.mean()) if len(measured) else None
-        )
+    train = Tallies(Counter(dict.fromkeys(SOURCES, 5)), Counter(native=15))
+    sheet = token_sheet(tmp_path / "similarity", train, Tallies(Counter(), Counter(math=3)))
+    one_each = frame[(frame["first"] == 0) & (frame["span"] == 1)]
+    for domain, text in (("native", 15), ("math", 3)):
+        mean = one_each[one_each["domain"] == domain]["n_vision_tokens"].mean()
+        assert sheet["by_domain"][domain] == {"text": text, "vision_per_row": pytest.approx(mean)}
+    native = one_each[one_each["domain"] == "native"]
+    means = native.groupby("source")["n_vision_tokens"].mean().to_dict()
+    assert {name: entry["vision_per_row"] for name, entry in sheet["by_source"].items()} == {
+        "not_measured": None,
+        **{name: pytest.approx(mean) for name, mean in means.items()},
+    }

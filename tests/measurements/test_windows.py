@@ -28,24 +28,16 @@ def stored(folder: Path, counts: list[int], group: int) -> list[Path]:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 9))
-def test_windows_cover_every_row_once_in_order(
+def test_windows_cover_every_row_once_in_order_and_can_be_read_alone(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], group: int, size: int
 ) -> None:
     folders = stored(tmp_path_factory.mktemp("rows"), counts, group)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "ROWS", size)
-        found = windows_of(folders)
-        rows = [row["n"] for _, part in read_windows(found) for row in part]
-    assert rows == list(range(sum(counts)))
-    assert [window.number for window in found] == list(range(len(found)))
-    assert all(1 <= window.rows <= size for window in found)
-
-
-def test_any_windows_can_be_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "ROWS", 3)
-    found = windows_of(stored(tmp_path, [10, 5], 4))
-    whole = {window.number: rows for window, rows in read_windows(found)}
-    for part in (found[::2], found[1::3], found[-1:]):
-        assert {window.number: rows for window, rows in read_windows(part)} == {
-            window.number: whole[window.number] for window in part
-        }
+        split = windows_of(folders)
+    rows_by_window = [[row["n"] for row in rows] for _, rows in read_windows(split)]
+    assert [n for rows in rows_by_window for n in rows] == list(range(sum(counts)))
+    assert [window.number for window in split] == list(range(len(split)))
+    assert all(1 <= window.rows <= size for window in split)
+    for window, rows in read_windows(split[1::3]):
+        assert [row["n"] for row in rows] == rows_by_window[window.number]
