@@ -39,16 +39,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_show_prints_the_plan_before_anything_is_evaluated(workspace: Path) -> None:
-    result = run("show")
-    assert result.exit_code == 0
-    assert "interlace: 25% of 24 layers" in result.output
-    assert "(image features are added after them)" in result.output  # why layers are protected
-    assert "S_1 of the two" in result.output
-    assert "benchmark" not in result.output
-
-
-def test_show_prints_the_summary_if_there_is_one(workspace: Path) -> None:
+def test_show_prints_the_plan_and_the_summary_once_there_is_one(workspace: Path) -> None:
+    output = run("show").output
+    assert "interlace: 25% of 24 layers" in output
+    assert "(image features are added after them)" in output  # why layers are protected
+    assert "S_1 of the two" in output
+    assert "benchmark" not in output
     for name, result in evaluations().items():
         write_json(Path(f"artifacts/evaluation/{name}.json"), result.as_json())
     summary = summarise(evaluations(), TTFT, plan(), parameters_before=10, parameters_after=8)
@@ -99,8 +95,7 @@ def test_draw_writes_the_figure(workspace: Path, words: str) -> None:
 
 
 def test_draw_similarity_takes_several_models(workspace: Path) -> None:
-    shutil.copy("artifacts/scores.parquet", "b.parquet")
-    scores = ["--scores", "A=artifacts/scores.parquet", "--scores", "B=b.parquet"]
+    scores = ["--scores", "A=artifacts/scores.parquet", "--scores", "B=artifacts/scores.parquet"]
     assert run("draw", "similarity", *scores, "--out", "both.png").exit_code == 0
     assert run("draw", "similarity", *scores[:2], "--out", "one.png").exit_code == 0
     assert Path("both.png").read_bytes() != Path("one.png").read_bytes()

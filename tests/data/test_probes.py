@@ -10,15 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from click.testing import CliRunner, Result
-from drawn_rows import Draw, Row, ids, picture, stored, text_row
+from click.testing import CliRunner
+from drawn_rows import Draw, Row, ids, picture, pinned, stored, text_row
 from sources_json import write_sources
 
 from interlace.data.probes import ProbeTask, probe, read_tasks, tasks_to_ask, write_probes
 from interlace.errors import InputError
 from interlace.params.inputs import Probes
 from interlace.samples.rows import SCHEMA, iterate, sample_id
-from interlace.sources.pin import pin_data
 from stages.sample import main as sample_stage
 
 ROOT = Path(__file__).parents[2]
@@ -31,12 +30,10 @@ TASKS = [
 
 def rows_of(source: str, n: int, images: int = 1, start: int = 0) -> list[Row]:
     """Rows of two turns, each with pictures of its own."""
-    seed = 1000 * "abc".index(source)
-    return [
-        text_row(i, source, turns=2)
-        | {"images": [{"bytes": picture(seed + 10 * i + j), "path": None} for j in range(images)]}
-        for i in range(start, start + n)
-    ]
+    rows = [text_row(i, source, turns=2) for i in range(start, start + n)]
+    for number, row in enumerate(rows, 100 * "abc".index(source)):
+        row["images"] = [{"bytes": picture(10 * number + i), "path": None} for i in range(images)]
+    return rows
 
 
 def train_set(folder: Path, rows: list[Row]) -> Path:
@@ -131,25 +128,22 @@ def test_rows_are_drawn_by_the_seed_and_not_in_their_order(
 
 
 def test_only_images_of_drawn_rows_are_read(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    column_lists: list[list[str]] = []
+    columns: list[list[str]] = []
     read = pq.ParquetFile.iter_batches
 
-    def iter_batches(self: Any, *args: Any, columns: Any = None, **kwargs: Any) -> Any:
-        column_lists.append(columns)
-        return read(self, *args, columns=columns, **kwargs)
+    def iter_batches(self: Any, *args: Any, **kwargs: Any) -> Any:
+        columns.append(kwargs.get("columns"))
+        return read(self, *args, **kwargs)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
     write()
-    facts = ["sample_id", "source", "images.list.element.path"]
-    assert [columns for columns in column_lists if columns] == [facts, facts]
+    assert columns[:2] == [["sample_id", "source", "images.list.element.path"]] * 2
 
 
 def test_without_tasks_the_folder_is_empty_but_readable(train: Path, tmp_path: Path) -> None:
     assert tasks_to_ask(probes_params(per_task=0, prompts="nowhere.yaml")) == ()
     assert write_probes(train, tmp_path / "probes", (), probes=Probes(), seed=0) == 0
-    table = pq.read_table(tmp_path / "probes")
-    assert table.num_rows == 0
-    assert table.schema.equals(SCHEMA)
+    assert pq.read_table(tmp_path / "probes").equals(SCHEMA.empty_table())
 
 
 @pytest.mark.parametrize(
@@ -171,7 +165,6 @@ def test_a_draw_that_the_training_set_cannot_give_is_refused_and_writes_nothing(
     ("changes", "complaint"),
     [
         ({"math_sources": ("a", "b")}, r"math_sources and .* overlap: 'b'"),
-        ({"math_sources": ()}, r"^probes\.math_sources is empty.*per_task = 6"),
         ({"nonmath_sources": ()}, r"^probes\.nonmath_sources is empty.*per_task = 6"),
     ],
 )
@@ -191,9 +184,7 @@ BROKEN_TASKS = [
     ({"image": "x"}, "task 'solve': image: unknown key"),
     ({"task": "answer"}, "task 'answer' appears twice"),
     ({"task": " "}, "task 1: task = ' ': must not be empty"),
-    ({"task": 7}, "task 1: task = 7: "),
     ({"prompt": TASKS[1]["prompt"] + " \n"}, "tasks 'solve' and 'answer' have the same prompt"),
-    ({"prompt": "\n"}, "task 'solve': prompt = '\\n': must not be empty"),
     ({"prompt": "Solve {problem}"}, "prompt = 'Solve {problem}': unknown placeholder {problem}"),
     ({"prompt": "{ question }"}, "unknown placeholder { question };"),
 ]
@@ -222,34 +213,21 @@ def test_a_broken_file_of_tasks_is_refused_in_one_line(
     assert complaint in message
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with pinned data, and a file of tasks."""
+def test_the_stage_checks_the_tasks_before_it_writes_probes_beside_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    stored(tmp_path / "rows.parquet", [*rows_of("a", 8), *rows_of("b", 8)])
-    (tmp_path / "tasks.yaml").write_text(yaml.safe_dump(TASKS))
-    pinned = pin_data("rows.parquet", None, field="data.id", hashes=tmp_path / "hashes.json")
-    write_sources(tmp_path, data=pinned)
-    return tmp_path
-
-
-def run_sample(folder: Path, prompts: str) -> Result:
-    probes = probes_params(prompts=prompts).model_dump(mode="json")
-    params = {"model": {"id": "none"}, "data": {"id": "rows.parquet"}, "probes": probes}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    return CliRunner().invoke(sample_stage, [])
-
-
-def test_the_stage_writes_probes_beside_the_rows_and_counts_them(project: Path) -> None:
-    result = run_sample(project, "tasks.yaml")
-    assert result.exit_code == 0, result.output
+    rows = stored(Path("rows.parquet"), [*rows_of("a", 8), *rows_of("b", 8)])
+    write_sources(tmp_path, data=pinned(rows))
+    probes = probes_params(prompts="tasks.yaml").model_dump(mode="json")
+    params = {"model": {"id": "none"}, "data": {"id": str(rows)}, "probes": probes}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    refused = CliRunner().invoke(sample_stage, [])
+    assert refused.exit_code == 2
+    assert "tasks.yaml: no such file; correct probes.prompts" in refused.output
+    assert not Path("data").exists()
+    Path("tasks.yaml").write_text(yaml.safe_dump(TASKS))
+    result = CliRunner().invoke(sample_stage, [])
     assert "sample: 18 domain probes of 3 tasks\n" in result.output
-    assert len(list(iterate(project / "data/probes"))) == 18
-
-
-def test_the_stage_checks_the_tasks_before_it_draws(project: Path) -> None:
-    result = run_sample(project, "gone.yaml")
-    assert result.exit_code == 2
-    assert "gone.yaml: no such file; correct probes.prompts" in result.output
-    assert not (project / "data").exists()
+    assert len(list(iterate(Path("data/probes")))) == 18

@@ -77,16 +77,21 @@ def test_rows_that_cannot_be_read_are_skipped_and_counted(
     assert {path.stem for path in answered.paths} == sound
 
 
-def test_where_no_prompt_is_short_enough_a_sample_and_its_source_are_named(
-    processor: Any, calibration: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (12, r"sample [0-9a-f]{16} of made_up: .* max_length = 8"),
+        (0, "no rows to calibrate on"),
+    ],
+    ids=["no prompt is short enough", "no rows"],
+)
+def test_a_set_without_rows_to_measure_is_refused(
+    processor: Any, calibration: Path, tmp_path: Path, rows: int, complaint: str
 ) -> None:
-    with pytest.raises(InputError, match=r"sample [0-9a-f]{16} of made_up: .* max_length = 8"):
-        answered_rows(processor, calibration, tmp_path, Sensitivity(max_length=8))
-
-
-def test_an_empty_calibration_set_is_refused(processor: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no rows to calibrate on"):
-        answered_rows(processor, tmp_path, tmp_path, Sensitivity())
+    with pytest.raises(InputError, match=complaint):
+        answered_rows(
+            processor, calibration if rows else tmp_path, tmp_path, Sensitivity(max_length=8)
+        )
 
 
 def test_batches_are_what_their_rows_encode_to_within_the_budget(

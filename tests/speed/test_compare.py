@@ -24,19 +24,18 @@ from interlace.speed.flops import Work
 
 PHASES = ("ttft", "prefill", "decode", "end_to_end")
 MODELS = ("dense", "tuned")
+Pair = tuple[Checkpoint, Checkpoint]
 
 
 @pytest.fixture(scope="module")
-def checkpoints(
-    dense_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Checkpoint, Checkpoint]:
+def checkpoints(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Checkpoints of six and of three layers."""
     shallow = tiny_qwen3_vl(tmp_path_factory.mktemp("shallow"), layers=3)
     return Checkpoint(dense_dir), Checkpoint(shallow)
 
 
 @pytest.fixture(scope="module")
-def metrics(checkpoints: tuple[Checkpoint, Checkpoint]) -> dict[str, Any]:
+def metrics(checkpoints: Pair) -> dict[str, Any]:
     params = Ttft(requests=3, repeats=8, warmup=2, new_tokens=3, batch_sizes=(2,), max_interval=100)
     requests = [row(seed, images=seed % 2 + 1, source="ab"[seed % 2]) for seed in range(3)]
     return compare_checkpoints(*checkpoints, requests, params=params, seed=0)
@@ -75,23 +74,16 @@ def test_each_source_and_each_batch_size_is_reported(metrics: dict[str, Any]) ->
     assert metrics["batches"]["2"]["flops_dense"] == 2 * metrics["flops_dense"]  # median request
 
 
-def test_a_text_only_request_of_one_token_has_neither_vision_nor_decode(
-    checkpoints: tuple[Checkpoint, Checkpoint],
-) -> None:
+def test_a_text_only_request_of_one_token_has_neither_vision_nor_decode(checkpoints: Pair) -> None:
     params = Ttft(requests=1, repeats=1, warmup=0, new_tokens=1)
     metrics = compare_checkpoints(*checkpoints, [row(0, images=0)], params=params, seed=0)
     assert not [key for key in metrics if key.startswith(("vision_", "decode_", "end_to_end_"))]
 
 
-def test_benchmarks_in_shapes_are_timed_in_place_of_rows(
-    checkpoints: tuple[Checkpoint, Checkpoint],
-) -> None:
+def test_benchmarks_in_shapes_are_timed_in_place_of_rows(checkpoints: Pair) -> None:
     params = Ttft(shapes=("ScienceQA", "POPE"), repeats=1, warmup=0, new_tokens=1)
     metrics = compare_checkpoints(*checkpoints, [], params=params, seed=0)
     assert set(metrics["benchmarks"]) == {"ScienceQA", "POPE"}
-
-
-def test_no_rows_are_refused(checkpoints: tuple[Checkpoint, Checkpoint]) -> None:
     with pytest.raises(InputError, match="no rows"):
         compare_checkpoints(*checkpoints, [], params=Ttft(), seed=0)
 
