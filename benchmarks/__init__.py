@@ -1,1 +1,1 @@
-"""Measurements of Interlace itself: what it gains, beside what a user would do otherwise."""
+"""Benchmarks of Interlace against the plain ways to do the same work."""

@@ -1,13 +1,13 @@
-"""How fast `collect` measures, beside the obvious way and beside the bare decoder.
+"""Time `collect` against the obvious way and against the bare decoder.
 
     make bench-collect
 
-All ratios are medians over pairs that were timed in turn, in one process, on the same encoded
-samples. Encoding images and text is left out there: every way needs it. Memory and the work of one
-and two processes are those of `collect` as it is, in processes of their own.
+All ratios are medians over pairs timed in turn, in one process, on the same encoded samples.
+Encoding images and text is not timed: all ways need it. Memory and the work of one and two
+processes are measured on the whole of `collect`, in separate processes.
 
 The obvious way is what the published code does: three passes of the whole model with its logits,
-one sample at a time, hidden states collected, one span length per pass.
+one sample at a time, one span length per pass, all hidden states in memory.
 """
 
 from __future__ import annotations
@@ -41,22 +41,24 @@ from interlace.samples import rows as samples
 
 PAIRS, CLOSE_PAIRS = 5, 9  # more where a few per cent decide
 SPANS = (1, 2, 3)
-HEAD = """# How fast `collect` measures
+HEAD = """# Speed of `collect`
 
-`make bench-collect` writes this page. Each ratio is a median over {close_pairs} pairs timed
-in turn, {pairs} for the obvious way; all but those of one and two processes in one process, on the
-same encoded samples, with one thread. The obvious way makes three passes with logits, one sample at
-a time, one span length per pass; `collect` makes one pass without logits and measures every span on
-all, vision and text tokens and the last one, with pooled states. The bare decoder runs the same
-batches and measures nothing. One and two processes have a thread each and do all that `collect`
-does, reading, encoding and writing included; their work counts from when the model is loaded until
-the dataset is in place. Memory is the peak of a process that collects.
+`make bench-collect` writes this page. Each ratio is a median over {close_pairs} pairs timed in
+turn, {pairs} for the obvious way. One process with one thread times all ways on the same encoded
+samples. The obvious way makes three passes with logits, one sample at a time, one span length per
+pass. `collect` makes one pass without logits; it measures all spans on all tokens, vision tokens,
+text tokens and the last token, and pools hidden states. The bare decoder runs the same batches and
+measures nothing.
+
+The rows of one and two processes run the whole of `collect`, reading, encoding and writing
+included, with one thread per process. Their work is timed from the loaded model to the finished
+dataset. Memory is the peak of a process that collects.
 """
 GPU_HEAD = """
 ## On a GPU
 
-Random weights in the shape of Qwen3-VL-8B's decoder, bfloat16, 8 prompts of 1,024 tokens a batch,
-every span.
+Random bfloat16 weights in the shape of Qwen3-VL-8B's decoder, 8 prompts of 1,024 tokens per batch,
+all spans.
 """
 Row = tuple[str, ...]
 
@@ -81,7 +83,7 @@ class Case:
 
 
 def obvious(case: Case) -> None:
-    """Three passes, batch 1, logits included, all hidden states kept."""
+    """Measure as the published code does: three passes, batch 1, logits, all hidden states."""
     for row in case.encoded:
         inputs = chat.collate([row], pad_token_id=case.pad_token_id)
         inputs.pop("labels", None)
@@ -89,18 +91,23 @@ def obvious(case: Case) -> None:
             with torch.no_grad():
                 states = case.model(**inputs, output_hidden_states=True).hidden_states
             for first in range(len(states) - span - 1):
-                before, after = states[first][0].float(), states[first + span][0].float()
-                torch.nn.functional.cosine_similarity(before, after, dim=-1).mean().item()
+                input_state, output_state = (
+                    states[first][0].float(),
+                    states[first + span][0].float(),
+                )
+                torch.nn.functional.cosine_similarity(
+                    input_state, output_state, dim=-1
+                ).mean().item()
 
 
-def ours(case: Case) -> None:
-    """One pass without the head: every span, all kinds of tokens, pooled states."""
+def one_pass(case: Case) -> None:
+    """Measure all spans in one pass without the head, with pooled states."""
     for batch in case.batches:
         measure_batch(case.model, batch, Collect())
 
 
-def bare(case: Case) -> None:
-    """The same batches through the decoder, nothing measured."""
+def bare_decoder(case: Case) -> None:
+    """Run the batches through the decoder and measure nothing."""
     for batch in case.batches:
         with torch.inference_mode():
             forward(case.model, batch)
@@ -108,28 +115,28 @@ def bare(case: Case) -> None:
             torch.cuda.synchronize()
 
 
-def timed(function: Callable[[Case], None], case: Case) -> float:
-    """Seconds of one call."""
+def seconds_of(function: Callable[[Case], None], case: Case) -> float:
+    """Time one call, in seconds."""
     begin = time.perf_counter()
     function(case)
     return time.perf_counter() - begin
 
 
-def compared(
-    left: Callable[[Case], None],
-    right: Callable[[Case], None],
+def compare(
+    first_way: Callable[[Case], None],
+    second_way: Callable[[Case], None],
     case: Case,
-    what: str,
+    label: str,
     count: int,
 ) -> tuple[float, float, float]:
-    """Median seconds of two ways over interleaved pairs, and the median of the pairs' ratios."""
-    for function in (left, right):
+    """Return the median seconds of two ways over interleaved pairs, and the median ratio."""
+    for function in (first_way, second_way):
         function(case)  # warm-up
     pairs = []
-    for number in tqdm(range(count), desc=f"{case.name}: {what}", unit="pair"):
-        order = (left, right) if number % 2 else (right, left)
-        taken = {function: timed(function, case) for function in order}
-        pairs.append((taken[left], taken[right]))
+    for number in tqdm(range(count), desc=f"{case.name}: {label}", unit="pair"):
+        order = (first_way, second_way) if number % 2 else (second_way, first_way)
+        seconds = {function: seconds_of(function, case) for function in order}
+        pairs.append((seconds[first_way], seconds[second_way]))
     ratio = median(a / b for a, b in pairs)
     return median(a for a, _ in pairs), median(b for _, b in pairs), ratio
 
@@ -144,118 +151,123 @@ def case_of(name: str, model: Any, processor: Any, rows: Any, batch_tokens: int)
 
 
 def demo_case(count: int) -> Case:
-    """The demo model and its own calibration samples."""
+    """Open the demo model on its own calibration samples."""
     rows = islice(samples.iterate(CALIBRATION), count)
     model = open_model(DEMO, dtype="float32")
     return case_of("demo, 24 x 128", model, open_processor(DEMO), rows, 4096)
 
 
 def random_case(folder: Path, count: int) -> Case:
-    """Random weights, 28 layers of width 512, Qwen's vocabulary, 200 to 800 tokens a sample."""
+    """Build a random model, 28 layers of width 512; 200 to 800 tokens per sample."""
     processor = random_qwen3_vl(folder)
     model = open_model(folder, dtype="float32")
     return case_of("random, 28 x 512", model, processor, long_rows(count), 2048)
 
 
 def speed(case: Case) -> Iterator[Row]:
-    """Rows of the table: against the obvious way, and against the bare decoder."""
-    for what, pair, count, target in (
-        ("the obvious way / collect", (obvious, ours), PAIRS, "at least 4"),
-        ("collect / the bare decoder", (ours, bare), CLOSE_PAIRS, "at most 1.10"),
+    """Yield the table's rows on speed."""
+    for label, pair, count, target in (
+        ("the obvious way / collect", (obvious, one_pass), PAIRS, "at least 4"),
+        ("collect / the bare decoder", (one_pass, bare_decoder), CLOSE_PAIRS, "at most 1.10"),
     ):
-        left, right, ratio = compared(*pair, case, what, count)
-        yield case.name, what, f"{left:.2f} s / {right:.2f} s", f"{ratio:.2f}", target
+        first_way, second_way, ratio = compare(*pair, case, label, count)
+        yield case.name, label, f"{first_way:.2f} s / {second_way:.2f} s", f"{ratio:.2f}", target
 
 
 def work(folder: Path, processes: int) -> dict[str, float]:
-    """What `benchmarks.collect_work` says, run in so many processes with a thread each."""
+    """Run `benchmarks.collect_work` in some processes of one thread; return its figures."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     program = [*(launch if processes > 1 else []), "-m", "benchmarks.collect_work", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, *program], env=environment, capture_output=True, text=True, check=True
     )
-    said: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return said
+    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
 
 
 def memory(few: int, many: int) -> Row:
-    """Peak memory of one process with few and with many samples."""
+    """Compare the peak memory of one process with few and with many samples."""
     peaks = []
     for count in tqdm((few, many), desc="memory", unit="run"):
         with tempfile.TemporaryDirectory() as folder:
             write_calibration(Path(folder), count)
             peaks.append(work(Path(folder), 1)["peak"])
     small, large = peaks
-    said = f"{large:.0f} MiB / {small:.0f} MiB"
+    figures = f"{large:.0f} MiB / {small:.0f} MiB"
     return (
         "demo, 24 x 128",
         f"memory, {many:,} / {few:,} samples",
-        said,
+        figures,
         f"{large / small:.2f}",
         "flat",
     )
 
 
 def scaling(count: int) -> Iterator[Row]:
-    """One process over two: the work alone, and with loading Python and the model."""
+    """Yield the table's rows on one process over two, without and with loading."""
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
         write_calibration(Path(folder), count)
         for number in tqdm(range(CLOSE_PAIRS), desc="one and two processes", unit="pair"):
             order = (1, 2) if number % 2 else (2, 1)
             pairs.append({processes: work(Path(folder), processes) for processes in order})
-    for what, parts, target in (
+    for label, phases, target in (
         ("one process / two, work", ("work",), "at least 1.6"),
         ("one process / two, with loading", ("work", "loading"), ""),
     ):
         times = [
-            {n: sum(said[part] for part in parts) for n, said in pair.items()} for pair in pairs
+            {n: sum(figures[phase] for phase in phases) for n, figures in pair.items()}
+            for pair in pairs
         ]
         one, two = (median(pair[n] for pair in times) for n in (1, 2))
         ratio = median(pair[1] / pair[2] for pair in times)
         name = f"demo, {count:,} samples"
-        yield name, what, f"{one:.1f} s / {two:.1f} s", f"{ratio:.2f}", target
+        yield name, label, f"{one:.1f} s / {two:.1f} s", f"{ratio:.2f}", target
 
 
 def gpu_case(device: str = "cuda", batch_size: int = 8, tokens: int = 1024, **sizes: int) -> Case:
-    """Qwen3-VL-8B's decoder with random weights, made on the device; no file is read."""
+    """Build Qwen3-VL-8B's decoder with random weights on the device; no file is read."""
     model = random_text_model(device, **sizes)
-    drawn = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, 1000, (batch_size, tokens), generator=drawn).to(device)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 1000, (batch_size, tokens), generator=generator).to(device)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return Case("random, 36 x 4,096", model, [batch] * 4)
 
 
 def on_gpu() -> str:
-    """The part of the page about a GPU."""
+    """Write the page's section about a GPU."""
     if not torch.cuda.is_available():
         return f"{GPU_HEAD}\nSkipped: this machine has no CUDA device.\n"
     case = gpu_case()
     torch.cuda.reset_peak_memory_stats()
-    mine, alone, ratio = compared(ours, bare, case, "collect / the bare decoder", CLOSE_PAIRS)
+    collect_seconds, decoder_seconds, ratio = compare(
+        one_pass, bare_decoder, case, "collect / the bare decoder", CLOSE_PAIRS
+    )
     peak = torch.cuda.max_memory_allocated() / 2**30
     tokens = sum(batch["input_ids"].numel() for batch in case.batches)
     rows = [
-        ("tokens per second of `collect`'s pass", f"{tokens / mine:,.0f}"),
-        ("tokens per second of the bare decoder", f"{tokens / alone:,.0f}"),
+        ("tokens per second of `collect`'s pass", f"{tokens / collect_seconds:,.0f}"),
+        ("tokens per second of the bare decoder", f"{tokens / decoder_seconds:,.0f}"),
         ("share of the bare decoder's speed", f"{1 / ratio:.0%}"),
         ("peak memory, weights included", f"{peak:.1f} GiB"),
     ]
     name = torch.cuda.get_device_name()
-    return f"{GPU_HEAD}\n{name}.\n\n| what | value |\n|---|---:|\n" + lines(rows)
+    return f"{GPU_HEAD}\n{name}.\n\n| what | value |\n|---|---:|\n" + table_lines(rows)
 
 
-def lines(rows: Sequence[Row]) -> str:
-    """Rows of a Markdown table."""
+def table_lines(rows: Sequence[Row]) -> str:
+    """Format rows of a Markdown table."""
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 @click.command()
 @click.option("--small", default=4, show_default=True, help="Samples of the random model.")
 @click.option("--large", default=128, show_default=True, help="Samples of the demo model.")
-@click.option("--many", default=5000, show_default=True, help="Samples that memory is flat up to.")
-@click.option("--shared", default=1024, show_default=True, help="Samples of one and two processes.")
+@click.option("--many", default=5000, show_default=True, help="Samples of the larger memory run.")
+@click.option(
+    "--shared", default=1024, show_default=True, help="Samples for one and two processes."
+)
 def main(small: int, large: int, many: int, shared: int) -> None:
     """Measure, print and write docs/bench-collect.md."""
     torch.set_num_threads(1)
@@ -266,7 +278,7 @@ def main(small: int, large: int, many: int, shared: int) -> None:
     machine = f"torch {torch.__version__}, {os.cpu_count()} cores, {VOCABULARY:,} tokens, float32"
     table = "| model | what | seconds or memory | ratio | target |\n|---|---|---|---:|---|\n"
     head = HEAD.format(pairs=PAIRS, close_pairs=CLOSE_PAIRS)
-    text = f"{head}\n{machine}.\n\n{table}{lines(rows)}{on_gpu()}"
+    text = f"{head}\n{machine}.\n\n{table}{table_lines(rows)}{on_gpu()}"
     Path("docs/bench-collect.md").write_text(text, encoding="utf-8")
     click.echo(text)
 

@@ -1,10 +1,10 @@
-"""Collect a number of the demo's samples, and say how long the work took and how much memory.
+"""Collect samples of the demo, and print the time and memory of the work.
 
     python -m benchmarks.collect_work FOLDER
 
 `FOLDER/calibration` holds the samples. Under torchrun the processes share them. The first process
-prints a line of JSON: `loading` until all processes are ready, `work` from then until the dataset
-is in place, seconds, and its `peak` resident size, MiB.
+prints a line of JSON: `loading`, seconds until all processes are ready; `work`, seconds from then
+until the dataset is written; `peak`, its largest resident size, MiB.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEMO, CALIBRATION = Path("data/demo/model"), Path("data/calibration")
 
 
 def write_calibration(folder: Path, count: int) -> None:
-    """Write calibration samples of the demo, repeated until there are enough."""
+    """Write `count` calibration samples of the demo, repeated if it has fewer."""
     rows = islice(cycle(list(iterate(CALIBRATION))), count)
     numbered = (row | {"sample_id": f"{number:016x}"} for number, row in enumerate(rows))
     write_rows(numbered, folder / "calibration")
@@ -39,14 +39,14 @@ def write_calibration(folder: Path, count: int) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def main(folder: Path) -> None:
-    """Collect, and print what it took."""
+    """Collect, and print time and memory."""
     ready: list[float] = []
 
-    def noted_barrier() -> None:
+    def recording_barrier() -> None:
         barrier()
         ready.append(time.perf_counter())
 
-    collect_module.barrier = noted_barrier  # the first one: all processes have loaded the model
+    collect_module.barrier = recording_barrier  # the first one: all processes have loaded the model
     collect_module.collect(
         open_model(DEMO, dtype="float32"),
         open_processor(DEMO),
@@ -57,8 +57,8 @@ def main(folder: Path) -> None:
         provenance={},
     )
     if process_rank() == 0:
-        took = {"loading": ready[0] - BEGIN, "work": time.perf_counter() - ready[0]}
-        click.echo(json.dumps(took | {"peak": peak_mib()}))
+        seconds = {"loading": ready[0] - BEGIN, "work": time.perf_counter() - ready[0]}
+        click.echo(json.dumps(seconds | {"peak": peak_mib()}))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""How fast `export` writes, and in how much memory, beside `cp` and beside the obvious way.
+"""Time `export` and measure its memory, against `cp` and against the obvious way.
 
     make bench-export
 
-Needs about 30 GB of disk under /tmp, or under BENCH_DIR, and gives them back.
+Needs about 30 GB of free disk under /tmp, or under BENCH_DIR, while it runs.
 
 The checkpoints have the shapes of real Qwen3-VL models, cut to fewer layers, and random weights.
-A quarter of the layers goes. Every way runs in a process of its own, in turn; its time is that of
-the work alone, without starting Python and importing libraries, and its memory the peak resident
-size of the process. Before each run its source is dropped from the page cache and everything else
-is on disk.
+A quarter of the layers is dropped. The ways take turns, each in a separate process. Only the work
+is timed, not the start of Python and its imports. Memory is the peak resident size of the process.
+Before each run its source is removed from the page cache and all writes are flushed.
 
-`cp` copies a folder of the bytes that are kept. The obvious way is `from_pretrained`, deleting the
-layers, `save_pretrained`.
+`cp` copies a folder of the same size as the pruned checkpoint. The obvious way is
+`from_pretrained`, deleting the layers, `save_pretrained`.
 """
 
 from __future__ import annotations
@@ -51,25 +50,25 @@ SHAPES = {
         "vision": (27, 1152, 4304),
     },
 }
-HEAD = """# How fast `export` writes
+HEAD = """# Speed and memory of `export`
 
 `make bench-export` writes this page. Checkpoints have the shapes of Qwen3-VL models, cut to fewer
-layers, random bfloat16 weights and files of 1 GiB; a quarter of the layers goes. `cp` copies a
-folder of the bytes that are kept. The obvious way is `from_pretrained`, deleting the layers,
-`save_pretrained`. Every way runs in a process of its own, in turn; times are medians, of the work
-alone, without starting Python and importing libraries. Before each run its source is dropped from
-the page cache. Memory is the peak resident size of a process, less that of a bare Python.
-The comparison with the dense model that the stage makes of what it wrote is not in it.
+layers, random bfloat16 weights and files of 1 GiB; a quarter of the layers is dropped. `cp` copies
+the pruned checkpoint. The obvious way is `from_pretrained`, deleting the layers, `save_pretrained`.
+The ways take turns, each in a separate process. Times are medians of the work alone, without the
+start of Python and its imports. Before each run its source is removed from the page cache. Memory
+is the peak resident size of a process, less that of a bare Python. The stage's comparison with the
+dense model is not included.
 
 No way can be much faster than the disk: where `cp` itself is less than three times as fast as the
-obvious way, three times faster is out of reach.
+obvious way, `export` cannot be three times as fast either.
 """
 WAYS = ("cp", "export", "obvious")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took.
+    """Time and memory of one process.
 
     Attributes:
         seconds: of the work alone.
@@ -81,7 +80,7 @@ class Run:
 
 
 def configuration(shape: str, layers: int) -> dict[str, object]:
-    """A Qwen3-VL's config.json: the demo's frame, the shapes of a real model, fewer layers."""
+    """Build a Qwen3-VL's config.json with the shapes of a real model and fewer layers."""
     config = json.loads((DEMO / "config.json").read_text(encoding="utf-8"))
     sizes = SHAPES[shape]
     depth, width, inner = sizes["vision"]
@@ -109,7 +108,7 @@ def configuration(shape: str, layers: int) -> dict[str, object]:
 
 
 def random_checkpoint(folder: Path, shape: str, layers: int) -> None:
-    """Write a checkpoint of random bfloat16 weights in files of at most 1 GiB, or one tensor."""
+    """Write random bfloat16 weights in files of at most 1 GiB, or of one tensor."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -144,7 +143,7 @@ def random_checkpoint(folder: Path, shape: str, layers: int) -> None:
 
 
 def quarter(n_layers: int) -> Plan:
-    """A plan that drops every fourth layer and tunes the one before it."""
+    """Plan to drop every fourth layer and tune the one before it."""
     drop = list(range(3, n_layers, 4))
     tune = [layer - 1 for layer in drop]
     unscored = Scores(n_layers, (), {}, {})
@@ -152,7 +151,7 @@ def quarter(n_layers: int) -> Plan:
 
 
 def run_export(dense: Path, out: Path) -> float:
-    """Seconds of our way."""
+    """Export with Interlace; return the seconds."""
     config = json.loads((dense / "config.json").read_text(encoding="utf-8"))
     plan = quarter(text_config(config)["num_hidden_layers"])
     begin = time.perf_counter()
@@ -161,7 +160,7 @@ def run_export(dense: Path, out: Path) -> float:
 
 
 def run_obvious(dense: Path, out: Path) -> float:
-    """Seconds of the obvious way."""
+    """Export the obvious way; return the seconds."""
     from torch import nn
     from transformers import AutoModelForImageTextToText
 
@@ -175,20 +174,20 @@ def run_obvious(dense: Path, out: Path) -> float:
     return time.perf_counter() - begin
 
 
-def run_cp(kept: Path, out: Path) -> float:
-    """Seconds of copying the kept bytes."""
+def run_cp(pruned: Path, out: Path) -> float:
+    """Copy the pruned checkpoint; return the seconds."""
     begin = time.perf_counter()
-    subprocess.run(["cp", "-r", str(kept), str(out)], check=True)
+    subprocess.run(["cp", "-r", str(pruned), str(out)], check=True)
     return time.perf_counter() - begin
 
 
 def peak_now() -> float:
-    """The peak resident size of this process so far, MB."""
+    """Return the peak resident size of this process so far, MB."""
     return status_bytes("VmHWM") / 1e6
 
 
 def in_process(way: str, source: Path, out: Path) -> Run:
-    """Run one way in a process of its own, from files that are not in the page cache."""
+    """Run one way in a separate process, from files that are not in the page cache."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
     for path in source.iterdir():
@@ -206,39 +205,42 @@ def in_process(way: str, source: Path, out: Path) -> Run:
 
 
 def bare_python() -> float:
-    """The peak resident size of a Python that does nothing, MB."""
+    """Return the peak resident size of a Python that does nothing, MB."""
     code = "print(open('/proc/self/status').read())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def measured(folder: Path, shape: str, layers: int, pairs: int) -> list[str]:
-    """One row of the table."""
-    dense, kept = folder / "dense", folder / "kept"
+def table_row(folder: Path, shape: str, layers: int, pairs: int) -> list[str]:
+    """Measure all ways on one case; return a row of the table."""
+    dense, pruned = folder / "dense", folder / "kept"
     random_checkpoint(dense, shape, layers)
-    in_process("export", dense, kept)  # what cp copies; a warm-up of Python too
+    in_process("export", dense, pruned)  # what cp copies; a warm-up of Python too
     runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     for number in tqdm(range(pairs), unit="round", desc=f"{shape}, {layers} layers"):
         for way in WAYS if number % 2 else WAYS[::-1]:
-            source = kept if way == "cp" else dense
+            source = pruned if way == "cp" else dense
             runs[way].append(in_process(way, source, folder / "out"))
-    took = {way: median(run.seconds for run in runs[way]) for way in WAYS}
+    seconds_by_way = {way: median(run.seconds for run in runs[way]) for way in WAYS}
     peak = {way: max(run.peak for run in runs[way]) for way in WAYS}
-    sizes = [sum(p.stat().st_size for p in place.iterdir()) / 1e9 for place in (dense, kept)]
+    sizes = [
+        sum(p.stat().st_size for p in folder_of_files.iterdir()) / 1e9
+        for folder_of_files in (dense, pruned)
+    ]
     return [
         f"{shape}, {layers} layers",
         f"{sizes[0]:.1f} → {sizes[1]:.1f}",
-        *(f"{took[way]:.2f}" for way in WAYS),
-        f"{took['export'] / took['cp']:.2f}",
-        f"{took['obvious'] / took['export']:.1f}",
+        *(f"{seconds_by_way[way]:.2f}" for way in WAYS),
+        f"{seconds_by_way['export'] / seconds_by_way['cp']:.2f}",
+        f"{seconds_by_way['obvious'] / seconds_by_way['export']:.1f}",
         *(f"{peak[way]:,.0f}" for way in WAYS[1:]),
         f"{peak['obvious'] / peak['export']:.0f}",
     ]
 
 
 def table(cases: tuple[str, ...], pairs: int) -> Iterator[str]:
-    """The lines of the table."""
+    """Yield the lines of the table."""
     yield (
         "| shapes | GB | cp, s | export, s | obvious, s | export / cp | obvious / export"
         " | export, MB | obvious, MB | obvious / export |"
@@ -248,7 +250,7 @@ def table(cases: tuple[str, ...], pairs: int) -> Iterator[str]:
     for case in cases:
         shape, _, layers = case.partition(":")
         with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
-            yield f"| {' | '.join(measured(Path(name), shape, int(layers), pairs))} |"
+            yield f"| {' | '.join(table_row(Path(name), shape, int(layers), pairs))} |"
 
 
 @click.command()
@@ -258,7 +260,7 @@ def table(cases: tuple[str, ...], pairs: int) -> Iterator[str]:
     multiple=True,
     default=("2B:8", "2B:28", "8B:12"),
     show_default=True,
-    help="SHAPES:LAYERS, with shapes small, 2B or 8B; several times for several.",
+    help="SHAPES:LAYERS; shapes are small, 2B or 8B. Repeatable.",
 )
 @click.option("--pairs", default=5, show_default=True, help="Rounds of all three ways.")
 def main(cases: tuple[str, ...], pairs: int) -> None:
@@ -267,8 +269,8 @@ def main(cases: tuple[str, ...], pairs: int) -> None:
     import transformers
 
     lines = list(table(cases, pairs))
-    about = f"torch {torch.__version__}, transformers {transformers.__version__}, {pairs} rounds"
-    text = f"{HEAD}\n{about}, {os.cpu_count()} cores.\n\n" + "\n".join(lines) + "\n"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, {pairs} rounds"
+    text = f"{HEAD}\n{versions}, {os.cpu_count()} cores.\n\n" + "\n".join(lines) + "\n"
     Path("docs/bench-export.md").write_text(text, encoding="utf-8")
     click.echo(text)
 

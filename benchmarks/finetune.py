@@ -1,11 +1,11 @@
-"""How fast `finetune` makes an update, and in how much memory, beside the plain way.
+"""Time an update of `finetune` and measure its memory, against the plain way.
 
     make bench-finetune
 
-The plain way is what code does that nobody thought about: every parameter requires a gradient, rows
-are padded to the longest, every position has logits. Both ways run the same rows to the same loss,
-and the same AdamW updates the planned layers. Times are medians of the ratios of pairs that were
-run in turn in one process; memory is the peak of a process of its own, over what the model took.
+The plain way is code without any optimisation: all parameters require gradients, rows are padded to
+the longest, all positions have logits. Both ways reach the same loss on the same rows, and the same
+AdamW updates the planned layers. Ratios are medians over pairs run in turn in one process. Memory
+is the peak of a separate process, less that of the loaded model.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from interlace.training.packing import mrope_positions, pack
 DEMO, TRAIN, PAGE = Path("data/demo/model"), Path("data/train"), Path("docs/bench-finetune.md")
 PAIRS = 5
 PARAMS = Finetune(zero_stage=0)
-HEAD = """# How fast `finetune` makes an update
+HEAD = """# Speed and memory of `finetune`
 
-`make bench-finetune` writes this page. The plain way gives every parameter a gradient, pads rows to
-the longest and makes logits at every position; `finetune` gives the tuned layers gradients, packs
-rows and makes logits at answer tokens. Both have the same loss on the same rows. Models have a
-quarter of their layers removed and as many tuned. Ratios are medians over five pairs that were run
-in turn in one process; memory is the peak of a process of its own over what the loaded model took.
+`make bench-finetune` writes this page. The plain way computes gradients of all parameters, pads
+rows to the longest and computes logits at all positions. `finetune` computes gradients of the tuned
+layers, packs rows and computes logits at answer tokens. Both have the same loss on the same rows.
+Models have a quarter of their layers removed and as many tuned. Ratios are medians over five pairs
+run in turn in one process. Memory is the peak of a separate process, less that of the loaded model.
 
-On a GPU the decoder has the shape of Qwen3-VL-8B's and random weights; the vision tower, the
-processor and its small images are the demo's, so that these times say nothing of the 8B's tower.
+On a GPU the decoder has random weights in the shape of Qwen3-VL-8B's. The vision tower, the
+processor and its small images are the demo's, so these times do not cover the 8B's vision tower.
 
-"fast" is one pass, "half" two passes of half the rows; both keep activations
-(`gradient_checkpointing: false`). "small" recomputes them and makes passes of two rows. Targets: at
-most 0.6 of the time at no more memory, at most 0.5 of the memory at no more time.
+"fast" is one pass and "half" two passes of half the rows, both without gradient checkpointing.
+"small" is passes of two rows with gradient checkpointing. Targets: at most 0.6 of the time with no
+more memory, and at most 0.5 of the memory in no more time.
 """
 
 
@@ -81,8 +81,8 @@ class Case:
 Way = Callable[[Case], float]  # makes an update, returns its loss
 
 
-def interlaced(model: Any) -> list[int]:
-    """Remove the middle of triplets until a quarter is gone; returns the positions to tune."""
+def remove_triplet_middles(model: Any) -> list[int]:
+    """Remove a quarter of the layers, middles of triplets; return the positions to tune."""
     layers = len(model.get_decoder().layers)
     drop = [3 * number + 4 for number in range(layers // 4)]
     bypass(model, drop)
@@ -91,23 +91,25 @@ def interlaced(model: Any) -> list[int]:
 
 
 def demo_case(rows: int) -> Case:
-    """The demo's model and training rows."""
+    """Open the demo's model and training rows."""
     processor = open_processor(DEMO)
     encoded = [chat.encode_training(processor, r) for r in islice(samples.iterate(TRAIN), rows)]
     model = open_model(DEMO, dtype="float32").train()
-    return Case(f"demo, 24 x 128, {rows} rows", model, encoded, interlaced(model))
+    return Case(f"demo, 24 x 128, {rows} rows", model, encoded, remove_triplet_middles(model))
 
 
 def random_case(rows: int, layers: int = 28, width: int = 512) -> Case:
-    """Random weights, Qwen's vocabulary, 200 to 800 tokens a row, a quarter of them answers."""
+    """Build a random model; 200 to 800 tokens per row, a quarter of them the answer."""
     with tempfile.TemporaryDirectory() as name:
         processor = random_qwen3_vl(Path(name), layers, width)
         model = open_model(Path(name), dtype="float32").train()
-    encoded = [chat.encode_training(processor, answered(row)) for row in long_rows(rows)]
-    return Case(f"random, {layers} x {width}, {rows} rows", model, encoded, interlaced(model))
+    encoded = [chat.encode_training(processor, with_answer(row)) for row in long_rows(rows)]
+    return Case(
+        f"random, {layers} x {width}, {rows} rows", model, encoded, remove_triplet_middles(model)
+    )
 
 
-def answered(row: dict[str, Any]) -> dict[str, Any]:
+def with_answer(row: dict[str, Any]) -> dict[str, Any]:
     """Make the last quarter of a row's words its answer."""
     words = row["texts"][0]["user"].split(" ")
     cut = 3 * len(words) // 4
@@ -116,7 +118,7 @@ def answered(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def eight_billion_case(rows: int) -> Case:
-    """Random bfloat16 weights in the shape of Qwen3-VL-8B's decoder, on the GPU."""
+    """Build random bfloat16 weights in the shape of Qwen3-VL-8B's decoder, on the GPU."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     config = AutoConfig.from_pretrained(DEMO)
@@ -133,12 +135,17 @@ def eight_billion_case(rows: int) -> Case:
     with torch.device("cuda"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).train()
     processor = open_processor(DEMO)
-    encoded = [chat.encode_training(processor, answered(row)) for row in long_rows(rows)]
-    return Case(f"decoder of Qwen3-VL-8B's shape, {rows} rows", model, encoded, interlaced(model))
+    encoded = [chat.encode_training(processor, with_answer(row)) for row in long_rows(rows)]
+    return Case(
+        f"decoder of Qwen3-VL-8B's shape, {rows} rows",
+        model,
+        encoded,
+        remove_triplet_middles(model),
+    )
 
 
 def plain(case: Case) -> float:
-    """Gradients of everything, logits everywhere, padded rows."""
+    """Update with gradients of all parameters, logits at all positions and padded rows."""
     model = case.model
     set_checkpointing(graph_layers(model, case.tuned), False)
     freeze_all_but(model, case.tuned)
@@ -154,8 +161,8 @@ def plain(case: Case) -> float:
     return loss.item() / int((labels != IGNORED).sum())
 
 
-def ours(case: Case, *, micro: int, small: bool) -> float:
-    """What `finetune` does, in passes of some rows."""
+def interlace_update(case: Case, *, micro: int, small: bool) -> float:
+    """Update as `finetune` does, in passes of `micro` rows."""
     freeze_all_but(case.model, case.tuned)
     set_checkpointing(graph_layers(case.model, case.tuned), small)
     engine = Plain(AnswerLoss(case.model), PARAMS)
@@ -174,18 +181,18 @@ def ours(case: Case, *, micro: int, small: bool) -> float:
 
 
 def fast(case: Case) -> float:
-    """All rows in one pass, activations kept."""
-    return ours(case, micro=len(case.examples), small=False)
+    """Update in one pass, without gradient checkpointing."""
+    return interlace_update(case, micro=len(case.examples), small=False)
 
 
 def half(case: Case) -> float:
-    """Two passes of half the rows, activations kept."""
-    return ours(case, micro=-(-len(case.examples) // 2), small=False)
+    """Update in two passes, without gradient checkpointing."""
+    return interlace_update(case, micro=-(-len(case.examples) // 2), small=False)
 
 
 def small(case: Case) -> float:
-    """Two rows a pass, activations recomputed."""
-    return ours(case, micro=2, small=True)
+    """Update in passes of two rows, with gradient checkpointing."""
+    return interlace_update(case, micro=2, small=True)
 
 
 WAYS: dict[str, Way] = {"plain": plain, "fast": fast, "half": half, "small": small}
@@ -193,29 +200,29 @@ CASES = {"demo": demo_case, "random": random_case, "8B": eight_billion_case}
 
 
 def on_device(case: Case, batch: chat.Inputs) -> chat.Inputs:
-    """Put a batch beside the model's weights."""
+    """Move a batch to the model's device."""
     device = next(case.model.parameters()).device
     return {name: value.to(device) for name, value in batch.items()}
 
 
 def seconds(way: Way, case: Case) -> tuple[float, float]:
-    """How long an update takes, and its loss."""
-    before = [p.detach().clone() for p in case.model.parameters()]
+    """Return the seconds of an update, and its loss."""
+    weights = [p.detach().clone() for p in case.model.parameters()]
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     begin = time.perf_counter()
     loss = way(case)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    taken = time.perf_counter() - begin
+    elapsed = time.perf_counter() - begin
     with torch.no_grad():
-        for parameter, value in zip(case.model.parameters(), before, strict=True):
+        for parameter, value in zip(case.model.parameters(), weights, strict=True):
             parameter.copy_(value)
-    return taken, loss
+    return elapsed, loss
 
 
-def timed(case: Case, pairs: int) -> Iterator[tuple[str, float, float]]:
-    """Median seconds of each way, and the median of its ratios to the plain way.
+def time_ways(case: Case, pairs: int) -> Iterator[tuple[str, float, float]]:
+    """Yield median seconds of each way, and its median ratio to the plain way.
 
     Raises:
         AssertionError: the ways do not have the same loss.
@@ -224,56 +231,59 @@ def timed(case: Case, pairs: int) -> Iterator[tuple[str, float, float]]:
     exact = next(case.model.parameters()).dtype == torch.float32
     if any(abs(loss / losses["plain"] - 1) > (1e-4 if exact else 2e-2) for loss in losses.values()):
         raise AssertionError(f"{case.name}: the losses differ: {losses}")
-    taken: dict[str, list[float]] = {name: [] for name in WAYS}
+    elapsed: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in tqdm(range(pairs), desc=case.name, unit="round"):
         for name, way in WAYS.items():
-            taken[name].append(seconds(way, case)[0])
-    for name, own in taken.items():
-        ratios = [mine / theirs for mine, theirs in zip(own, taken["plain"], strict=True)]
-        yield name, median(own), median(ratios)
+            elapsed[name].append(seconds(way, case)[0])
+    for name, times in elapsed.items():
+        ratios = [
+            time_of_way / time_of_plain
+            for time_of_way, time_of_plain in zip(times, elapsed["plain"], strict=True)
+        ]
+        yield name, median(times), median(ratios)
 
 
 def peak(case: str, way: str, rows: int) -> float:
-    """Peak MiB of an update in a process of its own, over what the model took."""
-    code = f"from benchmarks.finetune import say_peak; say_peak({case!r}, {way!r}, {rows})"
+    """Measure the peak MiB of an update in a separate process, less the model's."""
+    code = f"from benchmarks.finetune import print_peak; print_peak({case!r}, {way!r}, {rows})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def say_peak(case: str, way: str, rows: int) -> None:
-    """Make an update and say how much memory it took at its peak, in MiB."""
-    made = CASES[case](rows)
+def print_peak(case: str, way: str, rows: int) -> None:
+    """Make an update and print its peak memory, in MiB."""
+    model_case = CASES[case](rows)
     if torch.cuda.is_available():
-        before = torch.cuda.memory_allocated()
+        model_bytes = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        WAYS[way](made)
-        click.echo((torch.cuda.max_memory_allocated() - before) / 2**20)
+        WAYS[way](model_case)
+        click.echo((torch.cuda.max_memory_allocated() - model_bytes) / 2**20)
         return
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = status_bytes("VmRSS")
-    WAYS[way](made)
-    click.echo((status_bytes("VmHWM") - before) / 2**20)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    model_bytes = status_bytes("VmRSS")
+    WAYS[way](model_case)
+    click.echo((status_bytes("VmHWM") - model_bytes) / 2**20)
 
 
 def table(kinds: dict[str, int], pairs: int) -> Iterator[str]:
-    """Rows of the page: what each way took on each model."""
+    """Yield the table: each way on each model."""
     yield "| model | way | seconds | of plain | tokens/s | peak MiB | of plain |"
     yield "|---|---|---|---|---|---|---|"
     for kind, rows in kinds.items():
         memory = {way: peak(kind, way, rows) for way in WAYS}
         case = CASES[kind](rows)
         tokens = sum(len(example["input_ids"]) for example in case.examples)
-        for way, taken, ratio in timed(case, pairs):
+        for way, elapsed, ratio in time_ways(case, pairs):
             yield (
-                f"| {case.name} | {way} | {taken:.2f} | {ratio:.2f} | {tokens / taken:,.0f}"
+                f"| {case.name} | {way} | {elapsed:.2f} | {ratio:.2f} | {tokens / elapsed:,.0f}"
                 f" | {memory[way]:,.0f} | {memory[way] / memory['plain']:.2f} |"
             )
 
 
 @click.command()
 @click.option("--pairs", default=PAIRS, help="Rounds of all ways.")
-@click.option("--rows", default=4, help="Rows of an update of the random models.")
-@click.option("--demo-rows", default=32, help="Rows of an update of the demo.")
+@click.option("--rows", default=4, help="Rows per update of the random models.")
+@click.option("--demo-rows", default=32, help="Rows per update of the demo.")
 @click.option("--out", default=PAGE, type=click.Path(path_type=Path), help="The page to write.")
 def main(pairs: int, rows: int, demo_rows: int, out: Path) -> None:
     """Measure, and write docs/bench-finetune.md."""

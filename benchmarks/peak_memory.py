@@ -1,7 +1,6 @@
-"""The most memory that this process has held so far.
+"""The peak memory of this process so far.
 
-`getrusage` will not do: what it says of a process that was started by a larger one is at least the
-size that the larger one had.
+`getrusage` is not enough: a child process starts with the peak of its parent.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from pathlib import Path
 
 
 def status_bytes(name: str) -> int:
-    """A size of this process as the kernel counts it: VmHWM, the peak; VmRSS, what is held now."""
+    """Read a size of this process from the kernel: VmHWM (peak) or VmRSS (current)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1]) * 1024
 
 
 def peak_mib() -> float:
-    """The peak resident size, MiB."""
+    """Return the peak resident size, MiB."""
     return status_bytes("VmHWM") / 2**20

@@ -12,7 +12,7 @@ from PIL import Image
 
 from interlace.model.open import open_processor
 
-DEMO = Path("data/demo/model")  # its processor and small vision tower are taken over
+DEMO = Path("data/demo/model")  # its processor and small vision tower are used
 VOCABULARY = 151_936
 SHORTEST, LONGEST = 200, 800  # tokens a sample
 SIDE = 160  # pixels of an image: 100 tokens in the demo's processor
@@ -56,10 +56,10 @@ def random_qwen3_vl(folder: Path, layers: int = 28, width: int = 512) -> Any:
 
 
 def random_text_model(device: str, **sizes: int) -> Any:
-    """Qwen3-VL-8B with random weights in bfloat16, made on a device.
+    """Build Qwen3-VL-8B with random bfloat16 weights on a device.
 
     Args:
-        device: cuda, or cpu to try it.
+        device: cuda, or cpu for a trial.
         sizes: of the decoder, in place of the 8B's.
     """
     from transformers import AutoModelForImageTextToText, Qwen3VLConfig
@@ -74,7 +74,7 @@ def random_text_model(device: str, **sizes: int) -> Any:
         "vocab_size": VOCABULARY,
     } | sizes
     vision = {"depth": 1, "deepstack_visual_indexes": [], "out_hidden_size": text["hidden_size"]}
-    config = Qwen3VLConfig(text_config=text, vision_config=vision)  # no image is shown to it
+    config = Qwen3VLConfig(text_config=text, vision_config=vision)  # inputs have no images
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
@@ -95,10 +95,10 @@ AREA = (65_536, 16_777_216)  # pixels of an image in Qwen3-VL's processor
 
 
 def random_qwen3_vl_of(size: str, device: str, dtype: torch.dtype, **sizes: int) -> tuple[Any, Any]:
-    """Qwen3-VL of a published size with random weights, made on a device, and a processor for it.
+    """Build Qwen3-VL of a published size with random weights on a device, and its processor.
 
     The processor makes as many image tokens as Qwen's: patches of 16 pixels, merged 2 by 2. Its
-    tokenizer is the demo's, so text is only as long as it is asked to be.
+    tokenizer is the demo's, so text lengths are not Qwen's.
 
     Args:
         size: 2B, 4B or 8B.
@@ -145,7 +145,7 @@ def random_qwen3_vl_of(size: str, device: str, dtype: torch.dtype, **sizes: int)
 
 
 def long_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows with one image and a question; together 200 to 800 tokens each.
+    """Build rows of one image and a question, 200 to 800 tokens each.
 
     Args:
         count: rows.
@@ -158,9 +158,9 @@ def long_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
         pixels = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")
-        wanted = int(rng.integers(SHORTEST, LONGEST)) - 115  # the image and the template
-        words = rng.choice(WORDS, size=2 * wanted).tolist()
-        ids = processor.tokenizer(" ".join(words))["input_ids"][:wanted]
+        n_tokens = int(rng.integers(SHORTEST, LONGEST)) - 115  # the image and the template
+        words = rng.choice(WORDS, size=2 * n_tokens).tolist()
+        ids = processor.tokenizer(" ".join(words))["input_ids"][:n_tokens]
         rows.append(
             {
                 "images": [{"bytes": file.getvalue(), "path": None}],

@@ -1,4 +1,4 @@
-"""What drawing costs and how fair it is, on a data set made for the purpose.
+"""Measure the cost and the fairness of drawing, on a generated data set.
 
 python -m benchmarks.sample            # about 2 GB, writes docs/bench-sample.md
 python -m benchmarks.sample --gigabytes 0.2
@@ -42,29 +42,29 @@ FILE_ROWS = 2000
 COLUMNS = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])
 DRAWS = 200  # of each kind, for the bias
 DEMO = Path("data/demo/train.parquet")
-HEAD = """# Drawing a sample, measured
+HEAD = """# Cost and fairness of `sample`
 
-`make bench-sample` writes this page. The data set is made for the purpose: noise as PNG images,
-eight subsets of which the largest has eight times the rows of the smallest, a tenth of the rows
-without an image, row groups of 100 rows. Bytes are those of Parquet; read ones include footers.
-Every draw runs in a process of its own, that opens the data set and writes both sets.
+`make bench-sample` writes this page. The data set is generated: noise as PNG images, row groups of
+100 rows, eight subsets, the largest with eight times the rows of the smallest. A tenth of the rows
+has no image. Bytes are those of Parquet files; bytes read include footers. Each draw runs in a
+separate process, which opens the data set and writes both sets.
 """
 FAIRNESS = """
-## How fair a draw by row groups is
+## Fairness of a draw by row groups
 
-{draws} draws of 1% each, in groups of {group} rows, beside rows drawn one by one: of 50,000 rows,
-and for the demo of its {rows:,}, whose {groups} row groups are regrouped for this. The bias is the
-mean of the estimates less the true mean, in standard errors: a fair draw stays between -3 and 3.
-The design effect is the variance of the estimate over that of rows drawn one by one: 4 means that
-the draw is worth a quarter of its rows. In *sorted* data a value rises over the subset, with noise
-of the same size; in *clustered* data each run of 20 rows shares a value, with noise of the same
-size, as questions about one image may; in *shuffled* data place says nothing. The demo's value is
-the length of a row's text.
+{draws} draws of 1% by groups of {group} rows are compared with rows drawn one by one. The made-up
+data have 50,000 rows; the demo has {rows:,}, whose {groups} row groups are regrouped here. The bias
+is the mean of the estimates less the true mean, in standard errors: a fair draw stays between -3
+and 3. The design effect is the variance of the estimate over that of rows drawn one by one: 4 means
+that the draw is worth a quarter of its rows. In *sorted* data a value rises over the subset. In
+*clustered* data each run of 20 rows shares a value, as questions about one image may. Both have
+noise of the same size. In *shuffled* data the value does not depend on the position. The demo's
+value is the length of a row's text.
 """
 
 
 def picture(seed: int, side: int) -> bytes:
-    """A PNG of noise, which does not compress."""
+    """Encode noise, which does not compress, as PNG."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=0)
@@ -72,7 +72,7 @@ def picture(seed: int, side: int) -> bytes:
 
 
 def rows_of(subset: int, begin: int, end: int) -> Iterator[dict[str, object]]:
-    """Rows of about 30 kB; one in ten has no image."""
+    """Yield rows of about 30 kB; one in ten has no image."""
     for number in range(begin, end):
         image = {"bytes": picture(number * SUBSETS + subset, 64 + number % 70), "path": None}
         turns = [{"user": f"{subset} {number}: what is it?", "assistant": "Noise."}]
@@ -80,27 +80,27 @@ def rows_of(subset: int, begin: int, end: int) -> Iterator[dict[str, object]]:
         yield {"images": images, "texts": turns, "source": f"subset_{subset}"}
 
 
-def make(folder: Path, gigabytes: float) -> None:
-    """Write a data set of so many bytes: subset k has k + 1 shares of the rows."""
+def write_data_set(folder: Path, gigabytes: float) -> None:
+    """Write a data set of a size: subset k has k + 1 shares of the rows."""
     share = gigabytes * 1e9 / 29_000 / sum(range(1, SUBSETS + 1))  # 29 kB is a row's mean
     for subset in tqdm(range(SUBSETS), desc="make", unit="subset"):
         rows = int(share * (subset + 1))
-        for part, begin in enumerate(range(0, rows, FILE_ROWS)):
-            path = folder / f"subset_{subset}" / f"train-{part:05}.parquet"
+        for number, begin in enumerate(range(0, rows, FILE_ROWS)):
+            path = folder / f"subset_{subset}" / f"train-{number:05}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             with pq.ParquetWriter(path, COLUMNS) as writer:
                 for first in range(begin, min(begin + FILE_ROWS, rows), ROW_GROUP):
-                    found = list(rows_of(subset, first, min(first + ROW_GROUP, rows)))
-                    writer.write_table(pa.Table.from_pylist(found, schema=COLUMNS))
+                    group = list(rows_of(subset, first, min(first + ROW_GROUP, rows)))
+                    writer.write_table(pa.Table.from_pylist(group, schema=COLUMNS))
 
 
 def pinned_data(data: Path) -> PinnedData:
-    """The data set as `pin` sees it; its files are hashed once."""
+    """Pin the data set; its files are hashed once."""
     return pin_data(str(data), None, field="data", hashes=data.parent / "hashes.json")
 
 
 def run(data: Path, out: Path, fraction: float, workers: int) -> DrawCounts:
-    """One draw, as the stage runs it."""
+    """Draw once, as the stage does."""
     pinned = pinned_data(data)
     return sample(
         data_files(pinned),
@@ -113,58 +113,62 @@ def run(data: Path, out: Path, fraction: float, workers: int) -> DrawCounts:
     )
 
 
-def one(data: str, out: str, fraction: str, workers: str) -> None:
-    """One draw in this process; prints seconds, peak MiB, rows, bytes read and kept."""
+def print_draw(data: str, out: str, fraction: str, workers: str) -> None:
+    """Draw once in this process; print seconds, peak MiB, rows, bytes read and kept."""
     begin = time.perf_counter()
-    drawn = run(Path(data), Path(out), float(fraction), int(workers))
-    found = (
+    counts = run(Path(data), Path(out), float(fraction), int(workers))
+    figures = (
         time.perf_counter() - begin,
         peak_mib(),
-        drawn.rows,
-        drawn.bytes_read,
-        drawn.bytes_kept,
+        counts.rows,
+        counts.bytes_read,
+        counts.bytes_kept,
     )
-    click.echo(" ".join(map(str, found)))
+    click.echo(" ".join(map(str, figures)))
 
 
 def process(data: Path, out: Path, fraction: float, workers: int) -> subprocess.Popen[str]:
-    """Start a draw in a process of its own."""
+    """Start a draw in a separate process."""
     arguments = ", ".join(map(repr, map(str, (data, out, fraction, workers))))
-    command = [sys.executable, "-c", f"from benchmarks.sample import one; one({arguments})"]
+    command = [
+        sys.executable,
+        "-c",
+        f"from benchmarks.sample import print_draw; print_draw({arguments})",
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def measured(data: Path, out: Path, fraction: float, workers: int) -> list[float]:
-    """Seconds, peak MiB, rows, bytes read and bytes kept of a draw."""
-    said, _ = process(data, out, fraction, workers).communicate()
-    return [float(value) for value in said.split()]
+def measure(data: Path, out: Path, fraction: float, workers: int) -> list[float]:
+    """Return seconds, peak MiB, rows, bytes read and bytes kept of a draw."""
+    output, _ = process(data, out, fraction, workers).communicate()
+    return [float(value) for value in output.split()]
 
 
 def digest(out: Path) -> str:
-    """A hash of the files of both sets."""
-    found = sha256()
+    """Hash the files of both sets."""
+    content_hash = sha256()
     for path in sorted((out / "train").iterdir()) + sorted((out / "calibration").iterdir()):
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        content_hash.update(path.read_bytes())
+    return content_hash.hexdigest()
 
 
-def killed(data: Path, out: Path, fraction: float, workers: int) -> int:
-    """Start a draw and kill it when some chunks are done; returns how many were."""
-    started = process(data, out, fraction, workers)
-    while started.poll() is None and len(list(out.glob("scratch/*/0*"))) < 3:
+def kill_draw(data: Path, out: Path, fraction: float, workers: int) -> int:
+    """Start a draw and kill it after some chunks; return their number."""
+    draw = process(data, out, fraction, workers)
+    while draw.poll() is None and len(list(out.glob("scratch/*/0*"))) < 3:
         time.sleep(0.01)
-    started.send_signal(signal.SIGKILL)
-    started.wait()
+    draw.send_signal(signal.SIGKILL)
+    draw.wait()
     return len(list(out.glob("scratch/*/0*")))
 
 
 def costs(data: Path, folder: Path) -> Iterator[str]:
-    """Rows of the table of costs."""
+    """Yield the table of costs."""
     yield "| drawn | workers | bytes read / kept | rows | rows per second | peak memory |"
     yield "|---:|---:|---:|---:|---:|---:|"
     for fraction, workers in ((0.01, 4), (0.1, 1), (0.1, 4), (0.5, 4)):
         out = folder / "out"
-        seconds, peak, rows, read, kept = measured(data, out, fraction, workers)
+        seconds, peak, rows, read, kept = measure(data, out, fraction, workers)
         speed = f"{rows / seconds:.0f}"
         yield (
             f"| {fraction:.0%} | {workers} | {read / 1e6:.0f} MB / {kept / 1e6:.0f} MB ="
@@ -174,32 +178,32 @@ def costs(data: Path, folder: Path) -> Iterator[str]:
 
 
 def sameness(data: Path, folder: Path) -> Iterator[str]:
-    """Whether workers and kills change the bytes."""
+    """Compare the bytes of draws by one worker, by four, and killed and resumed."""
     outs = [folder / name for name in ("one", "four", "killed")]
-    measured(data, outs[0], 0.1, 1)
-    measured(data, outs[1], 0.1, 4)
-    left = killed(data, outs[2], 0.1, 4)
-    measured(data, outs[2], 0.1, 4)
-    found = [digest(out) for out in outs]
-    yield f"One worker and four write {'the same' if found[0] == found[1] else 'OTHER'} bytes."
-    same = "the same" if found[0] == found[2] else "OTHER"
-    yield f"A draw that is killed with {left} chunks done resumes to {same} bytes."
+    measure(data, outs[0], 0.1, 1)
+    measure(data, outs[1], 0.1, 4)
+    n_chunks = kill_draw(data, outs[2], 0.1, 4)
+    measure(data, outs[2], 0.1, 4)
+    digests = [digest(out) for out in outs]
+    yield f"One worker and four write {'the same' if digests[0] == digests[1] else 'OTHER'} bytes."
+    same = "the same" if digests[0] == digests[2] else "OTHER"
+    yield f"A draw killed after {n_chunks} chunks resumes to {same} bytes."
     for out in outs:
         shutil.rmtree(out)
 
 
 def estimates(values: NDArray[np.float64], share: float | None, seed: int) -> float:
-    """The mean of a value over a draw of 1%: by row groups, or one by one where share is none."""
-    wanted = rows_to_draw(len(values), 0.01)
+    """Average a value over a draw of 1%, by row groups; share None: one by one."""
+    n_rows = rows_to_draw(len(values), 0.01)
     if share is None:
-        return float(np.random.default_rng(seed).choice(values, wanted, replace=False).mean())
+        return float(np.random.default_rng(seed).choice(values, n_rows, replace=False).mean())
     sizes = [min(ROW_GROUP, len(values) - i) for i in range(0, len(values), ROW_GROUP)]
     start = int.from_bytes(shuffle_key(seed, "start")[:8])
-    drawn = [
+    draws_by_group = [
         values[group * ROW_GROUP + np.array(rows_in_group(sizes[group], take, seed, group))]
-        for group, take in rows_per_group(sizes, wanted, share=share, start=start).items()
+        for group, take in rows_per_group(sizes, n_rows, share=share, start=start).items()
     ]
-    return float(np.concatenate(drawn).mean())
+    return float(np.concatenate(draws_by_group).mean())
 
 
 def _fairness_text() -> str:
@@ -210,7 +214,7 @@ def _fairness_text() -> str:
 
 
 def fairness() -> Iterator[str]:
-    """Rows of the table of bias and design effect."""
+    """Yield the table of bias and design effect."""
     rng, n = np.random.default_rng(0), 50_000
     noise = rng.normal(size=n)
     texts = pq.read_table(DEMO, columns=["texts"])["texts"].to_pylist()
@@ -226,22 +230,24 @@ def fairness() -> Iterator[str]:
     for name, values in tqdm(kinds.items(), desc="fairness", unit="kind"):
         plain = np.array([estimates(values, None, seed) for seed in range(DRAWS)])
         for share in (0.1, 0.6, 1.0):
-            found = np.array([estimates(values, share, seed) for seed in range(DRAWS)])
-            error = found.std(ddof=1) / DRAWS**0.5
+            means = np.array([estimates(values, share, seed) for seed in range(DRAWS)])
+            error = means.std(ddof=1) / DRAWS**0.5
             groups = -(-rows_to_draw(len(values), 0.01) // int(share * ROW_GROUP))
             yield (
-                f"| {name} | {share} | {groups} | {(found.mean() - values.mean()) / error:+.1f} |"
-                f" {found.var(ddof=1) / plain.var(ddof=1):.1f} |"
+                f"| {name} | {share} | {groups} | {(means.mean() - values.mean()) / error:+.1f} |"
+                f" {means.var(ddof=1) / plain.var(ddof=1):.1f} |"
             )
 
 
 @click.command()
-@click.option("--gigabytes", default=2.2, show_default=True, help="About its size.")
+@click.option(
+    "--gigabytes", default=2.2, show_default=True, help="Approximate size of the data set."
+)
 def main(gigabytes: float) -> None:
     """Measure, print and write docs/bench-sample.md."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder / "data", gigabytes)
+        write_data_set(folder / "data", gigabytes)
         pinned_data(folder / "data")
         size = sum(path.stat().st_size for path in (folder / "data").rglob("*.parquet"))
         lines = [HEAD, f"{size / 1e9:.2f} GB, {os.cpu_count()} cores.\n"]
