@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -13,15 +12,14 @@ from typing import Any
 
 import local_server
 
-_API = re.compile(
-    r"^/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?$"
-)
+_API = re.compile(r"^/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?$")
 _FILE = re.compile(r"^/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
+_LIMITS = {"RateLimit": '"resolvers";r=0;t=3', "RateLimit-Policy": '"w";"r";q=5;w=300'}
 
 
 @dataclass
 class Repository:
-    """Files by name, as in the commit that `main` names; earlier commits are kept."""
+    """Files by name, as in the commit that `main` names, and earlier commits."""
 
     files: dict[str, bytes]
     gated: bool = False
@@ -32,7 +30,7 @@ class Repository:
         return hashlib.sha1(repr(sorted(self.files.items())).encode()).hexdigest()
 
     def commit(self, files: dict[str, bytes]) -> None:
-        """Put other files in the place of all, as the next commit."""
+        """Replace all files by others, as the next commit."""
         self.past.append(Repository(self.files, self.gated))
         self.files = files
 
@@ -42,10 +40,33 @@ class Repository:
             return self
         return next((commit for commit in self.past if commit.sha == revision), None)
 
+    def facts(self) -> dict[str, Any]:
+        """What the API says about it."""
+        return {
+            "_id": "0",
+            "sha": self.sha,
+            "siblings": [{"rfilename": path} for path in self.files],
+            "gated": "auto" if self.gated else False,
+            "private": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "createdAt": "2024-01-01T00:00:00.000Z",
+        }
+
+    def tree(self) -> list[dict[str, Any]]:
+        """All folders and files."""
+        folders = {path.rpartition("/")[0] for path in self.files} - {""}
+        entries = {path: {"type": "directory", "oid": "0" * 40, "size": 0} for path in folders}
+        for path, data in self.files.items():
+            oid = hashlib.sha1(data).hexdigest()
+            entries[path] = {"type": "file", "oid": oid, "size": len(data)}
+        return [entry | {"path": path} for path, entry in entries.items()]
+
 
 @dataclass
 class Hub:
-    """What the server holds, what it has to do wrong, and what it was asked."""
+    """The contents of the server, the failures to come, and the requests so far."""
 
     repositories: dict[tuple[str, str], Repository] = field(default_factory=dict)
     faults: list[list[Any]] = field(default_factory=list)  # [part of the path, fault, times]
@@ -55,24 +76,32 @@ class Hub:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def dataset(self, name: str, files: dict[str, bytes], gated: bool = False) -> Repository:
-        self.repositories["datasets", name] = Repository(files, gated)
-        return self.repositories["datasets", name]
+        return self.repositories.setdefault(("datasets", name), Repository(files, gated))
 
     def model(self, name: str, files: dict[str, bytes], gated: bool = False) -> Repository:
-        self.repositories["models", name] = Repository(files, gated)
-        return self.repositories["models", name]
+        return self.repositories.setdefault(("models", name), Repository(files, gated))
+
+    def files_requested(self) -> list[str]:
+        """The paths of requests for files, in order."""
+        return [path for _, path in self.requests if "/resolve/" in path]
 
     def fail(self, part: str, fault: str, times: int = 1) -> None:
         """Answer the next requests for paths with a part in it by "429", "500" or "drop"."""
         self.faults.append([part, fault, times])
 
-    def fault_for(self, path: str) -> str | None:
+    def fault_for(self, method: str, path: str) -> str | None:
+        """The failure of a request; an answer without a body cannot be dropped."""
         with self.lock:
             for fault in self.faults:
-                if fault[0] in path and fault[2] > 0:
+                part, name, times = fault
+                if part in path and times > 0 and (name, method) != ("drop", "HEAD"):
                     fault[2] -= 1
-                    return str(fault[1])
+                    return str(name)
         return None
+
+
+class _RefusalError(Exception):
+    """The hub answers with an error: status, code, other headers."""
 
 
 class _Handler(local_server.Handler):
@@ -80,100 +109,60 @@ class _Handler(local_server.Handler):
 
     def answer(self, path: str) -> None:
         self.hub.requests.append((self.command, path))
-        fault = self.hub.fault_for(path)
+        fault = self.hub.fault_for(self.command, path)
         if fault == "429":
-            limits = {"RateLimit": '"resolvers";r=0;t=3', "RateLimit-Policy": '"w";"r";q=5;w=300'}
-            self.reply(b"slow down", 429, limits)
+            self.reply(b"slow down", 429, _LIMITS)
         elif fault == "500":
             self.reply(b"oops", 500)
-        elif found := _API.match(path):
-            self._api(*found.groups())
-        elif found := _FILE.match(path):
-            self._file(*found.groups(), dropped=fault == "drop")
         else:
-            self._error(404, "RepoNotFound")
+            try:
+                self._answer(path, dropped=fault == "drop")
+            except _RefusalError as refusal:
+                status, code, headers = refusal.args
+                self.reply(b"", status, {"X-Error-Code": code, "X-Error-Message": code} | headers)
 
-    def _repository(self, kind: str, name: str, revision: str | None) -> Repository | None:
+    def _answer(self, path: str, dropped: bool) -> None:
+        if match := _API.match(path):
+            kind, name, listing, revision = match.groups()
+            repository = self._repository(kind, name, revision)
+            facts = repository.facts() | {"id": name}
+            self.reply(repository.tree() if listing == "tree" else facts)
+        elif match := _FILE.match(path):
+            kind, name, revision, file = match.groups()
+            repository = self._repository("datasets" if kind else "models", name, revision)
+            self._file(repository, file, dropped)
+        else:
+            raise _RefusalError(404, "RepoNotFound", {})
+
+    def _repository(self, kind: str, name: str, revision: str | None) -> Repository:
         repository = self.hub.repositories.get((kind, name))
         if repository is None:
-            self._error(401 if not self._token else 404, "RepoNotFound")
-            return None
-        found = repository.at(revision)
-        if found is None:
-            self._error(404, "RevisionNotFound")
-        return found
+            raise _RefusalError(404 if self._token else 401, "RepoNotFound", {})
+        commit = repository.at(revision)
+        if commit is None:
+            raise _RefusalError(404, "RevisionNotFound", {})
+        return commit
 
     @property
     def _token(self) -> str | None:
         return self.headers.get("Authorization")
 
-    def _api(self, kind: str, name: str, what: str | None, revision: str, below: str) -> None:
-        repository = self._repository(kind, name, revision)
-        if repository is None:
-            return
-        if what in (None, "revision"):
-            listed = [{"rfilename": file} for file in sorted(repository.files)]
-            state = {"gated": "auto" if repository.gated else False, "private": False}
-            tags = {"tags": [], "downloads": 0, "likes": 0, "createdAt": "2024-01-01T00:00:00.000Z"}
-            known = {"_id": "0", "id": name, "sha": repository.sha, "siblings": listed}
-            self.reply(known | state | tags)
-        elif what == "tree":
-            inside = {file: file.startswith(f"{below}/") for file in repository.files}
-            if below and not any(inside.values()):
-                self._error(404, "EntryNotFound")
-                return
-            files = [file for file in repository.files if not below or inside[file]]
-            folders = {
-                file.rsplit("/", n)[0] for file in files for n in range(1, file.count("/") + 1)
-            }
-            entries = [
-                self._entry(repository, path) for path in sorted({*files, *folders} - {below})
-            ]
-            if "recursive=true" not in self.path.lower():
-                depth = below.count("/") + 1 if below else 0
-                entries = [entry for entry in entries if entry["path"].count("/") == depth]
-            self.reply(entries)
-        else:
-            asked = json.loads(self.body)["paths"]
-            folders = {path.rsplit("/", n)[0] for path in repository.files
-                       for n in range(1, path.count("/") + 1)}  # fmt: skip
-            known = [path for path in asked if path in repository.files or path in folders]
-            entries = [self._entry(repository, path) for path in known]
-            self.reply(entries)
-
-    def _entry(self, repository: Repository, path: str) -> dict[str, Any]:
-        if path not in repository.files:
-            return {"type": "directory", "oid": "0" * 40, "size": 0, "path": path}
-        data = repository.files[path]
-        oid = hashlib.sha1(data).hexdigest()
-        return {"type": "file", "oid": oid, "size": len(data), "path": path}
-
-    def _file(self, kind: str | None, name: str, revision: str, path: str, dropped: bool) -> None:
-        repository = self._repository("datasets" if kind else "models", name, revision)
-        if repository is None:
-            return
+    def _file(self, repository: Repository, path: str, dropped: bool) -> None:
+        headers = {"X-Repo-Commit": repository.sha, "Accept-Ranges": "bytes"}
         if repository.gated and not self._token:
-            self._error(401, "GatedRepo")
-            return
+            raise _RefusalError(401, "GatedRepo", {})
         if path not in repository.files:
-            self._error(404, "EntryNotFound", {"X-Repo-Commit": repository.sha})
-            return
-        data = repository.files[path]
-        etag = hashlib.sha1(data).hexdigest()
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repository.sha, "Accept-Ranges": "bytes"}
-        status = 200
-        if asked := re.match(r"bytes=(\d+)-(\d*)$", self.headers.get("Range") or ""):
-            begin, end = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
+            raise _RefusalError(404, "EntryNotFound", headers)
+        status, data = 200, repository.files[path]
+        headers["ETag"] = f'"{hashlib.sha1(data).hexdigest()}"'
+        if match := re.match(r"bytes=(\d+)-(\d*)$", self.headers.get("Range") or ""):
+            begin, end = int(match[1]), min(int(match[2] or len(data) - 1), len(data) - 1)
             headers["Content-Range"] = f"bytes {begin}-{end}/{len(data)}"
             status, data = 206, data[begin : end + 1]
         self.close_connection = dropped
         if self.command != "HEAD":
             self.hub.bytes_sent += len(data)
         self.reply(data, status, headers, limit=len(data) // 2 if dropped else None)
-
-    def _error(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
-        codes = {"X-Error-Code": code, "X-Error-Message": code}
-        self.reply(b"", status, codes | (headers or {}))
 
 
 @contextmanager
