@@ -14,12 +14,10 @@ from interlace.budget import answer_accuracy, decide, parameter_shares, retentio
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.bypass import bypassed, without
-from interlace.params.measuring import Sensitivity
 from interlace.params.timing import Ttft
 from interlace.plan.record import Plan
 from interlace.pruning.export import export
 from interlace.report.facts.summary import count_parameters
-from interlace.samples.answered_rows import AnsweredRows, answered_rows
 from interlace.scores.table import Scores
 from interlace.selection.select import select
 
@@ -95,12 +93,6 @@ def test_only_feasible_numbers_of_layers_are_considered(dense_dir: Path) -> None
     assert list(shares) == [0, 1, 2, 3]
 
 
-def answered(processor: Any, folder: Path, batch_tokens: int) -> AnsweredRows:
-    calibration = answered_samples.calibration(folder / "calibration", 6)
-    params = Sensitivity(batch_tokens=batch_tokens)
-    return answered_rows(processor, calibration, folder / "encoded", params)
-
-
 def test_a_model_without_layers_shares_weights_and_answers_as_the_bypassed_one(
     dense: Any, processor: Any
 ) -> None:
@@ -118,21 +110,24 @@ def test_a_model_without_layers_shares_weights_and_answers_as_the_bypassed_one(
 def test_accuracy_counts_every_answer_token_once(
     dense: Any, processor: Any, batch_tokens: int, tmp_path: Path
 ) -> None:
+    examples = answered_samples.encoded(processor, 6)
+    examples[:3] = answered_samples.answered_by(dense, examples[:3])
     ranked_first: list[bool] = []
-    for example in answered_samples.encoded(processor, 6):
+    for example in examples:
         tokens = answered_samples.logits(dense, example)[0].argmax(-1).tolist()
         pairs = zip(tokens, example["labels"].tolist()[1:], strict=False)
         ranked_first += [token == label for token, label in pairs if label >= 0]
-    accuracy = answer_accuracy(dense, answered(processor, tmp_path, batch_tokens))
+    accuracy = answer_accuracy(dense, answered_samples.saved(examples, tmp_path, batch_tokens))
+    assert 0 < accuracy < 1
     assert accuracy == pytest.approx(sum(ranked_first) / len(ranked_first))
 
 
 def test_retention_stops_at_the_first_number_that_is_too_low(
-    dense: Any, processor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dense: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([0.8, 0.8, 0.76, 0.4, 0.8])
     monkeypatch.setattr("interlace.budget.answer_accuracy", lambda *_, **__: next(accuracies))
-    values, _ = retention_by_drops(dense, answered(processor, tmp_path, 100), plans, 90.0)
+    values, _ = retention_by_drops(dense, answered_samples.saved([], tmp_path), plans, 90.0)
     assert values == pytest.approx({0: 100, 1: 100, 2: 95, 3: 50})
 
 

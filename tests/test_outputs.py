@@ -46,8 +46,9 @@ def test_an_output_appears_when_it_is_whole_with_its_parents(tmp_path: Path) -> 
 
 
 def test_a_folder_is_replaced_not_merged(tmp_path: Path, model: Path) -> None:
-    (tmp_path / ".model.partial").mkdir()
-    (tmp_path / ".model.partial/half").write_text("of a killed run")
+    for name in (".model.partial", ".model.old"):  # of killed runs
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left over").write_text("x")
     with whole(model) as partial:
         partial.mkdir()
         (partial / "fresh").write_text("new")

@@ -49,7 +49,8 @@ def test_problems_become_images_and_solutions_targets(tmp_path: Path) -> None:
     write(numina(4), tmp_path / "data/train-0.parquet", row_group_size=3)
     write(numina(3), tmp_path / "data/train-1.parquet")
     out = tmp_path / "out.parquet"
-    assert build_judged_set("numinamath", tmp_path / "data", out, rows=5) == 5
+    words = ["numinamath", str(tmp_path / "data"), str(out), "--rows", "5"]
+    assert f"{out}: 5 questions" in CliRunner().invoke(main, words).output
     validate(Evaluate(judged=(str(out),), judge=Judge(url="http://localhost:1/v1", model="any")))
     rows = pq.read_table(out).to_pylist()
     assert {row["source"] for row in rows} == {"NuminaMath"}
@@ -105,12 +106,6 @@ def test_wrong_data_is_refused_in_one_line(
     assert result.exit_code == 2
     assert re.search(rf"error: .*{complaint}.*\n\Z", result.output)
     assert not (tmp_path / "out.parquet").exists()
-
-
-def test_the_command_counts_questions(tmp_path: Path) -> None:
-    source, out = write(numina(2), tmp_path / "in.parquet"), tmp_path / "out.parquet"
-    output = CliRunner().invoke(main, ["numinamath", str(source), str(out)]).output
-    assert f"{out}: 2 questions" in output
 
 
 @pytest.mark.parametrize(
