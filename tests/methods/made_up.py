@@ -25,16 +25,7 @@ def table_for(
     removable: list[int] | None = None,
     kept: tuple[int, ...] = (),
 ) -> Scores:
-    """What the method reads; few decimals make many ties.
-
-    Args:
-        method: a name in the registry.
-        rng: decides the scores.
-        n_layers: of the measured model.
-        decimals: of each score.
-        removable: layers that may be removed; `None`: all.
-        kept: their positions in the dense decoder.
-    """
+    """What the method reads, of the `removable` layers or of all; few decimals make many ties."""
     values: dict[tuple[str, int, int], float] = {}
     for criterion in METHODS[method].needs:
         longest = {"cosine": 3, "angular": n_layers}.get(criterion, 1)

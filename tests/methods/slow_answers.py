@@ -46,15 +46,20 @@ def neighbours(drop: list[int], scores: Scores, request: Request) -> set[int]:
 
 
 def in_groups(
-    request: Request, by_span: Callable[[int], ByLayer], layer: ByLayer, spans: tuple[int, ...]
+    scores: Scores,
+    request: Request,
+    by_span: Callable[[Scores, int], ByLayer],
+    layer: ByLayer,
+    spans: tuple[int, ...] = (3, 2),
 ) -> Answer:
     """Disjoint groups of one length after another, greatest score first; of a group's first two
     layers the more redundant goes and the other is tuned."""
+    policy = request.options.shortfall
     unassigned = set(request.free)
     drop: list[int] = []
     tune: set[int] = set()
-    for span in spans:
-        values = by_span(span)
+    for span in spans if policy == "pairs" else spans[:1]:
+        values = by_span(scores, span)
         for first in greatest_first(values, values):
             group = set(range(first, first + span))
             if len(drop) < request.drops and group <= unassigned:
@@ -62,41 +67,35 @@ def in_groups(
                 second_goes = layer[first] < layer[first + 1]
                 drop.append(first + 1 if second_goes else first)
                 tune.add(first if second_goes else first + 1)
-    if len(drop) < request.drops and request.options.shortfall != "fewer":
+    if len(drop) < request.drops and policy != "fewer":
         return Answer([], set(), refused_at=len(drop))
     return Answer(drop, tune)
 
 
-def spans_by_policy(request: Request) -> tuple[int, ...]:
-    return (3, 2) if request.options.shortfall == "pairs" else (3,)
-
-
 def interlace(scores: Scores, request: Request) -> Answer:
-    layer, spans = of_span(scores), spans_by_policy(request)
-    return in_groups(request, lambda span: of_span(scores, span), layer, spans)
+    return in_groups(scores, request, of_span, of_span(scores))
 
 
 def interlace_oa(scores: Scores, request: Request) -> Answer:
     alike = dict.fromkeys(range(scores.n_layers), 0.0)  # of equals the first goes
-    spans = spans_by_policy(request)
-    return in_groups(request, lambda span: of_span(scores, span), alike, spans)
+    return in_groups(scores, request, of_span, alike)
 
 
 def interlace_tn(scores: Scores, request: Request) -> Answer:
     alike = dict.fromkeys(range(scores.n_layers), 0.0)
     layer = of_span(scores)
     by_first = {first: layer[first] for first in range(scores.n_layers - 1)}
-    return in_groups(request, lambda span: by_first, alike, (2,))
+    return in_groups(scores, request, lambda *_: by_first, alike, spans=(2,))
 
 
 def interlace_pooled(scores: Scores, request: Request) -> Answer:
     layer = of_span(scores, criterion="pooled")
 
-    def means(span: int) -> ByLayer:
+    def means(scores: Scores, span: int) -> ByLayer:
         starts = range(scores.n_layers - span + 1)
         return {first: (layer[first] + layer[first + 1]) / 2 for first in starts}
 
-    return in_groups(request, means, layer, spans_by_policy(request))
+    return in_groups(scores, request, means, layer)
 
 
 def interlace_optimal(scores: Scores, request: Request) -> Answer:
@@ -109,23 +108,21 @@ def interlace_optimal(scores: Scores, request: Request) -> Answer:
     return Answer([drop for drop, _ in roles], {tune for _, tune in roles})
 
 
+def runs_of(length: int, free: frozenset[int]) -> list[range]:
+    runs = [range(first, first + length) for first in sorted(free)]
+    return [run for run in runs if {*run} <= free]
+
+
 def in_a_row(scores: Scores, request: Request, best: Callable[[list[range]], range]) -> Answer:
     """A run of K neighbours that may go, or of all where the policy makes do with fewer."""
-    drops = min(request.drops, len(request.free))
-    runs = [range(first, first + drops) for first in sorted(request.free)]
-    runs = [run for run in runs if {*run} <= request.free]
+    free = request.free
+    drops = min(request.drops, len(free))
+    runs = runs_of(drops, free)
     if not runs or (drops < request.drops and request.options.shortfall != "fewer"):
-        return Answer([], set(), refused_at=longest_run(request.free))
+        longest = max(length for length in range(1, drops + 1) if runs_of(length, free))
+        return Answer([], set(), refused_at=longest)
     drop = list(best(runs))
     return Answer(drop, neighbours(drop, scores, request))
-
-
-def longest_run(layers: Iterable[int]) -> int:
-    longest = length = 0
-    for i in range(max(layers) + 1):
-        length = length + 1 if i in {*layers} else 0
-        longest = max(longest, length)
-    return longest
 
 
 def consecutive(scores: Scores, request: Request) -> Answer:

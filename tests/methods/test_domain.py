@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from methods import made_up
 
-from interlace.errors import InputError
 from interlace.methods.domain import standardised
 from interlace.methods.registry import METHODS
 from interlace.selection.select import select
@@ -31,22 +30,6 @@ def test_a_domain_without_weight_need_not_be_measured(alpha: float, criterion: s
     assert single == select(scores, method="mixed", ratio=0.4, alpha=alpha)
 
 
-def test_z_scores_have_mean_0_and_deviation_1() -> None:
-    values = standardised({3: 0.1, 4: 0.5, 7: 0.2})
-    assert list(values) == [3, 4, 7]
-    assert sum(values.values()) == pytest.approx(0)
-    assert sum(v * v for v in values.values()) / 3 == pytest.approx(1)
-
-
 @pytest.mark.parametrize("values", [{}, {4: 0.3}, {1: 0.1, 2: 0.1, 3: 0.1}, {1: 0.0, 2: 1e-200}])
 def test_z_scores_of_layers_alike_are_0(values: dict[int, float]) -> None:
     assert standardised(values) == dict.fromkeys(values, 0.0)
-
-
-@pytest.mark.parametrize(("n_layers", "fitting", "wanted"), [(28, 8, 10), (36, 11, 13)])
-def test_pooled_triplets_run_out_at_40_percent(n_layers: int, fitting: int, wanted: int) -> None:
-    level = made_up.table("pooled", [0.5] * n_layers)
-    shortfall = select(level, method="interlace-pooled", ratio=0.4, shortfall="fewer").shortfall
-    assert (shortfall.wanted, shortfall.triplets) == (wanted, fitting)
-    with pytest.raises(InputError, match=f"largest feasible K is {fitting}"):
-        select(level, method="interlace-pooled", ratio=0.4, shortfall="error")

@@ -56,12 +56,15 @@ def test_k_layers_go_and_as_many_are_tuned_or_the_plan_says_how_many_are_missing
 
 @pytest.mark.parametrize("method", IN_GROUPS)
 def test_groups_are_unprotected_neighbours_that_share_no_layer(method: str) -> None:
+    (criterion,) = METHODS[method].needs
     for question, plan in plans(method):
+        values = question.scores.values
         layers = [i for group in plan.groups for i in group.layers]
         assert len(layers) == len(set(layers)) and set(layers) <= set(question.free)
         for group in plan.groups:
             assert group.layers == tuple(range(group.first, group.first + group.span))
             assert {*group.drop, *group.tune} == set(group.layers[:2])
+            assert group.layer_scores == tuple(values[criterion, i, 1] for i in group.layers[:2])
             assert group.anchor == (group.first + 2 if group.kind == "triplet" else None)
         kinds = Counter(group.kind for group in plan.groups)
         assert (plan.shortfall.triplets, plan.shortfall.pairs) == (kinds["triplet"], kinds["pair"])

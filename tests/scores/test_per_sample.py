@@ -33,8 +33,9 @@ def test_a_row_is_a_sample_and_a_column_a_short_span(tmp_path: Path) -> None:
 def test_files_make_no_difference_and_means_are_the_scores_to_the_last_bit(
     parts: int, tmp_path: Path
 ) -> None:
-    one = stored(tmp_path / "one", FRAME)
-    many = stored(tmp_path / "many", FRAME.sample(frac=1, random_state=0), parts)
+    frame = FRAME.assign(cosine=FRAME["cosine"] / 1000)  # finer than the unit of the sums
+    one = stored(tmp_path / "one", frame)
+    many = stored(tmp_path / "many", frame.sample(frac=1, random_state=0), parts)
     values, cosines = read_scores(score(one)).values, read_sample_cosines(many)
     for criterion, samples in read_sample_cosines(one).items():
         assert samples.spans == cosines[criterion].spans

@@ -52,10 +52,11 @@ def test_all_spans_of_a_replicate_are_of_the_same_samples() -> None:
     assert len(set(values_of(replicates, 0, 1))) > RESAMPLES / 2
 
 
-def test_every_task_keeps_its_number_of_samples() -> None:
-    cosines = np.repeat([[0.25], [0.75]], [3, 9], axis=0)  # tasks differ, their samples do not
-    replicates = bootstrap({MATH: SampleCosines(((0, 1),), cosines, (3, 9))})
-    assert set(replicates["value"].to_pylist()) == {cosines.mean()}
+def test_every_sample_is_drawn_and_every_task_keeps_its_number() -> None:
+    samples = SampleCosines(tuple((i, 1) for i in range(5)), np.eye(5), (2, 3))
+    shares = bootstrap({MATH: samples})["value"].to_numpy().reshape(RESAMPLES, 5)
+    assert (shares.max(axis=0) > 0).all()
+    assert shares[:, :2].sum(axis=1) == pytest.approx(2 / 5)
 
 
 def test_the_draws_of_a_criterion_do_not_depend_on_others() -> None:
@@ -75,7 +76,7 @@ def test_replicates_depend_on_the_seed() -> None:
 
 
 def test_a_score_that_was_not_resampled_is_that_of_the_real_table() -> None:
-    replicates = bootstrap({NATIVE: sample_cosines(5, 0.1)})
+    replicates = bootstrap(dict.fromkeys((NATIVE, MATH), sample_cosines(5, 0.1)))
     values = mean_scores(sample_cosines(5, 0.1)).values
     scores = Scores(LAYERS, 0, {**values, (NATIVE, 0, 12): 0.5, (MATH, 0, 1): 0.1}, {})
     tables = list(replicate_tables(replicates, scores, [NATIVE]))

@@ -15,7 +15,7 @@ from interlace.methods.choice import Choice, Request
 from interlace.methods.registry import METHODS
 from interlace.params.choosing import Select
 from interlace.plan.record import Plan
-from interlace.scores.table import Scores, read_scores
+from interlace.scores.table import Scores
 from interlace.selection.rounds import choose_in_rounds
 from interlace.selection.select import select
 
@@ -83,6 +83,10 @@ def test_a_replay_by_hand_agrees(method: str) -> None:
         assert (plan.drop, plan.tune, plan.rounds) == (gone, tuned, rounds)
         for group in plan.groups:
             assert {*group.drop} <= {*group.layers} and group.anchor in (None, group.layers[-1])
+            assert group.kind in ("layer", "run") or {*group.layers[:2]} == {
+                *group.drop,
+                *group.tune,
+            }
         agreed += 1
     assert agreed > 75
 
@@ -92,17 +96,7 @@ def test_groups_say_which_round_made_them() -> None:
     assert [group.round for group in plan.groups] == [1, 2, 2, 3, 3, 4, 4]  # 7 in 4 rounds
 
 
-def test_anchors_are_free_again() -> None:
-    first = made_up.table("cosine", [0, 0, 0, 1.0, *[0] * 5], [0] * 8, [0, 0, 0, 1.0, 0, 0, 0])
-    second = made_up.table("cosine", [0] * 8, [0] * 7, [0, 0, 0, 0, 1.0, 0])  # layers 5, 6 and 7
-    second = replace(second, kept_layers=(0, 1, 2, 4, 5, 6, 7, 8))
-    plan = select(first, drops=2, rounds=2, later=[second])
-    assert plan.groups[0].anchor == 5
-    assert (plan.groups[1].layers, plan.groups[1].anchor) == ((5, 6, 7), 7)
-
-
 def test_random_tunes_no_layer_twice() -> None:
-    """So that as many layers are tuned as are dropped."""
     for seed in range(20):
         request = Request(6, frozenset(range(12)), Select(rounds=3), seed)
         model = Model("random", 0, 12)
@@ -110,10 +104,9 @@ def test_random_tunes_no_layer_twice() -> None:
         assert len(choice.drop) == len(choice.tune) == 6 and not choice.drop & choice.tune
 
 
-def test_tables_are_read_from_files_with_the_layers_that_are_kept() -> None:
+def test_tables_hold_the_layers_that_are_kept() -> None:
     model = Model("interlace", 3, 12)
-    second = model.without(select(model.dense, drops=1, protect_first=1, protect_last=1).drop)
-    assert read_scores(made_up.arrow_table(second)).kept_layers == second.kept_layers
+    second = model.without(model.plan(1, drops=1).drop)
     tables = [made_up.arrow_table(table) for table in (model.dense, second)]
     plan = select(tables[0], drops=2, rounds=2, later=tables[1:], protect_first=1, protect_last=1)
     assert plan == model.plan(2, drops=2)

@@ -37,9 +37,10 @@ def test_k_is_not_lowered_by_binary_fractions() -> None:
 
 def test_deepstack_layers_are_protected_unless_set_otherwise() -> None:
     scores = made_up.table("cosine", [0.5] * 9, [0.5] * 8, [0.9, 0.8, 0.1, 0.2, 0.1, 0.1, 0.1])
-    scores = replace(scores, deepstack_layers=3)
+    scores = replace(scores, deepstack_layers=3, provenance={"model": "m"})
     plan = select(scores, ratio=0.12)
-    assert (plan.groups[0].first, plan.protected) == (3, [0, 1, 2])
+    assert plan.sources == {"model": "m"}
+    assert (plan.groups[0].first, plan.deepstack_layers, plan.protected) == (3, 3, [0, 1, 2])
     assert select(scores, ratio=0.12, protect_first=0).groups[0].first == 0
 
 

@@ -74,11 +74,13 @@ def test_samples_that_agree_leave_no_doubt_and_others_do(method: str) -> None:
         assert sure and (sure.same == 1) is not bool(noise)
 
 
-@pytest.mark.parametrize("method", ["random", "dense-ft", "manual", "sleb"])
+@pytest.mark.parametrize("method", ["random", "dense-ft", "manual", "sleb", "mixed"])
 def test_a_method_that_reads_nothing_resampled_has_no_stability(method: str) -> None:
     order = {(SLEB, layer, 1): float(layer) for layer in range(1, 6)}
-    scores = Scores(LAYERS, 0, {**mean_scores(sample_cosines()).values, **order}, {})
-    _, sure = judged(scores, bootstrap({NATIVE: sample_cosines(4)}), method=method, drop=[3])
+    samples = sample_cosines(4)
+    scores = Scores(LAYERS, 0, {**mean_scores(samples, NATIVE, MATH, NONMATH).values, **order}, {})
+    replicates = bootstrap({NATIVE: samples, MATH: samples})
+    _, sure = judged(scores, replicates, method=method, drop=[3])
     assert sure is None
 
 
