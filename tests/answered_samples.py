@@ -1,4 +1,4 @@
-"""Rows with answers for tiny models, and the loss on their answers, slowly."""
+"""Rows with answers for tiny models, and the loss on their answers, computed slowly."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def logits(model: Any, example: Inputs) -> torch.Tensor:
 
 
 def answered_by(model: Any, examples: Sequence[Inputs]) -> list[Inputs]:
-    """The same examples with a model's own words for answers: it finds them likeliest."""
-    found = []
+    """The same examples with a model's likeliest words for answers."""
+    answered = []
     for example in examples:
-        said = logits(model, example)[0].argmax(-1).roll(1)  # token t says token t + 1
-        said[:3] = IGNORED
-        found.append(example | {"labels": said})
-    return found
+        labels = logits(model, example)[0].argmax(-1).roll(1)  # token t predicts token t + 1
+        labels[:3] = IGNORED
+        answered.append(example | {"labels": labels})
+    return answered
 
 
 def slow_loss(model: Any, batch: Inputs) -> torch.Tensor:
@@ -90,9 +90,9 @@ def drawn(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 def calibration(folder: Path, n: int = 12) -> Path:
     """Write rows as `sample` does; returns their folder."""
-    own = {"domain": "native", "task": "native"}
-    rows = [row | own | {"sample_id": f"{n:016x}"} for n, row in enumerate(models.rows(n))]
-    write_rows(iter(rows), folder)
+    fields = {"domain": "native", "task": "native"}
+    rows = (row | fields | {"sample_id": f"{i:016x}"} for i, row in enumerate(models.rows(n)))
+    write_rows(rows, folder)
     return folder
 
 

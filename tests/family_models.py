@@ -54,6 +54,51 @@ def patches(*shape: int) -> Inputs:
     return {"pixel_values": noise(*shape), "image_grid_thw": torch.tensor([[1, 4, 4]])}
 
 
+INDEX = {"image_token_index": IMAGE}
+PINPOINTS = INDEX | {"image_grid_pinpoints": [[16, 16]]}
+SLIDING = {"sliding_window": 4, "sliding_window_pattern": 3, "tie_word_embeddings": True}
+QWEN_IDS = {"video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
+GLM_IDS = {
+    "video_token_id": 91,
+    "image_start_token_id": 92,
+    "image_end_token_id": 93,
+    "video_start_token_id": 94,
+    "video_end_token_id": 95,
+}
+QWEN_TOWER = {
+    "depth": 3,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_heads": 2,
+    "patch_size": 4,
+    "temporal_patch_size": 2,
+    "spatial_merge_size": 2,
+    "out_hidden_size": 32,
+}
+QWEN3_TOWER = QWEN_TOWER | {"num_position_embeddings": 16}
+QWEN2_TOWER = {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
+QWEN2_TOWER |= {"patch_size": 4, "temporal_patch_size": 2, "spatial_merge_size": 2}
+QWEN2_5_TOWER = QWEN_TOWER | {"window_size": 16, "fullatt_block_indexes": [1]}
+MOE = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "norm_topk_prob": True,
+}
+DEEPSEEK_MOE = {
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 16,
+    "routed_scaling_factor": 1.0,
+    "norm_topk_prob": True,
+    "first_k_dense_replace": 2,
+}
+FLAT_PATCHES = patches(16, 96)
+
+
 def text(model_type: str, **extra: Any) -> Config:
     return {
         "model_type": model_type,
@@ -97,71 +142,25 @@ def whole(model_type: str, text: Config, vision: Config, **extra: Any) -> Config
     return {"model_type": model_type, "text_config": text, "vision_config": vision} | ids | extra
 
 
+def qwen(model_type: str, text: Config, vision: Config, ids: Config = QWEN_IDS) -> Tiny:
+    return Tiny(whole(model_type, text, vision, **ids), FLAT_PATCHES)
+
+
 def rope(**extra: Any) -> Config:
     return {"rope_type": "default", "rope_theta": 10000.0} | extra
-
-
-INDEX = {"image_token_index": IMAGE}
-PINPOINTS = INDEX | {"image_grid_pinpoints": [[16, 16]]}
-SLIDING = {"sliding_window": 4, "sliding_window_pattern": 3, "tie_word_embeddings": True}
-QWEN_IDS = {"video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
-GLM_IDS = {
-    "video_token_id": 91,
-    "image_start_token_id": 92,
-    "image_end_token_id": 93,
-    "video_start_token_id": 94,
-    "video_end_token_id": 95,
-}
-QWEN_TOWER = {
-    "depth": 3,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_heads": 2,
-    "patch_size": 4,
-    "temporal_patch_size": 2,
-    "spatial_merge_size": 2,
-    "out_hidden_size": 32,
-}
-QWEN3_TOWER = QWEN_TOWER | {"num_position_embeddings": 16}
-QWEN2_5_TOWER = QWEN_TOWER | {"window_size": 16, "fullatt_block_indexes": [1]}
-MOE = {
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 16,
-    "norm_topk_prob": True,
-}
-DEEPSEEK_MOE = {
-    "n_routed_experts": 4,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "moe_intermediate_size": 16,
-    "routed_scaling_factor": 1.0,
-    "norm_topk_prob": True,
-    "first_k_dense_replace": 2,
-}
-FLAT_PATCHES = patches(16, 96)
 
 
 def qwen3_vl(model_type: str = "qwen3_vl", **extra: Any) -> Tiny:
     sections = rope(mrope_section=[4, 2, 2], mrope_interleaved=True)
     decoder = text(f"{model_type}_text", rope_parameters=sections, **extra)
-    vision = QWEN3_TOWER | {"deepstack_visual_indexes": [0, 1]}
-    return Tiny(whole(model_type, decoder, vision, **QWEN_IDS), FLAT_PATCHES)
+    return qwen(model_type, decoder, QWEN3_TOWER | {"deepstack_visual_indexes": [0, 1]})
 
 
 def qwen2(model_type: str, vision: Config, **extra: Any) -> Tiny:
     window = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3}
     sections = rope(mrope_section=[2, 3, 3])
     decoder = text(f"{model_type}_text", rope_parameters=sections, **window, **extra)
-    return Tiny(whole(model_type, decoder, vision, **QWEN_IDS), FLAT_PATCHES)
-
-
-def qwen2_vl() -> Tiny:
-    vision = {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2}
-    vision |= {"patch_size": 4, "temporal_patch_size": 2, "spatial_merge_size": 2}
-    return qwen2("qwen2_vl", vision)
+    return qwen(model_type, decoder, vision)
 
 
 def flat(tiny: Tiny) -> Tiny:
@@ -183,8 +182,7 @@ def qwen3_5(model_type: str = "qwen3_5", **extra: Any) -> Tiny:
         linear_num_value_heads=2,
         **extra,
     )
-    vision = QWEN3_TOWER | {"deepstack_visual_indexes": []}
-    return Tiny(whole(model_type, decoder, vision, **QWEN_IDS), FLAT_PATCHES)
+    return qwen(model_type, decoder, QWEN3_TOWER | {"deepstack_visual_indexes": []})
 
 
 def internvl(kind: str = "qwen2", **extra: Any) -> Tiny:
@@ -249,20 +247,15 @@ def mistral3(kind: str) -> Tiny:
 def glm4v(model_type: str, kind: str = "glm4v_text", **extra: Any) -> Tiny:
     sections = rope(mrope_section=[2, 1, 1], partial_rotary_factor=0.5)
     decoder = text(kind, rope_parameters=sections, **extra)
-    vision = QWEN_TOWER | {"image_size": 16}
-    return Tiny(whole(model_type, decoder, vision, **GLM_IDS), FLAT_PATCHES)
+    return qwen(model_type, decoder, QWEN_TOWER | {"image_size": 16}, GLM_IDS)
 
 
 def lfm2_vl() -> Tiny:
     decoder = text("lfm2", full_attn_idxs=[1, 3, 4], conv_L_cache=3, block_auto_adjust_ff_dim=False)
     vision = tower("siglip2_vision_model", num_patches=16, vision_use_head=False)
-    pixels = {
-        "pixel_values": noise(1, 16, 48),
-        "spatial_shapes": torch.tensor([[4, 4]]),
-        "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
-    }
-    vision = without(vision, "image_size")
-    return Tiny(whole("lfm2_vl", decoder, vision, projector_hidden_size=32), pixels)
+    config = whole("lfm2_vl", decoder, without(vision, "image_size"), projector_hidden_size=32)
+    pixels = {"pixel_values": noise(1, 16, 48), "spatial_shapes": torch.tensor([[4, 4]])}
+    return Tiny(config, pixels | {"pixel_attention_mask": torch.ones(1, 16, dtype=torch.long)})
 
 
 def ovis2() -> Tiny:
@@ -303,7 +296,9 @@ def granite() -> Tiny:
         "vision_feature_select_strategy": "full",
         "qformer_config": qformer,
     }
-    decoder = without(text("granite4_vision_text", num_hidden_layers=12), "head_dim")
+    decoder = without(
+        text("granite4_vision_text", num_hidden_layers=12, logits_scaling=2.0), "head_dim"
+    )
     vision = siglip(hidden_size=64)
     return Tiny(whole("granite4_vision", decoder, vision, **extra), sized(1, 2), 10)
 
@@ -314,8 +309,8 @@ TINY = {
     "qwen3_vl_moe, every second layer sparse": qwen3_vl(
         "qwen3_vl_moe", mlp_only_layers=[3], decoder_sparse_step=2, **MOE
     ),
-    "qwen2_vl": qwen2_vl(),
-    "qwen2_vl, flat": flat(qwen2_vl()),
+    "qwen2_vl": qwen2("qwen2_vl", QWEN2_TOWER),
+    "qwen2_vl, flat": flat(qwen2("qwen2_vl", QWEN2_TOWER)),
     "qwen2_5_vl": qwen2(
         "qwen2_5_vl",
         QWEN2_5_TOWER,

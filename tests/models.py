@@ -27,8 +27,8 @@ def row(seed: int, *, images: int = 1, turns: int = 1, source: str = "made_up") 
     rng = np.random.default_rng(seed)
     texts = []
     for _ in range(turns):
-        asked = " ".join(rng.choice(WORDS, size=int(rng.integers(2, 20))))
-        texts.append({"user": asked, "assistant": f"{rng.integers(0, 1000)}"})
+        question = " ".join(rng.choice(WORDS, size=int(rng.integers(2, 20))))
+        texts.append({"user": question, "assistant": f"{rng.integers(0, 1000)}"})
     pictures = [{"bytes": picture(seed * 10 + i), "path": None} for i in range(images)]
     return {"images": pictures, "texts": texts, "source": source}
 

@@ -9,17 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from interlace.measurements.tables import SIMILARITY
 from interlace.scores.per_sample import SampleCosines
 from interlace.scores.table import NATIVE, Scores
 
-TEXT = ("sample_id", "domain", "task", "source")
-WHOLE = ("n_tokens", "n_vision_tokens", "first", "span")
-COSINES = ("cosine", "cosine_vision", "cosine_text", "cosine_last")
-SIMILARITY = pa.schema(
-    [(name, pa.string()) for name in TEXT]
-    + [(name, pa.int32()) for name in WHOLE]
-    + [(name, pa.float32()) for name in COSINES]
-)
 PROBES = {"math": ("solve", "answer"), "nonmath": ("caption",)}
 
 
@@ -57,11 +50,9 @@ def stored(folder: Path, frame: pd.DataFrame, parts: int = 1, **metadata: str) -
     layers = (frame["first"] + frame["span"]).max()
     metadata = {"n_layers": str(layers), "model": "made-up"} | metadata
     for number in range(parts):
-        part = frame.iloc[number::parts]
-        table = pa.Table.from_pandas(part, SIMILARITY, preserve_index=False)
-        pq.write_table(
-            table.replace_schema_metadata(metadata), folder / f"part-{number:05d}.parquet"
-        )
+        table = pa.Table.from_pandas(frame.iloc[number::parts], SIMILARITY, preserve_index=False)
+        table = table.replace_schema_metadata(metadata)
+        pq.write_table(table, folder / f"part-{number:05d}.parquet")
     return folder
 
 

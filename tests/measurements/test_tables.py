@@ -12,10 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from similarity_rows import SIMILARITY, rows, stored
+from similarity_rows import rows, stored
 
-from interlace.measurements import tables as similarity_tables
-from interlace.measurements.tables import LEFT_OUT
+from interlace.measurements.tables import LEFT_OUT, SIMILARITY
 from interlace.scores.resample import REPLICATES
 from interlace.scores.table import SCHEMA
 from interlace.selection.calibration import SIZES
@@ -23,28 +22,23 @@ from interlace.selection.calibration import SIZES
 TEXT = (Path(__file__).parents[2] / "docs/measurements.md").read_text(encoding="utf-8")
 SQL = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)
 PANDAS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-TICKED = re.compile(r"`(\w+)`")
 QUERIES = range(3)
 
 
 @pytest.fixture(autouse=True)
 def measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """A folder like that of a run, where a reader would type."""
+    """The native, math and nonmath rows of a run, in a folder where a reader would type."""
     frame = rows(samples=9, layers=14, longest=3, domains=("native", "math", "nonmath"))
     stored(tmp_path / "artifacts/hidden_states/similarity", frame, parts=2)
     monkeypatch.chdir(tmp_path)
-    return frame
+    return frame[frame["span"] == 1]
 
 
-def by_pandas(place: int) -> pd.DataFrame:
-    told: dict[str, Any] = {}
-    exec(PANDAS[place], told)
-    answer: pd.DataFrame = told["answer"]
+def by_pandas(query: int) -> pd.DataFrame:
+    names: dict[str, Any] = {}
+    exec(PANDAS[query], names)
+    answer: pd.DataFrame = names["answer"]
     return answer.reset_index(drop=True).rename_axis(columns=None)
-
-
-def by_duckdb(place: int) -> pd.DataFrame:
-    return duckdb.sql(SQL[place]).df()
 
 
 def mean(frame: pd.DataFrame, column: str = "cosine", **values: Any) -> float:
@@ -53,48 +47,42 @@ def mean(frame: pd.DataFrame, column: str = "cosine", **values: Any) -> float:
     return float(frame[column].mean())
 
 
-def test_the_document_asks_three_queries_in_both_languages() -> None:
+def test_duckdb_and_pandas_answer_alike_with_the_printed_columns() -> None:
     assert len(SQL) == len(PANDAS) == len(QUERIES)
-
-
-@pytest.mark.parametrize("place", QUERIES)
-def test_duckdb_and_pandas_answer_alike(place: int) -> None:
-    pd.testing.assert_frame_equal(
-        by_pandas(place), by_duckdb(place), check_dtype=False, check_exact=False, rtol=1e-6
-    )
-
-
-@pytest.mark.parametrize("place", QUERIES)
-def test_the_printed_answer_has_the_columns_of_the_query(place: int) -> None:
-    printed = TEXT.split("```python")[place + 1].split("```")[1].strip().splitlines()[0]
-    assert [cell.strip() for cell in printed.strip("|").split("|")] == list(by_pandas(place))
+    for query in QUERIES:
+        answer = by_pandas(query)
+        pd.testing.assert_frame_equal(
+            answer, duckdb.sql(SQL[query]).df(), check_dtype=False, check_exact=False, rtol=1e-6
+        )
+        header = TEXT.split("```python")[query + 1].split("```")[1].strip().splitlines()[0]
+        assert [cell.strip() for cell in header.strip("|").split("|")] == list(answer)
 
 
 def test_the_first_query_is_of_the_sources_of_layer_12(measurements: pd.DataFrame) -> None:
     answer = by_pandas(0)
     assert answer["S_1"].is_monotonic_increasing and set(answer["samples"]) == {4, 5}
     for source, value in zip(answer["source"], answer["S_1"], strict=True):
-        chosen = {"domain": "native", "span": 1, "first": 12, "source": source}
-        assert value == pytest.approx(mean(measurements, **chosen))
+        layer = {"domain": "native", "first": 12, "source": source}
+        assert value == pytest.approx(mean(measurements, **layer))
 
 
 def test_the_second_query_is_of_ranks_furthest_apart(measurements: pd.DataFrame) -> None:
     answer = by_pandas(1)
-    apart = (answer["vision_rank"] - answer["text_rank"]).abs()
-    assert apart.is_monotonic_decreasing and apart[0] > 0
+    distances = (answer["vision_rank"] - answer["text_rank"]).abs()
+    assert distances.is_monotonic_decreasing and distances[0] > 0
     with_images = measurements[measurements["n_vision_tokens"] > 0]
     for row in answer.itertuples():
-        chosen = {"domain": "native", "span": 1, "first": row.layer}
-        assert row.vision == pytest.approx(mean(with_images, "cosine_vision", **chosen))
-        assert row.text == pytest.approx(mean(with_images, "cosine_text", **chosen))
+        layer = {"domain": "native", "first": row.layer}
+        assert row.vision == pytest.approx(mean(with_images, "cosine_vision", **layer))
+        assert row.text == pytest.approx(mean(with_images, "cosine_text", **layer))
 
 
 def test_the_third_query_is_of_the_layers_that_differ_most(measurements: pd.DataFrame) -> None:
     answer = by_pandas(2)
     for row in answer.itertuples():
         for domain in ("math", "nonmath"):
-            chosen = {"domain": domain, "span": 1, "first": row.layer}
-            assert getattr(row, domain) == pytest.approx(mean(measurements, **chosen))
+            expected = mean(measurements, domain=domain, first=row.layer)
+            assert getattr(row, domain) == pytest.approx(expected)
     assert (answer["math"] - answer["nonmath"]).abs().is_monotonic_decreasing
 
 
@@ -112,8 +100,9 @@ def test_pooled_states_are_vectors_in_both() -> None:
 
 def described(heading: str) -> list[str]:
     """The columns that the table under a heading names, in order."""
-    part = TEXT.split(f"## `{heading}`\n")[1].split("\n## ")[0]
-    return [name for cell in re.findall(r"^\|([^|]+)", part, re.M) for name in TICKED.findall(cell)]
+    section = TEXT.split(f"## `{heading}`\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\|([^|]+)", section, re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +120,3 @@ def test_every_column_is_described(heading: str, schema: pa.Schema) -> None:
 
 def test_every_column_of_the_sizes_is_described() -> None:
     assert sorted(described("metrics/calibration_size.csv")) == sorted(SIZES.names)
-
-
-def test_what_collect_writes_is_laid_out_as_described() -> None:
-    assert similarity_tables.SIMILARITY.equals(SIMILARITY)

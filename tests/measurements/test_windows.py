@@ -38,6 +38,7 @@ def test_windows_cover_every_row_once_in_order_and_can_be_read_alone(
     rows_by_window = [[row["n"] for row in rows] for _, rows in read_windows(split)]
     assert [n for rows in rows_by_window for n in rows] == list(range(sum(counts)))
     assert [window.number for window in split] == list(range(len(split)))
+    assert [window.rows for window in split] == [len(rows) for rows in rows_by_window]
     assert all(1 <= window.rows <= size for window in split)
     for window, rows in read_windows(split[1::3]):
         assert [row["n"] for row in rows] == rows_by_window[window.number]

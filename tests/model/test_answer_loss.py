@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +58,6 @@ def test_the_loss_without_a_layer_is_that_of_the_pruned_model(
     assert all(abs(a - b) > 1e-3 for i, a in enumerate(losses) for b in losses[:i])
 
 
-def test_a_bypass_moves_visual_features_to_other_layers(dense: Any, padded: Inputs) -> None:
-    [unmoved] = losses_without(dense, padded, [1], deepstack_layers=0)
-    assert unmoved != pytest.approx(loss_of_pruned(dense, padded, [1]), rel=1e-4)
-
-
 def test_each_bypass_runs_only_the_layers_after_it(dense: Any, padded: Inputs) -> None:
     runs: list[int] = []
     with hooked(dict(enumerate(decoder_layers(dense))), on_call=lambda i, *_: runs.append(i)):
@@ -92,13 +86,11 @@ def test_logits_exist_for_a_few_answer_tokens_at_a_time(
     assert sum(sizes) == (padded["labels"] != IGNORED).sum()
 
 
-@pytest.mark.parametrize("error", [False, True], ids=["ends well", "fails"])
-def test_a_bypassed_model_is_restored(dense: Any, error: bool) -> None:
+def test_a_bypassed_model_is_restored_after_an_error(dense: Any) -> None:
     original = snapshot(dense)
-    with suppress(RuntimeError), bypassed(dense, [0, 3]), bypassed(dense, [1]):
+    with pytest.raises(RuntimeError), bypassed(dense, [0, 3]), bypassed(dense, [1]):
         assert len(decoder_layers(dense)) == LAYERS - 3
-        if error:
-            raise RuntimeError
+        raise RuntimeError
     assert snapshot(dense) == original
     assert dense.get_decoder().layers is original[0]
 
@@ -208,20 +200,6 @@ def test_there_is_no_graph_below_the_lowest_tuned_layer(
     assert [name for name, state in states.items() if state.requires_grad] == [3, 4, 5]
     assert saved_at[3] == 0
     assert len(saved) > saved_at[4] > 0
-
-
-def test_gradient_checkpointing_saves_fewer_numbers(model: Any, padded: Inputs) -> None:
-    numbers = {True: 0, False: 0}
-    for on in numbers:
-        set_checkpointing(graph_layers(model, [3, 5]), on)
-
-        def count(tensor: torch.Tensor, on: bool = on) -> torch.Tensor:
-            numbers[on] += tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            loss_of(model, padded)
-    assert numbers[True] < 0.3 * numbers[False]
 
 
 def test_a_model_without_a_final_norm_is_refused(dense: Any) -> None:

@@ -132,16 +132,3 @@ def test_padding_goes_to_one_side_and_is_masked(processor: Any, side: str) -> No
         assert (batch["input_ids"][row, padding] == 7).all()
         assert not batch["attention_mask"][row, padding].any()
         assert (batch["labels"][row, padding] == IGNORED).all()
-
-
-def test_images_of_a_batch_are_joined_in_order(processor: Any) -> None:
-    examples = [encode_training(processor, models.row(seed, images=seed)) for seed in (2, 0, 1)]
-    batch = collate(examples, pad_token_id=0)
-    expected = torch.cat([e["pixel_values"] for e in examples if "pixel_values" in e])
-    assert torch.equal(batch["pixel_values"], expected)
-    assert batch["image_grid_thw"].shape == (3, 3)
-
-
-def test_a_cap_on_pixels_shrinks_images(dense_dir: Any) -> None:
-    capped = open_processor(dense_dir, min_pixels=256, max_pixels=32 * 32)
-    assert image_tokens(capped, encode_prompt(capped, models.row(0, images=1))) == 4

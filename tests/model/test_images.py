@@ -88,7 +88,7 @@ UNFIT = {
     "cut PNG": (models.picture(0, 32)[:-400], "cut short or damaged"),
     "bomb": (png_claiming(30_000, 30_000), "more than 1000000 pixels"),
     "too large": (encoded(rgb(1001, 1000)), "more than 1000000 pixels"),
-    "ribbon": (encoded(rgb(20_000, 40)), "200 times as long as it is wide"),
+    "ribbon": (encoded(rgb(8_000, 40)), "200 times as long as it is wide"),
 }
 
 
