@@ -21,6 +21,7 @@ def test_the_named_layers_are_dropped_and_tuned_and_the_rest_is_frozen() -> None
     assert (plan.drop, plan.tune, plan.freeze) == ([3, 5], [0, 6], [1, 2, 4, 7])
     assert (plan.ratio, plan.shortfall.wanted, plan.shortfall.missing) == (0.25, 2, 0)
     assert by_hand([3], []).tune == []
+    assert len(by_hand([3, 5], [], tuned="spaced").tune) == 2
 
 
 @pytest.mark.parametrize(

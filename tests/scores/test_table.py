@@ -24,8 +24,8 @@ def with_layers(n_layers: str) -> pa.Table:
 
 
 def test_the_decoder_ends_with_the_last_span_unless_the_metadata_say_otherwise() -> None:
-    scores = read_scores(pa.Table.from_pylist(ROWS))
-    assert (scores.n_layers, scores.deepstack_layers, scores.kept_layers) == (4, 0, ())
+    scores = read_scores(pa.Table.from_pylist([*ROWS, ROWS[3] | {"span": 2}]))
+    assert (scores.n_layers, scores.deepstack_layers, scores.kept_layers) == (5, 0, ())
     assert read_scores(with_layers("6")).n_layers == 6
     assert read_scores(scores) is scores
 

@@ -62,7 +62,6 @@ def test_a_ratio_that_drops_no_layer_names_the_smallest_that_does(n_layers: int)
         *(({"alpha": alpha}, r"alpha = \S+: ") for alpha in (-0.1, 1.1, float("nan"))),
         ({"protect_first": -1}, r"protect_first = -1: .* 0 or more"),
         ({"rounds": 0}, r"rounds = 0: "),
-        ({"method": "interlase"}, r"method = 'interlase'.* interlace\b"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: dict[str, Any], complaint: str) -> None:
