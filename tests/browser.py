@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
@@ -20,6 +19,17 @@ ARGUMENTS = (
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
 SECONDS = 60  # a start and a page may take
+# A script: the least contrast of any text with its background.
+CONTRAST = """(() => {
+  const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255).map(
+    v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * r + .7152 * g + .0722 * b; };
+  const ground = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e)
+    .backgroundColor; if (!/, 0\\)$|transparent/.test(c)) return c; } return 'rgb(255,255,255)'; };
+  return Math.min(...[...document.querySelectorAll('p, td, th, dt, dd, li, small, caption, h1, h2')]
+    .filter(e => e.textContent.trim()).map(e => { const pair = [light(getComputedStyle(e).color),
+    light(ground(e))].sort((a, b) => b - a); return (pair[0] + .05) / (pair[1] + .05); }));
+})()"""
 
 
 def browser_program() -> str | None:
@@ -94,11 +104,6 @@ class Page:
         """Exceptions, and all that was written to the console."""
         wrong = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
         return [event["params"] for event in self.events if event.get("method") in wrong]
-
-    def picture(self, file: Path) -> None:
-        """Write what the whole page looks like as PNG."""
-        shot = self.send("Page.captureScreenshot", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Nothing is sent unless it is asked for, and nothing but the checkpoint's own fil
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ from interlace.report.facts.run import PLACEHOLDER, Which
 Files = Mapping[str, Path | bytes]  # what lies where in the repository
 
 CARD = "README.md"
-
-
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
@@ -97,7 +95,7 @@ def push(
     Raises:
         InputError: no token, no rights, no network, offline, or a name that is not a hub id.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+    from huggingface_hub import HfApi, get_token
 
     if repo.count("/") != 1:
         raise InputError(f"REPO = {repo}: not a hub id; write NAMESPACE/NAME")
@@ -113,15 +111,25 @@ def push(
             )
         if revision:
             api.create_branch(repo, branch=revision, exist_ok=True)
-        remote_files = api.list_repo_files(repo, revision=revision)
-        old = [name for name in remote_files if name.endswith(_WEIGHTS) and name not in files]
-        adds = [
-            CommitOperationAdd(name, source if isinstance(source, bytes) else str(source))
-            for name, source in files.items()
-        ]
-        deletes = [CommitOperationDelete(name) for name in old if "/" not in name]
-        done = api.create_commit(repo, [*adds, *deletes], commit_message=message, revision=revision)
-    return done.commit_url
+        operations = _operations(files, api.list_repo_files(repo, revision=revision))
+        commit = api.create_commit(repo, operations, commit_message=message, revision=revision)
+    return commit.commit_url
+
+
+def _operations(files: Files, remote_files: Iterable[str]) -> list[Any]:
+    """Add all files, and delete weights of an earlier commit that are not among them."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    adds = [
+        CommitOperationAdd(name, source if isinstance(source, bytes) else str(source))
+        for name, source in files.items()
+    ]
+    old_weights = [
+        name
+        for name in remote_files
+        if name.endswith(_WEIGHTS) and "/" not in name and name not in files
+    ]
+    return [*adds, *map(CommitOperationDelete, old_weights)]
 
 
 @contextmanager

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from plans import make_plan
 from rich.console import Console, RenderableType
+from sources_json import pinned_model
 
 from interlace.data.datasheet import Datasheet
 from interlace.evaluation.scores.result import Evaluation, Score
-from interlace.plan.record import Plan, Shortfall
+from interlace.params.whole import Params
+from interlace.plan.record import Decision, Group, Plan, Shortfall
 from interlace.plan.removals import PaperRule, Removals
 from interlace.report.facts.run import Run
 from interlace.report.facts.speed import parse_speed
-from interlace.report.facts.summary import left_out, summarise
+from interlace.report.facts.summary import Metrics, left_out, summarise
 from interlace.scores.table import (
     ANGULAR,
     CKA,
@@ -28,10 +31,10 @@ from interlace.scores.table import (
     SLEB,
     TAYLOR,
     Scores,
-    read_scores,
 )
 from interlace.selection.removals import paper_rule
 from interlace.selection.select import select
+from interlace.sources.pinned import PinnedData, PinnedSources
 
 ILLUSTRATED = (  # -log10(1 - S_1)
     *(0.5, 1.1, 1.3, 1.4, 1.75, 1.6, 2.1, 2.3, 1.9, 1.95, 2.5, 2.2),
@@ -85,15 +88,23 @@ def evaluations() -> dict[str, Evaluation]:
 
 def illustration() -> Scores:
     """Made-up scores of a 24-layer decoder, in the shape that real ones have."""
-    layer = 1 - 10 ** -np.array(ILLUSTRATED)
-    rows = [
-        ("cosine", first, span, float(1 - 0.9 * (1 - layer[first : first + span]).sum()), None, 1)
+    distance = 10 ** -np.array(ILLUSTRATED)
+    values = {
+        (NATIVE, first, span): 1 - 0.9 * float(distance[first : first + span].sum())
         for span in (1, 2, 3)
         for first in range(24 - span + 1)
+    }
+    return Scores(24, 3, values, {"model": "made-up"})
+
+
+def score_table(scores: Scores, **changes: Any) -> pa.Table:
+    """The scores as the table of `score`, with a column or two changed."""
+    rows = [
+        {"criterion": criterion, "first": first, "span": span, "value": value} | changes
+        for (criterion, first, span), value in scores.values.items()
     ]
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(SCHEMA.names)}
-    about = {"n_layers": "24", "deepstack_layers": "3"}
-    return read_scores(pa.table(columns, schema=SCHEMA.with_metadata(about)))
+    layers = {name: str(getattr(scores, name)) for name in ("n_layers", "deepstack_layers")}
+    return pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(scores.provenance | layers))
 
 
 def change_scores(evaluation: Evaluation, *benchmarks: str, **changes: Any) -> None:
@@ -106,36 +117,36 @@ def plan(method: str = "interlace", ratio: float = 0.25) -> Plan:
     return select(illustration(), method=method, ratio=ratio)
 
 
-SOURCES: dict[str, Any] = {
-    "pinned_model": {"id": "Qwen/Qwen3-VL-8B-Instruct", "revision": "0c351dd"},
-    "pinned_data": {"id": "HuggingFaceM4/FineVision", "revision": "c1a2b3d"},
-}
-PARAMS: dict[str, Any] = {
-    "model": {"id": "Qwen/Qwen3-VL-8B-Instruct", "revision": None},
-    "data": {"id": "HuggingFaceM4/FineVision", "revision": None, "fraction": 0.01},
-    "probes": {"per_task": 1000},
-    "finetune": {"learning_rate": 1e-5, "batch_size": 32, "epochs": 1.0, "max_steps": -1},
-    "ttft": {"confidence": 0.95},
-    "ratio": 0.25,
-    "method": "interlace",
-}
+SOURCES = PinnedSources(
+    model=pinned_model("Qwen/Qwen3-VL-8B-Instruct", files=None, revision="0c351dd"),
+    data=PinnedData(id="HuggingFaceM4/FineVision", revision="c1a2b3d"),
+)
 
 
-def card_run(plan: Plan, **other: Any) -> Run:
-    """A whole run of a plan; what is given takes the place of what was measured."""
-    measured = other.pop("evaluations", evaluations())
-    ttft = other.pop("ttft", TTFT)
-    summary = summarise(measured, ttft, plan, parameters_before=1000, parameters_after=800)
-    about: dict[str, Any] = {
+def params(**sections: Any) -> Params:
+    """The parameters of the run, but for some sections."""
+    sources = {"model": {"id": SOURCES.model.id}, "data": {"id": SOURCES.data.id}}
+    return Params.model_validate(sources | {"ratio": 0.25} | sections)
+
+
+def make_run(plan: Plan | None = None, **changes: Any) -> Run:
+    """A run of a plan, else of the small one; evaluations and times may differ too."""
+    plan = plan or small_plan()
+    results, ttft = changes.pop("evaluations", evaluations()), changes.pop("ttft", TTFT)
+    fields: dict[str, Any] = {
         "removals": Removals(rule=paper_rule(plan.method), removals=()),
-        "params": PARAMS,
+        "params": params(),
         "sources": SOURCES,
+        "summary": summarise(results, ttft, plan, parameters_before=1000, parameters_after=800),
         "rows": {"train": 240000, "calibration": 24000},
-        "left_out": left_out(measured),
+        "left_out": left_out(results),
     }
-    return Run(
-        plan=plan, summary=summary, evaluations=measured, speed=parse_speed(ttft), **about | other
-    )
+    speed = parse_speed(ttft)
+    return Run(plan=plan, evaluations=results, speed=speed, **fields | changes)
+
+
+def summary_of(plan: Plan | None = None, **changes: Any) -> Metrics:
+    return make_run(plan, **changes).summary
 
 
 def full_scores(n_layers: int = 24, deepstack_layers: int = 0, without: str = "") -> Scores:
@@ -157,51 +168,35 @@ def full_scores(n_layers: int = 24, deepstack_layers: int = 0, without: str = ""
 
 def small_plan() -> Plan:
     """Nine layers: 0 protected; triplet drops 2, tunes 1, anchors 3; pair drops 5, tunes 6."""
-    return Plan.model_validate(
-        {
-            "method": "interlace",
-            "ratio": 0.25,
-            "n_layers": 9,
-            "drop": [2, 5],
-            "tune": [1, 6],
-            "freeze": [0, 3, 4, 7, 8],
-            "groups": [
-                {"kind": "triplet", "layers": [1, 2, 3], "score": 0.98,
-                 "layer_scores": [0.97, 0.99], "drop": [2], "tune": [1], "anchor": 3},
-                {"kind": "pair", "layers": [5, 6], "score": 0.95,
-                 "layer_scores": [0.99, 0.97], "drop": [5], "tune": [6]},
-            ],
-            "protected": [0],
-            "shortfall": Shortfall(policy="pairs", wanted=2, triplets=1, pairs=1, missing=0),
-            "sources": {},
-        }
+    triplet = Group(
+        kind="triplet", layers=(1, 2, 3), score=0.98, layer_scores=(0.97, 0.99),
+        drop=(2,), tune=(1,), anchor=3,
     )  # fmt: skip
+    pair = Group(
+        kind="pair", layers=(5, 6), score=0.95, layer_scores=(0.99, 0.97), drop=(5,), tune=(6,)
+    )
+    shortfall = Shortfall(policy="pairs", wanted=2, triplets=1, pairs=1, missing=0)
+    changes = {"groups": [triplet, pair], "protected": [0], "shortfall": shortfall}
+    return make_plan([2, 5], [1, 6], 9).model_copy(update=changes)
 
 
 def in_rounds() -> Plan:
     """Twelve layers: round 1 drops the run 4 to 6, round 2 takes a triplet on both its sides."""
-    groups = [
-        {"kind": "run", "layers": [4, 5, 6], "score": 0.98, "drop": [4, 5, 6], "tune": [9, 10, 11],
-         "round": 1},
-        {"kind": "triplet", "layers": [3, 7, 8], "score": 0.95, "layer_scores": [0.97, 0.99],
-         "drop": [7], "tune": [3], "anchor": 8, "round": 2},
-    ]  # fmt: skip
-    return Plan.model_validate(
-        {
-            "method": "interlace",
-            "ratio": 0.34,
-            "base_layers": 12,
-            "rounds": 2,
-            "n_layers": 12,
-            "drop": [4, 5, 6, 7],
-            "tune": [3, 9, 10, 11],
-            "freeze": [0, 1, 2, 8],
-            "groups": groups,
-            "protected": [],
-            "shortfall": Shortfall(policy="pairs", wanted=4, triplets=1, pairs=0, missing=0),
-            "sources": {},
-        }
+    run = Group(kind="run", layers=(4, 5, 6), score=0.98, drop=(4, 5, 6), tune=(9, 10, 11))
+    triplet = Group(
+        kind="triplet", layers=(3, 7, 8), score=0.95, layer_scores=(0.97, 0.99),
+        drop=(7,), tune=(3,), anchor=8, round=2,
+    )  # fmt: skip
+    changes = {"ratio": 0.34, "base_layers": 12, "rounds": 2, "groups": [run, triplet]}
+    return make_plan([4, 5, 6, 7], [3, 9, 10, 11], 12).model_copy(update=changes)
+
+
+def decided() -> Plan:
+    """A plan of a budget."""
+    decision = Decision(
+        budget="params", target=0.8, drops=4, values={}, how="exact", reason="the fewest layers"
     )
+    return select(full_scores(), ratio="auto", decision=decision)
 
 
 def size_row(samples: int, tau: float | None, same: float | None = 0.5) -> dict[str, Any]:

@@ -46,18 +46,7 @@ def model_card(run: Run, which: Which) -> str:
     Raises:
         ValueError: what a run says cannot be written as a card.
     """
-    data = ModelCardData(
-        base_model=run.base["id"] if is_hub_id(run.base["id"]) else None,
-        datasets=_datasets(run, which),
-        library_name="transformers",
-        pipeline_tag=TASK,
-        tags=["interlace", "layer-pruning"],
-        model_name=name_of(run, which),
-        eval_results=_results(run.evaluations[which]) or None,
-        **run.inherited,
-    )
     plan, models = run.plan, _models(run, which)
-    confidence = (run.params.get("ttft") or {}).get("confidence")
     compensation = run.exported.compensation
     text = render(
         "card.md",
@@ -68,7 +57,7 @@ def model_card(run: Run, which: Which) -> str:
         tuned=plan.tune if which == "tuned" else [],
         same_weights=_same_weights(run),
         overview=_overview(run, which),
-        trust_remote_code=bool(run.base.get("trust_remote_code")),
+        trust_remote_code=run.base.trust_remote_code,
         placeholder=PLACEHOLDER,
         asked=asked(plan),
         layers=_layers(run, which),
@@ -76,16 +65,31 @@ def model_card(run: Run, which: Which) -> str:
         scores=_scores(run, which, models),
         evaluation=run.evaluations[which],
         references=references_in(run.summary),
-        interval=f"{percent(confidence)} interval" if confidence else "interval",
+        interval=f"{percent(run.params.ttft.confidence)} interval",
         calibration=calibration_text(run),
-        data_share=data_share(run),
-        training=training_text((run.params.get("finetune") or {}) | (run.params.get("heal") or {})),
+        data_share=data_share(run.params.data),
+        training=training_text(run.params.finetune, run.params.heal),
         compensation=compensation_text(compensation) if compensation else "",
         versions=versions(run),
         params=_params(run),
         plan_json=json.dumps(shareable(plan.model_dump(mode="json")), indent=2, ensure_ascii=False),
     )
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+    return str(ModelCard(f"---\n{_metadata(run, which).to_yaml()}\n---\n\n{text}"))
+
+
+def _metadata(run: Run, which: Which) -> ModelCardData:
+    data = run.sources.data
+    trained = which == "tuned" and run.plan.tune
+    return ModelCardData(
+        base_model=run.base.id if is_hub_id(run.base.id) else None,
+        datasets=[data.id] if trained and data.revision else None,
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=["interlace", "layer-pruning"],
+        model_name=name_of(run, which),
+        eval_results=_results(run.evaluations[which]) or None,
+        **run.inherited,
+    )
 
 
 def _params(run: Run) -> str:
@@ -109,7 +113,7 @@ def _models(run: Run, which: Which) -> dict[str, str]:
 def _same_weights(run: Run) -> bool:
     """Tell whether all weights that were not trained are the dense model's, bit for bit."""
     repaired = run.exported.compensation or run.exported.sparsity
-    return not repaired and (run.params.get("export") or {}).get("dtype", "keep") == "keep"
+    return not repaired and run.params.export.dtype == "keep"
 
 
 def _overview(run: Run, which: Which) -> list[list[str]]:
@@ -158,13 +162,6 @@ def _scores(run: Run, which: Which, models: Mapping[str, str]) -> Table | None:
         ["benchmark", "samples", *models.values(), *map(spelled, references), *headings],
         [*rows, [f"**{cell}**" if cell else "" for cell in means]],
     )
-
-
-def _datasets(run: Run, which: Which) -> list[str] | None:
-    """Return the data set that weights were trained on, where it is on the hub."""
-    source = run.sources["pinned_data"]
-    trained = which == "tuned" and run.plan.tune and "revision" in source
-    return [source["id"]] if trained else None
 
 
 def _results(evaluation: Evaluation) -> list[EvalResult]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from interlace.params.healing import Heal, Recipe
 from interlace.params.inputs import Data
 from interlace.pruning.report import CompensationReport
 from interlace.report.facts.decision import listed, percent
@@ -19,48 +17,40 @@ def calibration_text(run: Run) -> str:
     """Say what the scores were measured on; empty where the method reads none."""
     needs = set(run.rule.needs)
     if needs & PROBED:
-        probes = (run.params.get("probes") or {}).get("per_task")
-        return f"{probes:,} probes of each task, on images of the data"
+        return f"{run.params.probes.per_task:,} probes of each task, on images of the data"
     return f"{run.rows['calibration']:,} rows, drawn from the data" if needs else ""
 
 
-def data_share(run: Run) -> str:
+def data_share(data: Data) -> str:
     """Say which share of the data set was drawn, as `1% of `; empty for all of it."""
-    source = run.sources["pinned_data"]
-    data = Data.model_validate({"id": source["id"]} | (run.params.get("data") or {}))
     share = f"{percent(data.share)} of " if data.share != 1 else ""
     weighted = "weighted " if data.weights else ""
     subsets = f"{', '.join(data.subsets)} in " if data.subsets else ""
     return f"{weighted}{share}{subsets}"
 
 
-def training_text(finetune: Mapping[str, Any]) -> str:
-    """Say the recipe of fine-tuning in one line.
-
-    Args:
-        finetune: plain values of the sections `finetune` and `heal` of the parameter file.
-    """
+def training_text(recipe: Recipe, heal: Heal) -> str:
+    """Say in one line how layers were trained."""
     steps = []
-    if local_steps := finetune.get("local_steps", 0):
-        rate = finetune.get("local_learning_rate")
+    if heal.local_steps:
         steps.append(
-            f"{local_steps:,} steps of {finetune.get('batch_size')} rows layer by layer against"
-            f" the dense model, learning rate {rate:g}"
+            f"{heal.local_steps:,} steps of {recipe.batch_size} rows layer by layer against"
+            f" the dense model, learning rate {heal.local_learning_rate:g}"
         )
-    if finetune.get("max_steps", -1):
-        steps.append(_end_to_end(finetune))
+    if recipe.max_steps:
+        steps.append(_end_to_end(recipe, heal))
     return f"only the layers listed above: {'; then '.join(steps) or 'no update'}"
 
 
-def _end_to_end(finetune: Mapping[str, Any]) -> str:
-    steps, epochs, rank = (finetune.get(name, 0) for name in ("max_steps", "epochs", "lora_rank"))
+def _end_to_end(recipe: Recipe, heal: Heal) -> str:
+    steps, epochs, rank = recipe.max_steps, recipe.epochs, recipe.lora_rank
     length = f"{steps:,} steps" if steps > 0 else f"{epochs:g} epoch{'s' * (epochs != 1)}"
     adapters = f", LoRA of rank {rank}, merged" if rank else ""
-    targets = [target for name, target in DISTILLED.items() if finetune.get(name)]
+    targets = [target for name, target in DISTILLED.items() if getattr(heal, name)]
     distilled = f" and distillation of the dense model's {' and '.join(targets)}" if targets else ""
     return (
-        f"{length} of {finetune.get('batch_size')} rows, AdamW, learning rate"
-        f" {finetune.get('learning_rate'):g}{adapters}, loss on the answers{distilled}"
+        f"{length} of {recipe.batch_size} rows, AdamW, learning rate"
+        f" {recipe.learning_rate:g}{adapters}, loss on the answers{distilled}"
     )
 
 

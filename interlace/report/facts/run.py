@@ -33,13 +33,11 @@ from interlace.report.facts.summary import (
     left_out,
     summarise,
 )
+from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
 
 Which = Literal["pruned", "tuned"]
 
-
-PLACEHOLDER = '"MODEL"'  # what a card writes for the place it is loaded from
-
-
+PLACEHOLDER = '"MODEL"'  # in a card: the address that the checkpoint is loaded from
 INHERITED = ("license", "license_name", "license_link", "language")
 
 
@@ -50,8 +48,8 @@ class Run:
     Attributes:
         plan: which layers were dropped, tuned and frozen.
         removals: what each method would remove, and the rule of the plan's method.
-        params: plain values of the parameter file.
-        sources: what `pin` wrote: the model and the data by revision, or by their files' hashes.
+        params: of the run.
+        sources: the model and the data, as pinned.
         summary: what `summarise` returned.
         evaluations: of the dense, pruned and tuned model.
         speed: times of the dense and the tuned model; None where nothing was timed.
@@ -63,8 +61,8 @@ class Run:
 
     plan: Plan
     removals: Removals
-    params: Mapping[str, Any]
-    sources: Mapping[str, Any]
+    params: Params
+    sources: PinnedSources
     summary: Metrics
     evaluations: Mapping[str, Evaluation]
     speed: Speed | None
@@ -74,10 +72,9 @@ class Run:
     inherited: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def base(self) -> Mapping[str, Any]:
+    def base(self) -> PinnedModel:
         """The dense model, as pinned."""
-        source: Mapping[str, Any] = self.sources["pinned_model"]
-        return source
+        return self.sources.model
 
     @property
     def rule(self) -> PaperRule:
@@ -88,7 +85,7 @@ class Run:
 def name_of(run: Run, which: Which) -> str:
     """Name the checkpoint by base model, method and percent; `-untuned` where tuning is to come."""
     plan = run.plan
-    name = f"{Path(str(run.base['id'])).name}-{plan.method}"
+    name = f"{Path(run.base.id).name}-{plan.method}"
     if plan.drop or plan.tune:
         name += f"-{100 * plan.ratio:.3g}"
     if which == "pruned" and plan.tune:
@@ -117,14 +114,11 @@ def versions(run: Run) -> dict[str, str]:
 
 def pinned_params(run: Run) -> dict[str, Any]:
     """Return the parameters with the pinned revisions, without what holds on one machine only."""
-    params = {name: value for name, value in run.params.items() if name != "launch"}
-    if configured := params.get("evaluate", {}).get("judge"):
-        judge = {name: value for name, value in configured.items() if name != "url"}
-        params["evaluate"] = dict(params["evaluate"]) | {"judge": judge}
-    for name in ("model", "data"):
-        revision = run.sources[f"pinned_{name}"].get("revision")
-        if revision and name in params:
-            params[name] = dict(params[name]) | {"revision": revision}
+    on_one_machine: Any = {"launch": True, "evaluate": {"judge": {"url"}}}
+    params = run.params.model_dump(mode="json", exclude=on_one_machine)
+    for name, source in (("model", run.sources.model), ("data", run.sources.data)):
+        if source.revision:
+            params[name]["revision"] = source.revision
     return params
 
 
@@ -137,11 +131,11 @@ def shareable(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and value.startswith("/") else value
 
 
-def file_hashes(source: Mapping[str, Any]) -> list[tuple[str, str]]:
+def file_hashes(source: PinnedModel | PinnedData) -> list[tuple[str, str]]:
     """Return the SHA-256 of each file of weights or rows of a local source, by the file's name."""
     return [
-        (name, file["sha256"])
-        for name, file in sorted(source.get("files", {}).items())
+        (name, file.sha256)
+        for name, file in sorted((source.files or {}).items())
         if name.endswith((".safetensors", ".parquet"))
     ]
 
@@ -245,8 +239,8 @@ def read_run(
     return Run(
         plan=plan,
         removals=read_removals(artifacts / "removals.json"),
-        params=params.model_dump(mode="json"),
-        sources=read_json(artifacts / "sources.json"),
+        params=params,
+        sources=PinnedSources.read(artifacts / "sources.json"),
         summary=summary
         | retention_intervals(answers, summary)
         | enough(sizes, rows["calibration"] / rows["train"]),

@@ -10,6 +10,7 @@ from interlace.checkpoint.safetensors import stored_tensors
 from interlace.errors import InputError
 from interlace.evaluation.scores.result import Evaluation
 from interlace.evaluation.scores.retention import (
+    RelativePerformance,
     Scores,
     categories,
     common_benchmarks,
@@ -73,29 +74,15 @@ def summarise(
         parameters_before: of the dense checkpoint.
         parameters_after: of the pruned one.
     """
-    summary: dict[str, float | int] = {}
     models = (*MODELS, *references_in(evaluations))
     scores = {model: evaluations[model].scores for model in models}
     common = common_benchmarks(*scores.values())
-    if common:
-        for model in models:
-            mean = overall_score(scores[model], common)
-            if mean is not None:
-                summary[f"score_{model}"] = mean
-            if (error := overall_error(scores[model], common)) is not None:
-                summary[f"score_{model}_error"] = error
-        summary["samples"] = sum(scores["dense"][name].n for name in common)
     shared = {model: {name: scores[model][name] for name in common} for model in models}
-    retention = {
-        f"retention_{m}": relative_performance(shared[m], shared["dense"]) for m in models[1:]
+    retention = _retention(shared)
+    summary = _means(shared) if common else {}
+    summary |= {
+        key: relative.percent for key, relative in retention.items() if relative.percent is not None
     }
-    for reference in models[len(MODELS) :]:
-        for model in MODELS[1:]:
-            relative = relative_performance(shared[model], shared[reference])
-            retention[f"retention_{model}_of_{reference}"] = relative
-    for key, relative in retention.items():
-        if relative.percent is not None:
-            summary[key] = relative.percent
     summary["benchmarks"] = len(common)
     summary |= {name: ttft[name] for name in FROM_TTFT if ttft.get(name) is not None}
     summary |= {
@@ -117,6 +104,29 @@ def summarise(
 def references_in(names: Iterable[str]) -> list[str]:
     """Return the reference among some models or keys `score_...`; at most one."""
     return [name for name in REFERENCES if {name, f"score_{name}"} & set(names)]
+
+
+def _means(shared: Mapping[str, Scores]) -> dict[str, float | int]:
+    """Return each model's mean score and its error, and the count of rows."""
+    numbers: dict[str, float | int] = {}
+    for model, by_benchmark in shared.items():
+        numbers[f"score_{model}"] = overall_score(by_benchmark) or 0.0
+        if (error := overall_error(by_benchmark)) is not None:
+            numbers[f"score_{model}_error"] = error
+    numbers["samples"] = sum(score.n for score in shared["dense"].values())
+    return numbers
+
+
+def _retention(shared: Mapping[str, Scores]) -> dict[str, RelativePerformance]:
+    """Compare all models with the dense one, then the pruned and tuned with the reference."""
+    pairs = {f"retention_{model}": (model, "dense") for model in shared if model != "dense"}
+    for reference in references_in(shared):
+        for model in MODELS[1:]:
+            pairs[f"retention_{model}_of_{reference}"] = (model, reference)
+    return {
+        key: relative_performance(shared[model], shared[other])
+        for key, (model, other) in pairs.items()
+    }
 
 
 def _by_benchmark(scores: Mapping[str, Scores]) -> dict[str, float | int]:

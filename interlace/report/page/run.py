@@ -6,10 +6,9 @@ time, host or absolute path is in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -31,6 +30,7 @@ from interlace.report.facts.wording import NONE, device_name, parameter_sizes, s
 from interlace.report.page.changes import Comparison
 from interlace.report.page.images import Drawing
 from interlace.report.render import render
+from interlace.sources.pinned import PinnedData, PinnedModel
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,11 @@ def run_page(
         published: our numbers beside published ones.
         answers: how the models' answers differ; None where nothing was scored.
     """
-    plan, dense = run.plan, run.evaluations["dense"]
-    references = references_in(run.evaluations)
-    models, shares = [*MODELS, *references], retentions(references)
-    names = [model if model in MODELS else spelled(model) for model in models]
-    headings = ["samples", *names, *shares.values()]
-    rows, means = score_rows(run, models, list(shares))
+    plan = run.plan
+    scores, categories = _score_tables(run)
     return render(
         "run.html",
-        title=f"{Path(str(run.base['id'])).name}, pruned: {asked(plan)}",
+        title=f"{Path(run.base.id).name}, pruned: {asked(plan)}",
         outcome=outcome(plan),
         tiles=_tiles(run.summary),
         asked=asked(plan),
@@ -75,17 +71,8 @@ def run_page(
         legend=roles_present(plan),
         notes=notes(plan, run.rule),
         groups=_groups(plan),
-        scores=Table(
-            ["benchmark", *headings],
-            [*rows, means] if rows else [],
-            "Scores, 0 to 100, ± one standard error; retention as a mean of ratios, with its 95%"
-            f" interval; measured on {device_name(dense.device)} in {dense.dtype}",
-        ),
-        categories=Table(
-            ["category", *headings],
-            category_rows(run.summary, models, list(shares)),
-            "Means by category",
-        ),
+        scores=scores,
+        categories=categories,
         left_out=run.left_out,
         published=Table(
             HEADINGS,
@@ -123,6 +110,23 @@ def _tiles(summary: Metrics) -> list[Tile]:
         value = _times(summary.get("ttft_speedup"))
         tiles.append(Tile("first-token speedup", value, f"ideal {_times(summary['ttft_ideal'])}"))
     return tiles
+
+
+def _score_tables(run: Run) -> tuple[Table, Table]:
+    """Return scores and retention by benchmark, and by category."""
+    dense, references = run.evaluations["dense"], references_in(run.evaluations)
+    models, shares = [*MODELS, *references], retentions(references)
+    headings = ["samples", *MODELS, *map(spelled, references), *shares.values()]
+    rows, means = score_rows(run, models, list(shares))
+    caption = (
+        "Scores, 0 to 100, ± one standard error; retention as a mean of ratios, with its 95%"
+        f" interval; measured on {device_name(dense.device)} in {dense.dtype}"
+    )
+    categories = category_rows(run.summary, models, list(shares))
+    return (
+        Table(["benchmark", *headings], [*rows, means] if rows else [], caption),
+        Table(["category", *headings], categories, "Means by category"),
+    )
 
 
 def _groups(plan: Plan) -> Table:
@@ -192,7 +196,7 @@ def _times(value: float | None) -> str:
 def _provenance(run: Run, plan_digest: str) -> Table:
     rows = [
         ["base model", _identity(run.base)],
-        ["data", _identity(run.sources["pinned_data"])],
+        ["data", _identity(run.sources.data)],
         ["training rows", f"{run.rows['train']:,}"],
         ["calibration rows", f"{run.rows['calibration']:,}"],
         ["plan", f"sha256 {plan_digest}"],
@@ -201,10 +205,10 @@ def _provenance(run: Run, plan_digest: str) -> Table:
     return Table(["source", "identity"], rows, "What the run was made from")
 
 
-def _identity(source: Mapping[str, Any]) -> str:
+def _identity(source: PinnedModel | PinnedData) -> str:
     """Name a source with its revision, or with the hashes of its weights or rows."""
-    name = str(shareable(source["id"]))
-    if "revision" in source:
-        return f"{name}, revision {source['revision']}"
+    name = str(shareable(source.id))
+    if source.revision:
+        return f"{name}, revision {source.revision}"
     hashes = [f"{file} sha256 {digest}" for file, digest in file_hashes(source)]
     return ", ".join([name, *hashes])

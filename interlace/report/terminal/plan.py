@@ -13,9 +13,10 @@ from interlace.plan.record import Plan
 from interlace.plan.removals import PaperRule
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present
+from interlace.report.facts.wording import NONE
 from interlace.report.terminal.strips import LABEL, glyph, legend, lines, ruler
 
-MISSING = TO = "\u2013"
+TO = "\u2013"
 
 
 def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
@@ -79,7 +80,7 @@ def groups_table(plan: Plan) -> Table | None:
         "layers": ["" if alone else listed(g.layers, TO) for g in groups],
         "kind": [g.kind for g in groups],
         "score" if len(names) > 1 else names[0]: [
-            MISSING if g.score is None else prefixes[score_name(plan, g)] + number(g.score)
+            NONE if g.score is None else prefixes[score_name(plan, g)] + number(g.score)
             for g in groups
         ],
         f"{layer_score} of the two": [" ".join(map(number, g.layer_scores)) for g in groups],

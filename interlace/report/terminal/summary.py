@@ -12,10 +12,8 @@ from rich.text import Text
 from interlace.report.facts.calibration import ENOUGH
 from interlace.report.facts.roles import Role
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
-from interlace.report.facts.wording import parameter_sizes
+from interlace.report.facts.wording import NONE, parameter_sizes
 from interlace.report.terminal.strips import ROLE_COLOURS
-
-MISSING = "\u2013"
 
 
 def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -> RenderableType:
@@ -72,7 +70,7 @@ def _scores_table(summary: Metrics) -> Table:
 
 def _number(value: float | None, *, percent: bool = False) -> str:
     if value is None:
-        return MISSING
+        return NONE
     return f"{value:.1f}%" if percent else f"{value:.1f}"
 
 
