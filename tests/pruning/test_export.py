@@ -113,6 +113,7 @@ def refuse(written: Path) -> None:
     [
         (errno.ENOSPC, None, InputError, "pruned: could not be written: No space left on device; "),
         (errno.EDQUOT, None, InputError, "pruned: could not be written: Disk quota exceeded; free"),
+        (errno.EFBIG, None, InputError, "pruned: could not be written: File too large; free disk"),
         (errno.EIO, None, OSError, "Input/output error"),
         (0, refuse, ContractError, "it differs"),
     ],

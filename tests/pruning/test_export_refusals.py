@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from plans import PLAN, PREFIX, make_plan, printed
+from plans import PLAN, PREFIX, make_plan
 from safetensors.torch import load_file, save_file
 from sources_json import pinned_model
 
@@ -49,26 +49,6 @@ def test_a_model_that_cannot_be_pruned_is_refused(
     with pytest.raises(InputError, match=said):
         interlace.export(copied, make_plan([3, 5], [], n_layers), tmp_path / "pruned")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
-
-
-def test_a_limit_on_the_size_of_files_ends_in_one_line(dense_dir: Path, tmp_path: Path) -> None:
-    code = f"""
-import resource
-import interlace
-from interlace.errors import InputError
-from interlace.plan.record import read_plan
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    interlace.export({str(dense_dir)!r}, read_plan(Path("plan.json")), "pruned")
-except InputError as error:
-    print(error)
-"""
-    (tmp_path / "plan.json").write_text(PLAN.model_dump_json())
-    assert printed(code, tmp_path) == (
-        "pruned: could not be written: File too large; free disk space and run it again\n"
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(

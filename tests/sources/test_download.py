@@ -160,14 +160,6 @@ def test_a_subset_that_keeps_failing_is_named_and_the_next_run_resumes_at_it(
     assert {path.split("/")[-2] for path in hub.files_requested()} == {"c"}
 
 
-def test_footers_are_read_once(hub: Hub, draw: Draw, files: dict[str, bytes]) -> None:
-    hub.dataset(NAME, files)
-    draw(Path(NAME), fraction=0.1)
-    first = len(hub.files_requested())
-    draw(Path(NAME), fraction=0.1)
-    assert len(hub.files_requested()) < 2 * first
-
-
 @pytest.mark.parametrize("kind", ["data", "model"])
 @pytest.mark.parametrize(
     ("name", "revision", "reason"),
