@@ -80,16 +80,19 @@ def test_the_losses_do_not_depend_on_how_they_are_computed(
     assert column(tmp_path / "loss.csv") == pytest.approx(expected, rel=tolerance, abs=0)
 
 
+@pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"lora_rank": 4, "lora_dropout": 0.1}])
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    project: Path, tuned_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
+    complete, resumed = tmp_path / "complete", tmp_path / "resumed"
+    tune(project, complete, **changes)
     calls = interrupt(monkeypatch, EndToEnd, 6)  # after the resume point at 4
     with pytest.raises(KeyboardInterrupt):
-        tune(project, tmp_path)
-    assert not (tmp_path / "tuned").exists()
-    tune(project, tmp_path)
+        tune(project, resumed, **changes)
+    assert not (resumed / "tuned").exists()
+    tune(project, resumed, **changes)
     assert len(calls) == 6 + 2  # it did not start over
-    assert_same_run(tmp_path, tuned_run)
+    assert_same_run(resumed, complete)
 
 
 def fork(function: Callable[[], Any]) -> int:

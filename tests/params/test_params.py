@@ -35,16 +35,6 @@ def refusal(folder: Path, **values: Any) -> str:
     return message
 
 
-@pytest.mark.parametrize("ratio", [0, 1, 1.5, -0.1, 0.0, 1.0, float("nan")])
-def test_a_ratio_outside_0_to_1_is_refused(tmp_path: Path, ratio: float) -> None:
-    assert f"ratio = {ratio!r}: " in refusal(tmp_path, ratio=ratio)
-
-
-@pytest.mark.parametrize("ratio", [0.001, 0.25, 0.999])
-def test_a_ratio_inside_is_kept(tmp_path: Path, ratio: float) -> None:
-    assert read_params(written(tmp_path, ratio=ratio)).ratio == ratio
-
-
 @pytest.mark.parametrize(
     ("key", "nearest"),
     [
@@ -68,30 +58,22 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("ratio", 0),
+        ("ratio", 1.0),
+        ("ratio", float("nan")),
         ("dtype", "int8"),
         ("data.fraction", 0),
         ("data.fraction", 1.1),
         ("data.calibration_fraction", 0),
-        ("data.max_images", -1),
-        ("data.max_turns", 0),
-        ("collect.mode", "exact"),
         ("collect.max_span", 2),
-        ("select.shortfall", "stop"),
         ("select.protect_first", -1),
-        ("select.protect_last", -1),
-        ("select.alpha", -0.1),
         ("select.alpha", 1.1),
-        ("export.max_shard_mb", 0),
-        ("finetune.learning_rate", 0),
         ("finetune.learning_rate", "fast"),
         ("finetune.warmup_ratio", 1),
         ("finetune.zero_stage", 1),
-        ("finetune.batch_size", 0),
         ("ttft.confidence", 1),
-        ("ttft.max_interval", 0),
         ("ttft.batch_sizes", [0]),
         ("ttft.shapes", ["POP"]),
-        ("evaluate.limit", 0),
     ],
 )
 def test_a_bad_value_is_named_with_its_field(tmp_path: Path, field: str, value: Any) -> None:
@@ -104,50 +86,29 @@ def test_a_bad_value_is_named_with_its_field(tmp_path: Path, field: str, value: 
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    message = refusal(tmp_path, ratio=2, seed=-1)
-    assert "ratio = 2" in message
-    assert "seed = -1" in message
-
-
-def test_a_missing_model_is_named(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("data: {id: org/data}\n")
-    with pytest.raises(InputError, match="model: Field required"):
-        read_params(tmp_path / "mine.yaml")
+    message = refusal(tmp_path, ratio=2, seed=-1, model={})
+    assert all(mistake in message for mistake in ("ratio = 2", "seed = -1", "model.id: Field req"))
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "expected keys and values"),
-        ("- a\n", "expected keys and values"),
-        ("just text\n", "expected keys and values"),
-        ("ratio: [1\nseed: }\n", "not valid YAML"),
+        (b"", "expected keys and values"),
+        (b"- a\n", "expected keys and values"),
+        (b"ratio: [1\nseed: }\n", "not valid YAML"),
         (b"\xff\xfe\x00", "not a readable text file"),
-        (None, "not a readable text file"),
+        (None, "no such file; copy params.yaml"),
     ],
 )
 def test_a_file_that_holds_no_parameters_is_refused_in_one_line(
-    tmp_path: Path, content: str | bytes | None, reason: str
+    tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     path = tmp_path / "mine.yaml"
-    if content is None:
-        path.mkdir()
-    else:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(InputError, match=rf"mine\.yaml: {reason}") as caught:
         read_params(path)
     assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_says_where_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.yaml: no such file; copy params.yaml"):
-        read_params(tmp_path / "none.yaml")
-
-
-def test_parameters_cannot_be_changed_once_read(tmp_path: Path) -> None:
-    params = read_params(written(tmp_path))
-    with pytest.raises(ValueError, match="frozen"):
-        params.ratio = 0.5
 
 
 @pytest.mark.parametrize("export", [None, {}, {"max_shard_mb": 4096}])
@@ -198,29 +159,23 @@ def test_a_type_is_set_once_and_fine_tuning_may_differ(
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *PROFILES], ids=lambda path: path.name)
 def test_a_file_of_this_repository_is_short_and_valid(path: Path) -> None:
-    assert 0 < read_params(path).ratio < 1
+    assert read_params(path)
     assert len(path.read_text().splitlines()) <= 60
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
-def test_a_profile_names_only_what_differs_from_the_defaults(path: Path) -> None:
-    values, changed = yaml.safe_load(path.read_text()), settings(read_params(path))
+def test_a_profile_draws_the_published_share_and_names_only_changed_settings(path: Path) -> None:
+    params, values = read_params(path), yaml.safe_load(path.read_text())
+    assert (params.data.share, params.data.calibration_fraction) == (0.01, 0.1)
     for name, section in values.items():
         if isinstance(section, dict):
-            assert section.keys() == changed[name].keys(), name
-
-
-@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
-def test_profiles_draw_the_published_share_of_the_data(path: Path) -> None:
-    data = read_params(path).data
-    assert (data.share, data.calibration_fraction) == (0.01, 0.1)
+            assert section.keys() == settings(params)[name].keys(), name
 
 
 @pytest.mark.parametrize(
     ("name", "value", "share"),
     [
         ("fraction", 0.005, 0.005),
-        ("fraction", 0.03, 0.03),
         ("id", "HuggingFaceM4/ChartQA", 1.0),
         ("id", "lmms-lab/textvqa", 1.0),
         ("id", "lmms-lab/ScienceQA", 1.0),
@@ -251,8 +206,8 @@ def test_domain_aware_profiles_drop_and_probe_as_published(
     size: str, layers: int, drops: list[int]
 ) -> None:
     params = read_params(ROOT / f"profiles/qwen3-vl-{size}-domain-aware.yaml")
-    ratios = [params.model_copy(update={"ratio": ratio}) for ratio in (0.1, 0.25, 0.4)]
-    assert [check_parameters(each, layers, 3) for each in ratios] == drops
+    for ratio, n in zip((0.1, 0.25, 0.4), drops, strict=True):
+        assert check_parameters(params.model_copy(update={"ratio": ratio}), layers, 3) == n
     tasks = Counter(task.domain for task in read_tasks(ROOT / params.probes.prompts))
     probes = {domain: count * params.probes.per_task for domain, count in tasks.items()}
     assert probes == {"math": 5000, "nonmath": 4000}

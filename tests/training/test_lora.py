@@ -9,11 +9,9 @@ from typing import Any
 import models
 import pytest
 import torch
-from interruptions import interrupt
 from plans import PLAN, PREFIX
-from training_runs import TUNED, assert_same_run, moved_weights, tune
+from training_runs import TUNED, moved_weights, tune
 
-from interlace.healing.end_to_end import EndToEnd
 from interlace.model import chat
 from interlace.model.open import open_model
 from interlace.params.healing import Finetune
@@ -64,18 +62,12 @@ def test_only_adapters_of_the_tuned_layers_linears_are_trained(adapted: Any) -> 
     }
 
 
-def test_an_interrupted_run_with_adapters_writes_the_same_stock_checkpoint(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_with_adapters_writes_a_stock_checkpoint_with_other_linears(
+    project: Path, tmp_path: Path
 ) -> None:
-    changes = {"lora_rank": 4, "lora_dropout": 0.1}
-    _, points = tune(project, tmp_path / "complete", **changes)
+    _, points = tune(project, tmp_path, lora_rank=4)
     assert points[-1]["loss"] < points[0]["loss"]
-    open_model(tmp_path / "complete/tuned")
-    assert moved_weights(project / "artifacts/pruned", tmp_path / "complete/tuned") == {
+    open_model(tmp_path / "tuned")
+    assert moved_weights(project / "artifacts/pruned", tmp_path / "tuned") == {
         f"{prefix}{name}.weight" for prefix in TUNED for name in LINEARS
     }
-    interrupt(monkeypatch, EndToEnd, 4)  # after the resume point at 2
-    with pytest.raises(KeyboardInterrupt):
-        tune(project, tmp_path / "resumed", **changes)
-    tune(project, tmp_path / "resumed", **changes)
-    assert_same_run(tmp_path / "resumed", tmp_path / "complete")
