@@ -10,16 +10,9 @@ import pytest
 def interrupt(
     monkeypatch: pytest.MonkeyPatch, owner: Any, call: int = -1, name: str = "update"
 ) -> list[Any]:
-    """Let a function of a module or a class raise KeyboardInterrupt in one of its calls.
+    """Let a function of a module or class raise KeyboardInterrupt in a call, counted from 1.
 
-    Args:
-        monkeypatch: restores the function.
-        owner: the module or class whose function is replaced.
-        call: counted from 1; none by default.
-        name: of the function.
-
-    Returns:
-        The arguments of its calls so far; it grows.
+    Return the arguments of its calls so far; the list grows.
     """
     function, calls = getattr(owner, name), []
 

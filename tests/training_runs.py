@@ -53,15 +53,9 @@ def killing(*args):
 EndToEnd.update = killing
 """
 
-Curve = list[dict[str, float]]
 
-
-def tune(project: Path, out: Path, plan: Plan = PLAN, **changes: Any) -> tuple[dict, Curve]:
-    """Heal in this process: end to end, without DeepSpeed, unless `changes` say otherwise.
-
-    Returns:
-        The weights, and the curve of end-to-end training.
-    """
+def tune(project: Path, out: Path, plan: Plan = PLAN, **changes: Any) -> None:
+    """Heal in this process: end to end, without DeepSpeed, unless `changes` say otherwise."""
     heal(
         Checkpoint(changes.pop("dense", project / "dense")),
         Checkpoint(changes.pop("pruned", project / "artifacts/pruned")),
@@ -73,7 +67,6 @@ def tune(project: Path, out: Path, plan: Plan = PLAN, **changes: Any) -> tuple[d
         seed=0,
         scratch=out / "scratch",
     )
-    return weights(out / "tuned"), curve(out / "loss.csv")
 
 
 def weights(folder: Path) -> dict[str, Tensor]:
@@ -90,7 +83,7 @@ def moved_weights(old: Path, new: Path) -> set[str]:
     return {name for name in old_weights if not old_weights[name].equal(new_weights[name])}
 
 
-def curve(path: Path) -> Curve:
+def curve(path: Path) -> list[dict[str, float]]:
     with path.open(encoding="utf-8") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
@@ -124,14 +117,9 @@ def start_stage(
     launch: Sequence[str] | None = None,
     **changes: Any,
 ) -> subprocess.Popen[str]:
-    """Start the stage with ZeRO in a folder with inputs.
+    """Start the stage with ZeRO and a changed recipe, by torchrun if there are several processes.
 
-    Args:
-        folder: to run in.
-        processes: started by torchrun.
-        setup: code to run before the stage.
-        launch: arguments to Python instead of torchrun and the stage.
-        changes: to the recipe.
+    `setup` is code to run before the stage; `launch` replaces torchrun and the stage.
     """
     options = RECIPE | HEAL | {"zero_stage": 3} | changes
     heal_options = {name: options.pop(name) for name in Heal.model_fields.keys() & options.keys()}

@@ -12,7 +12,6 @@ from transformers import AutoModelForImageTextToText
 from interlace.model.decoder import decoder_layers
 from interlace.params.healing import Finetune
 from interlace.training.checkpointing import (
-    FREE_SHARE,
     GradientCheckpointing,
     activation_bytes,
     affordable_tokens,
@@ -38,8 +37,10 @@ def test_only_layers_with_a_graph_are_checkpointed(model: Any) -> None:
 
 def test_a_token_s_activations_are_the_inputs_and_outputs_of_matrices(model: Any) -> None:
     """d = 32, 2 heads and 1 key-value head of 16, intermediate 48, float32."""
-    attention = (32 + 32) + 2 * (32 + 16) + (32 + 32)
-    assert activation_bytes(model, graph_layers(model, [4])) == 2 * 4 * (attention + 3 * (32 + 48))
+    attention, layers = (32 + 32) + 2 * (32 + 16) + (32 + 32), graph_layers(model, [4])
+    token = activation_bytes(model, layers)
+    assert token == 2 * 4 * (attention + 3 * (32 + 48))
+    assert affordable_tokens(model, layers, free=200 * token) == 100  # half of the free memory
 
 
 @pytest.mark.parametrize(
@@ -52,9 +53,3 @@ def test_auto_checkpoints_large_passes_only(
     params = Finetune(gradient_checkpointing=setting)
     GradientCheckpointing(model, [3], params).set_for(tokens)
     assert checkpointed(model) == ([3, 4, 5] if enabled else [])
-
-
-def test_auto_keeps_activations_up_to_a_share_of_the_free_memory(model: Any) -> None:
-    layers = graph_layers(model, [3])
-    free = int(100 * activation_bytes(model, layers) / FREE_SHARE)
-    assert affordable_tokens(model, layers, free) == 100

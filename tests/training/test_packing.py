@@ -25,13 +25,8 @@ from interlace.training.checkpointing import graph_layers, set_checkpointing
 from interlace.training.packing import first_fit_decreasing, pack, packs, sample_positions
 
 TUNED = (3, 4)
-PADDED = (
-    "gemma3",
-    "internvl, gpt_oss",
-    "lfm2_vl",
-    "paligemma",
-    "qwen3_5",
-)  # their tokens keep a state or see the tokens ahead
+# Families whose tokens keep a state or see the tokens ahead.
+PADDED = ("gemma3", "internvl, gpt_oss", "lfm2_vl", "paligemma", "qwen3_5")
 
 
 @pytest.fixture(scope="module")
