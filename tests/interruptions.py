@@ -10,7 +10,7 @@ import pytest
 def interrupt(
     monkeypatch: pytest.MonkeyPatch, owner: Any, call: int = -1, name: str = "update"
 ) -> list[Any]:
-    """Let a function of a module or class raise KeyboardInterrupt in a call, counted from 1.
+    """Let a function of a module or class raise KeyboardInterrupt in its nth call, if any.
 
     Return the arguments of its calls so far; the list grows.
     """

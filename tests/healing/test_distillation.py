@@ -173,27 +173,25 @@ def test_nothing_below_the_lowest_tuned_layer_has_a_graph(
 
 def test_a_distilled_run_does_not_depend_on_its_passes(project: Path, tmp_path: Path) -> None:
     distilled = {"distill_logits": 1.0, "distill_states": 1.0}
-    variants = {
-        "reference": {},
-        "larger passes": {"micro_batch_size": 4},
-        "all activations": {"gradient_checkpointing": False},
-        "padded": {"packing": False},
-    }
-    for name, changes in variants.items():
-        tune(project, tmp_path / name, **distilled, **changes)
-    losses = {name: column(tmp_path / name / "loss.csv") for name in variants}
-    for name in variants:
-        assert losses[name] == pytest.approx(losses["reference"], rel=1e-3), name
-    tune(project, tmp_path / "plain", max_steps=1)
-    assert losses["reference"][0] > column(tmp_path / "plain/loss.csv")[0] + 1e-3
+    tune(project, tmp_path / "reference", **distilled)
+    expected = column(tmp_path / "reference/loss.csv")
+    for changes in ({"micro_batch_size": 4}, {"gradient_checkpointing": False}, {"packing": False}):
+        out = tmp_path / next(iter(changes))
+        tune(project, out, **distilled, **changes)
+        assert column(out / "loss.csv") == pytest.approx(expected, rel=1e-3), changes
+
+
+@pytest.mark.parametrize("term", ["distill_logits", "distill_states"])
+def test_either_term_alone_is_added_to_the_loss(
+    project: Path, tuned_run: Path, tmp_path: Path, term: str
+) -> None:
+    tune(project, tmp_path, max_steps=1, **{term: 1.0})
+    assert column(tmp_path / "loss.csv")[0] > column(tuned_run / "loss.csv")[0] + 1e-3
 
 
 def test_anchors_are_the_groups_or_what_follows_a_tuned_layer() -> None:
-    plan = PLAN.model_copy(update={"groups": []})
-    kept = plan.keep
-    following = {kept[kept.index(layer) + 1] for layer in plan.tune if layer != kept[-1]}
-    assert anchors(plan) == (sorted(following) or [kept[-1]])
+    assert (PLAN.keep, PLAN.tune, anchors(PLAN)) == ([0, 1, 2, 4], [2, 4], [4])
     group = Group(kind="triplet", layers=(3, 4, 2), score=None, drop=(3,), tune=(4,), anchor=2)
-    assert anchors(plan.model_copy(update={"groups": [group]})) == [2]
-    above = plan.model_copy(update={"groups": [group], "tune": [4]})
+    assert anchors(PLAN.model_copy(update={"groups": [group]})) == [2]
+    above = PLAN.model_copy(update={"groups": [group], "tune": [4]})
     assert anchors(above) == [4]  # no tuned layer changes the output of layer 2

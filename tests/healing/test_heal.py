@@ -1,4 +1,4 @@
-"""Local healing, distillation and adapters work together, in any number of processes."""
+"""All ways of healing work together in any number of processes; the reference is dense."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from training_runs import assert_ends, column, linked, start_stage, tune
+from sources_json import pinned_model
+from training_runs import RECIPE, assert_ends, column, linked, moved_weights, start_stage, tune
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed runs on Linux only"),
-]
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.healing.heal import train_reference
+from interlace.params.healing import Recipe
+from interlace.selection.reference import reference_plan
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed runs on Linux only")
 COMBINED: dict[str, Any] = {
     "distill_logits": 1.0,
     "distill_states": 1.0,
@@ -24,6 +27,8 @@ COMBINED: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
+@linux_only
 @pytest.mark.parametrize("zero_stage", [0, 3])
 def test_two_processes_heal_as_one_without_deepspeed(
     project: Path, tmp_path: Path, zero_stage: int
@@ -31,15 +36,17 @@ def test_two_processes_heal_as_one_without_deepspeed(
     folder = linked(project, tmp_path / "stage")
     assert_ends(start_stage(folder, 2, zero_stage=zero_stage, **COMBINED))
     tune(project, tmp_path / "plain", **COMBINED)
-    for file, plain, quantity in (
+    for stage_curve, curve, quantity in (
         ("loss.csv", "loss.csv", "loss"),
         ("local_loss.csv", "local.csv", "relative_error"),
     ):
-        expected = column(tmp_path / "plain" / plain, quantity)
-        assert expected
-        assert column(folder / "metrics" / file, quantity) == pytest.approx(expected, rel=1e-3)
+        expected = column(tmp_path / "plain" / curve, quantity)
+        values = column(folder / "metrics" / stage_curve, quantity)
+        assert values and values == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
+@linux_only
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the launcher wants a GPU for each process")
 def test_deepspeed_s_own_launcher_starts_the_stage(
     project: Path, tuned_run: Path, tmp_path: Path
@@ -53,3 +60,21 @@ def test_deepspeed_s_own_launcher_starts_the_stage(
     assert_ends(start_stage(folder, launch=[*runner, *stage], max_steps=1))
     (loss,) = column(folder / "metrics/loss.csv")
     assert loss == pytest.approx(column(tuned_run / "loss.csv")[0], rel=2e-4)
+
+
+def test_a_reference_run_tunes_the_planned_layers_of_the_dense_model(
+    project: Path, dense_dir: Path, tmp_path: Path
+) -> None:
+    plan = reference_plan("dense-ft", 0.34, None, pinned_model())
+    assert plan is not None
+    train_reference(
+        Checkpoint(dense_dir),
+        project / "data/train",
+        tmp_path / "reference",
+        plan=plan,
+        params=Recipe(**(RECIPE | {"max_steps": 2})),
+        seed=0,
+        scratch=tmp_path / "scratch",
+    )
+    moved = moved_weights(dense_dir, tmp_path / "reference")
+    assert {name.split(".")[3] for name in moved} == {"4", "5"}

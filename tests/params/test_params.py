@@ -38,11 +38,9 @@ def refusal(folder: Path, **values: Any) -> str:
 @pytest.mark.parametrize(
     ("key", "nearest"),
     [
-        ("ration", "ratio"),
         ("finetune.learning_rte", "finetune.learning_rate"),
         ("finetune.local_steps", "heal.local_steps"),
         ("sensitivity.batch_tokens", "measure.batch_tokens"),
-        ("collect.dtype", "dtype"),
         ("evaluate.judge.uri", "evaluate.judge.url"),
     ],
 )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import models
-import pytest
 import torch
 from plans import PLAN
 from training_runs import TUNED, column, moved_weights, tune
@@ -21,32 +20,20 @@ ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_pro
 LINEARS = [f"self_attn.{name}" for name in ATTENTION] + [f"mlp.{name}" for name in MLP]
 
 
-@pytest.fixture
-def adapted(project: Path) -> Any:
-    """The pruned model with new adapters."""
-    model = open_model(project / "artifacts/pruned")
-    lora.adapt(model, PLAN.tuned_positions, Finetune(lora_rank=4, lora_alpha=8, lora_dropout=0))
-    return model
-
-
-def merged(model: Any) -> dict[str, torch.Tensor]:
-    return lora.merged_weights(model, lambda _: nullcontext())
-
-
-def test_the_merged_model_answers_as_the_one_with_adapters(
-    project: Path, processor: Any, adapted: Any
-) -> None:
+def test_the_merged_model_answers_as_the_one_with_adapters(project: Path, processor: Any) -> None:
     prompts = [chat.encode_prompt(processor, row) for row in models.rows(3)]
     batch = chat.collate(prompts, pad_token_id=0)
     batch.pop("labels")
     generator = torch.Generator().manual_seed(0)
-    plain = open_model(project / "artifacts/pruned")
+    plain, adapted = (open_model(project / "artifacts/pruned") for _ in range(2))
+    lora.adapt(adapted, PLAN.tuned_positions, Finetune(lora_rank=4, lora_alpha=8, lora_dropout=0))
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if lora.is_adapter(name):
                 weight.copy_(0.1 * torch.randn(weight.shape, generator=generator))
         expected, unadapted = adapted(**batch).logits, plain(**batch).logits
-        plain.load_state_dict(merged(adapted), strict=False)
+        merged = lora.merged_weights(adapted, lambda _: nullcontext())
+        plain.load_state_dict(merged, strict=False)
         logits = plain(**batch).logits
     assert (expected - unadapted).abs().max() > 1e-2
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
