@@ -1,1 +1,1 @@
-"""Studies on the demo: the effect of choices on scores, each with the page it writes."""
+"""Studies of choices and their effect on the demo's scores; each writes a page."""

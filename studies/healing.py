@@ -35,7 +35,7 @@ from interlace.params.measuring import Sensitivity
 from interlace.plan.record import Plan, Tuned
 from interlace.pruning.dense import Dense
 from interlace.pruning.new_weights import new_weights
-from studies.healing_page import FIRST, PART_RATES, SEARCHED, searched_at, write_page
+from studies.healing_page import FIRST, SEARCHED, SHARE_RATES, searched_at, write_page
 from studies.heldout_score import Question, heldout_score, questions
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
@@ -45,8 +45,8 @@ RATIOS = (0.25, 0.4, 0.1)
 METHODS = (FIRST, "consecutive", "random")
 SEEDS = (0, 1)
 STEPS, BATCH = 32, 32  # updates of a run, rows of an update
-PARTS = (1 / 8, 1 / 4, 1 / 2, 1)  # of the training set
-KEPT_EVERY = 60  # every 60th training row is scored and not trained on
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the training set
+SCORED_EVERY = 60  # every 60th training row is scored, not trained on
 LOCAL_RATES = (3e-3, 1e-3, 1e-2)
 END_TO_END_RATES = (5e-5, 1e-4, 2.5e-4, 2e-5, 5e-4)
 OTHER_RATES = (2e-5, 1e-4)  # of the recipe on other layers
@@ -55,7 +55,15 @@ ADAPTER_RATES = (2.5e-4, 1e-3)
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to heal: the share of updates made layer by layer, what is tuned, what else is on."""
+    """A way to heal.
+
+    Attributes:
+        local: share of updates made layer by layer.
+        compensated: True to start from compensated weights.
+        distilled: True to distil from the dense model.
+        tuned: layers to tune.
+        lora_rank: of adapters; 0: full weights.
+    """
 
     local: float = 0.0
     compensated: bool = False
@@ -65,7 +73,7 @@ class Variant:
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """Learning rates to choose from: of local healing where there is nothing else."""
+        """Learning rates to search: of local healing for purely local variants."""
         if self.lora_rank:
             return ADAPTER_RATES
         if self.tuned != "planned":
@@ -92,12 +100,12 @@ WAYS = VARIANTS | OTHERS | {"pruned": Variant()}
 
 @dataclass(frozen=True)
 class Run:
-    """One healed model, or with variant `pruned` one that is not.
+    """One healed model; variant `pruned` is not healed.
 
     Attributes:
         steps: updates of `BATCH` rows, local and end-to-end together.
-        rate: peak learning rate; of local healing where there is nothing else.
-        local_rate: that of local healing where both are done.
+        rate: peak learning rate; of local healing for purely local variants.
+        local_rate: of local healing in mixed variants.
     """
 
     method: str
@@ -110,8 +118,8 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a run scored, percent: on the held-out file, and on training rows that it lacked."""
+class HealedScore:
+    """Scores of a run in percent: on the held-out file, and on training rows kept out of it."""
 
     heldout: float
     training_mix: float
@@ -122,7 +130,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: dict[Run, Found] = {}
+        self.scores: dict[Run, HealedScore] = {}
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
@@ -130,41 +138,43 @@ class Results:
                         f.name: type(getattr(Run("", 0.0, 0, ""), f.name)) for f in fields(Run)
                     }
                     run = Run(**{name: kind(row[name]) for name, kind in kinds.items()})
-                    self.found[run] = Found(float(row["heldout"]), float(row["training_mix"]))
+                    self.scores[run] = HealedScore(
+                        float(row["heldout"]), float(row["training_mix"])
+                    )
 
-    def add(self, run: Run, found: Found) -> None:
-        """Append a row; what is there stays."""
+    def add(self, run: Run, score: HealedScore) -> None:
+        """Append a row to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        row = asdict(run) | asdict(found)
-        fresh = not self.path.is_file()
+        row = asdict(run) | asdict(score)
+        is_new = not self.path.is_file()
         with self.path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if fresh:
+            if is_new:
                 writer.writeheader()
             writer.writerow(row)
-        self.found[run] = found
+        self.scores[run] = score
 
 
 class Bench:
-    """The demo's training rows but for those that are scored, and both sets to score."""
+    """The demo's training rows without the scored ones, and both sets to score."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.processor = open_processor(DENSE)
         self.train = SCRATCH / "train"
-        self.kept = questions(SCRATCH / "kept.parquet", self.processor, limit)
+        self.training_mix = questions(SCRATCH / "kept.parquet", self.processor, limit)
         self.heldout = questions(Path("data/demo/test.parquet"), self.processor, limit)
 
-    def scores(self, folder: Path) -> Found:
+    def scores(self, folder: Path) -> HealedScore:
         """Score a checkpoint on both sets."""
         model = open_model(folder)
 
-        def of(asked: list[Question]) -> float:
-            return heldout_score(model, self.processor, asked, batch_size=64, max_new_tokens=12)
+        def of(prompts: list[Question]) -> float:
+            return heldout_score(model, self.processor, prompts, batch_size=64, max_new_tokens=12)
 
-        return Found(of(self.heldout), of(self.kept))
+        return HealedScore(of(self.heldout), of(self.training_mix))
 
-    def measure(self, run: Run) -> Found:
-        """Heal and score what `prune` wrote."""
+    def measure(self, run: Run) -> HealedScore:
+        """Heal and score the checkpoint that `prune` wrote."""
         if run.variant == "pruned":
             return self.scores(pruned_folder(run))
         work = SCRATCH / f"work-{os.getpid()}"
@@ -180,24 +190,24 @@ class Bench:
             seed=run.seed,
             scratch=work / "scratch",
         )
-        found = self.scores(work / "tuned")
+        score = self.scores(work / "tuned")
         shutil.rmtree(work)
-        return found
+        return score
 
 
 def split_rows() -> int:
-    """Write the training rows in two parts, to train on and to score; returns the first's size."""
+    """Split the training rows into rows to train on and rows to score; count the former."""
     rows = pq.read_table("data/train")
-    kept = [place for place in range(len(rows)) if place % KEPT_EVERY == 0]
-    left = [place for place in range(len(rows)) if place % KEPT_EVERY]
+    scored = [row for row in range(len(rows)) if row % SCORED_EVERY == 0]
+    trained = [row for row in range(len(rows)) if row % SCORED_EVERY]
     (SCRATCH / "train").mkdir(parents=True, exist_ok=True)
-    pq.write_table(rows.take(left), SCRATCH / "train/part-00000.parquet")
-    pq.write_table(rows.take(kept), SCRATCH / "kept.parquet")
-    return len(left)
+    pq.write_table(rows.take(trained), SCRATCH / "train/part-00000.parquet")
+    pq.write_table(rows.take(scored), SCRATCH / "kept.parquet")
+    return len(trained)
 
 
 def pruned_folder(run: Run) -> Path:
-    """Where the pruned checkpoint of a run lies; runs that start from the same one share it."""
+    """Return the folder of a run's pruned checkpoint, which similar runs share."""
     compensated = WAYS[run.variant].compensated
     plan = plan_of(run)
     names = ["-".join(map(str, layers)) for layers in (plan.drop, plan.tune)]
@@ -205,7 +215,7 @@ def pruned_folder(run: Run) -> Path:
 
 
 def prune(run: Run) -> None:
-    """Write the pruned checkpoint that a run starts from, if it is not there."""
+    """Write the pruned checkpoint that a run starts from, unless it exists."""
     folder, plan, replaced = pruned_folder(run), plan_of(run), {}
     if folder.is_dir():
         return
@@ -218,13 +228,13 @@ def prune(run: Run) -> None:
 
 
 def plan_of(run: Run) -> Plan:
-    """The layers of a run; those of `random` depend on its seed."""
+    """Select the layers of a run; those of `random` depend on its seed."""
     tuned = WAYS[run.variant].tuned
     return interlace.select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed, tuned=tuned)
 
 
 def recipe(run: Run) -> Finetune:
-    """The demo's recipe, changed as the run's variant asks."""
+    """Return the demo's recipe with the changes of the run's variant."""
     variant = WAYS[run.variant]
     local = round(variant.local * run.steps)
     return Finetune(
@@ -249,7 +259,7 @@ def recipe(run: Run) -> Finetune:
 
 
 def feasible(run: Run) -> bool:
-    """Whether the method can choose at all."""
+    """Test if the method can select layers at the ratio."""
     try:
         return bool(plan_of(run).drop)
     except InputError:
@@ -257,7 +267,7 @@ def feasible(run: Run) -> bool:
 
 
 def searched(results: Results, variant: str, ratio: float, method: str = FIRST) -> Iterator[Run]:
-    """The runs of a search: seed 0, the variant's learning rates; of many every second."""
+    """Yield the runs of a search: seed 0, the variant's learning rates; of many every second."""
     local = _local(variant, best(results, "local", ratio, method))
     rates = WAYS[variant].rates
     for rate in rates if method == FIRST or len(rates) < 4 else rates[::2]:
@@ -265,22 +275,22 @@ def searched(results: Results, variant: str, ratio: float, method: str = FIRST) 
 
 
 def best(results: Results, variant: str, ratio: float, method: str) -> float:
-    """The learning rate that scored best; 0 where none was tried."""
-    tried = {
-        run: found.heldout
-        for run, found in results.found.items()
+    """Return the learning rate that scored best; 0 before any search."""
+    trials = {
+        run: score.heldout
+        for run, score in results.scores.items()
         if (run.method, run.seed, run.variant, run.ratio, run.steps)
         == (method, 0, variant, searched_at(ratio), STEPS)
     }
-    return max(tried, key=lambda run: (tried[run], -run.rate)).rate if tried else 0.0
+    return max(trials, key=lambda run: (trials[run], -run.rate)).rate if trials else 0.0
 
 
 def _local(variant: str, rate: float) -> float:
     return rate if 0 < WAYS[variant].local < 1 else 0.0
 
 
-def compared(results: Results, variants: Sequence[str], ratio: float, seed: int) -> Iterator[Run]:
-    """Every method and variant at its chosen learning rate."""
+def comparison(results: Results, variants: Sequence[str], ratio: float, seed: int) -> Iterator[Run]:
+    """Yield each method and variant at its best learning rate."""
     for method in METHODS:
         yield Run(method, ratio, seed if method == "random" else 0, "pruned", steps=0)
         for variant in variants:
@@ -288,21 +298,21 @@ def compared(results: Results, variants: Sequence[str], ratio: float, seed: int)
 
 
 def by_samples(n_rows: int) -> Iterator[Run]:
-    """INTERLACE at a quarter of the layers after parts of the training set."""
-    for part in PARTS:
-        for variant, rate in PART_RATES.items():
-            yield Run(FIRST, 0.25, 0, variant, steps=int(part * n_rows / BATCH), rate=rate)
+    """Yield INTERLACE at 25% after shares of the training set."""
+    for share in SHARES:
+        for variant, rate in SHARE_RATES.items():
+            yield Run(FIRST, 0.25, 0, variant, steps=int(share * n_rows / BATCH), rate=rate)
 
 
 def other_ways(results: Results) -> Iterator[Run]:
-    """INTERLACE at a quarter of the layers, healed in the ways that are not compared throughout."""
+    """Yield INTERLACE at 25%, healed in the other ways."""
     for variant in OTHERS:
         for seed in SEEDS:
             yield at_best(results, Run(FIRST, 0.25, seed, variant))
 
 
 def at_best(results: Results, run: Run) -> Run:
-    """A run with the learning rates that were chosen for its variant near its ratio."""
+    """Return a run with the best learning rates of its variant near its ratio."""
     local = _local(run.variant, best(results, "local", run.ratio, run.method))
     rate = best(results, run.variant, run.ratio, run.method)
     return replace(run, rate=rate, local_rate=local)
@@ -311,28 +321,30 @@ def at_best(results: Results, run: Run) -> Run:
 def stages(
     results: Results, variants: Sequence[str], n_rows: int
 ) -> Iterator[tuple[str, list[Run]]]:
-    """What is run one after the other: each list is made when those before it have ended."""
+    """Yield the study's stages in order; each depends on the results of earlier ones."""
     cells = [(ratio, method) for ratio in SEARCHED for method in METHODS]
     for group in (["local"], [name for name in variants if name != "local"]):
-        wanted = [(variant, *cell) for cell in cells for variant in group]
-        yield "search", [run for each in wanted for run in searched(results, *each)]
+        searches = [(variant, *cell) for cell in cells for variant in group]
+        yield "search", [run for search in searches for run in searched(results, *search)]
     for seed in SEEDS:
         for ratio in SEARCHED if seed else RATIOS:
-            what = f"{100 * ratio:g}%, seed {seed}"
-            yield what, [*compared(results, variants, ratio, seed)]
+            label = f"{100 * ratio:g}%, seed {seed}"
+            yield label, [*comparison(results, variants, ratio, seed)]
     yield "samples", [*by_samples(n_rows)]
     yield "search", [run for other in OTHERS for run in searched(results, other, 0.25)]
     yield "other ways", [*other_ways(results)]
 
 
-def carry_out(pool: ProcessPoolExecutor, results: Results, runs: Sequence[Run], what: str) -> None:
-    """Measure what is not measured yet; the results' file grows by a row as each run ends."""
-    missing = [run for run in dict.fromkeys(runs) if run not in results.found and feasible(run)]
+def carry_out(pool: ProcessPoolExecutor, results: Results, runs: Sequence[Run], label: str) -> None:
+    """Measure unfinished runs; append a row to the results when each ends."""
+    missing = [run for run in dict.fromkeys(runs) if run not in results.scores and feasible(run)]
     for run in missing:
         prune(run)
-    begun = {pool.submit(_measured, run): run for run in missing}
-    for ended in tqdm(as_completed(begun), total=len(begun), desc=what, unit="run"):
-        results.add(begun[ended], ended.result())
+    run_by_future = {pool.submit(_measure, run): run for run in missing}
+    for future in tqdm(
+        as_completed(run_by_future), total=len(run_by_future), desc=label, unit="run"
+    ):
+        results.add(run_by_future[future], future.result())
 
 
 def _open_bench(limit: int | None) -> None:
@@ -341,23 +353,23 @@ def _open_bench(limit: int | None) -> None:
     _bench = Bench(limit)
 
 
-def _measured(run: Run) -> Found:
+def _measure(run: Run) -> HealedScore:
     return _bench.measure(run)
 
 
 @click.command()
-@click.option("--limit", type=int, help="Questions per source, to try it.")
-@click.option("--workers", default=2, help="Processes, of one thread each.")
+@click.option("--limit", type=int, help="Questions per source; few for a trial.")
+@click.option("--workers", default=2, help="Processes, with one thread each.")
 def main(limit: int | None, workers: int) -> None:
-    """Run what is missing in docs/study-healing.csv, write study-healing.md and .png beside it."""
+    """Run what docs/study-healing.csv lacks; write study-healing.md and .png beside it."""
     variants, results = [*VARIANTS], Results(RESULTS)
     n_rows = split_rows()
     bench = Bench(limit)
     dense, n_questions = bench.scores(DENSE).heldout, len(bench.heldout)
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open_bench, (limit,)) as pool:
-        for what, runs in stages(results, variants, n_rows):
-            carry_out(pool, results, runs, what)
+        for label, runs in stages(results, variants, n_rows):
+            carry_out(pool, results, runs, label)
             write_page(results, variants, [*OTHERS], dense, n_questions, n_rows, RESULTS.parent)
     click.echo(f"written: {RESULTS}, and study-healing.md and .png beside it")
 

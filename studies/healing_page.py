@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from interlace.report.figures.style import MUTED, drawn
 
 if TYPE_CHECKING:
-    from studies.healing import Found, Results, Run
+    from studies.healing import HealedScore, Results, Run
 
 FIRST = "interlace-optimal"
-RECIPE, TARGET = "recipe", 30.0  # percent of what the recipe leaves lost
+RECIPE, TARGET = "recipe", 30.0  # percent of the recipe's loss
 SEARCHED = (0.25, 0.4)  # the ratios that learning rates are chosen at
-PART_RATES = {RECIPE: 2e-5, "local": 3e-3}  # learning rates on parts of the training set
+SHARE_RATES = {RECIPE: 2e-5, "local": 3e-3}  # learning rates on shares of the training set
 COLOURS = ("#1B998B", "#46648C", "#E4572E", "#93A1B5", "#C49A2A", "#7A5195")
-Rows = dict["Run", "Found"]
+Rows = dict["Run", "HealedScore"]
 
 
 def write_page(
@@ -33,15 +33,15 @@ def write_page(
     """Write study-healing.md and .png.
 
     Args:
-        results: every run.
+        results: all runs.
         variants: ways to heal, in order.
-        others: those that are measured at 25% alone.
+        others: ways that are measured at 25% alone.
         dense: the dense model's score, percent.
         questions: of the held-out file.
         n_rows: of the training set.
         folder: where to write.
     """
-    rows, error = results.found, 100 * sqrt(dense / 100 * (1 - dense / 100) / questions)
+    rows, error = results.scores, 100 * sqrt(dense / 100 * (1 - dense / 100) / questions)
     sections = [_head(dense, error), *_comparison(rows, variants, dense)]
     sections += _target(rows, variants, dense, error)
     sections += [*_samples(rows, n_rows), *_others(rows, others)]
@@ -51,28 +51,28 @@ def write_page(
 
 
 def _head(dense: float, error: float) -> str:
-    return f"""# What healing returns on the demo, and how
+    return f"""# Healing on the demo
 
 Layers of the demo's 24 are dropped, the rest is healed in several ways on the same number of
-samples, and the held-out benchmarks are answered again. Scores are percent of exact answers, the
-mean over benchmarks; the dense model gets {dense:.1f}, and the standard error of a score over the
+samples, and the held-out benchmarks are answered. Scores are percent of exact answers, the mean
+over benchmarks; the dense model gets {dense:.1f}, and the standard error of a score over the
 questions is about {error:.1f}. Each way has the learning rate that scored best with seed 0, for the
 method at that ratio (at 10% that of 25%): with seed 0 it is the best of three to five that the CSV
 holds. Seeds change the order of samples, and for `random` the layers; at 10% there is one.
 `{FIRST}` stands for INTERLACE: at 10 and 25% it drops the same layers, and at 40%
 INTERLACE itself runs out of triplets.
 
-- `recipe`: the planned layers end to end on answers, as published;
-- `local`: dropped layers and the tuned ones beside them by themselves, against the dense model;
-- `compensated, then recipe`: from least-squares compensated weights;
-- `distilled`: the recipe with the dense model's logits and its states behind the anchors;
+- `recipe`: tunes the planned layers end to end on answers, as published;
+- `local`: the layers left of each segment learn the dense segment's function;
+- `compensated, then recipe`: the recipe from least-squares compensated weights;
+- `distilled`: the recipe with the dense model's logits and its hidden states after the anchors;
 - `compensated, distilled`: the same from compensated weights;
-- `all`: compensated, half local, then distilled.
+- `all`: from compensated weights, half of the updates local, the rest distilled.
 
     make study-healing
 
-takes hours on two cores and goes on where it was stopped; [study-healing.csv](study-healing.csv)
-holds every run; `training_mix` in it is the score on 400 training rows that no run trained on.
+takes hours on two cores and resumes where it stopped. [study-healing.csv](study-healing.csv) holds
+all runs; its `training_mix` is the score on 400 training rows that no run trained on.
 
 ![Scores by samples seen](study-healing.png)
 """
@@ -81,36 +81,40 @@ holds every run; `training_mix` in it is the score on 400 training rows that no 
 def cell(
     rows: Rows, variant: str, method: str, ratio: float, steps: int, rate: float | None = None
 ) -> dict[int, float]:
-    """Scores by seed of one cell; of several learning rates the one that did best in the search."""
-    found: dict[int, dict[float, float]] = {}
+    """Return a cell's scores by seed, at the best learning rate of the search."""
+    scores: dict[int, dict[float, float]] = {}
     for run, score in rows.items():
         key = (run.variant, run.method, run.ratio, run.steps)
         if key == (variant, method, ratio, steps) and rate in (None, run.rate):
-            found.setdefault(run.seed, {})[run.rate] = score.heldout
+            scores.setdefault(run.seed, {})[run.rate] = score.heldout
     if rate is None:
         rate = chosen(rows, variant, ratio, method)
-    return {seed: by[rate] for seed, by in sorted(found.items()) if rate in by}
+    return {
+        seed: scores_by_rate[rate]
+        for seed, scores_by_rate in sorted(scores.items())
+        if rate in scores_by_rate
+    }
 
 
 def searched_at(ratio: float) -> float:
-    """The ratio whose search gives the learning rate."""
+    """Return the ratio whose search gives the learning rate."""
     return min(SEARCHED, key=lambda at: abs(at - ratio))
 
 
 def chosen(rows: Rows, variant: str, ratio: float, method: str = FIRST) -> float:
-    """The learning rate that the search near a ratio chose for a variant."""
+    """Return the best learning rate of a variant in the search near a ratio."""
     first = _steps(rows)
-    tried = {
+    trials = {
         run.rate: score.heldout
         for run, score in rows.items()
         if (run.variant, run.method, run.ratio, run.seed, run.steps)
         == (variant, method, searched_at(ratio), 0, first)
     }
-    return max(tried, key=lambda rate: (tried[rate], -rate)) if tried else 0.0
+    return max(trials, key=lambda rate: (trials[rate], -rate)) if trials else 0.0
 
 
 def _steps(rows: Rows) -> int:
-    """Updates of the compared runs: those of the first search."""
+    """Return the number of updates of the compared runs, those of the first search."""
     return next((run.steps for run in rows if run.steps), 0)
 
 
@@ -121,7 +125,7 @@ def _shown(scores: Sequence[float]) -> str:
 
 
 def _cells(rows: Rows) -> list[tuple[str, float]]:
-    """Methods, `FIRST` before the others, each by ratio."""
+    """Sort methods and ratios, `FIRST` before other methods."""
     cells = {(run.method, run.ratio) for run in rows}
     return sorted(cells, key=lambda cell: (cell[0] != FIRST, *cell))
 
@@ -139,77 +143,78 @@ def _comparison(rows: Rows, variants: Sequence[str], dense: float) -> Iterator[s
 
 
 def _target(rows: Rows, variants: Sequence[str], dense: float, error: float) -> Iterator[str]:
-    """How much of what the recipe leaves lost comes back, where it is more than an error."""
+    """Report the share of the recipe's loss that each other way recovers."""
     steps, others = _steps(rows), [v for v in variants if v != RECIPE]
-    yield "## What the recipe leaves lost\n"
-    yield "Percent of it that comes back: (score - recipe) / (dense - recipe), of the means;"
-    yield "negative where a way does worse. Left out where less than a standard error is lost.\n"
-    yield f"| method | ratio | lost after the recipe | {' | '.join(others)} |"
+    yield "## Recovery of the recipe's loss\n"
+    yield "The recipe's loss is dense - recipe, of mean scores. A way recovers the share"
+    yield "(score - recipe) / (dense - recipe) of it; a negative share is worse than the recipe."
+    yield "Losses within a standard error have no row.\n"
+    yield f"| method | ratio | recipe's loss | {' | '.join(others)} |"
     yield "|---|---:|---:|" + "---:|" * len(others)
-    met: dict[str, dict[str, bool]] = {}
+    reached_target: dict[str, dict[str, bool]] = {}
     for method, ratio in _cells(rows):
-        base = cell(rows, RECIPE, method, ratio, steps)
-        lost = dense - fmean(base.values()) if base else 0.0
+        recipe_scores = cell(rows, RECIPE, method, ratio, steps)
+        lost = dense - fmean(recipe_scores.values()) if recipe_scores else 0.0
         if lost <= 0:
             continue
-        back = {}
+        recovered = {}
         for variant in others:
-            found = cell(rows, variant, method, ratio, steps)
-            if found:
-                back[variant] = 100 * (fmean(found.values()) - dense + lost) / lost
+            scores = cell(rows, variant, method, ratio, steps)
+            if scores:
+                recovered[variant] = 100 * (fmean(scores.values()) - dense + lost) / lost
         if lost >= error:
-            shown = [f"{back[v]:.0f}%" if v in back else "-" for v in others]
+            shown = [f"{recovered[v]:.0f}%" if v in recovered else "-" for v in others]
             yield f"| `{method}` | {100 * ratio:g}% | {lost:.1f} | {' | '.join(shown)} |"
         if ratio in SEARCHED:
-            for variant, value in back.items():
-                before = met.setdefault(method, {}).get(variant, True)
-                met[method][variant] = before and value >= TARGET
+            for variant, value in recovered.items():
+                reached_elsewhere = reached_target.setdefault(method, {}).get(variant, True)
+                reached_target[method][variant] = reached_elsewhere and value >= TARGET
     yield f"\nAt least {TARGET:.0f}% at both 25% and 40%:\n"
-    for method, ways in met.items():
-        reached = ", ".join(f"`{name}`" for name, good in ways.items() if good)
-        yield f"- `{method}`: {reached or 'no way to heal'}"
+    for method, ways in reached_target.items():
+        reached = ", ".join(f"`{name}`" for name, is_reached in ways.items() if is_reached)
+        yield f"- `{method}`: {reached or 'none'}"
     yield ""
 
 
 def _samples(rows: Rows, n_rows: int) -> Iterator[str]:
-    found = by_steps(rows)
-    if not found:
+    curves = by_steps(rows)
+    if not curves:
         return
-    yield "## Samples needed\n"
-    rates = ", ".join(f"`{variant}` at {rate:g}" for variant, rate in PART_RATES.items())
-    yield f"`{FIRST}` at 25%, seed 0, a part of the training set read once ({rates}).\n"
-    every = sorted({steps for points in found.values() for steps in points})
-    heads = [f"{100 * steps * 32 / n_rows:.0f}%" for steps in every]
+    yield "## Scores by samples\n"
+    rates = ", ".join(f"`{variant}` at {rate:g}" for variant, rate in SHARE_RATES.items())
+    yield f"`{FIRST}` at 25%, seed 0, one pass over a share of the training set ({rates}).\n"
+    all_steps = sorted({steps for points in curves.values() for steps in points})
+    heads = [f"{100 * steps * 32 / n_rows:.0f}%" for steps in all_steps]
     yield f"| | {' | '.join(heads)} |"
-    yield "|---|" + "---:|" * len(every)
-    for variant, points in found.items():
-        cells = [f"{points[steps]:.1f}" if steps in points else "-" for steps in every]
+    yield "|---|" + "---:|" * len(all_steps)
+    for variant, points in curves.items():
+        cells = [f"{points[steps]:.1f}" if steps in points else "-" for steps in all_steps]
         yield f"| `{variant}` | {' | '.join(cells)} |"
     yield ""
 
 
 def by_steps(rows: Rows) -> dict[str, dict[int, float]]:
-    """Scores of INTERLACE at 25%, seed 0, by variant and updates."""
-    found: dict[str, dict[int, float]] = {}
-    for variant, rate in PART_RATES.items():
+    """Return scores of INTERLACE at 25%, seed 0, by variant and updates."""
+    curves: dict[str, dict[int, float]] = {}
+    for variant, rate in SHARE_RATES.items():
         for run, score in rows.items():
             key = (run.variant, run.method, run.ratio, run.seed, run.rate)
             if key == (variant, FIRST, 0.25, 0, rate):
-                found.setdefault(variant, {})[run.steps] = score.heldout
-    return {variant: points for variant, points in found.items() if len(points) > 1}
+                curves.setdefault(variant, {})[run.steps] = score.heldout
+    return {variant: points for variant, points in curves.items() if len(points) > 1}
 
 
 def _others(rows: Rows, others: Sequence[str]) -> Iterator[str]:
-    """The recipe on other layers than those the plan names, and by adapters."""
+    """Report the recipe on other layers than the plan's, and with adapters."""
     steps = _steps(rows)
-    found = {way: cell(rows, way, FIRST, 0.25, steps) for way in (RECIPE, *others)}
-    if not any(found[way] for way in others):
+    scores_by_way = {way: cell(rows, way, FIRST, 0.25, steps) for way in (RECIPE, *others)}
+    if not any(scores_by_way[way] for way in others):
         return
     yield "## Other layers, adapters\n"
-    yield f"`{FIRST}` at 25% after {steps} updates: the recipe, and the recipe on as many layers"
-    yield "evenly over the survivors, on the anchors, on every layer, and by adapters of rank 32.\n"
+    yield f"`{FIRST}` at 25% after {steps} updates: the recipe, and the recipe on as many evenly"
+    yield "spaced layers, on the anchors, on all layers, and with adapters of rank 32.\n"
     yield "| | score | learning rate |\n|---|---:|---:|"
-    for way, scores in found.items():
+    for way, scores in scores_by_way.items():
         if scores:
             yield f"| `{way}` | {_shown([*scores.values()])} | {chosen(rows, way, 0.25):g} |"
     yield ""
@@ -218,7 +223,7 @@ def _others(rows: Rows, others: Sequence[str]) -> Iterator[str]:
 def _rates(rows: Rows, variants: Sequence[str]) -> Iterator[str]:
     searches = [(method, ratio) for method, ratio in _cells(rows) if ratio in SEARCHED]
     heads = (f"`{method}`, {100 * ratio:g}%" for method, ratio in searches)
-    yield f"## Learning rates chosen\n\n| | {' | '.join(heads)} |"
+    yield f"## Learning rates\n\n| | {' | '.join(heads)} |"
     yield "|---|" + "---:|" * len(searches)
     for variant in variants:
         rates = (f"{chosen(rows, variant, ratio, method):g}" for method, ratio in searches)

@@ -24,7 +24,7 @@ class Question:
 
 
 def questions(path: Path, processor: Any, limit: int | None = None) -> list[Question]:
-    """Every row of a held-out file, encoded; or the first ones of each source."""
+    """Encode all rows of a held-out file, or the first `limit` rows of each source."""
     return list(_questions(path, processor, limit))
 
 
@@ -38,9 +38,9 @@ def _questions(path: Path, processor: Any, limit: int | None) -> Iterator[Questi
 
 @torch.inference_mode()
 def heldout_score(
-    model: Any, processor: Any, asked: list[Question], *, batch_size: int, max_new_tokens: int
+    model: Any, processor: Any, prompts: list[Question], *, batch_size: int, max_new_tokens: int
 ) -> float:
-    """Mean over sources of the percentage of greedy answers that match exactly."""
+    """Return the percentage of greedy answers that match exactly, averaged over sources."""
     from transformers import GenerationConfig
 
     tokenizer = processor.tokenizer
@@ -51,17 +51,19 @@ def heldout_score(
         pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=max_new_tokens,
     )
-    order = sorted(range(len(asked)), key=lambda i: asked[i].inputs["input_ids"].shape[0])
+    order = sorted(range(len(prompts)), key=lambda i: prompts[i].inputs["input_ids"].shape[0])
     hits: dict[str, list[bool]] = {}
     for begin in range(0, len(order), batch_size):
-        part = [asked[i] for i in order[begin : begin + batch_size]]
+        batch_questions = [prompts[i] for i in order[begin : begin + batch_size]]
         batch = chat.collate(
-            [one.inputs for one in part], pad_token_id=tokenizer.pad_token_id, side="left"
+            [one.inputs for one in batch_questions],
+            pad_token_id=tokenizer.pad_token_id,
+            side="left",
         )
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        made = model.generate(**batch, generation_config=greedy)
-        made = made[:, batch["input_ids"].shape[1] :]  # [B, T + new] -> [B, new]
-        answers = tokenizer.batch_decode(made, skip_special_tokens=True)
-        for one, answer in zip(part, answers, strict=True):
+        tokens = model.generate(**batch, generation_config=greedy)
+        tokens = tokens[:, batch["input_ids"].shape[1] :]  # [B, T + new] -> [B, new]
+        answers = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        for one, answer in zip(batch_questions, answers, strict=True):
             hits.setdefault(one.source, []).append(is_exact_match(answer, one.answer))
-    return 100 * fmean(fmean(found) for found in hits.values())
+    return 100 * fmean(fmean(matches) for matches in hits.values())

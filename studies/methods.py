@@ -32,15 +32,15 @@ from studies.methods_page import Cell, write_page
 
 RATIOS = (0.1, 0.25, 0.4)
 SEEDS = range(5)  # of methods that draw
-NOT_COMPARED = frozenset({"manual", "dense-ft"})  # drop what they are told, or nothing
-BY_LOSS = frozenset({"sleb", "taylor"})  # measured by a stage of their own, when asked for
+NOT_COMPARED = frozenset({"manual", "dense-ft"})  # drop the layers of a list, or none
+BY_LOSS = frozenset({"sleb", "taylor"})  # measured by a stage of their own
 SCORES = Path("artifacts/scores.parquet")
 EVALUATION, PLAN = "artifacts/evaluation/pruned.json", "artifacts/plan.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One experiment: a method at a ratio under a seed."""
+    """One experiment: a method at a ratio with a seed."""
 
     method: str
     ratio: float
@@ -48,19 +48,19 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the experiment is called."""
+        """Name of the experiment."""
         return f"study-{self.method}-{100 * self.ratio:.0f}-seed-{self.seed}"
 
     @property
     def settings(self) -> list[str]:
-        """What it changes in params.yaml, as arguments of `dvc exp run`."""
+        """Its changes to params.yaml, as arguments of `dvc exp run`."""
         values = {"method": self.method, "ratio": self.ratio, "seed": self.seed}
         values |= {"select.base": "all"}
-        return [part for name, value in values.items() for part in ("-S", f"{name}={value}")]
+        return [item for name, value in values.items() for item in ("-S", f"{name}={value}")]
 
 
 def runs() -> Iterator[Run]:
-    """All experiments, cheapest measurements first."""
+    """Yield all experiments, cheapest measurements first."""
     for method in METHODS:
         if method not in NOT_COMPARED:
             for ratio in RATIOS:
@@ -69,19 +69,19 @@ def runs() -> Iterator[Run]:
 
 
 def infeasible(run: Run) -> str | None:
-    """Why a method cannot reach the ratio on the measured scores; none where it can."""
+    """Explain why a method cannot reach the ratio on the measured scores; None if it can."""
     if run.method in BY_LOSS:
         return None
-    asked = yaml.safe_load(Path("params.yaml").read_text())["select"] | {"base": "all"}
+    options = yaml.safe_load(Path("params.yaml").read_text())["select"] | {"base": "all"}
     try:
-        select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed, **asked)
+        select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed, **options)
     except InputError as error:
         return str(error)
     return None
 
 
 def dvc_command(*arguments: str) -> str:
-    """Run dvc and return what it says; a failure shows the end of that.
+    """Run dvc and return its output; an error shows the end of it.
 
     Raises:
         ClickException: dvc failed.
@@ -89,81 +89,88 @@ def dvc_command(*arguments: str) -> str:
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stdout + done.stderr).replace("\r", "\n").splitlines()[-20:]
-        raise click.ClickException("\n".join([f"dvc {' '.join(arguments)} failed:", *said]))
+        output = (done.stdout + done.stderr).replace("\r", "\n").splitlines()[-20:]
+        raise click.ClickException("\n".join([f"dvc {' '.join(arguments)} failed:", *output]))
     return done.stdout
 
 
-def measure(wanted: Sequence[Run]) -> None:
-    """Run what is not done yet, one experiment after another, apart from the workspace."""
+def measure(feasible_runs: Sequence[Run]) -> None:
+    """Run unfinished experiments one after another, outside the workspace."""
     done = set(dvc_command("exp", "list", "--names-only").split())
-    missing = [run for run in wanted if run.name not in done]
+    missing = [run for run in feasible_runs if run.name not in done]
     for run in tqdm(missing, desc="study", unit="experiment"):
         experiment = ("exp", "run", "--temp", "--name", run.name, *run.settings)
         dvc_command(*experiment, "evaluate@pruned")
 
 
 def result(run: Run) -> dict[str, Any]:
-    """What one experiment measured: scores by benchmark and the layers it dropped."""
+    """Read an experiment's scores by benchmark and the layers it dropped."""
     evaluation = Evaluation.model_validate_json(dvc.api.read(EVALUATION, rev=run.name))
     plan = json.loads(dvc.api.read(PLAN, rev=run.name))
     scores = {name: score.score for name, score in evaluation.scores.items()}
     return {"scores": scores, "drop": plan["drop"], "pairs": plan["shortfall"]["pairs"]}
 
 
-def gathered(wanted: Sequence[Run], excused: Mapping[Run, str]) -> dict[tuple[str, float], Cell]:
-    """The table's cells, by method and ratio."""
+def cells_of(
+    feasible_runs: Sequence[Run], reason_by_run: Mapping[Run, str]
+) -> dict[tuple[str, float], Cell]:
+    """Collect the table's cells by method and ratio."""
     cells: dict[tuple[str, float], Cell] = {}
-    for method, ratio in dict.fromkeys((run.method, run.ratio) for run in (*wanted, *excused)):
-        same = [run for run in wanted if (run.method, run.ratio) == (method, ratio)]
-        found = [result(run) for run in same]
-        if not found:
+    for method, ratio in dict.fromkeys(
+        (run.method, run.ratio) for run in (*feasible_runs, *reason_by_run)
+    ):
+        runs_of_cell = [run for run in feasible_runs if (run.method, run.ratio) == (method, ratio)]
+        results = [result(run) for run in runs_of_cell]
+        if not results:
             reasons = [
-                why for run, why in excused.items() if (run.method, run.ratio) == (method, ratio)
+                reason
+                for run, reason in reason_by_run.items()
+                if (run.method, run.ratio) == (method, ratio)
             ]
             cells[method, ratio] = Cell(reason=reasons[0])
             continue
-        means = [mean(each["scores"].values()) for each in found]
+        means = [mean(experiment["scores"].values()) for experiment in results]
         sources = {
-            name: mean(each["scores"][name] for each in found) for name in found[0]["scores"]
+            name: mean(experiment["scores"][name] for experiment in results)
+            for name in results[0]["scores"]
         }
         cells[method, ratio] = Cell(
             score=mean(means),
             spread=stdev(means) if len(means) > 1 else None,
             seeds=len(means),
-            drop=tuple(found[0]["drop"]) if len(found) == 1 else (),
-            pairs=found[0]["pairs"],
+            drop=tuple(results[0]["drop"]) if len(results) == 1 else (),
+            pairs=results[0]["pairs"],
             by_source=sources,
         )
     return cells
 
 
-def write_csv(wanted: Sequence[Run], path: Path) -> None:
-    """One row per experiment and benchmark."""
+def write_csv(feasible_runs: Sequence[Run], path: Path) -> None:
+    """Write one row per experiment and benchmark."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "ratio", "seed", "benchmark", "score", "dropped"])
-        for run in wanted:
-            found = result(run)
-            layers = " ".join(map(str, found["drop"]))
-            for name, score in found["scores"].items():
+        for run in feasible_runs:
+            experiment = result(run)
+            layers = " ".join(map(str, experiment["drop"]))
+            for name, score in experiment["scores"].items():
                 row = [run.method, run.ratio, run.seed, name, round(score, 4), layers]
                 writer.writerow(row)
 
 
 @click.command()
-@click.option("--limit", type=int, help="Run only so many experiments, to try it.")
+@click.option("--limit", type=int, help="Run only the first experiments.")
 def main(limit: int | None) -> None:
-    """Run every method at every ratio on the demo, and write the page about it."""
-    dvc_command("repro")  # all of it: experiments need every output of dvc.lock in the cache
+    """Run all methods at all ratios on the demo, and write the page."""
+    dvc_command("repro")  # experiments need all outputs of dvc.lock in the cache
     dense = read_evaluation(Path("artifacts/evaluation/dense.json"))
     every = list(runs())[:limit]
-    excused = {run: why for run in every if (why := infeasible(run))}
-    wanted = [run for run in every if run not in excused]
-    measure(wanted)
-    write_csv(wanted, Path("docs/study-methods.csv"))
+    reason_by_run = {run: reason for run in every if (reason := infeasible(run))}
+    feasible_runs = [run for run in every if run not in reason_by_run]
+    measure(feasible_runs)
+    write_csv(feasible_runs, Path("docs/study-methods.csv"))
     scores = {name: score.score for name, score in dense.scores.items()}
-    write_page(gathered(wanted, excused), scores, RATIOS, Path("docs"))
+    write_page(cells_of(feasible_runs, reason_by_run), scores, RATIOS, Path("docs"))
     click.echo("written: docs/study-methods.md, docs/study-methods.csv, docs/study-methods.png")
 
 

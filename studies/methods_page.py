@@ -1,4 +1,4 @@
-"""The page of the study of methods: a table, a figure, and the agreement with the papers."""
+"""The page of the study of methods: tables, a figure, and a comparison with the papers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Cell:
 
     Attributes:
         score: exact match, mean over benchmarks and seeds, percent.
-        spread: standard deviation over seeds; none for a single run.
-        seeds: runs behind it.
+        spread: standard deviation over seeds; None for a single run.
+        seeds: number of runs.
         drop: layers dropped, of a single run.
-        pairs: drops that came from pairs, since triplets ran out.
+        pairs: drops from pairs, after triplets ran out.
         by_source: exact match by benchmark, mean over seeds.
-        reason: why there is nothing.
+        reason: why there is no score.
     """
 
     score: float | None = None
@@ -41,7 +41,7 @@ class Cell:
     reason: str = ""
 
     def of(self, sources: Sequence[str]) -> float:
-        """Mean over some benchmarks."""
+        """Average over some benchmarks."""
         return mean(self.by_source[name] for name in sources)
 
 
@@ -69,19 +69,19 @@ def _head(dense: Mapping[str, float], ratios: Sequence[float]) -> str:
     return f"""# Every method on the demo, before tuning
 
 Layers are dropped at {shares} of the 24, nothing is tuned, and the {len(dense)} held-out
-benchmarks of the demo are answered again. Scores are percent of exact answers, the mean over
+benchmarks of the demo are answered. Scores are percent of exact answers, the mean over
 benchmarks; the dense model gets {mean(dense.values()):.1f}. Every method drops the same number of
-layers (`select.base=all`) and spares the first three, which DeepStack feeds, beside those that its
-own paper protects. `random` is the mean of five seeds ± their standard deviation; every other
+layers (`select.base=all`) and keeps the first three, which DeepStack feeds, and those that its own
+paper protects. `random` is the mean of five seeds ± their standard deviation; every other
 method is one run. The standard error of a score over its held-out rows is about half a point, so
-smaller differences say nothing. The demo is small, its layers began as copies of one another, and
-the papers' numbers are after tuning: read this as what the choices do, not as a forecast for a
-large model.
+smaller differences are within chance. The demo is small, its layers began as copies of one another,
+and the papers' numbers are after tuning: this page compares choices of layers, it does not forecast
+the scores of a large model.
 
     make study-methods
 
-runs all of it again as DVC experiments, one after another, and goes on where it was stopped;
-[study-methods.csv](study-methods.csv) holds every score.
+repeats the study as DVC experiments, one after another, and resumes where it stopped.
+[study-methods.csv](study-methods.csv) holds all scores.
 
 ![Scores of all methods at three ratios](study-methods.png)
 """
@@ -96,22 +96,22 @@ def _tables(
     yield f"| method | {' | '.join(columns)} |"
     yield "|---|" + "---:|" * len(columns)
     math = mean(dense[name] for name in MATH)
-    every = [f"{mean(dense.values()):.1f}"] * len(ratios) + [f"{math:.1f}"] * len(ratios)
-    yield f"| dense | {' | '.join(every)} |"
+    dense_row = [f"{mean(dense.values()):.1f}"] * len(ratios) + [f"{math:.1f}"] * len(ratios)
+    yield f"| dense | {' | '.join(dense_row)} |"
     for method in methods:
         row = [cells[method, ratio] for ratio in ratios]
         shown = [_shown(cell) for cell in row]
         shown += ["-" if cell.score is None else f"{cell.of(MATH):.1f}" for cell in row]
         yield f"| `{method}` | {' | '.join(shown)} |"
     yield f"\nMath is the mean over {', '.join(f'`{name}`' for name in MATH)}.\n"
-    yield "## What each method drops\n"
+    yield "## Dropped layers\n"
     yield f"| method | {' | '.join(head)} |"
     yield "|---|" + "---|" * len(ratios)
     for method in methods:
         row = [cells[method, ratio] for ratio in ratios]
         if any(cell.drop for cell in row):
             yield f"| `{method}` | {' | '.join(_dropped(cell) for cell in row)} |"
-    yield "\nWhere triplets run out, the number of drops that come from pairs is in brackets.\n"
+    yield "\nThe number of drops from pairs is in brackets, where triplets run out.\n"
 
 
 def _shown(cell: Cell) -> str:
@@ -126,48 +126,48 @@ def _dropped(cell: Cell) -> str:
 
 
 def _scored(cells: Cells, methods: Sequence[str], ratio: float) -> dict[str, Cell]:
-    found = {method: cells.get((method, ratio), Cell()) for method in methods}
-    return {method: cell for method, cell in found.items() if cell.score is not None}
+    scored_cells = {method: cells.get((method, ratio), Cell()) for method in methods}
+    return {method: cell for method, cell in scored_cells.items() if cell.score is not None}
 
 
-def _order(found: Mapping[str, Cell]) -> str:
-    ranked = sorted(found, key=lambda method: -(found[method].score or 0))
-    return ", ".join(f"{method} {found[method].score:.1f}" for method in ranked)
+def _order(scored_cells: Mapping[str, Cell]) -> str:
+    ranked = sorted(scored_cells, key=lambda method: -(scored_cells[method].score or 0))
+    return ", ".join(f"{method} {scored_cells[method].score:.1f}" for method in ranked)
 
 
 def _table_5(cells: Cells) -> Iterator[str]:
-    """The order of INTERLACE's ablation at 25%."""
-    found = _scored(cells, TABLE_5, 0.25)
-    pairs = [pair for pair in combinations(TABLE_5, 2) if found.keys() >= set(pair)]
-    against = [
+    """Compare the order of INTERLACE's ablations at 25%."""
+    scored_cells = _scored(cells, TABLE_5, 0.25)
+    pairs = [pair for pair in combinations(TABLE_5, 2) if scored_cells.keys() >= set(pair)]
+    swaps = [
         f"{worse} over {better}"
         for better, worse in pairs
-        if (found[better].score or 0) < (found[worse].score or 0)
+        if (scored_cells[better].score or 0) < (scored_cells[worse].score or 0)
     ]
     yield (
         "INTERLACE, table 5 (8B, 25%, after tuning), orders its ablations interlace 72.7,"
         " interlace-tn 71.7, interlace-oa 69.1, random 62.1, consecutive 47.9."
     )
-    yield f"Here, before tuning: {_order(found)}."
-    said = f"it differs in {'; '.join(against)}" if against else "there is no difference"
-    yield f"Of {len(pairs)} pairs {len(pairs) - len(against)} have the paper's order; {said}.\n"
+    yield f"Here, before tuning: {_order(scored_cells)}."
+    difference = f"it differs in {'; '.join(swaps)}" if swaps else "there is no difference"
+    yield f"Of {len(pairs)} pairs {len(pairs) - len(swaps)} have the paper's order; {difference}.\n"
 
 
 def _regimes(cells: Cells, ratios: Sequence[float]) -> Iterator[str]:
-    """What the domain-aware paper finds at small and large ratios."""
+    """Compare with the domain-aware paper at small and large ratios."""
     yield (
         "The domain-aware paper finds rankings by domain ahead of random choices and of CKA at 10"
         " and 25% (with exceptions for the 4B model at 10%), and its pooled INTERLACE, far behind"
         " at 25%, level with them at 40%.\n"
     )
     for ratio in ratios:
-        found = _scored(cells, (*DOMAIN_AWARE, "random", "cka", "interlace-pooled"), ratio)
-        aware = [found[name].score or 0 for name in DOMAIN_AWARE if name in found]
-        lines = [f"- {100 * ratio:g}%: {_order(found)}."]
+        scored_cells = _scored(cells, (*DOMAIN_AWARE, "random", "cka", "interlace-pooled"), ratio)
+        aware = [scored_cells[name].score or 0 for name in DOMAIN_AWARE if name in scored_cells]
+        lines = [f"- {100 * ratio:g}%: {_order(scored_cells)}."]
         for name in ("random", "cka", "interlace-pooled"):
-            if name in found and aware:
-                ahead = sum(score > (found[name].score or 0) for score in aware)
-                lines.append(f"{ahead} of {len(aware)} domain-aware rankings beat {name}.")
+            if name in scored_cells and aware:
+                n_ahead = sum(score > (scored_cells[name].score or 0) for score in aware)
+                lines.append(f"{n_ahead} of {len(aware)} domain-aware rankings beat {name}.")
         yield " ".join(lines)
     yield ""
 
@@ -184,7 +184,7 @@ def _refused(cells: Cells) -> Iterator[str]:
 def figure(
     cells: Cells, methods: Sequence[str], ratios: Sequence[float], dense: float, path: Path
 ) -> None:
-    """Draw one dot per method and ratio, a whisker for the spread over seeds."""
+    """Draw a dot per method and ratio, with a whisker for the spread over seeds."""
     with drawn(path, 8.0, 1.2 + 0.32 * len(methods)) as canvas:
         axes = canvas.add_subplot()
         axes.axvline(dense, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
@@ -193,8 +193,8 @@ def figure(
             textcoords="offset points", color=MUTED, fontsize=8.5, ha="right",
         )  # fmt: skip
         for row, method in enumerate(methods):
-            known = [cells[method, ratio].score for ratio in ratios]
-            spots = [score for score in known if score is not None]
+            row_scores = [cells[method, ratio].score for ratio in ratios]
+            spots = [score for score in row_scores if score is not None]
             if spots:
                 axes.plot(
                     [min(spots), max(spots)], [row, row], color=HAIRLINE, linewidth=2, zorder=1

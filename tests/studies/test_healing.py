@@ -20,7 +20,7 @@ from studies.healing import (
     OTHERS,
     STEPS,
     VARIANTS,
-    Found,
+    HealedScore,
     Results,
     Run,
     at_best,
@@ -68,12 +68,12 @@ class Fake:
     def __init__(self) -> None:
         self.measured: list[Run] = []
 
-    def submit(self, _: Any, run: Run) -> Future[Found]:
+    def submit(self, _: Any, run: Run) -> Future[HealedScore]:
         self.measured.append(run)
         gain = {"pruned": 0.0, "recipe": 5.0}.get(run.variant, 8.0)
-        done: Future[Found] = Future()
+        done: Future[HealedScore] = Future()
         worse = 0.0 if run.rate in GOOD_RATES else 0.001
-        done.set_result(Found(80 + gain + run.seed / 10 - worse, run.rate))
+        done.set_result(HealedScore(80 + gain + run.seed / 10 - worse, run.rate))
         return done
 
 
@@ -112,7 +112,7 @@ def test_the_learning_rate_is_chosen_by_the_held_out_score_of_the_first_seed(
     results: Results,
 ) -> None:
     for seed, rate, found in ((0, 1e-3, (80, 90)), (0, 3e-3, (90, 80)), (1, 1e-2, (95, 95))):
-        results.add(Run("interlace-optimal", 0.25, seed, "local", rate=rate), Found(*found))
+        results.add(Run("interlace-optimal", 0.25, seed, "local", rate=rate), HealedScore(*found))
     assert best(results, "local", 0.1, "interlace-optimal") == 3e-3
     assert best(results, "local", 0.4, "interlace-optimal") == 0
     assert best(results, "local", 0.25, "random") == 0
@@ -142,7 +142,7 @@ def test_what_is_lost_within_the_error_has_no_row_but_counts(
     carried_out(results, Fake())
     write_page(results, WAYS, (), 85.3, 1650, 960, tmp_path)  # 0.25 points above the recipe
     page = (tmp_path / "study-healing.md").read_text()
-    lost = page[page.index("## What the recipe leaves lost") : page.index("At least 30%")]
+    lost = page[page.index("## Recovery of the recipe's loss") : page.index("At least 30%")]
     assert "| `interlace-optimal` | 25% |" not in lost
     assert "- `interlace-optimal`: `local`, `all`\n" in page
 
