@@ -24,6 +24,7 @@ from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
 from interlace.pruning import compensation
 from interlace.pruning.compensation import HELD_OUT, RIDGE, compensate, cuts_of, pruned
+from interlace.pruning.report import CutReport
 from interlace.samples.answered_rows import AnsweredRows
 
 
@@ -176,6 +177,15 @@ def test_residuals_fall_and_a_run_that_begins_the_decoder_is_named(
         assert report.kept is (report.heldout_after < report.heldout_before)
     assert (first.cut, first.folded_into, first.kept) == ([0, 1], None, False)
     assert first.reason == "layer 0 is the first: no kept layer stands before it"
+
+
+def test_the_next_run_is_judged_by_the_loss_of_the_model_so_far() -> None:
+    kept, refused = (
+        CutReport(cut=[2], folded_into=1, heldout_before=3.0, heldout_after=loss, kept=loss < 3)
+        for loss in (2.0, 4.0)
+    )
+    losses = [compensation._loss_so_far(reports) for reports in ([], [kept], [refused])]
+    assert losses == [None, 2.0, 3.0]
 
 
 def test_what_judges_is_not_fitted_on(rows: AnsweredRows) -> None:
