@@ -52,6 +52,16 @@ def test_the_table_and_the_card_name_the_reference(results: dict[str, Evaluation
         assert "Dense-FT is the dense model with its last layers" in text
 
 
+def test_categories_are_compared_with_both(results: dict[str, Evaluation]) -> None:
+    for evaluation in results.values():
+        change_scores(evaluation, "ChartQA", category="GVQA")
+    summary = summary_of(evaluations=results)
+    for model, score in (("pruned", 20), ("tuned", 50)):
+        retention = f"category_retention_{model}"
+        assert summary[f"{retention}/GVQA"] == pytest.approx(100 * score / 50)
+        assert summary[f"{retention}_of_dense_ft/GVQA"] == pytest.approx(100 * score / 55)
+
+
 def test_a_benchmark_that_the_reference_lacks_counts_for_none(
     results: dict[str, Evaluation],
 ) -> None:
