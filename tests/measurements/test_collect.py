@@ -148,6 +148,22 @@ def test_calibration_rows_and_probes_are_measured_in_order(
     np.testing.assert_allclose(means, expected["pooled"][0], rtol=2e-3, atol=2e-3)
 
 
+def test_probes_in_a_batch_with_other_rows_have_their_own_pooled_states(
+    run: Run, calibration: Path, probes: Path, tmp_path: Path
+) -> None:
+    write_rows(iter([*iterate(calibration), *iterate(probes)]), tmp_path / "rows")
+    mixed, separate = (
+        pq.read_table(out / "pooled").to_pandas()
+        for out in (
+            run(tmp_path / "mixed", tmp_path / "rows", pooled="probes"),
+            run(tmp_path / "separate", calibration, probes, pooled="probes"),
+        )
+    )
+    assert mixed["sample_id"].tolist() == separate["sample_id"].tolist()
+    states = [np.stack(frame["output"]) for frame in (mixed, separate)]
+    np.testing.assert_allclose(*states, rtol=2e-3, atol=2e-3)
+
+
 def test_without_rows_there_is_nothing_to_measure(run: Run, tmp_path: Path) -> None:
     write_rows(iter(()), tmp_path / "empty")
     with pytest.raises(InputError, match=r"empty: no rows to measure"):

@@ -10,7 +10,7 @@ import models
 import pytest
 from similarity_rows import rows, stored
 
-from interlace.measurements.token_counts import Tallies, text_tokens, token_sheet
+from interlace.measurements.token_counts import Tallies, text_tokens, token_sheet, vision_tokens
 from interlace.samples.rows import write_rows
 
 SOURCES = ("source_0", "source_1", "not_measured")
@@ -52,10 +52,13 @@ def test_image_tokens_are_the_mean_over_measured_rows(tmp_path: Path) -> None:
     train = Tallies(Counter(dict.fromkeys(SOURCES, 5)), Counter(native=15))
     sheet = token_sheet(tmp_path / "similarity", train, Tallies(Counter(), Counter(math=3)))
     one_each = frame[(frame["first"] == 0) & (frame["span"] == 1)]
+    samples, _ = vision_tokens(tmp_path / "similarity")
+    assert samples.by_domain == one_each["domain"].value_counts().to_dict()
     for domain, text in (("native", 15), ("math", 3)):
         mean = one_each[one_each["domain"] == domain]["n_vision_tokens"].mean()
         assert sheet["by_domain"][domain] == {"text": text, "vision_per_row": pytest.approx(mean)}
     native = one_each[one_each["domain"] == "native"]
+    assert samples.by_source == native["source"].value_counts().to_dict()
     means = native.groupby("source")["n_vision_tokens"].mean().to_dict()
     assert {name: entry["vision_per_row"] for name, entry in sheet["by_source"].items()} == {
         "not_measured": None,
