@@ -19,7 +19,13 @@ from interlace.errors import ContractError, InputError
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.pruning.dense import Dense
-from interlace.pruning.parity import check_parity, drawn_prompts, first_difference
+from interlace.pruning.parity import (
+    Prompt,
+    _refuse_difference,
+    check_parity,
+    drawn_prompts,
+    first_difference,
+)
 from interlace.pruning.report import ParityReport
 from interlace.samples.rows import write_rows
 
@@ -173,3 +179,12 @@ def test_states_that_are_not_finite_are_infinitely_far_unless_the_same() -> None
     states = [torch.tensor([torch.nan, 1.0])]
     assert first_difference(states, [states[0].clone()]) is None
     assert first_difference(states, [torch.tensor([0.0, 1.0])]) == (0, torch.inf)
+
+
+def test_of_all_samples_the_earliest_and_greatest_difference_is_named() -> None:
+    dense = [torch.zeros(1), torch.zeros(1)]
+    changes = {"late": [0.0, 9.0], "small": [0.25, 0.0], "great": [0.5, 0.0]}
+    written = [[torch.tensor([value]) for value in values] for values in changes.values()]
+    prompts = [Prompt(sample_id, {}) for sample_id in changes]
+    with pytest.raises(ContractError, match=r"layer 0 \(dense layer 0\), by up to 0.5 on .* great"):
+        _refuse_difference(PLAN, prompts, [dense] * 3, written)
