@@ -32,7 +32,7 @@ e2e: environment
 study-methods: environment
 	python -m studies.methods
 
-# Ways to heal, on the demo at three ratios; resumes where it was stopped; writes docs/study-healing.*
+# Ways to heal, on the demo at three ratios; resumes where it stopped; writes docs/study-healing.*
 study-healing: environment
 	dvc repro score
 	python -m studies.healing

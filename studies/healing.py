@@ -10,12 +10,11 @@ questions, and on training rows that no run trains on. Writes study-healing.md a
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from interlace.plan.record import Plan, Tuned
 from interlace.pruning.dense import Dense
 from interlace.pruning.new_weights import new_weights
 from studies.healing_page import FIRST, SEARCHED, SHARE_RATES, searched_at, write_page
+from studies.healing_scores import STEPS, HealedScore, Results, Run
 from studies.heldout_score import Question, heldout_score, questions
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
@@ -44,7 +44,7 @@ SCRATCH = Path(".scratch/study-healing")
 RATIOS = (0.25, 0.4, 0.1)
 METHODS = (FIRST, "consecutive", "random")
 SEEDS = (0, 1)
-STEPS, BATCH = 32, 32  # updates of a run, rows of an update
+BATCH = 32  # rows of an update
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the training set
 SCORED_EVERY = 60  # every 60th training row is scored, not trained on
 LOCAL_RATES = (3e-3, 1e-3, 1e-2)
@@ -96,63 +96,6 @@ OTHERS = {  # the recipe on other layers, or by adapters; at 25% alone
     "adapters": Variant(lora_rank=32),
 }
 WAYS = VARIANTS | OTHERS | {"pruned": Variant()}
-
-
-@dataclass(frozen=True)
-class Run:
-    """One healed model; variant `pruned` is not healed.
-
-    Attributes:
-        steps: updates of `BATCH` rows, local and end-to-end together.
-        rate: peak learning rate; of local healing for purely local variants.
-        local_rate: of local healing in mixed variants.
-    """
-
-    method: str
-    ratio: float
-    seed: int
-    variant: str
-    steps: int = STEPS
-    rate: float = 0.0
-    local_rate: float = 0.0
-
-
-@dataclass(frozen=True)
-class HealedScore:
-    """Scores of a run in percent: on the held-out file, and on training rows kept out of it."""
-
-    heldout: float
-    training_mix: float
-
-
-class Results:
-    """The rows of a CSV file: one per finished run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.scores: dict[Run, HealedScore] = {}
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    kinds = {
-                        f.name: type(getattr(Run("", 0.0, 0, ""), f.name)) for f in fields(Run)
-                    }
-                    run = Run(**{name: kind(row[name]) for name, kind in kinds.items()})
-                    self.scores[run] = HealedScore(
-                        float(row["heldout"]), float(row["training_mix"])
-                    )
-
-    def add(self, run: Run, score: HealedScore) -> None:
-        """Append a row to the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        row = asdict(run) | asdict(score)
-        is_new = not self.path.is_file()
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
-        self.scores[run] = score
 
 
 class Bench:

@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
 
 from interlace.report.figures.style import MUTED, drawn
-
-if TYPE_CHECKING:
-    from studies.healing import HealedScore, Results, Run
+from studies.healing_scores import HealedScore, Results, Run
 
 FIRST = "interlace-optimal"
 RECIPE, TARGET = "recipe", 30.0  # percent of the recipe's loss
