@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from report.report_cases import (
@@ -67,6 +66,8 @@ DRAW: dict[str, Callable[[Path, Path], None]] = {
     "similarity": lambda path, _: similarity_figure({"one": TABLE}, path),
     "datasheet": lambda path, _: datasheet_figure(DATASHEET, path),
     "loss": lambda path, curve: loss_figure(curve, path),
+    "no probes": lambda path, _: probe_heatmap(PROBE_SCHEMA.empty_table(), path),
+    "pipeline of nothing": lambda path, _: pipeline_figure(path, illustration(), plan("dense-ft")),
     "pipeline": lambda path, _: pipeline_figure(path, illustration(), plan()),
 }
 
@@ -87,27 +88,10 @@ def test_the_same_figure_is_the_same_bytes(
         assert Image.open(tmp_path / "one.png").info.keys() <= {"dpi"}
 
 
-def test_a_score_file_is_drawn_like_its_table(tmp_path: Path) -> None:
-    table = score_table(illustration())
-    pq.write_table(table, tmp_path / "scores.parquet")
-    profile_figure(tmp_path / "scores.parquet", tmp_path / "file.png")
-    profile_figure(table, tmp_path / "table.png")
-    assert (tmp_path / "file.png").read_bytes() == (tmp_path / "table.png").read_bytes()
-
-
 def test_standard_errors_are_drawn_as_bands(tmp_path: Path) -> None:
     for name, error in (("without.png", None), ("with.png", 0.01)):
         profile_figure(score_table(illustration(), standard_error=error), tmp_path / name)
     assert (tmp_path / "without.png").read_bytes() != (tmp_path / "with.png").read_bytes()
-
-
-@pytest.mark.parametrize("method", ["dense-ft", "manual", "random", "angular-block"])
-def test_what_happens_can_be_drawn_of_any_plan(method: str, tmp_path: Path) -> None:
-    drop = {"drop": [3]} if method == "manual" else {}
-    plan = select(full_scores(), method=method, **drop)
-    pipeline_figure(tmp_path / "a.svg", full_scores(), plan)
-    layer_map_figure(plan, RULE, tmp_path / "a.png")
-    assert (tmp_path / "a.svg").exists()
 
 
 def test_labels_of_neighbouring_groups_are_never_on_top_of_each_other() -> None:
@@ -119,6 +103,30 @@ def test_labels_of_neighbouring_groups_are_never_on_top_of_each_other() -> None:
         gaps = [b - a for a, b in pairwise(sorted(alike))]
         assert all(gap >= 0.3 * len("S_1 = 0.9988") for gap in gaps)
     assert max(levels) > 0
+
+
+def test_redundant_layers_are_darker(tmp_path: Path) -> None:
+    probe_heatmap(pa.Table.from_pylist(PROBES[:4], PROBE_SCHEMA), tmp_path / "map.png")
+    grey = np.asarray(Image.open(tmp_path / "map.png").convert("L")).astype(int)
+    row = grey[grey.shape[0] // 2, : grey.shape[1] * 3 // 4]  # through the cells, short of the bar
+    inside = [int(a) for a, b in pairwise(row[row != 255]) if a == b]
+    shades = list(dict.fromkeys(inside))
+    assert shades[-4:] == sorted(shades[-4:], reverse=True) and len(shades) >= 4
+
+
+def test_dropped_layers_are_drawn_in_the_colour_of_dropping(tmp_path: Path) -> None:
+    def share(name: str, ratio: float) -> float:
+        removal_map(removals(full_scores(), (ratio,)), tmp_path / name)
+        pixels = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        return float((pixels == (0xE4, 0x57, 0x2E)).all(axis=-1).mean())
+
+    assert 1.5 * share("few.png", 0.1) < share("many.png", 0.25)
+
+
+@pytest.mark.parametrize("n_layers", [24, 36, 64])
+def test_a_strip_is_at_least_a_tenth_of_an_inch_per_layer(n_layers: int, tmp_path: Path) -> None:
+    removal_map(removals(full_scores(n_layers), (0.25,)), tmp_path / "map.png")
+    assert Image.open(tmp_path / "map.png").width > 160 * 0.1 * n_layers
 
 
 def test_nothing_is_left_behind_by_a_figure_that_fails(tmp_path: Path) -> None:
@@ -144,9 +152,3 @@ def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
 def test_nines_count_the_nines_and_end() -> None:
     values = nines(np.array([0.0, 0.9, 0.99, 1.0, 1.0000001]))
     assert values == pytest.approx([0, 1, 2, 6, 6])
-
-
-def test_a_run_without_end_to_end_training_has_a_figure_that_says_so(tmp_path: Path) -> None:
-    (tmp_path / "loss.csv").write_text("step,loss,learning_rate,grad_norm\n")
-    loss_figure(tmp_path / "loss.csv", tmp_path / "loss.svg")
-    assert (tmp_path / "loss.svg").stat().st_size > 500

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from report.report_cases import full_scores, score_table
 
@@ -25,12 +24,6 @@ def table(n_layers: int, spans: tuple[int, ...] = (1, 2, 3, 4), **changes: str) 
 def drawn(path: Path, *tables: pa.Table) -> bytes:
     similarity_figure({f"model {n}": each for n, each in enumerate(tables)}, path)
     return path.read_bytes()
-
-
-def test_a_file_is_drawn_like_its_table(tmp_path: Path) -> None:
-    pq.write_table(table(24), tmp_path / "scores.parquet")
-    similarity_figure({"model 0": tmp_path / "scores.parquet"}, tmp_path / "file.png")
-    assert (tmp_path / "file.png").read_bytes() == drawn(tmp_path / "table.png", table(24))
 
 
 def test_other_spans_and_criteria_change_nothing(tmp_path: Path) -> None:

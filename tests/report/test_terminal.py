@@ -144,6 +144,7 @@ def test_the_profile_rises_with_the_scores() -> None:
     bars = next(line[9:] for line in lines if line.startswith("S_1"))
     scores = list(illustration().of_span(1).values())
     assert len(bars) == len(scores)
+    assert len(next(line[9:] for line in lines if line.startswith("S_2"))) == len(scores) - 1
     assert bars[scores.index(max(scores))] == max(bars) == "█"
     assert bars[scores.index(max(scores))] > bars[scores.index(min(scores))]
 
