@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from drawn_rows import INPUT_SCHEMA, pinned, stored, text_row
 
@@ -77,11 +76,6 @@ def test_a_file_that_cannot_be_drawn_from_is_named_if_its_subset_is_selected(
     check(subsets, subsets=("a",))
     with pytest.raises(InputError, match=r"b/train\.parquet: (column 'texts'|not a readable)"):
         check(subsets)
-
-
-def test_large_types_pass(tmp_path: Path) -> None:
-    kind = pa.field("source", pa.large_string())
-    check(stored(tmp_path / "x.parquet", [text_row(0)], schema=INPUT_SCHEMA.set(2, kind)))
 
 
 def test_short_reads_are_continued_and_counted() -> None:

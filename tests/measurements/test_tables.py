@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from similarity_rows import rows, stored
 
@@ -84,18 +82,6 @@ def test_the_third_query_is_of_the_layers_that_differ_most(measurements: pd.Data
             expected = mean(measurements, domain=domain, first=row.layer)
             assert getattr(row, domain) == pytest.approx(expected)
     assert (answer["math"] - answer["nonmath"]).abs().is_monotonic_decreasing
-
-
-def test_pooled_states_are_vectors_in_both() -> None:
-    states = np.arange(6, dtype=np.float16).reshape(2, 3)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), 3)
-    pq.write_table(pa.table({"layer": [0, 1], "input": column}), "pooled.parquet")
-    opened = (
-        pd.read_parquet("pooled.parquet"),
-        duckdb.sql("SELECT * FROM 'pooled.parquet' ORDER BY layer").df(),
-    )
-    for frame in opened:
-        assert np.array_equal(np.stack(list(frame["input"])), states)
 
 
 def described(heading: str) -> list[str]:

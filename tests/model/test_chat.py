@@ -52,35 +52,6 @@ def test_tokens_are_those_of_the_rendered_conversation_and_labels_its_answers(
     assert torch.equal(labels[labels != IGNORED], ids[labels != IGNORED])
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_prompt_is_the_first_turn_of_the_training_tokens_up_to_the_answer(
-    processor: Any, case: dict[str, int]
-) -> None:
-    row = models.row(3, **case)
-    prompt, training = encode_prompt(processor, row), encode_training(processor, row)
-    text = text_of(processor, prompt["input_ids"])
-    assert text.count("<|im_start|>user") == 1 and text.endswith("<|im_start|>assistant\n")
-    length = len(prompt["input_ids"])
-    assert torch.equal(prompt["input_ids"], training["input_ids"][:length])
-    assert training["labels"][length] != IGNORED
-    assert (training["labels"][:length] == IGNORED).all()
-    assert (prompt["labels"] == IGNORED).all()
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_image_has_its_tokens_and_its_patches(processor: Any, case: dict[str, int]) -> None:
-    example = encode_training(processor, models.row(6, **case))
-    is_image = example["input_ids"] == processor.image_token_id
-    assert is_image.sum() == VISUAL * case["images"]
-    assert torch.equal(example["mm_token_type_ids"] == 1, is_image)
-    assert example["attention_mask"].tolist() == [1] * len(is_image)
-    if case["images"]:
-        assert example["image_grid_thw"].shape == (case["images"], 3)
-        assert example["pixel_values"].shape[0] == VISUAL * 4 * case["images"]
-    else:
-        assert "pixel_values" not in example
-
-
 def test_later_exchanges_are_dropped_as_a_unit(processor: Any) -> None:
     row = models.row(9, images=1, turns=3)
     lengths = [

@@ -54,12 +54,3 @@ def test_rows_are_drawn_evenly_from_their_sources(processor: Any) -> None:
     uneven = [row(seed, source="often" if seed % 5 else "seldom") for seed in range(20)]
     requests = drawn_requests(processor, uneven, 6, 0)
     assert Counter(request.benchmark for request in requests) == {"often": 3, "seldom": 3}
-
-
-def test_a_batch_repeats_the_prompt_without_padding(processor: Any) -> None:
-    (request,) = drawn_requests(processor, [row(0)], 1, 0)
-    batch = request.batch(3)
-    assert batch["input_ids"].shape == (3, request.tokens)
-    assert batch["attention_mask"].all()
-    assert batch["image_grid_thw"].shape[0] == 3
-    assert "labels" not in batch
