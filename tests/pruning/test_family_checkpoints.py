@@ -174,6 +174,8 @@ def test_layers_after_the_decoder_s_last_are_not_written(tmp_path: Path) -> None
     last = {name: value for name, value in tensors.items() if ".layers.5." in name}
     assert last
     predicting = {name.replace(".layers.5.", ".layers.6."): v.clone() for name, v in last.items()}
+    norm = next(name for name in predicting if name.endswith(".input_layernorm.weight"))
+    predicting[norm.replace("input_layernorm", "enorm")] = predicting[norm].clone()
     save_file(tensors | predicting, weights, metadata={"format": "pt"})
     written = json.loads(config.read_text())
     written["text_config"]["num_nextn_predict_layers"] = 1
