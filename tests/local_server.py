@@ -39,16 +39,15 @@ class Handler(BaseHTTPRequestHandler):
         content: Any,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
-        limit: int | None = None,
     ) -> None:
-        """Send bytes as they are, at most `limit` of them; anything else as JSON."""
+        """Send bytes as they are; anything else as JSON."""
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(data))} | dict(headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data[:limit])
+            self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
         pass

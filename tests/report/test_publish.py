@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hub as hubs
 import pytest
-import upload_hub
 from click.testing import CliRunner, Result
+from hub import READER, WRITER, Hub, Repository
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
-from upload_hub import READER, WRITER, Hub, Repository
 
 from interlace.cli import main
 from interlace.model.open import open_model
@@ -36,8 +36,7 @@ def names(tmp_path: Path, pruned_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, names: set[str]) -> Iterator[Hub]:
-    with upload_hub.running(monkeypatch) as hub:
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    with hubs.running(monkeypatch, tmp_path) as hub:
         monkeypatch.setenv("HF_TOKEN", WRITER)
         disable_progress_bars()
         yield hub
@@ -65,7 +64,7 @@ def test_the_tuned_checkpoint_and_its_card_are_uploaded_in_one_commit(
     assert set(repo.branches["main"]) == names
     for name in names - {"README.md"}:
         assert repo.branches["main"][name] == Path("artifacts/tuned", name).read_bytes()
-    assert repo.commits == [("main", "Upload the tuned checkpoint")]
+    assert repo.uploads == [("main", "Upload the tuned checkpoint")]
     assert not repo.private
 
 
@@ -185,6 +184,6 @@ def test_without_a_connection_nothing_is_sent(
 def test_an_upload_that_fails_commits_nothing(
     hub: Hub, text: str, status: int, message: str
 ) -> None:
-    hub.statuses[text] = status
+    hub.fail(text, status)
     assert message in refusal_of("me/small")
-    assert hub.repositories["me/small"].commits == []
+    assert hub.repositories["me/small"].uploads == []

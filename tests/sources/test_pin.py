@@ -10,33 +10,28 @@ from typing import Any
 
 import models
 import pytest
+from hub import MODEL
+from huggingface_hub import constants
 
 from interlace.data.files import data_files
 from interlace.errors import InputError
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
 
-CONFIG: dict[str, Any] = {
-    "model_type": "qwen3_vl",
-    "text_config": {"num_hidden_layers": 36},
-    "vision_config": {"deepstack_visual_indexes": [8, 16, 24]},
-}
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
 def write_model(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "model.safetensors").write_bytes(models.weights_file())
+    for name, data in MODEL.items():
+        (folder / name).write_bytes(data)
     return folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A local model."""
-    folder = write_model(tmp_path / "model")
-    (folder / "processor_config.json").write_text("{}")
-    return folder
+    return write_model(tmp_path / "model")
 
 
 @pytest.fixture
@@ -47,8 +42,6 @@ def pin(tmp_path: Path) -> Callable[[Path | str], PinnedModel]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A hub cache with one model in it, and no network."""
-    from huggingface_hub import constants
-
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     repository = tmp_path / "hub/models--org--name"
@@ -60,7 +53,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_pin_describes_the_decoder_and_the_files(folder: Path, pin: Any) -> None:
     pinned = pin(folder)
     assert (pinned.id, pinned.model_type) == (str(folder), "qwen3_vl")
-    assert (pinned.n_layers, pinned.deepstack_layers) == (36, 3)
+    assert (pinned.n_layers, pinned.deepstack_layers) == (24, 3)
     assert set(pinned.files) == {"config.json", "model.safetensors", "processor_config.json"}
     assert str(folder) not in pinned.model_dump_json(exclude={"id"})
     assert pinned.checkpoint().folder == folder
@@ -120,7 +113,7 @@ def test_a_configuration_of_no_supported_model_is_refused(
 def test_a_model_in_the_hub_s_cache_is_pinned_and_needs_its_weights(hub: Path, pin: Any) -> None:
     model = pin("org/name")
     assert (model.revision, model.files) == (SHA, None)
-    assert (model.n_layers, model.deepstack_layers) == (36, 3)
+    assert (model.n_layers, model.deepstack_layers) == (24, 3)
     (hub / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"no \.safetensors weights"):
         model.checkpoint()
