@@ -86,6 +86,12 @@ def evaluations() -> dict[str, Evaluation]:
     }
 
 
+def without_scores() -> dict[str, Evaluation]:
+    return {
+        model: result.model_copy(update={"scores": {}}) for model, result in evaluations().items()
+    }
+
+
 def illustration() -> Scores:
     """Made-up scores of a 24-layer decoder, in the shape that real ones have."""
     distance = 10 ** -np.array(ILLUSTRATED)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from report.report_cases import shown_lines
 
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
@@ -29,51 +29,32 @@ def params(model: str = "Qwen/Qwen3-VL-8B-Instruct", longest: int = 16384, **mor
     return Params.model_validate(given | {"evaluate": {"max_new_tokens": longest}} | more)
 
 
-def score(value: float, error: float | None = 1.0) -> Score:
-    return Score(score=value, standard_error=error, n=100, category="c")
-
-
-def found(given: Params, ratio: float = 0.25, **scores: Score) -> dict[str, tuple[str, float]]:
-    models = {model: {"AI2D": score} for model, score in scores.items()}
-    beside = beside_published(models, given, ratio, ROWS)
-    return {one.model: (one.source, one.published) for one in beside}
-
-
-def test_the_same_model_method_and_ratio_are_set_side_by_side() -> None:
-    assert found(params(), dense=score(80), tuned=score(70)) == {
-        "dense": ("2511.19676, table 5", 85.7),
-        "tuned": ("2511.19676, table 5", 72.3),
-    }
-
-
-def test_short_answers_are_beside_short_ones() -> None:
-    assert found(params(longest=50), dense=score(80)) == {"dense": ("2511.19676, table 6", 69.9)}
-    assert found(params(longest=300), dense=score(80)) == {}
-
-
-def test_the_reference_is_the_tuned_dense_model() -> None:
-    assert found(params(), dense_ft=score(80))["dense-ft"][1] == 82.9
-
-
 @pytest.mark.parametrize(
-    ("given", "ratio"),
+    ("run", "ratio", "models", "published"),
     [
-        (params("data/demo/model"), 0.25),
-        (params("Qwen/Qwen3-VL-30B-A3B-Instruct"), 0.25),
-        (params(method="sleb"), 0.25),
-        (params(), 0.2),
+        (
+            params(),
+            0.25,
+            ["dense", "tuned", "dense_ft", "pruned"],
+            {"dense": ("5", 85.7), "tuned": ("5", 72.3), "dense-ft": ("6", 82.9)},
+        ),
+        (params("/models/Qwen3-VL-8B-Instruct/"), 0.25, ["dense"], {"dense": ("5", 85.7)}),
+        (params(longest=50), 0.25, ["dense"], {"dense": ("6", 69.9)}),
+        (params(longest=300), 0.25, ["dense"], {}),
+        (params("data/demo/model"), 0.25, ["tuned"], {}),
+        (params("Qwen/Qwen3-VL-30B-A3B-Instruct"), 0.25, ["tuned"], {}),
+        (params(method="sleb"), 0.25, ["tuned"], {}),
+        (params(), 0.2, ["tuned"], {}),
     ],
 )
-def test_nothing_alike_was_published_of_another_run(given: Params, ratio: float) -> None:
-    assert found(given, ratio, tuned=score(70)) == {}
-
-
-def test_a_model_that_is_only_pruned_has_no_counterpart() -> None:
-    assert found(params(), pruned=score(10)) == {}
-
-
-def test_a_local_copy_is_known_by_its_name() -> None:
-    assert found(params("/models/Qwen3-VL-8B-Instruct/"), dense=score(1))
+def test_scores_of_the_same_model_method_ratio_and_length_are_set_side_by_side(
+    run: Params, ratio: float, models: list[str], published: dict[str, tuple[str, float]]
+) -> None:
+    score = Score(score=80, standard_error=1.0, n=100, category="c")
+    beside = beside_published({model: {"AI2D": score} for model in models}, run, ratio, ROWS)
+    assert {row.model: (row.source, row.published) for row in beside} == {
+        model: (f"2511.19676, table {table}", value) for model, (table, value) in published.items()
+    }
 
 
 @pytest.mark.parametrize(("ours", "agrees"), [(82.0, True), (79.1, False), (90.0, False)])
@@ -132,14 +113,12 @@ def test_the_table_says_where_they_agree_in_80_columns() -> None:
         Beside("tuned", "all", 70.0, 1.0, 82.0, "2511.19676, table 7", "of dense-ft"),
         Beside("tuned", "AI2D", 1.2, 0.01, 1.21, "2511.19676, table 4", "first token"),
     ]
-    console = Console(width=80)
-    with console.capture() as printed:
-        console.print(published_table(rows))
-    lines = printed.get().splitlines()
-    assert "yes" in lines[2] and "-12.0" in lines[3]
-    assert "82.0 ± 1.0" in lines[2]
-    assert "of dense-ft" in lines[4] and "70.0% ± 1.0" in lines[4]
-    assert "1.20x ± 0.01" in lines[5] and "1.21x" in lines[5]
+    for line, facts in zip(
+        shown_lines(published_table(rows))[2:],
+        [("yes", "82.0 ± 1.0"), ("-12.0",), ("of dense-ft", "70.0% ± 1.0"), ("1.20x ± 0.01",)],
+        strict=True,
+    ):
+        assert all(fact in line for fact in facts)
 
 
 def test_every_published_benchmark_of_the_twelve_has_our_name() -> None:

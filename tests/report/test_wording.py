@@ -1,28 +1,32 @@
 from __future__ import annotations
 
-import pytest
-from report.report_cases import RULE, full_scores, in_rounds, plan, small_plan
+import re
 
-from interlace.plan.record import Decision
+import pytest
+from report.report_cases import RULE, decided, full_scores, in_rounds, plan, small_plan
+
+from interlace.plan.record import Plan
 from interlace.report.facts.decision import asked, listed, notes, number, protection, shortfall_note
 from interlace.selection.removals import paper_rule
 from interlace.selection.select import select
 
 
-def test_the_base_of_the_ratio_is_named() -> None:
-    assert asked(plan()) == "interlace: 25% of 24 layers"
-    mixed = select(full_scores(24, 3), method="mixed", alpha=0.5)
-    assert asked(mixed) == "mixed: 25% of 20 prunable layers, alpha 0.5"
-
-
-def test_what_a_method_was_told_is_named() -> None:
-    assert asked(select(full_scores(), method="random", seed=7)).endswith(", seed 7")
-    assert asked(in_rounds()) == "interlace: 34% of 12 layers, 2 rounds"
-    assert asked(select(full_scores(), tuned="anchors")).endswith(", tuning the anchors")
-
-
-def test_a_share_of_no_round_percent_is_rounded() -> None:
-    assert asked(select(full_scores(), drops=7)) == "interlace: 29.2% of 24 layers"
+@pytest.mark.parametrize(
+    ("plan", "request_text"),
+    [
+        (plan(), "interlace: 25% of 24 layers"),
+        (
+            select(full_scores(24, 3), method="mixed", alpha=0.5),
+            "mixed: 25% of 20 prunable layers, alpha 0.5",
+        ),
+        (plan("random"), "random: 25% of 24 layers, seed 0"),
+        (in_rounds(), "interlace: 34% of 12 layers, 2 rounds"),
+        (select(full_scores(), tuned="anchors"), "interlace: 25% of 24 layers, tuning the anchors"),
+        (select(full_scores(), drops=7), "interlace: 29.2% of 24 layers"),
+    ],
+)
+def test_the_request_names_method_share_base_and_options(plan: Plan, request_text: str) -> None:
+    assert asked(plan) == request_text
 
 
 def test_the_reason_for_protection_is_what_it_follows_from() -> None:
@@ -43,32 +47,23 @@ def test_the_reason_for_protection_is_what_it_follows_from() -> None:
 
 
 def test_a_budget_gives_its_reason() -> None:
-    decision = Decision(
-        budget="params", target=0.8, drops=4, values={}, how="exact", reason="the fewest layers"
-    )
-    auto = select(full_scores(), ratio="auto", decision=decision)
-    assert notes(auto, RULE) == ["ratio = auto: the fewest layers"]
+    assert notes(decided(), RULE) == ["ratio = auto: the fewest layers"]
 
 
-def test_a_shortfall_is_said() -> None:
-    assert "pairs drop 1 of 2 layers" in shortfall_note(small_plan())
-    assert shortfall_note(plan()) == ""
+def test_a_shortfall_names_its_layers_and_what_ran_out() -> None:
     short = small_plan().shortfall.model_copy(update={"missing": 1, "wanted": 3})
-    missing = small_plan().model_copy(update={"shortfall": short})
-    assert shortfall_note(missing) == "1 of 3 layers not dropped: triplets ran out"
-
-
-def test_pairs_are_no_shortfall_of_a_method_that_takes_pairs() -> None:
-    assert select(full_scores(), method="interlace-tn").shortfall.pairs == 6
-    assert shortfall_note(select(full_scores(), method="interlace-tn")) == ""
-    assert "pairs ran out" in shortfall_note(
-        select(full_scores(), method="interlace-tn", ratio=0.7, shortfall="fewer")
-    )
-
-
-def test_a_ranking_falls_short_for_want_of_layers() -> None:
     few = select(full_scores(), method="shortgpt", ratio=0.5, protect_first=20, shortfall="fewer")
-    assert shortfall_note(few) == "8 of 12 layers not dropped: only 4 are not protected"
+    pairs = select(full_scores(), method="interlace-tn", ratio=0.7, shortfall="fewer")
+    for plan_in_want, facts in (
+        (small_plan(), r"pairs drop 1 of 2 layers"),
+        (small_plan().model_copy(update={"shortfall": short}), r"^1 of 3 .* triplets ran out"),
+        (few, r"^8 of 12 .* only 4 are not protected"),
+        (pairs, "pairs ran out"),
+    ):
+        assert re.search(facts, shortfall_note(plan_in_want))
+    takes_pairs = select(full_scores(), method="interlace-tn")
+    assert takes_pairs.shortfall.pairs == 6
+    assert shortfall_note(plan()) == shortfall_note(takes_pairs) == ""
 
 
 def test_neighbours_are_listed_together() -> None:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import browser
 import models
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +28,7 @@ from report.report_cases import (
     params,
     plan,
     score_table,
+    without_scores,
 )
 from sources_json import pinned_model
 
@@ -153,17 +153,13 @@ def test_the_page_names_the_plan_by_its_hash_and_no_path(reported: Path, page: s
     assert f"sha256 {hashlib.sha256(plan_file).hexdigest()}" in page
     assert str(reported) not in page
     assert page.count('<figure class="drawing"') == 8
+    compared = re.findall(r"<h3>(\w+) and (\w+)</h3>", page)
+    assert compared == [("pruned", "dense"), ("tuned", "dense"), ("tuned", "pruned")]
 
 
 def test_the_summary_says_how_little_would_have_ranked_alike(summary: dict[str, float]) -> None:
     # 2 of 7 rows are to calibrate; the smallest part that does is a tenth
     assert summary["calibration_enough_share"] == pytest.approx(100 * 2 / 7 / 10)
-
-
-@pytest.mark.parametrize("model", ["pruned", "tuned"])
-def test_retention_has_an_interval_around_it(summary: dict[str, float], model: str) -> None:
-    low, high = summary[f"retention_{model}_low"], summary[f"retention_{model}_high"]
-    assert low < summary[f"retention_{model}"] < high
 
 
 def test_published_scores_of_the_same_run_are_written_beside_ours(
@@ -216,25 +212,12 @@ def test_categories_and_local_healing_are_shown_where_there_are_any(
 
 def test_a_run_without_any_score_is_reported_all_the_same(workspace: Path) -> None:
     folder = workspace / "artifacts/evaluation"
-    for name, result in evaluations().items():
-        write_json(folder / f"{name}.json", result.as_json() | {"scores": {}})
+    for name, result in without_scores().items():
+        write_json(folder / f"{name}.json", result.as_json())
         write_answers([], folder / f"answers/{name}.parquet")
     report_folder = report(workspace)
     assert "Not measured." in (report_folder / "report.html").read_text()
     assert not (report_folder / "retention.png").exists()
-
-
-def test_a_browser_shows_the_whole_page_as_it_is_written(
-    tab: browser.Page, reported: Path, width: int
-) -> None:
-    tab.show(reported / "artifacts/report/report.html", width)
-    headings = tab.value("[...document.querySelectorAll('h2, h3')].map(h => h.textContent)")
-    first = headings.index("Comparison of answers") + 1
-    assert headings[first : first + 2] == ["pruned and dense", "tuned and dense"]
-    assert tab.value("[...document.images].every(i => i.naturalWidth > 0)")
-    assert tab.value("document.documentElement.scrollWidth") == width
-    assert tab.value(browser.CONTRAST) >= 4.5
-    assert (tab.requests(), tab.complaints()) == ([], [])
 
 
 def test_a_missing_measurement_is_named_and_nothing_is_written(workspace: Path) -> None:
