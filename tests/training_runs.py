@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from plans import PLAN, PREFIX
-from safetensors.torch import load_file
-from torch import Tensor
+from plans import PLAN, PREFIX, weights
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.safetensors import tensor_files
 from interlace.healing.heal import heal
 from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
@@ -67,13 +64,6 @@ def tune(project: Path, out: Path, plan: Plan = PLAN, **changes: Any) -> None:
         seed=0,
         scratch=out / "scratch",
     )
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in set(tensor_files(folder).values()):
-        tensors |= load_file(path)
-    return tensors
 
 
 def moved_weights(old: Path, new: Path) -> set[str]:

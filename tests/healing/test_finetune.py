@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from interruptions import interrupt
-from plans import PLAN
+from plans import PLAN, weights
 from tqdm import tqdm
 from training_runs import (
     RECIPE,
@@ -27,7 +27,6 @@ from training_runs import (
     curve,
     moved_weights,
     tune,
-    weights,
 )
 
 from interlace.errors import ContractError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import models
 import pytest
 import torch
 from interruptions import interrupt
-from plans import PLAN, PREFIX, make_plan
+from plans import PLAN, PREFIX, make_plan, weights
 from safetensors.torch import load_file
 from torch import nn
 from training_runs import (
@@ -21,10 +20,8 @@ from training_runs import (
     curve,
     moved_weights,
     tune,
-    weights,
 )
 
-import interlace
 from interlace.errors import ContractError, InputError
 from interlace.healing import heal
 from interlace.healing.local import LocalHealing, run_segment, squared_errors
@@ -178,23 +175,6 @@ def test_errors_are_those_of_valid_tokens() -> None:
     error = sum(float((output[at] - goal[at]).norm() ** 2) for at in tokens)
     scale = sum(float((goal[at] - start[at]).norm() ** 2) for at in tokens)
     assert squared_errors(output, goal, start, valid).tolist() == pytest.approx([error, scale])
-
-
-def test_a_dropped_layer_that_did_nothing_leaves_no_error(project: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForImageTextToText
-
-    (layer, *_), dense = PLAN.drop, tmp_path / "dense"
-    shutil.copytree(project / "dense", dense)
-    model = AutoModelForImageTextToText.from_pretrained(dense)
-    with torch.no_grad():
-        for name, weight in decoder_layers(model)[layer].named_parameters():
-            if "o_proj" in name or "down_proj" in name:
-                weight.zero_()
-    model.save_pretrained(dense)
-    plan, pruned = deepstack_plan([layer], [layer + 1]), tmp_path / "pruned"
-    interlace.export(dense, plan, pruned)
-    tune(project, tmp_path, plan, dense=dense, pruned=pruned, local_steps=1, max_steps=0)
-    assert column(tmp_path / "local.csv", "relative_error")[0] < 1e-8
 
 
 def test_no_tuned_layer_beside_a_dropped_one_is_refused(project: Path, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from answered_samples import logits
 from interruptions import interrupt
 from plans import PREFIX
 from safetensors.torch import load_file
-from torch import nn
 
 from interlace.checkpoint.layers import StoredLayers
 from interlace.errors import ContractError, InputError
@@ -57,45 +56,6 @@ def test_a_run_of_dropped_layers_is_one_cut(drop: list[int], runs: list[tuple[in
     assert [cut.layers for cut in cuts_of(drop)] == runs
     before = [cut.folded_into for cut in cuts_of(drop)]
     assert before == [run[0] - 1 if run[0] else None for run in runs]
-
-
-class _AddsMapped(nn.Module):
-    """A decoder layer that adds a linear map of what the MLP of the layer before it gave."""
-
-    def __init__(self, before: nn.Module, change: torch.Tensor) -> None:
-        super().__init__()
-        self.change = change
-        before.mlp.down_proj.register_forward_hook(self.keep)
-
-    def keep(self, _: nn.Module, __: Any, output: torch.Tensor) -> None:
-        self.seen = output
-
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
-        return hidden_states + self.seen @ self.change
-
-
-def test_a_layer_that_is_a_linear_map_is_made_up_for_exactly(
-    dense_dir: Path,
-    stored: StoredLayers,
-    processor: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(compensation, "RIDGE", 1e-12)
-    model = open_model(dense_dir, dtype="float32")
-    layers = decoder_layers(model)
-    change = 0.3 * torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
-    layers[4] = _AddsMapped(layers[3], change)
-    answered = answered_samples.answered_by(model, answered_samples.encoded(processor, 16))
-    rows = answered_samples.saved(answered, tmp_path / "rows")
-    replaced, (report,) = compensate(model, stored, [4], rows, tmp_path / "scratch")
-    assert report.kept and report.residual_after < 1e-9 < report.residual_before
-    expected = logits(model, answered[0])
-    new = stored.new_values(model, replaced[down(3)])
-    with bypassed(model, [4]):
-        assert (logits(model, answered[0]) - expected).abs().max() > 0.1
-    with pruned(model, [4], new):
-        torch.testing.assert_close(logits(model, answered[0]), expected, atol=2e-4, rtol=1e-4)
 
 
 @torch.inference_mode()

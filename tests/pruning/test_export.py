@@ -34,17 +34,6 @@ def logits(model: Any, processor: Any) -> torch.Tensor:
     return model(**batch).logits
 
 
-def test_logits_are_those_of_the_dense_model_without_the_layers(
-    dense_dir: Path, processor: Any, tmp_path: Path
-) -> None:
-    plan = make_plan([1, 2, 3, 4], [0, 5])  # the families' tests drop fewer
-    interlace.export(dense_dir, plan, tmp_path / "pruned")
-    bypassed = open_model(dense_dir, dtype="float32")
-    bypass(bypassed, plan.drop)
-    reloaded = open_model(tmp_path / "pruned", dtype="float32")
-    assert torch.equal(logits(reloaded, processor), logits(bypassed, processor))
-
-
 def test_tuned_layers_lie_in_small_files_of_their_own_and_all_are_in_the_index(
     pruned_dir: Path,
 ) -> None:

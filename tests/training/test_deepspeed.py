@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from plans import weights
 from training_runs import (
     KILL_IN_UPDATE,
     TUNED,
@@ -16,7 +17,6 @@ from training_runs import (
     linked,
     moved_weights,
     start_stage,
-    weights,
 )
 
 pytestmark = [
