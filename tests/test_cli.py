@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from report.report_cases import TTFT, evaluations, full_scores, plan
+from report.report_cases import TTFT, evaluations, full_scores, plan, score_table
 
 from interlace.cli import main
 from interlace.methods.registry import METHODS
 from interlace.outputs import write_json
 from interlace.report.facts.summary import summarise
-from interlace.scores.table import SCHEMA
 
 
 def run(*words: str) -> Result:
@@ -26,15 +25,9 @@ def run(*words: str) -> Result:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Scores and a plan; nothing evaluated yet."""
     monkeypatch.chdir(tmp_path)
-    rows = [
-        {"criterion": criterion, "first": first, "span": span, "value": value}
-        for (criterion, first, span), value in full_scores(24, 3).values.items()
-        if span <= 3 and criterion in ("cosine", "cka")
-    ]
-    about = {"n_layers": "24", "deepstack_layers": "3", "model": "made-up"}
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(about))
     Path("artifacts").mkdir()
-    pq.write_table(table, "artifacts/scores.parquet")
+    scores = full_scores(24, 3, without="sleb")
+    pq.write_table(score_table(scores), "artifacts/scores.parquet")
     write_json(Path("artifacts/plan.json"), plan().model_dump(mode="json"))
     return tmp_path
 
@@ -57,15 +50,9 @@ def test_methods_marks_the_measurements_that_exist(workspace: Path) -> None:
     rows = [line.split() for line in run("methods").output.splitlines()]
     marks = {row[0]: row[1] for row in rows if row and row[0] in METHODS}
     assert (marks["cka"], marks["interlace"], marks["sleb"]) == ("yes", "yes", "no")
+    assert "sleb              not measured: sleb" in run("methods", "--ratio", "0.25").output
     shutil.rmtree("artifacts")
     assert "shortgpt" in run("methods").output
-
-
-def test_methods_shows_the_layers_that_each_would_drop(workspace: Path) -> None:
-    lines = run("methods", "--ratio", "0.25").output.splitlines()
-    strip = next(line for line in lines if line.startswith("interlace "))
-    assert strip.split()[1].count("D") == 6
-    assert "sleb              not measured: sleb" in lines
 
 
 def write_similarity(*domains: str) -> None:
@@ -83,6 +70,7 @@ def write_similarity(*domains: str) -> None:
     "words",
     [
         "similarity --out a.png",
+        "similarity --scores A=artifacts/scores.parquet --out b.png",
         "removals --ratio 0.25 --out a.pdf",
         "layers --out a.svg",
         "probes --out a.png",
@@ -92,13 +80,6 @@ def test_draw_writes_the_figure(workspace: Path, words: str) -> None:
     write_similarity("math", "nonmath")
     assert run("draw", *words.split()).exit_code == 0
     assert Path(words.split()[-1]).stat().st_size > 4000
-
-
-def test_draw_similarity_takes_several_models(workspace: Path) -> None:
-    scores = ["--scores", "A=artifacts/scores.parquet", "--scores", "B=artifacts/scores.parquet"]
-    assert run("draw", "similarity", *scores, "--out", "both.png").exit_code == 0
-    assert run("draw", "similarity", *scores[:2], "--out", "one.png").exit_code == 0
-    assert Path("both.png").read_bytes() != Path("one.png").read_bytes()
 
 
 def error_of(*words: str) -> str:

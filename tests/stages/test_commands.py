@@ -23,11 +23,6 @@ from stages.digests import ENTRYPOINTS, stage_names
 ROOT = Path(__file__).parents[2]
 DATA = {"id": "rows.parquet"}
 STAGES = [ENTRYPOINTS.get(stage, stage) for stage in stage_names()]
-CONFIG = {
-    "model_type": "qwen3_vl",
-    "text_config": {"num_hidden_layers": 24},
-    "vision_config": {"deepstack_visual_indexes": [0, 1, 2]},
-}
 ROW = {
     "images": [{"bytes": b"", "path": ""}],
     "texts": [{"user": "ask", "assistant": "answer"}],
@@ -43,7 +38,12 @@ def command(stage: str) -> Any:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with parameters, a model's configuration and a data file, where stages run."""
     (tmp_path / "model").mkdir()
-    (tmp_path / "model/config.json").write_text(json.dumps(CONFIG))
+    config = {
+        "model_type": "qwen3_vl",
+        "text_config": {"num_hidden_layers": 24},
+        "vision_config": {"deepstack_visual_indexes": [0, 1, 2]},
+    }
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
     (tmp_path / "model/model.safetensors").write_bytes(models.weights_file())
     (tmp_path / "model/processor_config.json").write_text("{}")
     pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "rows.parquet")
@@ -56,8 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_params(folder: Path, **changes: Any) -> None:
     heldout = {"heldout": "rows.parquet"}
-    params = {"model": {"id": "model"}, "data": {"id": "rows.parquet"}, "evaluate": heldout}
-    params |= changes
+    params = {"model": {"id": "model"}, "data": DATA, "evaluate": heldout} | changes
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -76,11 +75,6 @@ def mistake(stage: str = "pin", *arguments: str) -> str:
     return lines[0]
 
 
-def test_there_is_an_entrypoint_for_every_stage() -> None:
-    named = {"pin", "sample", "collect", "score", "export", "finetune", "evaluate", "ttft"}
-    assert set(STAGES) >= named | {"select_layers", "report"}
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_entrypoint_has_at_most_forty_lines(stage: str) -> None:
     lines = (ROOT / f"stages/{stage}.py").read_text().splitlines()
@@ -92,17 +86,13 @@ def test_help_lists_every_parameter_with_its_default(stage: str) -> None:
     main = command(stage)
     result = CliRunner().invoke(main, ["--help"], terminal_width=300, max_content_width=300)
     assert result.exit_code == 0
+    assert main.help.strip().endswith(".")
     lines = [line.split() for line in result.output.splitlines()]
     for name in leaf_names(main.params_model):
         place = next((n for n, line in enumerate(lines) if line[:1] == [name]), None)
         assert place is not None, f"{name} is not in the help"
         said = " ".join(lines[place][1:] or lines[place + 1])  # below a long name
         assert "[default " in said or "[required]" in said, said
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_help_says_what_the_stage_does(stage: str) -> None:
-    assert command(stage).help.strip().endswith(".")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -119,14 +109,6 @@ def test_sound_input_is_pinned(project: Path) -> None:
     sources = json.loads((project / "artifacts/sources.json").read_text())
     assert sources["pinned_model"]["n_layers"] == 24
     assert set(sources["pinned_data"]["files"]) == {"rows.parquet"}
-
-
-def test_pinning_again_writes_the_same_bytes(project: Path) -> None:
-    written = []
-    for _ in range(2):
-        assert run("pin").exit_code == 0
-        written.append((project / "artifacts/sources.json").read_bytes())
-    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize(
@@ -149,22 +131,6 @@ def test_pin_refuses_a_mistake_in_one_line(
 ) -> None:
     write_params(project, **changes)
     assert message in mistake()
-
-
-def test_a_missing_data_file(project: Path) -> None:
-    (project / "rows.parquet").unlink()
-    assert "data.id = rows.parquet: no such file" in mistake()
-
-
-def test_data_without_a_column(project: Path) -> None:
-    table = pa.Table.from_pylist([ROW]).drop_columns(["texts"])
-    pq.write_table(table, project / "rows.parquet")
-    assert "rows.parquet: column 'texts' is missing" in mistake()
-
-
-def test_data_that_is_no_parquet(project: Path) -> None:
-    (project / "rows.parquet").write_text("a,b\n1,2\n")
-    assert "rows.parquet: not a readable Parquet file" in mistake()
 
 
 def test_a_broken_row_is_left_out_and_counted(project: Path) -> None:
@@ -194,22 +160,37 @@ def test_what_was_drawn_outlives_a_mistake_in_the_probes_and_not_the_stage(proje
     assert not kept.exists()
 
 
-def test_the_number_of_workers_is_no_reason_to_draw_again(project: Path) -> None:
-    found = []
+def test_the_number_of_workers_is_no_reason_to_draw_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
+    monkeypatch.setattr("stages.sample.remove", lambda _: None)
     for workers in (1, 2):
-        write_params(project, data={"id": "rows.parquet", "workers": workers})
-        pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
-        assert run("pin").exit_code == 0
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("stages.sample.remove", lambda _: None)
-            assert run("sample").exit_code == 0
-        found.append(sorted((project / ".scratch/sample").iterdir()))
-    assert found[0] == found[1]
+        write_params(project, data=DATA | {"workers": workers})
+        assert (run("pin").exit_code, run("sample").exit_code) == (0, 0)
+    assert len(list((project / ".scratch/sample").iterdir())) == 1
 
 
-def test_a_model_that_is_no_supported_vlm(project: Path) -> None:
-    (project / "model/config.json").write_text(json.dumps({"model_type": "bert"}))
-    assert "model_type 'bert' is not a supported vision-language model" in mistake()
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("rows.parquet", None, "data.id = rows.parquet: no such file"),
+        ("rows.parquet", "a,b", "rows.parquet: not a readable Parquet file"),
+        ("model/config.json", '{"model_type": "bert"}', "model_type 'bert' is not a supported"),
+    ],
+)
+def test_pin_names_a_file_that_it_cannot_use(
+    project: Path, file: str, text: str | None, message: str
+) -> None:
+    (project / file).unlink()
+    if text:
+        (project / file).write_text(text)
+    assert message in mistake()
+
+
+def test_data_without_a_column_are_refused(project: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([ROW]).drop_columns(["texts"]), project / "rows.parquet")
+    assert "rows.parquet: column 'texts' is missing" in mistake()
 
 
 def test_missing_parameters(project: Path) -> None:
@@ -228,7 +209,7 @@ def test_parameters_of_a_run_without_dvc_come_from_a_file(project: Path) -> None
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ratio": 1.5}, {"ratio": 0.01}, {"method": "interlase"}, {"model": {"id": "./nowhere"}}, {}],
+    [{"ratio": 0.01}, {"model": {"id": "./nowhere"}}, {}],
     ids=str,
 )
 def test_pin_decides_before_torch_is_imported(project: Path, changes: dict[str, Any]) -> None:
@@ -239,8 +220,7 @@ from stages.pin import main
 try:
     main([])
 except SystemExit as stop:
-    print("code", stop.code)
-print("torch", "torch" in sys.modules)
+    print(stop.code, "torch" in sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -249,5 +229,4 @@ print("torch", "torch" in sys.modules)
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-2:] == [f"code {2 if changes else 0}", "torch False"]
-    assert len(done.stderr.splitlines()) == (1 if changes else 0)
+    assert done.stdout.splitlines()[-1] == f"{2 if changes else 0} False"

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS, find_benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
 
 
@@ -52,6 +52,14 @@ def test_the_card_names_the_files(tmp_path: Path) -> None:
         "  - split: hrbench_8k\n    path: [hr_bench_8k.parquet]\n---\n# HR-Bench\n"
     )
     assert benchmark_files(tmp_path, BENCHMARKS["HRBench4K"]) == [path]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [("V*", "VStar"), ("mia-bench", "MIABench"), ("HRBench 4K", "HRBench4K"), ("ai2d", "AI2D")],
+)
+def test_case_and_punctuation_of_a_name_do_not_count(spelling: str, name: str) -> None:
+    assert find_benchmark(spelling).name == name
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
