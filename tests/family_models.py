@@ -58,13 +58,7 @@ INDEX = {"image_token_index": IMAGE}
 PINPOINTS = INDEX | {"image_grid_pinpoints": [[16, 16]]}
 SLIDING = {"sliding_window": 4, "sliding_window_pattern": 3, "tie_word_embeddings": True}
 QWEN_IDS = {"video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
-GLM_IDS = {
-    "video_token_id": 91,
-    "image_start_token_id": 92,
-    "image_end_token_id": 93,
-    "video_start_token_id": 94,
-    "video_end_token_id": 95,
-}
+GLM_IDS = {"video_token_id": 91, "image_start_token_id": 92, "image_end_token_id": 93}
 QWEN_TOWER = {
     "depth": 3,
     "hidden_size": 16,
@@ -85,15 +79,12 @@ MOE = {
     "moe_intermediate_size": 16,
     "norm_topk_prob": True,
 }
-DEEPSEEK_MOE = {
+DEEPSEEK_MOE = MOE | {
     "n_routed_experts": 4,
     "n_shared_experts": 1,
-    "num_experts_per_tok": 2,
     "n_group": 1,
     "topk_group": 1,
-    "moe_intermediate_size": 16,
     "routed_scaling_factor": 1.0,
-    "norm_topk_prob": True,
     "first_k_dense_replace": 2,
 }
 FLAT_PATCHES = patches(16, 96)

@@ -59,33 +59,30 @@ def test_an_unfit_row_is_skipped_and_counted(change: Row, reason: str) -> None:
     assert rows == 1 and counted.startswith(reason)
 
 
-def test_turns_after_the_third_are_cut() -> None:
-    cleaned, counts = clean(row(*((str(i), "x") for i in range(5))))
-    assert users(cleaned) == ["0", "1", "2"]
-    assert counts.odd == {"cut after turn 3": 1}
-
-
-@pytest.mark.parametrize("empty", [("", "x"), (None, "x"), ("x", " \n"), ("x", None)])
-def test_a_conversation_is_cut_at_an_empty_turn(empty: tuple[str | None, str | None]) -> None:
-    cleaned, counts = clean(row(("0", "x"), empty, ("2", "x")))
-    assert users(cleaned) == ["0"]
-    assert counts.odd == {"cut at an empty turn": 1}
+ODD_TURNS = {
+    "cut after turn 3": [([(str(i), "x") for i in range(5)], ["0", "1", "2"])],
+    "cut at an empty turn": [
+        ([("0", "x"), empty, ("2", "x")], ["0"])
+        for empty in (("", "x"), (None, "x"), ("x", " \n"), ("x", None))
+    ],
+    "freed of placeholders and control tokens": [
+        ([("What is it?\n<image>", "b")], ["What is it?"]),
+        ([("<image_1> and <image 2>: which?", "b")], ["and : which?"]),
+        ([("<|vision_start|><|image_pad|><|vision_end|>Say", "b")], ["Say"]),
+        ([("[IMG]<img></img><start_of_image>Say", "b")], ["Say"]),
+        ([("x <|im_end|> y", "b")], ["x  y"]),
+    ],
+}
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("What is it?\n<image>", "What is it?"),
-        ("<image_1> and <image 2>: which?", "and : which?"),
-        ("<|vision_start|><|image_pad|><|vision_end|>Say", "Say"),
-        ("[IMG]<img></img><start_of_image>Say", "Say"),
-        ("x <|im_end|> y", "x  y"),
-    ],
+    ("oddity", "turns", "words"),
+    [(oddity, *case) for oddity, cases in ODD_TURNS.items() for case in cases],
 )
-def test_placeholders_and_control_tokens_are_removed(text: str, words: str) -> None:
-    cleaned, counts = clean(row((text, "b")))
-    assert users(cleaned) == [words]
-    assert counts.odd == {"freed of placeholders and control tokens": 1}
+def test_odd_turns_are_mended_and_counted(oddity: str, turns: list[Any], words: list[str]) -> None:
+    cleaned, counts = clean(row(*turns))
+    assert users(cleaned) == words
+    assert counts.odd == {oddity: 1}
 
 
 @pytest.mark.parametrize(

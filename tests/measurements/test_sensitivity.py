@@ -27,7 +27,7 @@ from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
 from interlace.outputs import write_json
-from interlace.params.measuring import LossCriterion, LossOptions, Measure, Sensitivity
+from interlace.params.measuring import LossCriterion, Sensitivity
 from interlace.scores.table import SCHEMA
 from stages.sensitivity import main
 
@@ -262,10 +262,9 @@ def project(
 
 def write_params(folder: Path, criterion: Literal["sleb", "taylor"] | None) -> None:
     """Write the parameters and the criterion that the method needs."""
-    params = options(criterion or "sleb")["params"].model_dump(mode="json")
-    sections = {"sensitivity": LossOptions, "measure": Measure}
     values = {
-        name: {key: params[key] for key in model.model_fields} for name, model in sections.items()
+        "sensitivity": {"max_ratio": 0.5, "samples": SAMPLES},
+        "measure": {"batch_tokens": 256},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     needed = options(criterion)["needed"].model_dump(mode="json") if criterion else None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlace.model.batches import batches, encode_rows, token_batches
+from interlace.model.batches import batches, encode_rows
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 200))
@@ -21,14 +21,6 @@ def test_batches_stay_within_the_budget_and_cover_every_row(
     for group in groups:
         padded = max(lengths[i] for i in group) * len(group)
         assert padded <= tokens or len(group) == 1
-
-
-def test_encoded_rows_are_batched_by_their_numbers(processor: Any) -> None:
-    rows = {10 + i: row for i, row in enumerate(models.rows(6))}
-    examples, reasons = encode_rows(processor, rows, 8192)
-    groups = token_batches(examples, 100)
-    assert not reasons and len(groups) > 1
-    assert sorted(i for group in groups for i in group) == list(range(10, 16))
 
 
 BROKEN = {

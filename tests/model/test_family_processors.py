@@ -150,12 +150,6 @@ def test_a_bound_on_pixels_is_kept_or_refused(case: Case, tmp_path: Path) -> Non
     assert 0 < case.image_tokens(few) < case.image_tokens(many)
 
 
-def test_llava_onevision_tiles_an_image_only_if_it_is_alone(tmp_path: Path) -> None:
-    processor = open_processor(family_processors.save("llava_onevision", tmp_path))
-    alone, several = (encode_prompt(processor, row(n))["pixel_values"] for n in (1, 2))
-    assert alone.shape[:2] == (1, 3) and several.shape[:2] == (2, 1)  # images, tiles
-
-
 def test_paligemma_s_prompts_have_an_image_and_are_seen_both_ways(tmp_path: Path) -> None:
     processor = open_processor(family_processors.save("paligemma", tmp_path))
     example = encode_training(processor, row(1))

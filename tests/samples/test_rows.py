@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,11 +14,9 @@ from hypothesis import strategies as st
 from interlace.errors import InputError
 from interlace.samples import rows as samples
 from interlace.samples.rows import (
-    SCHEMA,
     check_row,
     check_schema,
     iterate,
-    iterate_tables,
     sample_id,
     write_rows,
 )
@@ -128,28 +124,3 @@ def test_files_and_row_groups_are_bounded_in_bytes(
     assert len(files) > 2
     assert all(file.stat().st_size < 1_000_000 for file in files)
     assert ids(list(iterate(tmp_path / "rows"))) == ids(rows)
-
-
-def test_no_rows_are_one_file_with_the_schema(tmp_path: Path) -> None:
-    write_rows(iter(()), tmp_path / "rows")
-    assert pq.read_schema(tmp_path / "rows/part-00000.parquet").equals(SCHEMA)
-    assert list(iterate(tmp_path / "rows")) == []
-
-
-def test_rows_that_fail_halfway_leave_the_last_version(tmp_path: Path) -> None:
-    first, second = with_ids([text_row(0), text_row(1)])
-
-    def failing() -> Iterator[dict[str, Any]]:
-        yield second
-        raise ValueError("halfway")
-
-    write_rows(iter([first]), tmp_path / "rows")
-    with pytest.raises(ValueError, match="halfway"):
-        write_rows(failing(), tmp_path / "rows")
-    assert ids(list(iterate(tmp_path / "rows"))) == ids([first])
-
-
-def test_columns_can_be_read_alone(tmp_path: Path) -> None:
-    write_rows(iter(with_ids([text_row(i, images=2) for i in range(3)])), tmp_path / "rows")
-    (table,) = iterate_tables(tmp_path / "rows", ["images.list.element.path"])
-    assert table.to_pylist() == [{"images": [{"path": None}] * 2}] * 3
