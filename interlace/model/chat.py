@@ -7,15 +7,13 @@ then its own answer.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 
 from interlace.errors import InputError
-from interlace.model.images import plain
+from interlace.model.images import open_image
 
 Row = Mapping[str, Any]
 Inputs = dict[str, torch.Tensor]
@@ -24,13 +22,6 @@ IGNORED = -100  # the label that cross-entropy ignores
 PER_TOKEN = frozenset(
     {"input_ids", "labels", "attention_mask", "mm_token_type_ids", "token_type_ids"}
 )
-
-
-def open_image(image: Any) -> Image.Image:
-    """Return plain RGB of an open image, or of one as Parquet holds it ({"bytes", "path"})."""
-    if isinstance(image, Mapping):
-        image = Image.open(io.BytesIO(image["bytes"]))
-    return plain(image)
 
 
 def chat_messages(row: Row) -> list[dict[str, Any]]:

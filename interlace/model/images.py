@@ -1,8 +1,10 @@
-"""Checks of one encoded image, and its conversion to plain RGB."""
+"""Open images as plain RGB, and check encoded ones before they are opened in full."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
@@ -56,6 +58,13 @@ def oddities(data: bytes | None, max_pixels: int) -> list[str]:
     if image.has_transparency_data:
         names.append("transparent")
     return names + (["turned by EXIF"] if turned else [])
+
+
+def open_image(image: Any) -> Image.Image:
+    """Return plain RGB of an open image, or of one as Parquet holds it ({"bytes", "path"})."""
+    if isinstance(image, Mapping):
+        image = Image.open(io.BytesIO(image["bytes"]))
+    return plain(image)
 
 
 def plain(image: Image.Image) -> Image.Image:

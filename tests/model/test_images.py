@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from interlace.model.chat import encode_prompt, open_image
-from interlace.model.images import UnfitImage, oddities, plain
+from interlace.model.chat import encode_prompt
+from interlace.model.images import UnfitImage, oddities, open_image, plain
 
 MOST = 1_000_000
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from interlace.cli import main
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, answer_id, write_answers
-from interlace.model.chat import open_image
+from interlace.model.images import open_image
 from interlace.report.facts.changes import changes, compared
 from interlace.report.page.changes import comparison_page
 from interlace.report.page.images import LONGEST_SIDE

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.model.chat import Inputs, collate, encode_messages, encode_whole, open_image
+from interlace.model.chat import Inputs, collate, encode_messages, encode_whole
+from interlace.model.images import open_image
 
 WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by length
 WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
