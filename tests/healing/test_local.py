@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from training_runs import (
     tune,
 )
 
+import interlace
 from interlace.errors import ContractError, InputError
 from interlace.healing import heal
 from interlace.healing.local import LocalHealing, run_segment, squared_errors
@@ -30,6 +32,7 @@ from interlace.healing.local_targets import pair, recorded_for, segment_targets
 from interlace.model import chat
 from interlace.model.bypass import bypassed
 from interlace.model.decoder import decoder_layers
+from interlace.model.open import open_model
 from interlace.model.states import forward, hooked, residual_states
 from interlace.plan.record import Group, Plan
 from interlace.plan.segments import segments
@@ -175,6 +178,21 @@ def test_errors_are_those_of_valid_tokens() -> None:
     error = sum(float((output[at] - goal[at]).norm() ** 2) for at in tokens)
     scale = sum(float((goal[at] - start[at]).norm() ** 2) for at in tokens)
     assert squared_errors(output, goal, start, valid).tolist() == pytest.approx([error, scale])
+
+
+def test_a_dropped_layer_that_did_nothing_leaves_no_error(project: Path, tmp_path: Path) -> None:
+    (layer, *_), dense = PLAN.drop, tmp_path / "dense"
+    shutil.copytree(project / "dense", dense)
+    model = open_model(dense)
+    with torch.no_grad():
+        for name, weight in decoder_layers(model)[layer].named_parameters():
+            if "o_proj" in name or "down_proj" in name:
+                weight.zero_()
+    model.save_pretrained(dense)
+    plan, pruned = deepstack_plan([layer], [layer + 1]), tmp_path / "pruned"
+    interlace.export(dense, plan, pruned)
+    tune(project, tmp_path, plan, dense=dense, pruned=pruned, local_steps=1, max_steps=0)
+    assert column(tmp_path / "local.csv", "relative_error")[0] < 1e-8
 
 
 def test_no_tuned_layer_beside_a_dropped_one_is_refused(project: Path, tmp_path: Path) -> None:

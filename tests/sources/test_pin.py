@@ -94,19 +94,13 @@ def test_a_model_that_lacks_a_file_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("{", ""),
-        ("[]", ""),
-        ('{"model_type": "qwen3_vl"}', ""),
-        ('{"model_type": "bert", "num_hidden_layers": 12}', "'bert' is not a supported"),
-    ],
+    "text", ["{", "[]", '{"model_type": "qwen3_vl"}', '{"model_type": "bert"}']
 )
 def test_a_configuration_of_no_supported_model_is_refused(
-    folder: Path, pin: Any, text: str, reason: str
+    folder: Path, pin: Any, text: str
 ) -> None:
     (folder / "config.json").write_text(text)
-    with pytest.raises(InputError, match=rf"config\.json: .*{reason}"):
+    with pytest.raises(InputError, match=r"config\.json: "):
         pin(folder)
 
 
@@ -176,17 +170,10 @@ def test_sources_are_read_as_they_were_written(folder: Path, pin: Any, tmp_path:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (None, r"sources\.json: no such file"),
-        ('{"pinned_model": null}', r"sources\.json: model"),
-    ],
-)
-def test_sources_that_are_not_what_pin_writes_are_refused(
-    tmp_path: Path, text: str | None, said: str
-) -> None:
-    if text is not None:
-        (tmp_path / "sources.json").write_text(text)
-    with pytest.raises(InputError, match=said):
-        PinnedSources.read(tmp_path / "sources.json")
+def test_sources_that_are_not_what_pin_writes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sources.json"
+    with pytest.raises(InputError, match=r"sources\.json: no such file"):
+        PinnedSources.read(path)
+    path.write_text('{"pinned_model": null}')
+    with pytest.raises(InputError, match=r"sources\.json: model"):
+        PinnedSources.read(path)
