@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from models import picture
 from PIL import Image
-from rich.console import Console
+from report.report_cases import shown
 
 from interlace.cli import main
 from interlace.errors import InputError
@@ -36,36 +37,22 @@ def made(scores: list[int], model: str) -> list[Answer]:
 ANSWERS = {model: made(scores, model) for model, scores in SCORES.items()}
 
 
-def no_pictures(benchmark: str, places: object) -> dict[int, list[Image.Image]]:
-    return {}
-
-
 def test_changed_answers_are_lost_healed_or_gained() -> None:
     found = [(change.kind, change.first.question_id) for change in changes(ANSWERS)]
     assert found == [("lost", "1"), ("lost", "5"), ("healed", "2"), ("gained", "3")]
+    undone = changes({"dense": made([0], "d"), "pruned": made([1], "p"), "tuned": made([0], "t")})
+    assert [change.kind for change in undone] == ["undone"]
     assert list(changes(ANSWERS)[0].answers) == ["dense", "pruned", "tuned"]
 
 
-def test_what_pruning_gains_and_tuning_loses_is_not_called_healed() -> None:
-    found = changes({"dense": made([0], "d"), "pruned": made([1], "p"), "tuned": made([0], "t")})
-    assert [change.kind for change in found] == ["undone"]
-
-
 def test_every_two_models_are_compared() -> None:
-    assert list(compared(ANSWERS)) == [
-        ("dense", "pruned"),
-        ("dense", "tuned"),
-        ("pruned", "tuned"),
-    ]
+    assert list(compared(ANSWERS)) == list(combinations(ANSWERS, 2))
     with pytest.raises(InputError, match="at least two"):
         compared({"dense": ANSWERS["dense"]})
 
 
 def test_the_terminal_shows_numbers_and_answers_in_80_columns() -> None:
-    console = Console(width=80, highlight=False)
-    with console.capture() as printed:
-        console.print(changes_text(ANSWERS, limit=1))
-    text = printed.get()
+    text = shown(changes_text(ANSWERS, limit=1))
     assert max(map(len, text.splitlines())) <= 80
     assert "ask <1>" in text
     assert "ask <5>" not in text  # one of each kind

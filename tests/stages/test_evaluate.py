@@ -25,6 +25,7 @@ def scratches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     given: list[Path] = []
 
     def fake(folder: Path, *, scratch: Path, **other: Any) -> Evaluation:
+        write(str(scratch / "answers-0.jsonl"), "{}")
         given.append(scratch)
         return RESULT
 
@@ -74,15 +75,7 @@ def test_answers_of_other_weights_data_or_params_are_never_taken(scratches: list
     assert len(set(scratches)) == 4
 
 
-def test_a_finished_evaluation_leaves_no_unfinished_answers(
-    scratches: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def leaves(folder: Path, *, scratch: Path, **other: Any) -> Evaluation:
-        write(str(scratch / "answers-0.jsonl"), "{}")
-        scratches.append(scratch)
-        return RESULT
-
-    monkeypatch.setattr(evaluate, "evaluate", leaves)
+def test_a_finished_evaluation_leaves_no_unfinished_answers(scratches: list[Path]) -> None:
     run()
     assert not scratches[0].exists()
     assert json.loads(Path("artifacts/evaluation/pruned.json").read_text()) == RESULT.as_json()

@@ -14,6 +14,7 @@ import pytest
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.retention import overall_score
+from interlace.model.chat import collate
 from interlace.model.open import open_model
 from interlace.params.evaluating import Evaluate
 from studies.healing import (
@@ -42,12 +43,8 @@ def test_the_score_is_that_of_evaluate(dense_dir: Path, processor: Any, tmp_path
     prompts = [question.inputs for question in questions(path, processor)]
     for number, row in enumerate(sorted(rows, key=lambda row: row["source"])):
         if number % 3 == 0:  # make some of an untrained model's answers right
-            tokens = model.generate(
-                **{k: v[None] if k in ("input_ids", "attention_mask", "mm_token_type_ids") else v
-                   for k, v in prompts[number].items()},
-                do_sample=False,
-                max_new_tokens=3,
-            )  # fmt: skip
+            inputs = collate([prompts[number]], pad_token_id=0)
+            tokens = model.generate(**inputs, do_sample=False, max_new_tokens=3)
             new_tokens = tokens[0, prompts[number]["input_ids"].shape[0] :]
             answer = processor.tokenizer.decode(new_tokens, skip_special_tokens=True)
             row["texts"][-1]["assistant"] = answer if answer.strip() else "x"
@@ -103,9 +100,7 @@ def test_runs_take_the_rates_that_the_searches_before_them_chose(results: Result
     carried_out(results, bench := Fake())
     compared = [run for run in bench.measured if run.method == "random" and run.seed and run.rate]
     rates = {run.variant: (run.rate, run.local_rate) for run in compared}
-    assert rates == {
-        "local": (1e-3, 0), "recipe": (5e-4, 0), "all": (5e-4, 1e-3)
-    }  # fmt: skip
+    assert rates == {"local": (1e-3, 0), "recipe": (5e-4, 0), "all": (5e-4, 1e-3)}
 
 
 def test_the_learning_rate_is_chosen_by_the_held_out_score_of_the_first_seed(
@@ -126,31 +121,29 @@ def test_every_way_sees_as_many_samples(variant: str) -> None:
     assert made.batch_size == 32
 
 
-def test_the_page_says_how_much_comes_back(results: Results, tmp_path: Path) -> None:
+def written_page(results: Results, dense: float, *others: str) -> str:
     carried_out(results, Fake())
-    write_page(results, WAYS, (), 95.05, 1650, 960, tmp_path)
-    page = (tmp_path / "study-healing.md").read_text()
+    write_page(results, WAYS, others, dense, 1650, 960, results.path.parent)
+    return (results.path.parent / "study-healing.md").read_text()
+
+
+def test_the_page_says_how_much_comes_back(results: Results) -> None:
+    page = written_page(results, 95.05)
     # dense 95.05, recipe 85.05 over the seeds, the others 88.05: 3 of 10 points
     assert "| `interlace-optimal` | 25% | 10.0 | 30% | 30% |" in page
     assert "At least 30% at both 25% and 40%:\n\n- `interlace-optimal`: `local`, `all`\n" in page
-    assert (tmp_path / "study-healing.png").stat().st_size > 1000
+    assert (results.path.parent / "study-healing.png").stat().st_size > 1000
 
 
-def test_what_is_lost_within_the_error_has_no_row_but_counts(
-    results: Results, tmp_path: Path
-) -> None:
-    carried_out(results, Fake())
-    write_page(results, WAYS, (), 85.3, 1650, 960, tmp_path)  # 0.25 points above the recipe
-    page = (tmp_path / "study-healing.md").read_text()
+def test_what_is_lost_within_the_error_has_no_row_but_counts(results: Results) -> None:
+    page = written_page(results, 85.3)  # 0.25 points above the recipe
     lost = page[page.index("## Recovery of the recipe's loss") : page.index("At least 30%")]
     assert "| `interlace-optimal` | 25% |" not in lost
     assert "- `interlace-optimal`: `local`, `all`\n" in page
 
 
-def test_other_ways_stand_beside_the_recipe(results: Results, tmp_path: Path) -> None:
-    carried_out(results, Fake())
-    write_page(results, WAYS, [*OTHERS], 95.05, 1650, 960, tmp_path)
-    page = (tmp_path / "study-healing.md").read_text()
+def test_other_ways_stand_beside_the_recipe(results: Results) -> None:
+    page = written_page(results, 95.05, *OTHERS)
     assert "| `recipe` | 85.0 ± 0.1 | 0.0005 |" in page
     assert "| `adapters` | 88.0 ± 0.1 | 0.001 |" in page
 

@@ -8,7 +8,7 @@ import pytest
 from evaluation.judge_server import judge_server
 
 from interlace.errors import InputError
-from interlace.evaluation.run.judge import RETRIES, Endpoint, check_judge
+from interlace.evaluation.run.judge import RETRIES, Endpoint
 from interlace.params.evaluating import Judge
 
 
@@ -85,15 +85,3 @@ def test_a_verdict_is_one_of_two_words(reply: str, correct: bool | None) -> None
     with judge_server(lambda prompt: reply) as server:
         assert endpoint(server.url).is_correct("What?", "four", "4") is correct
     assert all(text in server.prompts[0] for text in ("What?", "four", "\n4\n"))
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"url": "http://localhost"}, r"judge\.model: empty"),
-        ({"url": "http://x", "model": "m", "key_variable": "NO_SUCH_KEY"}, "NO_SUCH_KEY"),
-    ],
-)
-def test_impossible_settings_are_refused(settings: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        check_judge(Judge(**settings))

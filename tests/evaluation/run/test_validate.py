@@ -14,6 +14,7 @@ from interlace.evaluation.run.validate import validate
 from interlace.params.evaluating import Evaluate
 
 Write = Callable[..., Path]
+KEYLESS = {"url": "http://x", "model": "m", "key_variable": "NO_SUCH_KEY"}
 
 
 def test_validation_imports_neither_torch_nor_lmms_eval(write_rows: Write) -> None:
@@ -39,6 +40,8 @@ def test_validation_imports_neither_torch_nor_lmms_eval(write_rows: Write) -> No
         ({"judged": ["nowhere.parquet"]}, r"judged = nowhere\.parquet: no such file"),
         ({"heldout": "nowhere.parquet"}, r"heldout = nowhere\.parquet: no such file"),
         ({"heldout": "a", "judge": {"url": "here"}}, r"judge\.url = 'here'"),
+        ({"heldout": "a", "judge": {"url": "http://x"}}, r"judge\.model: empty"),
+        ({"heldout": "a", "judge": KEYLESS}, r"judge\.key_variable = 'NO_SUCH_KEY'"),
         ({"benchmarks": ["MIABench"]}, r"without a judge; set evaluate\.judge\.url"),
     ],
 )
