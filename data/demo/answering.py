@@ -11,7 +11,7 @@ from interlace.model.chat import Inputs, chat_messages, collate, encode_messages
 
 
 def last_prompt(processor: Any, row: Mapping[str, Any]) -> Inputs:
-    """Inputs up to the last question; earlier turns keep their true answers."""
+    """Encode a row up to its last question; earlier turns keep their true answers."""
     inputs = encode_messages(processor, chat_messages(row)[:-1])
     inputs.pop("labels")
     return inputs

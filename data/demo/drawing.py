@@ -92,7 +92,7 @@ def bar_chart(bars: list[tuple[str, int]], rng: np.random.Generator) -> bytes:
 
 
 def scene(shapes: list[Shape], rng: np.random.Generator) -> bytes:
-    """Filled shapes on plain paper."""
+    """Draw filled shapes on plain paper."""
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     for shape in shapes:
         canvas[_mask(shape)] = 1 + list(COLOURS).index(shape.colour)

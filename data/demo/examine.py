@@ -1,4 +1,4 @@
-"""Is the demo a fair stage? Measure the dense model, and it again without a quarter of its layers.
+"""Examine the demo: score the dense model, and the model without a quarter of its layers.
 
     python examine.py --params params.yaml
 
@@ -48,7 +48,7 @@ def similarity(model: Any, processor: Any, rows: Dataset) -> dict[tuple[int, int
 
 
 def score_table(found: Mapping[tuple[int, int], float], config: Any) -> pa.Table:
-    """The similarities as the table that `interlace.select` reads."""
+    """Return the similarities as the table that `interlace.select` reads."""
     columns = {
         "criterion": ["cosine"] * len(found),
         "first": [first for first, _ in found],
@@ -113,7 +113,7 @@ def examine(params: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def tables(found: Mapping[str, Any]) -> str:
-    """The examination as Markdown."""
+    """Format the examination as Markdown."""
     without = found["before_tuning"]
     lines = ["| source | math | dense | " + " | ".join(list(without)[:3]) + " | random, mean |"]
     lines.append("|---|---|" + "---:|" * 5)

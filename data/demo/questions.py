@@ -30,7 +30,7 @@ def some_of(rng: Rng, options: list | tuple, n: int) -> list:
 
 
 def first_then_others(rng: Rng, asked: Turn, others: list[Turn]) -> list[Turn]:
-    """A question and two others, without repeating it."""
+    """Return a question and two others, all different."""
     return [asked, *some_of(rng, [turn for turn in others if turn[0] != asked[0]], 2)]
 
 
@@ -40,7 +40,7 @@ def page(values: list[int], rng: Rng, hand: Handwriting) -> bytes:
 
 
 def digit_read(rng: Rng, hand: Handwriting) -> Row:
-    """Which digit is written."""
+    """Ask which digit is written."""
     digit = int(rng.integers(10))
     asked = one_of(rng, ["Which digit is this?", "Read the digit.", "What digit is written here?"])
     return [page([digit], rng, hand)], [(asked, str(digit))]
@@ -61,7 +61,7 @@ def about_two_digits(rng: Rng, left: int, right: int) -> dict[str, Turn]:
 
 
 def two_digits(kind: str) -> Callable[[Rng, Handwriting], Row]:
-    """A source that asks one kind of question about two handwritten digits."""
+    """Make a source that asks one kind of question about two handwritten digits."""
 
     def source(rng: Rng, hand: Handwriting) -> Row:
         left, right = (int(digit) for digit in rng.integers(0, 10, 2))
@@ -87,7 +87,7 @@ def about_bars(rng: Rng, bars: list[tuple[str, int]]) -> dict[str, list[Turn]]:
 
 
 def bars(kind: str) -> Callable[[Rng, Handwriting], Row]:
-    """A source that asks one kind of question about a chart of three bars."""
+    """Make a source that asks one kind of question about a chart of three bars."""
 
     def source(rng: Rng, hand: Handwriting) -> Row:
         heights = [int(height) + 1 for height in rng.permutation(9)[:3]]
@@ -101,7 +101,7 @@ def bars(kind: str) -> Callable[[Rng, Handwriting], Row]:
 
 
 def counted(rng: Rng) -> tuple[bytes, list[Turn]]:
-    """A scene of 3 to 10 shapes, and how many there are of each colour and each kind."""
+    """Draw 3 to 10 shapes; count those of each colour and of each kind."""
     n = int(rng.integers(3, 11))
     looks = [(one_of(rng, KINDS), one_of(rng, tuple(COLOURS))) for _ in range(n)]
     turns = [
@@ -112,7 +112,7 @@ def counted(rng: Rng) -> tuple[bytes, list[Turn]]:
 
 
 def shape_count(rng: Rng, hand: Handwriting) -> Row:
-    """How many shapes of a kind, or of a colour, there are."""
+    """Ask how many shapes of a kind or colour there are."""
     image, turns = counted(rng)
     return [image], some_of(rng, turns, 3)
 

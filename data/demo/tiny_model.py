@@ -89,7 +89,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
 
 
 def build_config(sizes: dict[str, int], tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
-    """The configuration for the sizes in params.yaml, with DeepStack after all vision blocks."""
+    """Build the configuration of the sizes in params.yaml, DeepStack after all vision blocks."""
     head_dim = sizes["hidden"] // sizes["heads"]
     height = width = head_dim // 2 // 3
     time = head_dim // 2 - height - width
@@ -153,7 +153,7 @@ def initialise(model: torch.nn.Module) -> None:
 def build_model(
     sizes: dict[str, int], tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> Qwen3VLForConditionalGeneration:
-    """A randomly initialised float32 model whose answers end at `<|im_end|>`."""
+    """Build a randomly initialised float32 model whose answers end at `<|im_end|>`."""
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(build_config(sizes, tokenizer))
     initialise(model)
@@ -173,7 +173,7 @@ def deepened(
     layers: int,
     tokenizer: PreTrainedTokenizerFast,
 ) -> Qwen3VLForConditionalGeneration:
-    """A deeper model that starts as nearly the same function.
+    """Build a deeper model that starts as nearly the same function.
 
     Each decoder layer becomes `layers / old layers` copies in a row, each of which writes its share
     into the residual stream; everything else is taken over.

@@ -42,7 +42,7 @@ Settings = Mapping[str, Any]
 
 
 class Share(NamedTuple):
-    """Which of how many processes this one is."""
+    """The rank of a process, and the number of processes."""
 
     rank: int
     of: int
@@ -55,7 +55,7 @@ class Encoded(NamedTuple):
     sources: list[str]
 
     def of(self, sources: list[str] | None) -> list[Inputs]:
-        """The rows of some sources, or all."""
+        """Return the rows of some sources, or all."""
         return [
             row
             for row, source in zip(self.inputs, self.sources, strict=True)
@@ -64,7 +64,7 @@ class Encoded(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What the training processes need."""
+    """The inputs of a training process."""
 
     processor: Any
     train: Encoded
@@ -93,7 +93,7 @@ def batches_of_epoch(rows: int, batch: int, seed: int) -> list[list[int]]:
 
 
 def schedule(rows: int, phase: Settings, seed: int) -> list[list[int]]:
-    """The batch of every step; a function of the seed, so that a resumed run meets the same."""
+    """Yield the batch of each step, by the seed, so that a resumed run sees the same ones."""
     found: list[list[int]] = []
     epoch = 0
     while len(found) < phase["steps"]:
