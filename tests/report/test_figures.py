@@ -18,6 +18,7 @@ from report.report_cases import (
     in_rounds,
     plan,
     score_table,
+    size_row,
     small_plan,
 )
 
@@ -61,6 +62,9 @@ DRAW: dict[str, Callable[[Path, Path], None]] = {
     "map of nothing": lambda path, _: layer_map_figure(plan("dense-ft"), RULE, path),
     "retention": lambda path, _: retention_figure(evaluations(), path),
     "sizes": lambda path, _: calibration_size_figure(SIZE_ROWS, path),
+    "no sizes": lambda path, _: calibration_size_figure([], path),
+    "one size": lambda path, _: calibration_size_figure(SIZE_ROWS[:1], path),
+    "unranked size": lambda path, _: calibration_size_figure([size_row(20, None, None)], path),
     "probes": lambda path, _: probe_heatmap(pa.Table.from_pylist(PROBES, PROBE_SCHEMA), path),
     "removals": lambda path, _: removal_map(removals(full_scores(), (0.25,)), path),
     "similarity": lambda path, _: similarity_figure({"one": TABLE}, path),

@@ -13,7 +13,7 @@ from interlace.errors import InputError
 from interlace.plan.record import Plan, Stability
 from interlace.report.facts.calibration import enough, read_sizes
 from interlace.report.facts.decision import certainty, notes
-from interlace.report.figures.calibration import answer, calibration_size_figure
+from interlace.report.figures.calibration import answer
 from interlace.report.terminal.plan import layer_map_text
 from interlace.report.terminal.summary import summary_table
 
@@ -38,12 +38,6 @@ def test_the_title_is_the_smallest_share_that_ranks_alike(
     rows: list[dict[str, Any]], facts: str
 ) -> None:
     assert re.search(facts, answer(rows))
-
-
-@pytest.mark.parametrize("rows", [[], SIZE_ROWS[:1], [size_row(20, None, None)]])
-def test_any_sizes_can_be_drawn(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    calibration_size_figure(rows, tmp_path / "sizes.png")
-    assert (tmp_path / "sizes.png").stat().st_size
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from report.report_cases import UNSURE, change_scores, evaluations, plan, summar
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError
-from interlace.report.facts.summary import Metrics, benchmarks_of, count_parameters, left_out
+from interlace.report.facts.summary import Metrics, benchmarks_of, count_parameters
 
 
 @pytest.fixture
@@ -58,13 +58,6 @@ def test_an_uncertain_speedup_is_missing_and_its_interval_stays() -> None:
     summary = summary_of(ttft=UNSURE)
     assert all(type(value) in (int, float) for value in summary.values())
     assert "ttft_speedup" not in summary and summary["ttft_speedup_high"] == 1.43
-
-
-def test_a_dense_score_of_zero_is_left_out_of_retention() -> None:
-    results = evaluations()
-    change_scores(results["dense"], "AI2D", score=0.0)
-    assert summary_of(evaluations=results)["retention_tuned"] == pytest.approx(100)
-    assert "AI2D" in left_out(results)
 
 
 def test_categories_have_means_errors_and_retention(summary: Metrics) -> None:

@@ -51,9 +51,6 @@ def test_each_layer_has_its_role() -> None:
     assert "".join(role.letter for role in layer_roles(small_plan())) == "PTDAFDTFF"
     tuned = small_plan().model_copy(update={"protected": [0, 1]})
     assert layer_roles(tuned)[1] is Role.TUNE
-
-
-def test_the_legend_names_only_what_occurs() -> None:
     assert Role.ANCHOR in roles_present(plan())
     assert Role.ANCHOR not in roles_present(plan("random"))
 
@@ -70,18 +67,15 @@ def test_the_map_has_the_request_the_outcome_and_the_notes() -> None:
     lines = layer_map(plan().model_copy(update={"deepstack_layers": 3}))
     assert lines[:2] == ["interlace: 25% of 24 layers", "24 layers, 18 kept, 6 tuned"]
     assert lines[-1].startswith("3 protected: 0 to 2")
+    lines = layer_map(plan("dense-ft"))
+    assert lines[1] == "24 layers, all kept, 6 tuned"
+    assert not any(line.startswith("groups") for line in lines)
 
 
 def test_brackets_hold_only_the_layers_that_belong() -> None:
     rows = {line[:9].strip(): line[9:] for line in layer_map(in_rounds())}
     assert rows["dense"] == "FFFTDDDDATTT"
     assert (rows["round 1"], rows["round 2"]) == ("    └─┘", "   └   ─┘")
-
-
-def test_a_plan_that_drops_nothing_has_no_brackets() -> None:
-    lines = layer_map(plan("dense-ft"))
-    assert lines[1] == "24 layers, all kept, 6 tuned"
-    assert not any(line.startswith("groups") for line in lines)
 
 
 def test_a_deep_decoder_is_broken_into_lines() -> None:

@@ -94,15 +94,8 @@ def test_an_endpoint_grades_each_answer_once(
     with judge_server(reply) as server:
         judge = Judge(url=server.url, model="m")
         changes = {"benchmarks": ("MIABench",), "heldout": None, "judge": judge}
-        first, second = (
-            evaluate(
-                checkpoint,
-                params=params.model_copy(update=changes),
-                model_name="m",
-                judgements=tmp_path / "judged",
-            )
-            for _ in range(2)
-        )
+        run = partial(evaluate, checkpoint, params=params.model_copy(update=changes))
+        first, second = (run(model_name="m", judgements=tmp_path / "judged") for _ in range(2))
     assert first == second
     assert {name: s.score for name, s in first.scores.items()} == {"MIABench": 50, "open": 25}
     assert len(server.requests) == 8
@@ -114,19 +107,12 @@ def test_an_interrupted_evaluation_resumes_after_its_last_batch(
 ) -> None:
     params = Evaluate(heldout=str(write_rows(rows(11))), batch_size=3, max_new_tokens=3)
     reference, resumed = tmp_path / "reference.parquet", tmp_path / "resumed.parquet"
-    evaluate(checkpoint, params=params, model_name="m", answers_file=reference)
-    run = partial(
-        evaluate,
-        checkpoint,
-        params=params,
-        model_name="m",
-        answers_file=resumed,
-        scratch=tmp_path / "scratch",
-    )
+    run = partial(evaluate, checkpoint, params=params, model_name="m")
+    run(answers_file=reference)
     batches = interrupt(monkeypatch, Journal, call=3, name="save")
     with pytest.raises(KeyboardInterrupt):
-        run()
-    run()
+        run(answers_file=resumed, scratch=tmp_path / "scratch")
+    run(answers_file=resumed, scratch=tmp_path / "scratch")
     sizes = [len(answers) for _, answers, _ in batches]
     assert sizes[:3] == [3, 3, 3]  # the third is lost
     assert sum(sizes[3:]) == 5

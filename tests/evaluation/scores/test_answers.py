@@ -45,8 +45,9 @@ def test_four_orders_of_a_question_do_not_shrink_the_standard_error() -> None:
     assert four.n == 12
 
 
-def test_rows_weigh_the_same_if_questions_have_different_numbers_of_rows() -> None:
+def test_rows_weigh_the_same_and_one_question_has_no_standard_error() -> None:
     assert score([1, 1, 1, 0], questions=["a", "a", "a", "b"]).score == 75
+    assert score([1]).standard_error is None
 
 
 def test_a_question_of_mmbench_counts_if_all_its_rows_are_right() -> None:
@@ -61,10 +62,6 @@ def test_a_row_without_a_judgement_counts_nowhere() -> None:
     result = score([1, None, 0, None])
     assert (result.score, result.n, result.missing) == (50, 2, 2)
     assert benchmark_score(answers([None]), "c") is None
-
-
-def test_one_question_has_no_standard_error() -> None:
-    assert score([1]).standard_error is None
 
 
 def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
