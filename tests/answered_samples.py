@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import models
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from drawn_rows import Draw
 from safetensors.torch import save_file
 
 from interlace.model.bypass import bypass
 from interlace.model.chat import IGNORED, Inputs, encode_training
 from interlace.plan.record import Plan
 from interlace.samples.answered_rows import AnsweredRows
-from interlace.samples.rows import write_rows
+from interlace.samples.rows import sample_id, write_rows
 from interlace.scores.table import Scores
 from interlace.selection.select import select
 
@@ -81,18 +78,11 @@ def snapshot(model: Any) -> list[Any]:
     return [model.get_decoder().layers, list(model.get_decoder().layers), numbers, text.to_dict()]
 
 
-def drawn(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    """Draw calibration rows as `sample` does; returns their folder."""
-    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
-    Draw(folder)(folder / "rows.parquet", calibration_fraction=1.0)
-    return folder / "calibration"
-
-
-def calibration(folder: Path, n: int = 12) -> Path:
-    """Write rows as `sample` does; returns their folder."""
+def calibration(folder: Path, rows: Sequence[dict[str, Any]] = ()) -> Path:
+    """Write rows, twelve unless others are given, as `sample` does; returns their folder."""
     fields = {"domain": "native", "task": "native"}
-    rows = (row | fields | {"sample_id": f"{i:016x}"} for i, row in enumerate(models.rows(n)))
-    write_rows(rows, folder)
+    rows = rows or models.rows(12)
+    write_rows((fields | row | {"sample_id": sample_id(row)} for row in rows), folder)
     return folder
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import answered_samples
+import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,7 +45,9 @@ Values = dict[tuple[str, int, int], float]
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return [answered_samples.calibration(tmp_path_factory.mktemp("samples") / "calibration", 6)]
+    return [
+        answered_samples.calibration(tmp_path_factory.mktemp("samples") / "rows", models.rows(6))
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -19,4 +19,4 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rows with none, one and two images; one prompt alone holds the digit 7."""
     rows = models.rows(12)
     rows[7]["texts"][0]["user"] = "What number is 7"
-    return answered_samples.drawn(tmp_path_factory.mktemp("calibration"), rows)
+    return answered_samples.calibration(tmp_path_factory.mktemp("calibration") / "rows", rows)

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import answered_samples
+import models
 import pytest
 
 from interlace.measurements import collect as collect_module
 from interlace.measurements import windows
-from interlace.samples.rows import iterate, write_rows
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -55,9 +55,9 @@ collect_module.collect(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    rows = list(iterate(answered_samples.calibration(folder / "whole", 18)))
+    rows = models.rows(18)
     rows[5]["images"] = [{"bytes": b"no image", "path": None}]
-    write_rows(iter(rows), folder / "rows")
+    answered_samples.calibration(folder / "rows", rows)
     (folder / "program.py").write_text(PROGRAM)
     return folder
 

@@ -183,7 +183,9 @@ def test_taylor_keeps_its_sums_every_tenth_of_the_batches(
         save(*args, metadata=metadata)
 
     monkeypatch.setattr(sensitivity, "save_file", saving)
-    rows = answered_samples.drawn(tmp_path, [models.row(seed, images=0) for seed in range(23)])
+    rows = answered_samples.calibration(
+        tmp_path / "rows", [models.row(seed, images=0) for seed in range(23)]
+    )
     run(tmp_path, options("taylor", batch_tokens=1, samples=23), rows=rows)
     assert saved == ["3", "6", "9", "12", "15", "18", "21"]
 

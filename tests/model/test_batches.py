@@ -36,9 +36,10 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_a_row_that_cannot_be_read_is_skipped_with_a_reason(processor: Any, kind: str) -> None:
-    damage, reason = BROKEN[kind]
+@pytest.mark.parametrize(("damage", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_row_that_cannot_be_read_is_skipped_with_a_reason(
+    processor: Any, damage: dict[str, Any], reason: str
+) -> None:
     rows = {3: models.row(3), 4: models.row(4) | damage, 5: models.row(5)}
     examples, reasons = encode_rows(processor, rows, 512)
     assert list(examples) == [3, 5] and list(reasons) == [4]

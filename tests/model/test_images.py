@@ -58,9 +58,8 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("case", ODD)
-def test_an_odd_image_is_named_and_opens_as_plain_rgb(case: str) -> None:
-    data, names = ODD[case]
+@pytest.mark.parametrize(("data", "names"), ODD.values(), ids=ODD)
+def test_an_odd_image_is_named_and_opens_as_plain_rgb(data: bytes, names: list[str]) -> None:
     assert oddities(data, MOST) == names
     assert decoded(data).mode == "RGB"
 
@@ -77,12 +76,11 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("case", UNFIT)
+@pytest.mark.parametrize(("data", "reason"), UNFIT.values(), ids=UNFIT)
 def test_an_unfit_image_is_refused_with_its_reason(
-    case: str, monkeypatch: pytest.MonkeyPatch
+    data: bytes | None, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as lmms-eval sets it
-    data, reason = UNFIT[case]
     with pytest.raises(UnfitImage, match=reason):
         oddities(data, MOST)
 

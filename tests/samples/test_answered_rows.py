@@ -7,7 +7,6 @@ from typing import Any
 
 import answered_samples
 import models
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,11 +16,12 @@ from interlace.model import chat
 from interlace.model.chat import IGNORED, collate, encode_training
 from interlace.params.measuring import Sensitivity
 from interlace.samples.answered_rows import answered_rows
+from interlace.samples.rows import sample_id
 
 
 @pytest.fixture(scope="module")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return answered_samples.drawn(tmp_path_factory.mktemp("calibration"), models.rows(12))
+    return answered_samples.calibration(tmp_path_factory.mktemp("calibration") / "rows")
 
 
 def test_rows_of_lowest_id_are_measured(processor: Any, calibration: Path, tmp_path: Path) -> None:
@@ -30,13 +30,11 @@ def test_rows_of_lowest_id_are_measured(processor: Any, calibration: Path, tmp_p
     assert sorted(path.stem for path in rows.paths) == ids[:5]
 
 
-def test_probes_are_not_measured(processor: Any, calibration: Path, tmp_path: Path) -> None:
-    table = pq.read_table(calibration)
-    domains = ["native" if i % 2 else "math" for i in range(table.num_rows)]
-    table = table.set_column(table.column_names.index("domain"), "domain", pa.array(domains))
-    pq.write_table(table, tmp_path / "mixed.parquet")
-    rows = answered_rows(processor, tmp_path, tmp_path / "rows", Sensitivity(samples=100))
-    assert sorted(path.stem for path in rows.paths) == sorted(table["sample_id"].to_pylist()[1::2])
+def test_probes_are_not_measured(processor: Any, tmp_path: Path) -> None:
+    rows = [row | {"domain": ("math", "native")[i % 2]} for i, row in enumerate(models.rows(12))]
+    mixed = answered_samples.calibration(tmp_path / "mixed", rows)
+    answered = answered_rows(processor, mixed, tmp_path / "rows", Sensitivity(samples=100))
+    assert {path.stem for path in answered.paths} == {sample_id(row) for row in rows[1::2]}
 
 
 def lengths_of_prompts(processor: Any, calibration: Path) -> list[int]:
@@ -56,25 +54,19 @@ def test_rows_whose_answer_is_cut_off_are_counted(
 
 
 def test_rows_without_any_answer_are_refused(processor: Any, tmp_path: Path) -> None:
-    calibration = answered_samples.drawn(tmp_path, [models.row(0)])
+    calibration = answered_samples.calibration(tmp_path / "calibration", [models.row(0)])
     [length] = lengths_of_prompts(processor, calibration)
     with pytest.raises(InputError, match=rf"no answer .* measure.max_length = {length} "):
         answered_rows(processor, calibration, tmp_path / "rows", Sensitivity(max_length=length))
 
 
-def test_rows_that_cannot_be_read_are_skipped_and_counted(
-    processor: Any, calibration: Path, tmp_path: Path
-) -> None:
-    [file] = calibration.glob("*.parquet")
-    table = pq.read_table(file)
-    rows = table.to_pylist()
-    damaged = next(row for row in rows if row["images"])
+def test_rows_that_cannot_be_read_are_skipped_and_counted(processor: Any, tmp_path: Path) -> None:
+    damaged, *rows = models.rows(12)[::-1]
     damaged["images"][0]["bytes"] = b"no picture"
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), tmp_path / "rows.parquet")
-    answered = answered_rows(processor, tmp_path, tmp_path / "rows", Sensitivity(samples=100))
+    calibration = answered_samples.calibration(tmp_path / "calibration", [damaged, *rows])
+    answered = answered_rows(processor, calibration, tmp_path / "rows", Sensitivity(samples=100))
     assert answered.skipped == 1
-    sound = {row["sample_id"] for row in rows if row is not damaged}
-    assert {path.stem for path in answered.paths} == sound
+    assert {path.stem for path in answered.paths} == {sample_id(row) for row in rows}
 
 
 @pytest.mark.parametrize(
