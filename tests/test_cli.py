@@ -114,7 +114,6 @@ def test_a_missing_file_is_named_and_nothing_written(
     ("words", "message"),
     [
         ("methods --ratio 1.5", "ratio = 1.5: must be greater than 0"),
-        ("draw removals --ratio 0 --out a.png", "ratio = 0.0: must be greater"),
         ("draw layers --out a.gif", "a.gif: figures are written as png, svg, pdf"),
         ("draw similarity --scores A=a --scores A=b --out a.png", "each name once"),
         ("draw probes --out a.png", "set probes.per_task"),

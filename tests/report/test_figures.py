@@ -133,15 +133,10 @@ def test_a_strip_is_at_least_a_tenth_of_an_inch_per_layer(n_layers: int, tmp_pat
     assert Image.open(tmp_path / "map.png").width > 160 * 0.1 * n_layers
 
 
-def test_nothing_is_left_behind_by_a_figure_that_fails(tmp_path: Path) -> None:
+def test_bad_input_is_named_and_leaves_no_figure(tmp_path: Path, curve: Path) -> None:
+    other = score_table(illustration(), criterion="cosine/math")
     with pytest.raises(InputError, match="criterion"):
-        profile_figure(
-            score_table(illustration(), criterion="cosine/math"), tmp_path / "profile.png"
-        )
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
+        profile_figure(other, tmp_path / "profile.png")
     with pytest.raises(InputError, match=r"png, svg, pdf"):
         pipeline_figure(tmp_path / "figure.gif", illustration(), plan())
     curve.write_text("step,loss\n1,2\n")
@@ -151,6 +146,7 @@ def test_bad_input_is_named(tmp_path: Path, curve: Path) -> None:
     results["tuned"].scores.clear()
     with pytest.raises(InputError, match="no benchmark"):
         retention_figure(results, tmp_path / "retention.png")
+    assert list(tmp_path.iterdir()) == [curve]
 
 
 def test_nines_count_the_nines_and_end() -> None:

@@ -95,6 +95,13 @@ def test_a_file_beside_the_modules_of_a_package_counts_with_it(clone: Path) -> N
     assert changed(clone) == reaching("interlace/report/__init__.py")
 
 
+def output_of(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout
+
+
 CLOSURE = """
 import sys
 from stages.digests import ROOT, code_of
@@ -107,10 +114,7 @@ print({{module.__file__ for module in ours}} - {{str(path) for path in code_of("
 @pytest.mark.parametrize(("stage", "module"), [("select", "select_layers"), ("sample", "sample")])
 def test_what_python_imports_is_reached(stage: str, module: str) -> None:
     code = CLOSURE.format(stage=stage, module=module)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "set()\n"
+    assert output_of(code) == "set()\n"
 
 
 def test_imports_inside_functions_count_and_those_of_type_checkers_do_not() -> None:
@@ -121,7 +125,4 @@ def test_imports_inside_functions_count_and_those_of_type_checkers_do_not() -> N
 
 def test_modules_are_digested_without_being_imported() -> None:
     code = "import sys; from stages import digests; digests.code_digests(); print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "interlace" not in done.stdout.split()
+    assert "interlace" not in output_of(code).split()

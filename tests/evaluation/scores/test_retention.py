@@ -35,11 +35,6 @@ def test_skipped_benchmarks_count_for_neither_model_and_have_a_reason() -> None:
     }
 
 
-def test_no_common_benchmark_gives_no_number() -> None:
-    assert relative_performance(scores(a=1), scores(b=1)).percent is None
-    assert overall_score({}) is None
-
-
 def test_overall_and_category_scores_are_means_over_benchmarks() -> None:
     both = scores("p", a=10, b=20) | scores("q", c=90)
     assert overall_score(both) == 40
@@ -48,6 +43,8 @@ def test_overall_and_category_scores_are_means_over_benchmarks() -> None:
     assert category_scores(both, ["b", "c"]) == {"p": 20, "q": 90}
 
 
-def test_common_benchmarks_keep_the_first_order() -> None:
+def test_common_benchmarks_keep_the_first_order_and_none_give_no_number() -> None:
     assert common_benchmarks(scores(c=1, b=1, a=1), scores(a=1, c=1)) == ["c", "a"]
     assert common_benchmarks() == []
+    assert relative_performance(scores(a=1), scores(b=1)).percent is None
+    assert overall_score({}) is None
