@@ -322,11 +322,7 @@ TINY = {
     ),
     "llava": llava(),
     "llava, pixtral": pixtral(
-        "llava",
-        text("mistral"),
-        16,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
+        "llava", text("mistral"), 16, vision_feature_layer=-1, vision_feature_select_strategy="full"
     ),
     "llava, qwen2": llava("qwen2"),
     "llava_next": llava_next("mistral", sliding_window=6),

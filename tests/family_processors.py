@@ -164,10 +164,7 @@ PIXTRAL = {
     "tokens": {"image_token": "[IMG]", "break_token": "[IMG_BREAK]", "end_token": "[IMG_END]"},
     "begins": "template",
 }
-LLAVA = {
-    "image": "<image>\n",
-    "tokens": {"image_token": "<image>", "video_token": "<video>"},
-}
+LLAVA = {"image": "<image>\n", "tokens": {"image_token": "<image>", "video_token": "<video>"}}
 IDEFICS = {
     "image": "<image>",
     "tokens": {

@@ -98,12 +98,9 @@ def similarity(out: Path) -> pd.DataFrame:
     return pq.read_table(out / "similarity").to_pandas()
 
 
-@pytest.mark.parametrize("max_span", [None, LAYERS + 3])
-def test_without_a_longest_span_all_are_measured(
-    run: Run, tmp_path: Path, max_span: int | None
-) -> None:
-    out = run(tmp_path, max_span=max_span)
-    assert len(similarity(out)) == ROWS * LAYERS * (LAYERS + 1) // 2
+@pytest.mark.parametrize("most", [None, LAYERS + 3])
+def test_without_a_longest_span_all_are_measured(run: Run, tmp_path: Path, most: Any) -> None:
+    assert len(similarity(run(tmp_path, max_span=most))) == ROWS * LAYERS * (LAYERS + 1) // 2
 
 
 @pytest.mark.parametrize(("pooled", "states"), [("all", ROWS + 8), ("probes", 8), ("none", 0)])

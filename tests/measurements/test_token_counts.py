@@ -39,9 +39,6 @@ def test_the_tokens_of_all_turns_are_counted(
     write_rows(iter(samples), tmp_path / "rows")
     expected = Tallies(by_source, by_domain)
     assert text_tokens(processor.tokenizer, tmp_path / "rows") == expected
-
-
-def test_no_rows_hold_no_tokens(processor: Any, tmp_path: Path) -> None:
     write_rows(iter([]), tmp_path / "rows")
     assert text_tokens(processor.tokenizer, tmp_path / "rows") == Tallies()
 

@@ -234,8 +234,7 @@ def test_rope_scaling_never_stands_beside_rope_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "deepstack_layers"),
-    [(qwen3_vl(), 3), (qwen2_5_vl(), 0), (granite(0, 2, 4), 4)],
+    ("config", "deepstack_layers"), [(qwen3_vl(), 3), (qwen2_5_vl(), 0), (granite(0, 2, 4), 4)]
 )
 def test_deepstack_layers_end_with_the_last_visual_features(
     config: dict[str, Any], deepstack_layers: int

@@ -15,16 +15,6 @@ from interlace.model.open import attention, input_device, open_model
 from interlace.params.healing import Recipe
 
 
-@pytest.fixture
-def flash_attn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the package flash-attn were installed."""
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: find("torch" if name == "flash_attn" else name)
-    )
-
-
-@pytest.mark.usefixtures("flash_attn")
 @pytest.mark.parametrize(
     ("dtype", "on_gpu", "usable"),
     [
@@ -40,6 +30,10 @@ def test_flash_attention_is_chosen_where_it_is_usable(
     usable: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    find = importlib.util.find_spec  # as if the package flash-attn were installed
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: find("torch" if name == "flash_attn" else name)
+    )
     expected = "flash_attention_2" if usable else None
     assert attention("auto", dtype, on_gpu=on_gpu) == expected
     monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)

@@ -71,10 +71,7 @@ def test_rows_that_cannot_be_read_are_skipped_and_counted(processor: Any, tmp_pa
 
 @pytest.mark.parametrize(
     ("rows", "complaint"),
-    [
-        (12, r"sample [0-9a-f]{16} of made_up: .* max_length = 8"),
-        (0, "no rows to calibrate on"),
-    ],
+    [(12, r"sample [0-9a-f]{16} of made_up: .* max_length = 8"), (0, "no rows to calibrate on")],
     ids=["no prompt is short enough", "no rows"],
 )
 def test_a_set_without_rows_to_measure_is_refused(

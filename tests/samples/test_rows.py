@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 
 from interlace.errors import InputError
 from interlace.samples import rows as samples
-from interlace.samples.rows import (
-    check_row,
-    check_schema,
-    iterate,
-    sample_id,
-    write_rows,
-)
+from interlace.samples.rows import check_row, check_schema, iterate, sample_id, write_rows
 
 
 def with_ids(rows: list[Row]) -> list[Row]:
