@@ -97,7 +97,7 @@ def test_an_unfit_image_is_refused_with_its_reason(
         (rgb().quantize(), (200, 30, 60)),
         (Image.new("L", (4, 4), 99), (99, 99, 99)),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "mode", str(value)),
 )
 def test_an_image_is_converted_as_a_viewer_shows_it(
     image: Image.Image, colour: tuple[int, int, int]
