@@ -64,7 +64,7 @@ def meet(timeout: timedelta = TIMEOUT) -> None:
 def process_group(timeout: timedelta = TIMEOUT) -> Iterator[None]:
     """Connect the processes of a launch while the block runs.
 
-    A process that fails leaves without a word: its launcher ends the others.
+    A process that fails exits silently: its launcher ends the others.
 
     Args:
         timeout: of a process that waits for another.

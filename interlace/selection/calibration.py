@@ -1,4 +1,4 @@
-"""How large a calibration set has to be: the ranking by subsets of it, without the model."""
+"""Agreement of layer rankings by the size of the calibration set, from measurements alone."""
 
 from __future__ import annotations
 
