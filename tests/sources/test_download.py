@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import hub as hubs
 import models
 import pytest
+import yaml
 from drawn_rows import Draw, picture_row, stored, three_subsets
 from hub import MODEL, Hub
 
@@ -16,9 +20,11 @@ from interlace.data.files import data_files
 from interlace.data.subsets import check_subsets
 from interlace.errors import InputError
 from interlace.params.inputs import Data
+from interlace.samples.rows import iterate
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedData, PinnedModel
 
+ROOT = Path(__file__).parents[2]
 NAME = "org/rows"
 DATA = f"datasets/{NAME}"
 
@@ -185,3 +191,33 @@ def test_sources_are_read_as_pinned_when_the_repository_has_moved_on(
     for (of_model, of_data), expected in zip(pins, weights, strict=True):
         assert (of_model.checkpoint().folder / "model.safetensors").read_bytes() == expected
         assert [file.open().read() for file in data_files(of_data)] == [expected]
+
+
+STAGES = """
+from stages.pin import main as pin
+from stages.sample import main as sample
+pin([], standalone_mode=False)
+sample([], standalone_mode=False)
+"""
+
+
+def test_the_stages_read_from_a_hub_in_processes_of_their_own(
+    hub: Hub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    hub.add(DATA, files)
+    hub.add("org/model", MODEL)
+    data = {"id": NAME, "fraction": 0.5, "weights": {"c": 2.0}}
+    params = {"model": {"id": "org/model"}, "data": data, "evaluate": {"benchmarks": ["AI2D"]}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+    environment |= {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    process = subprocess.run(
+        [sys.executable, "-c", STAGES],
+        cwd=tmp_path,
+        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert len(list(iterate(tmp_path / "data/train"))) == 100 + 25 + 7
