@@ -146,7 +146,10 @@ def measure_batch(
         cosine_sums, state_sums = token_sums(inputs, outputs, masks, pooled=pooled)
         sums = cosine_sums.cpu().numpy()  # [B, 3, L, L]
         if not np.isfinite(sums).all() and (first := first_not_finite(inputs, outputs, attended)):
-            raise NotFinite(*first)
+            row, layer, side = first
+            if params.mode == "reference" and side == "output":  # the next layer's input
+                layer, side = layer + 1, "input"
+            raise NotFinite(row, layer, side)
     spans = spans_up_to(params.max_span, len(inputs))
     sums = sums[:, :, spans[:, 0], spans.sum(1) - 1]  # [B, 3, S]
     counts = masks.sum(-1).T.cpu().numpy()  # [B, 3]

@@ -189,14 +189,18 @@ def residual_states(model: nn.Module, batch: Inputs) -> tuple[list[Tensor], list
 
 
 def reference_states(model: nn.Module, batch: Inputs) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the inputs and outputs of layers as the published code has them.
+    """Return the inputs and outputs of layers as the published code has them, L-1 of each.
 
-    It reads `output_hidden_states`: state i+1 stands for the output of layer i (DeepStack features
-    not yet added) and for the input of layer i+1 alike. The last state lies after the final norm
-    and is skipped, so the last layer has no score.
+    The true input of layer i+1 stands for the output of layer i as well, so in a model with
+    DeepStack the visual features count for the layer that they follow. No layer follows the last
+    one, which has no score. The published code read `output_hidden_states` of transformers 4.57,
+    which held these states; transformers 5 leaves the visual features out of them.
     """
-    states = forward(model, batch, output_hidden_states=True).hidden_states
-    return list(states[:-2]), list(states[1:-1])
+    layers = range(len(decoder_layers(model)))
+    with recorded(model, inputs=layers) as recording:
+        forward(model, batch)
+    inputs = [recording.inputs[i] for i in layers]
+    return inputs[:-1], inputs[1:]
 
 
 STATES = {"residual": residual_states, "reference": reference_states}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interlace.measurements import cosines as cosines_module
-from interlace.measurements.cosines import last_tokens, measure_batch, token_sums
+from interlace.measurements.cosines import NotFinite, last_tokens, measure_batch, token_sums
 from interlace.model.chat import Inputs, collate, encode_prompt
 from interlace.model.open import open_model, open_processor
 from interlace.model.states import residual_states
@@ -169,19 +169,40 @@ def test_a_padded_batch_measures_as_rows_one_by_one(
         assert alone["counts"][0].tolist() == [prompt, 16 * (i % 3)]
 
 
-def test_reference_scores_are_those_of_output_hidden_states(dense: Any, with_image: Inputs) -> None:
-    reference, residual = (measure_batch(dense, with_image, p) for p in (REFERENCE, RESIDUAL))
+@pytest.mark.parametrize("seed", [1, 2])
+def test_reference_scores_compare_true_inputs_and_end_before_the_last_layer(
+    dense: Any, processor: Any, seed: int
+) -> None:
+    batch = batch_of(processor, models.row(seed, images=2))
+    measurements = measure_batch(dense, batch, REFERENCE)
     with torch.inference_mode():
-        states = dense.model(**with_image, output_hidden_states=True).hidden_states
+        x, y = residual_states(dense, batch)
     spans = [(i, p) for i, p in SPANS if i + p < LAYERS]
-    assert [tuple(span) for span in reference["spans"].tolist()] == spans
-    expected = [
-        torch.cosine_similarity(states[i][0], states[i + p][0], dim=-1).mean().item()
+    assert [tuple(span) for span in measurements["spans"].tolist()] == spans
+    means = [  # of `cos(x_i, x_{i+p})` and `cos(x_i, y_{i+p-1})` over tokens
+        [
+            np.mean([cosine(a, b) for a, b in zip(x[i][0], end[0], strict=True)])
+            for end in (x[i + p], y[i + p - 1])
+        ]
         for i, p in spans
     ]
-    np.testing.assert_allclose(reference["cosines"][0, :, 0], expected, rtol=0, atol=1e-5)
-    # on a layer with DeepStack
-    assert abs(residual["cosines"][0, 1, 0] - reference["cosines"][0, 1, 0]) > 1e-4
+    true_inputs, residual = np.transpose(means)
+    np.testing.assert_allclose(measurements["cosines"][0, :, 0], true_inputs, rtol=0, atol=1e-5)
+    deepstack = np.array([i + p <= 3 for i, p in spans])  # the span ends where features are added
+    assert (abs(true_inputs - residual) > 1e-4).tolist() == deepstack.tolist()
+    for side, states in enumerate((x[:-1], x[1:])):
+        pooled = torch.stack(states)[:, 0].mean(1)  # [L-1, d]
+        np.testing.assert_allclose(measurements["pooled"][0, side], pooled, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("layer", "named"), [(0, 1), (2, 3)])
+def test_a_reference_state_that_is_not_finite_is_named_by_the_layer_it_enters(
+    dense_dir: Path, processor: Any, layer: int, named: int
+) -> None:
+    model = open_model(dense_dir, dtype="float32")
+    model.model.language_model.layers[layer].mlp.down_proj.weight.data[0] = math.nan
+    with pytest.raises(NotFinite, match=f"the input of layer {named} is not finite"):
+        measure_batch(model, batch_of(processor, models.row(1)), REFERENCE)
 
 
 def test_bfloat16_stays_close_to_float32() -> None:

@@ -1,4 +1,4 @@
-"""Recorded states and `output_hidden_states`, against a walk through the decoder by hand."""
+"""Recorded states, against a walk through the decoder by hand."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from interlace.model.states import (
     forward,
     hooked,
     recorded,
+    reference_states,
     residual_states,
     state_before,
 )
@@ -60,6 +61,28 @@ def test_hooks_see_the_true_states(dense: Any, with_image: Inputs) -> None:
     torch.testing.assert_close((inputs, outputs), expected, rtol=1e-5, atol=1e-5)
     same = [torch.equal(inputs[i + 1], outputs[i]) for i in range(LAYERS - 1)]
     assert same == [False, False, False, True, True]  # visual features between the first three
+
+
+@torch.inference_mode()
+def test_reference_states_are_the_true_inputs(dense: Any, with_image: Inputs) -> None:
+    inputs, outputs = reference_states(dense, with_image)
+    expected, _ = states_by_hand(dense, with_image)
+    torch.testing.assert_close(
+        (inputs, outputs), (expected[:-1], expected[1:]), rtol=1e-5, atol=1e-5
+    )
+    true_inputs, _ = residual_states(dense, with_image)
+    assert all(map(torch.equal, (*inputs, outputs[-1]), true_inputs))
+    assert all(output is state for output, state in zip(outputs, inputs[1:], strict=False))
+
+
+@torch.inference_mode()
+def test_hidden_states_of_transformers_5_lack_the_visual_features(
+    dense: Any, with_image: Inputs
+) -> None:
+    _, outputs = reference_states(dense, with_image)
+    states = forward(dense, with_image, output_hidden_states=True).hidden_states
+    same = [torch.equal(states[i + 1], outputs[i]) for i in range(LAYERS - 1)]
+    assert same == [False, False, False, True, True]
 
 
 @torch.inference_mode()

@@ -21,9 +21,15 @@ from interlace.errors import InputError
 from interlace.model.bypass import bypassed
 from interlace.model.chat import PER_TOKEN
 from interlace.model.decoder import decoder_layers
-from interlace.model.families import DECODERS, FAMILIES, decoder_kind, vision_token_ids
+from interlace.model.families import (
+    DECODERS,
+    FAMILIES,
+    architecture,
+    decoder_kind,
+    vision_token_ids,
+)
 from interlace.model.open import open_model
-from interlace.model.states import residual_states
+from interlace.model.states import reference_states, residual_states
 from interlace.pruning import compensation, sparsity
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 from interlace.samples.answered_rows import AnsweredRows
@@ -144,6 +150,16 @@ def test_every_layer_is_measured(dense: Dense) -> None:
     assert len(inputs) == len(outputs) == dense.n_layers
     shape = (*dense.inputs["input_ids"].shape, 32)
     assert {state.shape for state in inputs + outputs} == {shape}
+
+
+def test_reference_states_are_the_inputs_of_the_next_layers(dense: Dense) -> None:
+    with torch.inference_mode():
+        x, y = residual_states(dense.model, dense.inputs)
+        inputs, outputs = reference_states(dense.model, dense.inputs)
+    assert all(map(torch.equal, (*inputs, outputs[-1]), x)) and len(inputs) == len(outputs)
+    differing = [i for i in range(dense.n_layers - 1) if not torch.equal(outputs[i], y[i])]
+    config = json.loads((dense.folder / "config.json").read_text())
+    assert bool(differing) == bool(architecture(config, "").deepstack_layers)
 
 
 def test_tokens_of_the_picture_are_told_from_text(dense: Dense) -> None:
