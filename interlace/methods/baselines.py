@@ -7,9 +7,8 @@ distance (arXiv 2403.17887).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
-from interlace.errors import InputError
 from interlace.methods.choice import Choice, Method, Request, attainable, neighbours
 from interlace.plan.record import Group
 from interlace.scores.table import ANGULAR, Scores
@@ -18,57 +17,47 @@ from interlace.scores.table import ANGULAR, Scores
 def consecutive(scores: Scores, request: Request) -> Choice:
     """Drop the run of K layers that starts at the greatest `S_1`; tune the K after it.
 
-    The run is shifted down when it would run off the end of the unprotected layers. Where fewer
-    than K layers follow it, the nearest ones before it are tuned as well.
+    The run is shifted down when it would run off the end of the unprotected layers with a score.
+    Where fewer than K layers follow it, the nearest ones before it are tuned as well.
     """
     layer = {i: value for i, value in scores.of_span(1).items() if i in request.free}
-    starts = run_starts(request)
-    if not layer or not starts:
+    runs = longest_runs(layer.keys(), request)
+    if not runs:
         return Choice.of_groups([])
     best = max(layer, key=lambda i: (layer[i], -i))
-    first = max((i for i in starts if i <= best), default=starts[0])
-    return _run(first, layer[best], scores, request)
+    run = max((run for run in runs if run[0] <= best), default=runs[0], key=lambda run: run[0])
+    return _run(run, layer[best], scores, request)
 
 
 def angular_block(scores: Scores, request: Request) -> Choice:
     """Drop the run of K layers that turns the last token's state least; tune the K after it."""
-    starts = run_starts(request)
-    if not starts:
+    runs = longest_runs(request.free & scores.of_span(1, ANGULAR).keys(), request)
+    if not runs:
         return Choice.of_groups([])
-    angle = scores.of_span(attainable(request), ANGULAR)
-    candidates = [i for i in starts if i in angle]
-    if not candidates:
-        raise InputError(
-            f"no run of {attainable(request)} unprotected layers was measured; lower ratio, protect"
-            " fewer layers, or set collect.mode to residual"
-        )
-    first = min(candidates, key=lambda i: (angle[i], i))
-    return _run(first, angle[first], scores, request)
+    angle = scores.of_span(len(runs[0]), ANGULAR)
+    best = min(runs, key=lambda run: (angle[run[0]], run[0]))
+    return _run(best, angle[best[0]], scores, request)
 
 
-def run_starts(request: Request) -> list[int]:
-    """Return the layers at which a run of K unprotected neighbours can start; none if K is 0.
+def longest_runs(layers: Set[int], request: Request) -> list[range]:
+    """Return all runs of K neighbours among some layers, from the lowest up; none if K is 0.
+
+    Where no run is as long and the policy is `fewer`, the longest are returned.
 
     Raises:
-        InputError: there is no such run; names the largest feasible K.
+        InputError: no run is as long, and the policy is another; names the largest feasible K.
     """
-    drops = attainable(request)
-    if not drops:
-        return []
-    starts = [i for i in sorted(request.free) if set(range(i, i + drops)) <= request.free]
-    if not starts:
-        longest = drops
-        while not any(set(range(i, i + longest)) <= request.free for i in request.free):
-            longest -= 1
-        raise InputError(
-            f"a run of {drops} layers cannot be dropped: the longest that is not protected has"
-            f" {longest}; lower ratio or protect fewer layers"
-        )
-    return starts
+    lengths: dict[int, int] = {}  # of the run that starts at a layer
+    for layer in sorted(layers, reverse=True):
+        lengths[layer] = lengths.get(layer + 1, 0) + 1
+    longest = max(lengths.values(), default=0)
+    length = attainable(request, longest, "the longest run of unprotected layers with a score has")
+    starts = [layer for layer in sorted(lengths) if lengths[layer] >= length]
+    return [range(first, first + length) for first in starts] if length else []
 
 
-def _run(first: int, score: float, scores: Scores, request: Request) -> Choice:
-    drop = tuple(range(first, first + attainable(request)))
+def _run(run: range, score: float, scores: Scores, request: Request) -> Choice:
+    drop = tuple(run)
     tune = tuple(sorted(neighbours(drop, scores.n_layers, request.tuned_before)))
     return Choice.of_groups([Group(kind="run", layers=drop, score=score, drop=drop, tune=tune)])
 
@@ -79,7 +68,8 @@ def random(scores: Scores, request: Request) -> Choice:
     The order of drawing depends on the seed alone, so a smaller K drops some of the layers that a
     larger one does.
     """
-    drop = _shuffled(request.free, f"drop:{request.seed}")[: attainable(request)]
+    drops = attainable(request, len(request.free), "the unprotected layers are")
+    drop = _shuffled(request.free, f"drop:{request.seed}")[:drops]
     survivors = set(range(scores.n_layers)) - set(drop) - request.tuned_before
     tune = _shuffled(survivors, f"tune:{request.seed}")[: len(drop)]
     groups = [Group(kind="layer", layers=(i,), score=None, drop=(i,)) for i in drop]

@@ -61,7 +61,7 @@ class Choice:
         """Drop the first K layers of a ranking, each on its own; tune as many neighbours.
 
         Args:
-            order: unprotected layers, the first to go first.
+            order: free layers with a score, the first to go first.
             values: the value that each layer was ranked by, for display.
             scores: the table the ranking was made from.
             request: K, and what to do when there are fewer layers.
@@ -69,12 +69,7 @@ class Choice:
         Raises:
             InputError: fewer than K layers are ranked, and the policy is not `fewer`.
         """
-        drop = order[: attainable(request)]
-        if len(drop) < request.drops and request.options.shortfall != "fewer":
-            raise InputError(
-                f"{request.drops} layers cannot be dropped: only {len(drop)} unprotected ones were"
-                f" scored (the largest feasible K is {len(drop)}); lower ratio or protect fewer"
-            )
+        drop = order[: attainable(request, len(order))]
         groups = [Group(kind="layer", layers=(i,), score=values[i], drop=(i,)) for i in drop]
         tune = neighbours(drop, scores.n_layers, request.tuned_before)
         return cls(groups=tuple(groups), drop=frozenset(drop), tune=tune)
@@ -103,18 +98,25 @@ class Method:
     sparsity: Sparsity | None = None
 
 
-def attainable(request: Request) -> int:
-    """Return how many layers can go if any unprotected one may.
+def attainable(
+    request: Request, most: int, limit: str = "the unprotected layers with a score are"
+) -> int:
+    """Return how many layers can go where the method can choose among `most` of them.
+
+    Args:
+        request: K, and what to do when there are fewer layers.
+        most: layers that the method can drop.
+        limit: the words before that number in the message.
 
     Raises:
-        InputError: fewer than K, and the policy is not `fewer`.
+        InputError: `most` is less than K, and the policy is not `fewer`.
     """
-    if request.drops > len(request.free) and request.options.shortfall != "fewer":
+    if request.drops > most and request.options.shortfall != "fewer":
         raise InputError(
-            f"{request.drops} layers cannot be dropped: only {len(request.free)} are not protected"
-            f" (the largest feasible K is {len(request.free)}); lower ratio or protect fewer layers"
+            f"{request.drops} layers cannot be dropped: {limit} {most} (the largest feasible K is"
+            f" {most}); lower ratio, protect fewer layers, or set select.shortfall to fewer"
         )
-    return min(request.drops, len(request.free))
+    return min(request.drops, most)
 
 
 def neighbours(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -50,14 +51,18 @@ def disjoint_spans(scores: Mapping[int, float], span: int, free: set[int], limit
 
 
 def group(first: int, span: int, value: float, layer: Mapping[int, float], rule: Rule) -> Group:
-    """Return a triplet or pair: of its first two layers one goes, one is tuned; a third anchors."""
+    """Return a triplet or pair: of its first two layers one goes, one is tuned; a third anchors.
+
+    A second layer without a score, the last one in mode `reference`, does not go.
+    """
     second = first + 1
-    drop, tune = (second, first) if rule(layer[first], layer[second]) else (first, second)
+    second_goes = rule(layer[first], layer.get(second, -math.inf))
+    drop, tune = (second, first) if second_goes else (first, second)
     return Group(
         kind=NAMES[span],
         layers=tuple(range(first, first + span)),
         score=value,
-        layer_scores=(layer[first], layer[second]),
+        layer_scores=tuple(layer[i] for i in (first, second) if i in layer),
         drop=(drop,),
         tune=(tune,),
         anchor=first + 2 if span == 3 else None,
@@ -125,8 +130,8 @@ def interlace_tn(scores: Scores, request: Request) -> Choice:
     """Take the greatest `S_1` first: the layer goes and the next one is tuned; no anchor.
 
     Its groups are pairs already, by the `S_1` of the first layer: there are no other pairs to fall
-    back on.
+    back on. The tuned layer needs no score, so in mode `reference` it may be the last one.
     """
     layer = scores.of_span(1)
-    by_first = {i: layer[i] for i in layer if i + 1 in layer}
+    by_first = {i: layer[i] for i in layer if i + 1 < scores.n_layers}
     return greedy(lambda span: layer if span == 1 else by_first, request, always_first, spans=(2,))

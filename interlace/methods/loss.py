@@ -20,7 +20,7 @@ def sleb(scores: Scores, request: Request) -> Choice:
     """
     removal = scores.of_span(1, SLEB)
     order = sorted(removal, key=lambda i: removal[i])
-    drops = attainable(request)
+    drops = attainable(request, len(request.free), "the unprotected layers are")
     if drops > len(order):
         raise InputError(
             f"sleb: {drops} layers are to go, {len(order)} removals were measured; raise"
@@ -31,7 +31,7 @@ def sleb(scores: Scores, request: Request) -> Choice:
             f"sleb: layers {protected} are protected, but were not when removals were measured; run"
             " `sensitivity` with the same select.protect_first and select.protect_last"
         )
-    return Choice.of_ranking(order, removal, scores, request)
+    return Choice.of_ranking(order[:drops], removal, scores, request)
 
 
 def taylor(scores: Scores, request: Request) -> Choice:

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from interlace.params.section import Dtype, Section, merged
 
+Mode = Literal["residual", "reference"]
+
 
 class Measure(Section):
     """The passes of rows through the dense model, in all stages that measure it."""
@@ -27,10 +29,10 @@ class Measure(Section):
 class Spans(Section):
     """One pass over the calibration set, scoring spans of layers."""
 
-    mode: Literal["residual", "reference"] = Field(
+    mode: Mode = Field(
         "residual",
-        description="residual: true inputs and outputs of every layer; reference: as published, "
-        "from output_hidden_states, last layer unscored",
+        description="residual: true inputs and outputs of every layer; reference: as published,"
+        " inputs of layers alone, so the last layer has no score",
     )
     max_span: int | None = Field(
         None, ge=3, description="longest span to score, layers; none: every span"

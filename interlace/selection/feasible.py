@@ -7,13 +7,13 @@ from typing import Any
 from interlace.errors import InputError
 from interlace.methods.registry import find_method
 from interlace.params.choosing import Select
+from interlace.params.measuring import Mode
 from interlace.params.whole import Params
 from interlace.plan.record import Plan
 from interlace.plan.segments import segments
 from interlace.scores.table import (
     ANGULAR,
     CKA,
-    HOW_TO_MEASURE,
     MATH,
     NATIVE,
     NONMATH,
@@ -51,14 +51,26 @@ def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> in
     if by_budget and (params.method == "manual" or not find_method(params.method).removes):
         raise InputError(f"ratio = auto: {params.method} has nothing to decide; set a ratio")
     ratio_or_drops = 1 if params.ratio == "auto" else params.ratio
-    plan = feasible_plan(n_layers, deepstack_layers, params.method, ratio_or_drops, params.select)
+    plan = feasible_plan(
+        n_layers,
+        deepstack_layers,
+        params.method,
+        ratio_or_drops,
+        params.select,
+        params.collect.mode,
+    )
     check_measurements(params, n_layers, len(plan.drop))
     _check_local_healing(params, plan)
     return None if by_budget else len(plan.drop)
 
 
 def feasible_plan(
-    n_layers: int, deepstack_layers: int, method: str, ratio_or_drops: float, options: Select
+    n_layers: int,
+    deepstack_layers: int,
+    method: str,
+    ratio_or_drops: float,
+    options: Select,
+    mode: Mode = "residual",
 ) -> Plan:
     """Choose by made-up scores that let the method drop as many layers as any scores do.
 
@@ -68,6 +80,7 @@ def feasible_plan(
         method: a name in `METHODS`.
         ratio_or_drops: a share of the layers, or K as an integer.
         options: how layers are chosen; rounds do not count.
+        mode: how similarity is measured; `reference` gives the last layer no score.
 
     Returns:
         A plan that drops as many layers as the real one.
@@ -78,31 +91,44 @@ def feasible_plan(
     ends = options.protect_first, options.protect_last
     protected = protected_layers(find_method(method), n_layers, deepstack_layers, *ends)
     free = [i for i in range(n_layers) if i not in protected]
-    scores = Scores(n_layers, deepstack_layers, _favourable_values(n_layers, free, options), {})
+    scored = n_layers - 1 if mode == "reference" else n_layers
+    values = _favourable_values(n_layers, scored, free, options)
     once = options.model_copy(update={"rounds": 1})
-    return select_layers(scores, method, ratio_or_drops, once)
+    return select_layers(
+        Scores(n_layers, deepstack_layers, values, {}), method, ratio_or_drops, once
+    )
 
 
 def _favourable_values(
-    n_layers: int, free: list[int], options: Select
+    n_layers: int, scored: int, free: list[int], options: Select
 ) -> dict[tuple[str, int, int], float]:
     """Make up scores by which greedy choices go furthest.
 
     Where triplets alone count, scores are equal: ties go to lower layers, which leaves no gaps.
     Where pairs may follow, every triplet leaves just a pair free before it: two drops of five
     layers.
+
+    Args:
+        n_layers: L, of the decoder.
+        scored: leading layers whose similarity is measured.
+        free: layers that are not protected.
+        options: how layers are chosen.
     """
     values: dict[tuple[str, int, int], float] = {}
-    for span in range(1, n_layers + 1):
-        for first in range(n_layers - span + 1):
+    for span in range(1, scored + 1):
+        for first in range(scored - span + 1):
             values |= {(NATIVE, first, span): 0.0, (ANGULAR, first, span): 0.0}
-    for criterion in HOW_TO_MEASURE.keys() - {NATIVE, ANGULAR}:
-        values |= {(criterion, layer, 1): float(index) for index, layer in enumerate(free)}
-    if options.shortfall == "pairs":
-        for index, layer in enumerate(free):
+    for layer in range(n_layers):
+        index = (layer - min(free, default=0)) % n_layers  # the free layers come first
+        values |= {(criterion, layer, 1): float(index) for criterion in (SLEB, TAYLOR)}
+        if layer < scored:
+            values |= {(criterion, layer, 1): float(index) for criterion in (MATH, NONMATH)}
+            favoured = options.shortfall == "pairs" and index % 5 in (2, 3)
+            values[POOLED, layer, 1] = float(favoured)
             if (NATIVE, layer, 3) in values:
-                values[NATIVE, layer, 3] = float(index % 5 == 2)
-            values[POOLED, layer, 1] = float(index % 5 in (2, 3))
+                values[NATIVE, layer, 3] = float(favoured and index % 5 == 2)
+        if 0 < layer < scored:  # compared with the layer before it
+            values[CKA, layer, 1] = float(index)
     return values
 
 

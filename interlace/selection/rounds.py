@@ -69,20 +69,24 @@ def add_round(
         scores: of the model that the rounds before leave.
         previous: their choice, in positions of the dense decoder.
         number: of this round, from 1.
+
+    Raises:
+        InputError: the method cannot drop this round's share; says in which round.
     """
     survivors = scores.kept_layers or tuple(range(scores.n_layers))
     position = {layer: index for index, layer in enumerate(survivors)}
     rounds = request.options.rounds
     share = request.drops * number // rounds - request.drops * (number - 1) // rounds
-    choice = rule.choose(
-        scores,
-        replace(
-            request,
-            drops=share,
-            free=frozenset(position[i] for i in request.free - previous.drop - previous.tune),
-            tuned_before=frozenset(position[i] for i in previous.tune),
-        ),
+    share_request = replace(
+        request,
+        drops=share,
+        free=frozenset(position[i] for i in request.free - previous.drop - previous.tune),
+        tuned_before=frozenset(position[i] for i in previous.tune),
     )
+    try:
+        choice = rule.choose(scores, share_request)
+    except InputError as error:
+        raise InputError(f"round {number} of {rounds}: {error}") from None
     groups = [
         group.model_copy(
             update={

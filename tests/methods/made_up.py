@@ -10,6 +10,7 @@ import pyarrow as pa
 from interlace.methods.choice import Request
 from interlace.methods.registry import METHODS
 from interlace.params.choosing import Policy, Select
+from interlace.params.measuring import Mode
 from interlace.plan.record import Plan
 from interlace.scores.table import Scores
 from interlace.selection.select import select_layers
@@ -24,14 +25,20 @@ def table_for(
     decimals: int = 9,
     removable: list[int] | None = None,
     kept: tuple[int, ...] = (),
+    mode: Mode = "residual",
 ) -> Scores:
-    """What the method reads, of the `removable` layers or of all; few decimals make many ties."""
+    """What the method reads, of the `removable` layers or of all; few decimals make many ties.
+
+    In mode `reference` no span that ends with the last layer has a score.
+    """
     values: dict[tuple[str, int, int], float] = {}
     for criterion in METHODS[method].needs:
+        end = n_layers - (mode == "reference" and criterion != "taylor")
         longest = {"cosine": 3, "angular": n_layers}.get(criterion, 1)
         for span in range(1, longest + 1):
             column = rng.random(n_layers - span + 1).round(decimals).tolist()
-            values |= {(criterion, first, span): value for first, value in enumerate(column)}
+            starts = range(criterion == "cka", end - span + 1)  # cka compares with the layer before
+            values |= {(criterion, first, span): column[first] for first in starts}
     if "sleb" in METHODS[method].needs:
         order = rng.permutation(range(n_layers) if removable is None else removable).tolist()
         values = {("sleb", i, 1): float(step) for step, i in enumerate(order)}
@@ -63,14 +70,21 @@ class Question:
         return select_layers(scores or self.scores, self.method, self.drops, self.options)
 
 
-def question(method: str, rng: np.random.Generator, case: int, longest: int = 100) -> Question:
+def question(
+    method: str,
+    rng: np.random.Generator,
+    case: int,
+    longest: int = 100,
+    mode: Mode = "residual",
+) -> Question:
     """Sometimes a small decoder, sometimes a large one; sometimes more drops than there can be."""
-    n_layers = int(rng.integers(3, longest + 1)) if case % 4 == 0 else int(rng.integers(3, 13))
+    least = 4 if mode == "reference" else 3  # layers of which one triplet has a score
+    n_layers = int(rng.integers(least, (longest if case % 4 == 0 else 12) + 1))
     first = int(rng.integers(0, min(4, n_layers)))
     last = int(rng.integers(0, min(3, n_layers - first)))
     free = list(range(first, n_layers - last))
     decimals = 9 if method == "mixed" else 1 + case % 3  # rounding decides on ties of its sums
-    scores = table_for(method, rng, n_layers, decimals, removable=free)
+    scores = table_for(method, rng, n_layers, decimals, removable=free, mode=mode)
     drops = int(rng.integers(1, min(n_layers - 1, len(free) + 2) + 1))
     options = Select(
         protect_first=first,

@@ -25,7 +25,8 @@ class Answer:
 
 def of_span(scores: Scores, span: int = 1, criterion: str = "cosine") -> ByLayer:
     starts = range(scores.n_layers - span + 1)
-    return {first: scores.values[criterion, first, span] for first in starts}
+    keys = {first: (criterion, first, span) for first in starts}
+    return {first: scores.values[key] for first, key in keys.items() if key in scores.values}
 
 
 def greatest_first(values: ByLayer, layers: Iterable[int]) -> list[int]:
@@ -84,7 +85,7 @@ def interlace_oa(scores: Scores, request: Request) -> Answer:
 def interlace_tn(scores: Scores, request: Request) -> Answer:
     alike = dict.fromkeys(range(scores.n_layers), 0.0)
     layer = of_span(scores)
-    by_first = {first: layer[first] for first in range(scores.n_layers - 1)}
+    by_first = {first: layer[first] for first in range(scores.n_layers - 1) if first in layer}
     return in_groups(scores, request, lambda *_: by_first, alike, spans=(2,))
 
 
@@ -92,7 +93,7 @@ def interlace_pooled(scores: Scores, request: Request) -> Answer:
     layer = of_span(scores, criterion="pooled")
 
     def means(scores: Scores, span: int) -> ByLayer:
-        starts = range(scores.n_layers - span + 1)
+        starts = [i for i in layer if {*range(i, i + span)} <= layer.keys()]
         return {first: (layer[first] + layer[first + 1]) / 2 for first in starts}
 
     return in_groups(scores, request, means, layer)
@@ -100,7 +101,7 @@ def interlace_pooled(scores: Scores, request: Request) -> Answer:
 
 def interlace_optimal(scores: Scores, request: Request) -> Answer:
     triplet, pair, layer = (of_span(scores, span) for span in (3, 2, 1))
-    free, policy = set(request.free), request.options.shortfall
+    free, policy = set(request.free) & layer.keys(), request.options.shortfall
     groups = slow_optimal.best(triplet, pair, free, request.drops, policy)
     if isinstance(groups, int):
         return Answer([], set(), refused_at=groups)
@@ -113,34 +114,37 @@ def runs_of(length: int, free: frozenset[int]) -> list[range]:
     return [run for run in runs if {*run} <= free]
 
 
-def in_a_row(scores: Scores, request: Request, best: Callable[[list[range]], range]) -> Answer:
-    """A run of K neighbours that may go, or of all where the policy makes do with fewer."""
-    free = request.free
-    drops = min(request.drops, len(free))
-    runs = runs_of(drops, free)
-    if not runs or (drops < request.drops and request.options.shortfall != "fewer"):
-        longest = max(length for length in range(1, drops + 1) if runs_of(length, free))
+def in_a_row(
+    free: frozenset[int], scores: Scores, request: Request, best: Callable[[list[range]], range]
+) -> Answer:
+    """A run of K neighbours that may go, or the longest where the policy makes do with fewer."""
+    longest = max((n for n in range(1, len(free) + 1) if runs_of(n, free)), default=0)
+    if longest < request.drops and request.options.shortfall != "fewer":
         return Answer([], set(), refused_at=longest)
-    drop = list(best(runs))
+    runs = runs_of(min(request.drops, longest), free)
+    drop = list(best(runs)) if longest else []
     return Answer(drop, neighbours(drop, scores, request))
 
 
 def consecutive(scores: Scores, request: Request) -> Answer:
     """The run that starts at the greatest S_1, moved down until all of it may go; where none below
     may, the lowest."""
-    start = greatest_first(of_span(scores), request.free)[0]
+    layer = of_span(scores)
+    free = frozenset(layer) & request.free
 
     def best(runs: list[range]) -> range:
+        start = greatest_first(layer, free)[0]
         return [run for run in runs if run[0] <= start or run == runs[0]][-1]
 
-    return in_a_row(scores, request, best)
+    return in_a_row(free, scores, request, best)
 
 
 def angular_block(scores: Scores, request: Request) -> Answer:
     def best(runs: list[range]) -> range:
         return min(runs, key=lambda run: scores.values["angular", run[0], len(run)])
 
-    return in_a_row(scores, request, best)
+    free = frozenset(of_span(scores, criterion="angular")) & request.free
+    return in_a_row(free, scores, request, best)
 
 
 def dense_ft(scores: Scores, request: Request) -> Answer:
@@ -149,9 +153,9 @@ def dense_ft(scores: Scores, request: Request) -> Answer:
 
 def ranked(scores: Scores, request: Request, values: ByLayer) -> Answer:
     """The first K of a ranking; K can be no greater than the layers that may go."""
-    if request.drops > len(request.free) and request.options.shortfall != "fewer":
-        return Answer([], set(), refused_at=len(request.free))
-    drop = greatest_first(values, request.free)[: request.drops]
+    if request.drops > len(values) and request.options.shortfall != "fewer":
+        return Answer([], set(), refused_at=len(values))
+    drop = greatest_first(values, values)[: request.drops]
     return Answer(drop, neighbours(drop, scores, request))
 
 
@@ -159,7 +163,8 @@ def greatest(criterion: str, sign: int = 1) -> Callable[[Scores, Request], Answe
     """A ranking by one criterion; with a sign of -1, the least values first."""
 
     def answer(scores: Scores, request: Request) -> Answer:
-        values = {i: sign * scores.values[criterion, i, 1] for i in request.free}
+        by_layer = of_span(scores, criterion=criterion)
+        values = {i: sign * by_layer[i] for i in request.free if i in by_layer}
         return ranked(scores, request, values)
 
     return answer
@@ -169,9 +174,10 @@ def mixed(scores: Scores, request: Request) -> Answer:
     """By `alpha * Snon + (1 - alpha) * Smath` of z-scores over the free layers (eq. 8, 9)."""
 
     def z_scores(criterion: str) -> ByLayer:
-        values = {i: scores.values[criterion, i, 1] for i in request.free}
-        mean = statistics.fmean(values.values())
-        deviation = statistics.pstdev(values.values()) or 1.0
+        by_layer = of_span(scores, criterion=criterion)
+        values = {i: by_layer[i] for i in request.free if i in by_layer}
+        mean = statistics.fmean(values.values() or [0.0])
+        deviation = statistics.pstdev(values.values() or [0.0]) or 1.0
         return {i: (value - mean) / deviation for i, value in values.items()}
 
     math, nonmath, alpha = (
@@ -179,7 +185,7 @@ def mixed(scores: Scores, request: Request) -> Answer:
         z_scores("cosine/nonmath"),
         request.options.alpha,
     )
-    ranking = {i: alpha * nonmath[i] + (1 - alpha) * math[i] for i in request.free}
+    ranking = {i: alpha * nonmath[i] + (1 - alpha) * math[i] for i in math}
     return ranked(scores, request, {i: round(value, 9) for i, value in ranking.items()})
 
 

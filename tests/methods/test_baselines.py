@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,9 +25,7 @@ def by_chance(seed: int, n_layers: int = 8, drops: int = 2) -> Plan:
 
 def without_last_layer(method: str, n_layers: int = 8, seed: int = 0) -> Scores:
     """As in mode `reference`, where no span that ends with the last layer has a score."""
-    scores = made_up.table_for(method, np.random.default_rng(seed), n_layers)
-    values = {k: v for k, v in scores.values.items() if k[1] + k[2] < n_layers}
-    return replace(scores, values=values)
+    return made_up.table_for(method, np.random.default_rng(seed), n_layers, mode="reference")
 
 
 def test_random_choices_depend_on_the_seed_and_a_smaller_k_drops_some_of_a_larger_one_s() -> None:
@@ -69,24 +66,58 @@ def test_a_block_that_was_not_measured_is_not_taken() -> None:
         plan = select(scores, method="angular-block", drops=drops)
         assert len(plan.drop) == drops and 7 not in plan.drop
         assert [(group.kind, len(group.layers)) for group in plan.groups] == [("run", drops)]
-    with pytest.raises(InputError, match=r"no run of 3 unprotected layers was measured"):
+    with pytest.raises(InputError, match=r"the longest run .* has 2 \(.* K is 2\)"):
         select(scores, method="angular-block", drops=3, protect_first=5)
 
 
-@pytest.mark.parametrize("method", ["shortgpt", "taylor", "math-aware", "mixed", "cka"])
+@pytest.mark.parametrize("method", ["shortgpt", "math-aware", "mixed", "cka"])
 def test_layers_without_score_are_no_candidates(method: str) -> None:
     options: Any = {"method": method, "protect_first": 1, "protect_last": 0, "drops": 7}
-    with pytest.raises(InputError, match=r"only 6 unprotected .* K is 6\)"):
+    with pytest.raises(InputError, match=r"7 layers cannot be dropped: .* K is 6\)"):
         select(without_last_layer(method), **options)
     plan = select(without_last_layer(method), shortfall="fewer", **options)
     assert plan.drop == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(
-    "method", ["interlace", "interlace-oa", "interlace-tn", "interlace-optimal"]
-)
-def test_the_last_layer_is_in_no_group_where_it_has_no_score(method: str) -> None:
+@pytest.mark.parametrize("method", ["interlace", "interlace-oa", "interlace-optimal"])
+def test_the_last_layer_is_in_no_triplet_or_pair_where_it_has_no_score(method: str) -> None:
     for seed in range(50):
         scores = without_last_layer(method, 12, seed)
         plan = select(scores, method=method, drops=3, shortfall="fewer")
         assert 11 not in {i for group in plan.groups for i in group.layers}
+
+
+TUNED_LAST: dict[int, float] = dict(enumerate([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9]))  # of 8 layers
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "drop", "tune"),
+    [
+        ({}, {"drops": 1}, [6], [7]),
+        ({}, {"drops": 4}, [0, 2, 4, 6], [1, 3, 5, 7]),
+        ({}, {"drops": 1, "protect_last": 1}, [5], [6]),
+        ({}, {"drops": 1, "protect_first": 6}, [6], [7]),
+        ({5: 0.9}, {"drops": 1}, [5], [6]),  # of equals the lower one goes
+        ({5: 0.9}, {"drops": 4, "shortfall": "fewer"}, [1, 3, 5], [2, 4, 6]),
+    ],
+)
+def test_tn_drops_the_layer_before_an_unscored_last_one_which_it_tunes(
+    changes: dict[int, float], options: Any, drop: list[int], tune: list[int]
+) -> None:
+    values = {("cosine", i, 1): value for i, value in (TUNED_LAST | changes).items()}
+    options = {"protect_first": 0, "protect_last": 0} | options
+    plan = select(Scores(8, 0, values, {}), method="interlace-tn", **options)
+    assert (plan.drop, plan.tune) == (drop, tune)
+
+
+def test_a_pair_shows_the_score_of_the_layer_that_has_one() -> None:
+    values = {("cosine", i, 1): value for i, value in TUNED_LAST.items()}
+    (group,) = select(Scores(8, 0, values, {}), method="interlace-tn", drops=1).groups
+    assert (group.layers, group.layer_scores, group.drop) == ((6, 7), (0.9,), (6,))
+
+
+@pytest.mark.parametrize("method", ["consecutive", "angular-block"])
+def test_a_run_ends_before_a_last_layer_without_a_score(method: str) -> None:
+    for seed in range(20):
+        plan = select(without_last_layer(method, 8, seed), method=method, drops=3)
+        assert 7 not in plan.drop and len(plan.drop) == 3

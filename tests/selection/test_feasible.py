@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from methods import made_up
 
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
+from interlace.params.measuring import Mode
 from interlace.params.whole import Params
 from interlace.plan.record import Plan
 from interlace.selection.feasible import check_parameters, feasible_plan, loss_criterion
@@ -22,6 +23,7 @@ GREEDY = sorted({"interlace", "interlace-oa", "interlace-tn", "interlace-pooled"
 CHOOSING = sorted(METHODS.keys() - {"manual"})
 EXACT = sorted(METHODS.keys() - {*GREEDY} - {"manual"})
 PROBES = {"per_task": 100}
+MODES = get_args(Mode)
 
 
 def checked(n_layers: int = 28, deepstack_layers: int = 0, **values: Any) -> int | None:
@@ -36,7 +38,7 @@ def refusal(n_layers: int = 28, deepstack_layers: int = 0, **values: Any) -> str
     return str(caught.value)
 
 
-def outcomes(question: made_up.Question) -> tuple[Any, Any]:
+def outcomes(question: made_up.Question, mode: Mode) -> tuple[Any, Any]:
     """How many layers are foreseen to go and go; or why it is refused beforehand and later."""
 
     def outcome(choose: Callable[[], Plan]) -> Any:
@@ -46,16 +48,17 @@ def outcomes(question: made_up.Question) -> tuple[Any, Any]:
             return str(error)
 
     request = question.method, question.drops, question.options
-    foresee = partial(feasible_plan, question.scores.n_layers, 0, *request)
+    foresee = partial(feasible_plan, question.scores.n_layers, 0, *request, mode)
     return outcome(foresee), outcome(question.plan)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("method", EXACT)
-def test_a_refusal_or_k_beforehand_is_the_real_one_with_any_scores(method: str) -> None:
+def test_a_refusal_or_k_beforehand_is_the_real_one_with_any_scores(method: str, mode: Mode) -> None:
     rng = np.random.default_rng(0)
     kinds = set()
     for case in range(150):
-        foreseen, real = outcomes(made_up.question(method, rng, case, longest=40))
+        foreseen, real = outcomes(made_up.question(method, rng, case, 40, mode), mode)
         assert foreseen == real
         kinds.add(type(real))
     assert kinds == ({int, str} if METHODS[method].removes else {int})
@@ -63,12 +66,15 @@ def test_a_refusal_or_k_beforehand_is_the_real_one_with_any_scores(method: str) 
 
 @pytest.mark.parametrize("method", GREEDY)
 @pytest.mark.parametrize("policy", made_up.POLICIES)
-def test_greedy_choices_never_go_further_than_was_foreseen(method: str, policy: Any) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_greedy_choices_never_go_further_than_was_foreseen(
+    method: str, policy: Any, mode: Mode
+) -> None:
     rng = np.random.default_rng(1)
     for case in range(300):
-        question = made_up.question(method, rng, case, longest=30)
+        question = made_up.question(method, rng, case, 30, mode)
         options = question.options.model_copy(update={"shortfall": policy})
-        foreseen, real = outcomes(replace(question, options=options))
+        foreseen, real = outcomes(replace(question, options=options), mode)
         assert isinstance(real, str) or (isinstance(foreseen, int) and real <= foreseen)
 
 
@@ -97,6 +103,32 @@ def test_more_drops_than_can_be_are_refused_with_the_largest_k(method: str, larg
     values: dict[str, Any] = {"method": method, "select": {"shortfall": "error"}}
     assert f"largest feasible K is {largest}" in refusal(ratio=1 - 1e-9, **values)
     assert checked(ratio=(largest + 0.5) / 28, **values) == largest
+
+
+@pytest.mark.parametrize(
+    ("method", "policy", "n_layers", "largest"),
+    [
+        ("interlace", "error", 9, (3, 2)),
+        ("interlace", "pairs", 6, (2, 2)),
+        ("interlace", "pairs", 8, (3, 3)),
+        ("interlace-optimal", "pairs", 8, (4, 3)),
+        ("interlace-tn", "error", 8, (4, 4)),
+        ("interlace-tn", "error", 7, (3, 3)),
+        ("shortgpt", "pairs", 8, (7, 7)),
+        ("consecutive", "error", 8, (7, 7)),
+        ("angular-block", "error", 8, (7, 7)),
+    ],
+)
+def test_the_largest_k_counts_the_last_layer_as_the_mode_does(
+    method: str, policy: Any, n_layers: int, largest: tuple[int, int]
+) -> None:
+    for mode, most in zip(MODES, largest, strict=True):
+        select = {"shortfall": policy, "protect_first": 0, "protect_last": 0}
+        values: dict[str, Any] = {"method": method, "select": select, "collect": {"mode": mode}}
+        assert checked(n_layers, ratio=(most + 0.5) / n_layers, **values) == most
+        if most + 1 < n_layers:
+            complaint = refusal(n_layers, ratio=(most + 1.5) / n_layers, **values)
+            assert f"largest feasible K is {most}" in complaint
 
 
 @pytest.mark.parametrize("method", ["wanda-2:4", "magnitude-2:4"])

@@ -96,6 +96,24 @@ def test_groups_say_which_round_made_them() -> None:
     assert [group.round for group in plan.groups] == [1, 2, 2, 3, 3, 4, 4]  # 7 in 4 rounds
 
 
+def test_a_later_round_names_itself_and_its_longest_run_between_tuned_layers() -> None:
+    dense = made_up.table("cosine", [0.1, 0.2, 0.3, 0.9, 0.8, 0.3, 0.2, 0.1, 0.1])
+    kept = (0, 1, 2, 6, 7, 8)  # 3 to 5 go, 6 to 8 are tuned; 0 to 2 are free
+    second = replace(made_up.table("cosine", [0.5] * 6), kept_layers=kept)
+    options: Any = {"method": "consecutive", "rounds": 2, "later": [second]}
+    with pytest.raises(InputError, match=r"round 2 of 2: 4 .* has 3 \(the largest .* K is 3\)"):
+        select(dense, drops=7, **options)
+
+
+def test_tn_tunes_the_last_layer_in_a_later_round_of_reference_scores() -> None:
+    first = Scores(6, 0, {("cosine", i, 1): v for i, v in enumerate([0.1, 0.9, 0, 0, 0])}, {})
+    kept = (0, 2, 3, 4, 5)  # 1 goes, 2 is tuned
+    later = {("cosine", i, 1): value for i, value in enumerate([0.5, 0.9, 0.1, 0.2])}
+    second = Scores(5, 0, later, {}, kept)
+    plan = select(first, method="interlace-tn", drops=2, rounds=2, later=[second])
+    assert (plan.drop, plan.tune) == ([1, 4], [2, 5])
+
+
 def test_random_tunes_no_layer_twice() -> None:
     for seed in range(20):
         request = Request(6, frozenset(range(12)), Select(rounds=3), seed)
