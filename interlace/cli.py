@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console, RenderableType
 
+from interlace.documents import read_json
 from interlace.errors import InputError, MissingInputError
 from interlace.outputs import whole
 from interlace.plan.record import read_plan
@@ -66,7 +67,7 @@ def main() -> None:
 def show_run() -> None:
     """Print the plan of the last run, and its summary if there is one."""
     from interlace.report.facts.published import Beside, published_table
-    from interlace.report.facts.run import read_evaluations, read_json
+    from interlace.report.facts.run import read_evaluations
 
     plan = read_plan(PLAN)
     blocks: list[RenderableType] = [layer_map_text(plan, paper_rule(plan.method))]

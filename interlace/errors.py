@@ -1,10 +1,17 @@
 """Interlace's two exceptions; any other that is raised is a bug."""
 
+from __future__ import annotations
+
 import difflib
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
+
+_SHORTENED = reprlib.Repr()
+_SHORTENED.maxstring = _SHORTENED.maxother = 200
 
 
 class InputError(Exception):
@@ -24,6 +31,11 @@ class MissingInputError(InputError):
     def __init__(self, path: Path, problem: str = "no such file") -> None:
         super().__init__(f"{path}: {problem}")
         self.path = path
+
+    @classmethod
+    def invalid(cls, path: Path, error: ValidationError) -> MissingInputError:
+        """Return the error of a file whose values break its schema."""
+        return cls(path, validation_message("", error).removeprefix(": "))
 
 
 class ContractError(Exception):
@@ -62,9 +74,19 @@ def validation_message(where: str, error: ValidationError, keys: Sequence[str] =
             complaints.append(f"{field}: unknown key; {hint}")
             continue
         reason = item["msg"].removeprefix("Value error, ")
-        value = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
+        if item["type"] == "string_type":
+            reason += ", in quotes"
+        value = "" if isinstance(item["input"], dict) else f" = {shown(item['input'])}"
         complaints.append(f"{field}{value}: {reason}" if field else reason)
     return f"{where}: " + "; ".join(complaints)
+
+
+def shown(value: Any) -> str:
+    """Write a value of a file for a message; long ones are cut."""
+    try:
+        return _SHORTENED.repr(value)
+    except ValueError:  # an integer of more digits than Python writes out
+        return f"a number of {int(value).bit_length()} bits"
 
 
 def nearest_key(key: str, keys: Sequence[str]) -> str:

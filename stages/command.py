@@ -16,8 +16,9 @@ from typing import Any
 import click
 from pydantic_core import PydanticUndefined
 
+from interlace.documents import read_yaml
 from interlace.errors import ContractError, InputError, MissingInputError
-from interlace.params.section import S, Section, read_yaml, validated
+from interlace.params.section import S, Section, validated
 from interlace.sources.pinned import PinnedSources
 from stages.digests import code_digest
 

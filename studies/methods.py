@@ -21,9 +21,9 @@ from typing import Any
 
 import click
 import dvc.api
-import yaml
 from tqdm import tqdm
 
+from interlace.documents import read_yaml
 from interlace.errors import InputError
 from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.methods.registry import METHODS
@@ -72,7 +72,7 @@ def infeasible(run: Run) -> str | None:
     """Explain why a method cannot reach the ratio on the measured scores; None if it can."""
     if run.method in BY_LOSS:
         return None
-    options = yaml.safe_load(Path("params.yaml").read_text())["select"] | {"base": "all"}
+    options = read_yaml(Path("params.yaml"))["select"] | {"base": "all"}
     try:
         select(SCORES, method=run.method, ratio=run.ratio, seed=run.seed, **options)
     except InputError as error:

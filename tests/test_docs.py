@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
+from interlace.documents import read_yaml
 from interlace.methods.registry import METHODS
 from interlace.params.section import Section
 from interlace.params.whole import Params
@@ -54,7 +54,7 @@ def test_documents_name_parameters_that_exist(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_set_what_params_yaml_names_without_plus_signs(document: Path) -> None:
-    lines = yaml.safe_load((ROOT / "params.yaml").read_text())
+    lines = read_yaml(ROOT / "params.yaml")
     keys = {
         f"{key}.{name}" for key, value in lines.items() if isinstance(value, dict) for name in value
     }

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from plans import PLAN, PREFIX, weights
 
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.documents import as_yaml
 from interlace.healing.heal import heal
 from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
@@ -114,7 +114,7 @@ def start_stage(
     options = RECIPE | HEAL | {"zero_stage": 3} | changes
     heal_options = {name: options.pop(name) for name in Heal.model_fields.keys() & options.keys()}
     params = {"model": {"id": "m"}, "data": {"id": "d"}, "finetune": options, "heal": heal_options}
-    (folder / "mine.yaml").write_text(yaml.safe_dump(params))
+    (folder / "mine.yaml").write_text(as_yaml(params))
     (folder / "run.py").write_text(setup + RUN_STAGE)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(

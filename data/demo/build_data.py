@@ -11,11 +11,12 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from datasets import Dataset, Features, Image, List, Value
 from drawing import Handwriting
 from questions import DIALOGUES, PRACTICE, SOURCES
 from tqdm import tqdm
+
+from interlace.documents import read_yaml
 
 RATINGS = ("relevance", "image_correspondence", "visual_dependency", "formatting")
 FEATURES = Features(
@@ -66,7 +67,7 @@ def build_split(split: str, counts: dict[str, int], seed: int) -> Dataset:
 @click.option("--out", default=".", show_default=True, help="Folder to write to.")
 def main(params_path: str, out: str) -> None:
     """Build both splits."""
-    params = yaml.safe_load(Path(params_path).read_text())
+    params = read_yaml(Path(params_path))
     counts = {
         "train": rows_per_source(params["data"]["train_rows"]),
         "test": {

@@ -15,13 +15,13 @@ import click
 import numpy as np
 import pyarrow as pa
 import torch
-import yaml
 from answering import answers, exact_match, last_prompt
 from datasets import Dataset
 from questions import MATH_SOURCES, PRACTICE, SOURCES
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from interlace.documents import read_yaml
 from interlace.measurements.cosines import measure_batch
 from interlace.model.batches import batches
 from interlace.model.bypass import bypass
@@ -148,7 +148,7 @@ def tables(found: Mapping[str, Any]) -> str:
 def main(params_path: str, folder: str, threads: int) -> None:
     """Measure, then write the results down."""
     torch.set_num_threads(threads)
-    found = examine(yaml.safe_load(Path(params_path).read_text()), Path(folder))
+    found = examine(read_yaml(Path(params_path)), Path(folder))
     rounded = json.loads(json.dumps(found), parse_float=lambda number: round(float(number), 4))
     (Path(folder) / "examination.json").write_text(json.dumps(rounded, indent=1) + "\n")
     readme = Path(folder) / "README.md"

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import click
 import torch
 import torch.distributed as dist
-import yaml
 from answering import answers, exact_match, last_prompt
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
@@ -36,6 +35,7 @@ from tqdm import tqdm
 from transformers import AutoModelForImageTextToText
 from transformers.utils import logging as transformers_logging
 
+from interlace.documents import read_yaml
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 
 Settings = Mapping[str, Any]
@@ -323,7 +323,7 @@ def main(params_path: str, data: str, out: str, scratch: str, processes: int) ->
     """Train, save and score the model."""
     torch.set_num_threads(1)  # forked processes cannot use a pool of threads that exists already
     transformers_logging.set_verbosity_error()
-    params = yaml.safe_load(Path(params_path).read_text())
+    params = read_yaml(Path(params_path))
     rows = {split: Dataset.from_parquet(f"{data}/{split}.parquet") for split in ("train", "test")}
     texts = conversations(rows["train"].select_columns(["texts"]))
     processor = build_processor(build_tokenizer(texts, params["model"]["vocabulary"]))

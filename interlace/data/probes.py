@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 from pydantic import Field, field_validator
 
+from interlace.documents import read_yaml
 from interlace.errors import InputError
 from interlace.params.inputs import Probes
 from interlace.params.section import Section, validated
@@ -83,16 +83,7 @@ def read_tasks(path: Path) -> tuple[ProbeTask, ...]:
 
 
 def _read_list(path: Path) -> list[Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; correct probes.prompts, or set probes.per_task to 0"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path, "correct probes.prompts, or set probes.per_task to 0")
     if not isinstance(values, list):
         raise InputError(
             f"{path}: expected a list of tasks (task, domain, prompt), found"

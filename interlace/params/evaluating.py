@@ -36,7 +36,7 @@ class Evaluate(Section):
     )
     judge: Judge = Field(Judge(), description="who judges answers to open questions")
     limit: int | None = Field(None, ge=1, description="rows per benchmark, rows; none: all")
-    batch_size: int = Field(16, ge=1, description="prompts generated together, prompts")
+    batch_size: int = Field(16, ge=1, le=65_536, description="prompts generated together, prompts")
     max_new_tokens: int = Field(
         50,
         ge=1,

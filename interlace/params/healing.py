@@ -12,7 +12,7 @@ from interlace.params.section import Dtype, Section, Seed, merged
 class Recipe(Section):
     """End-to-end training; the defaults are the published recipe (INTERLACE, section 4)."""
 
-    epochs: float = Field(1.0, gt=0, description="passes over the training set, epochs")
+    epochs: float = Field(1.0, gt=0, le=10_000, description="passes over the training set, epochs")
     max_steps: int = Field(
         -1,
         ge=-1,
@@ -22,9 +22,14 @@ class Recipe(Section):
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
-    batch_size: int = Field(32, ge=1, description="rows per update, over all processes, rows")
+    batch_size: int = Field(
+        32, ge=1, le=65_536, description="rows per update, over all processes, rows"
+    )
     micro_batch_size: int = Field(
-        16, ge=1, description="rows per forward pass of one process; the rest is accumulated, rows"
+        16,
+        ge=1,
+        le=65_536,
+        description="rows per forward pass of one process; the rest is accumulated, rows",
     )
     max_length: int = Field(8192, ge=1, description="longer rows are cut at a turn, tokens")
     min_pixels: int | None = Field(
@@ -47,13 +52,14 @@ class Recipe(Section):
     )
     save_steps: int = Field(500, ge=1, description="updates between resume points, steps")
     log_steps: int = Field(10, ge=1, description="updates between points of the curve, steps")
-    workers: int = Field(4, ge=0, description="data loading processes")
+    workers: int = Field(4, ge=0, le=1024, description="data loading processes")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="type to compute in; auto: that of `dtype`, float32 where it is float16"
     )
     lora_rank: int = Field(
         0,
         ge=0,
+        le=8192,
         description="rank of adapters on the linears of tuned layers, merged when written;"
         " 0: whole layers (domain-aware paper: 32)",
     )

@@ -62,7 +62,7 @@ class Data(Section):
         {}, description="rows rated lower are skipped, by kind of rating; FineVision: 1 to 5"
     )
     workers: int = Field(
-        8, ge=1, description="subsets to read at a time; does not change what is drawn"
+        8, ge=1, le=1024, description="subsets to read at a time; does not change what is drawn"
     )
 
     @property

@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from interlace.errors import InputError, validation_message
 
 S = TypeVar("S", bound="Section")
+MOST = 2**32 - 1  # of any number: the largest seed of NumPy; as a float32 it is finite
 
 
 class Section(BaseModel):
     """A frozen group of parameters that accepts no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _empty_means_defaults(cls, values: Any) -> Any:
         return {} if values is None else values
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if any(isinstance(item, bool) for item in _items(value)) and not _allows_bool(kind):
+            raise ValueError("true and false are no values of this parameter")
+        return value
 
-def read_yaml(path: Path) -> Any:
-    """Read a parameter file.
+    @field_validator("*")
+    @classmethod
+    def _numbers_have_a_bound(cls, value: Any) -> Any:
+        for item in _items(value):
+            if isinstance(item, int | float) and abs(item) > MOST:
+                raise ValueError(f"must be at most {MOST} in size")
+        return value
 
-    Raises:
-        InputError: the file is missing or is not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; copy params.yaml or one from profiles/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+def _items(value: Any) -> list[Any]:
+    """Return the values of a list or a mapping, or the value alone."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
+def _allows_bool(kind: Any) -> bool:
+    """Tell if a type has bool in it, or is a section, which looks after its own fields."""
+    if isinstance(kind, type) and issubclass(kind, bool | Section):
+        return True
+    return any(map(_allows_bool, get_args(kind)))
 
 
 def validated(model: type[S], values: Any, where: str) -> S:

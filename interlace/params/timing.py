@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field
 
 from interlace.params.evaluating import key
 from interlace.params.section import Dtype, Section, Seed
@@ -42,7 +42,7 @@ class Ttft(Section):
     requests: int = Field(
         8, ge=1, description="calibration rows to send, spread over their sources, requests"
     )
-    batch_sizes: tuple[PositiveInt, ...] = Field(
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         (), description="batches of one prompt, repeated, to time beside single ones, prompts"
     )
     new_tokens: int = Field(

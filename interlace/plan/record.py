@@ -6,11 +6,11 @@ All indices are 0-based positions in the dense decoder.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from interlace.errors import InputError, MissingInputError, validation_message
+from interlace.documents import read_record
 from interlace.params.choosing import Base, Policy, Tuned
 
 Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
@@ -19,7 +19,7 @@ Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
 class Record(BaseModel):
     """A frozen part of an artifact in JSON; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Group(Record):
@@ -197,21 +197,3 @@ def read_reference(path: Path) -> Plan | None:
     """
     plan: Plan | None = read_record(path, Plan | None)
     return plan
-
-
-def read_record(path: Path, kind: Any) -> Any:
-    """Read and check a file that a stage wrote.
-
-    Args:
-        path: a JSON file.
-        kind: the type that it holds.
-
-    Raises:
-        InputError: the file is missing, or holds something else.
-    """
-    try:
-        return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingInputError(path) from None
-    except ValidationError as error:
-        raise InputError(validation_message(str(path), error)) from None

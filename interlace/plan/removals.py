@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlace.plan.record import Record, read_record
+from interlace.documents import read_record
+from interlace.plan.record import Record
 
 
 class PaperRule(Record):

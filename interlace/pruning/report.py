@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from interlace.errors import InputError, validation_message
+from interlace.documents import read_record
 
 
 class _Record(BaseModel):
@@ -93,7 +93,5 @@ class ExportReport(_Record):
         """
         if not path.exists():
             return cls()
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            raise InputError(validation_message(str(path), error)) from None
+        report: ExportReport = read_record(path, cls)
+        return report

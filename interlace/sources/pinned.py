@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import checkpoint_tensors
-from interlace.errors import InputError, MissingInputError, validation_message
+from interlace.documents import read_json
+from interlace.errors import MissingInputError
 from interlace.sources.hub import hub_snapshot
 
 PREFIX = "pinned_"  # of the keys of sources.json
@@ -121,15 +122,15 @@ class PinnedSources(_Record):
         Raises:
             InputError: it is not there, or not as `pin` writes it.
         """
+        records = read_json(path)
+        if not isinstance(records, dict):
+            raise MissingInputError(path, "does not hold the sources by name")
         try:
-            records = json.loads(path.read_text(encoding="utf-8"))
             return cls.model_validate(
                 {name.removeprefix(PREFIX): record for name, record in records.items()}
             )
-        except FileNotFoundError:
-            raise MissingInputError(path) from None
         except ValidationError as error:
-            raise InputError(validation_message(str(path), error)) from None
+            raise MissingInputError.invalid(path, error) from None
 
     def as_json(self) -> dict[str, Any]:
         """Return the contents of sources.json."""

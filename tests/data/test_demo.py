@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 import pytest
-import yaml
+
+from interlace.documents import read_yaml
 
 DEMO = Path(__file__).parents[2] / "data/demo"
-STAGES = yaml.safe_load((DEMO / "dvc.lock").read_text())["stages"]
+STAGES = read_yaml(DEMO / "dvc.lock")["stages"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import CliRunner
 from drawn_rows import Draw, Row, ids, picture, pinned, stored, text_row
 from sources_json import write_sources
 
 from interlace.data.probes import ProbeTask, probe, read_tasks, tasks_to_ask, write_probes
+from interlace.documents import as_yaml
 from interlace.errors import InputError
 from interlace.params.inputs import Probes
 from interlace.samples.rows import SCHEMA, iterate, sample_id
@@ -189,8 +189,8 @@ BROKEN_TASKS = [
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        *((yaml.safe_dump([TASKS[0] | change, *TASKS[1:]]), end) for change, end in BROKEN_TASKS),
-        (yaml.safe_dump(TASKS[2:]), "no task of domain math"),
+        *((as_yaml([TASKS[0] | change, *TASKS[1:]]), end) for change, end in BROKEN_TASKS),
+        (as_yaml(TASKS[2:]), "no task of domain math"),
         ("task: solve", "expected a list of tasks (task, domain, prompt), found dict"),
         ("- solve", "task 1: expected keys and values, found str"),
         ("- [", "not valid YAML: "),
@@ -218,7 +218,7 @@ def test_the_stage_checks_the_tasks_before_it_draws_rows(
     write_sources(tmp_path, data=pinned(rows))
     probes = probes_params(prompts="tasks.yaml").model_dump(mode="json")
     params = {"model": {"id": "none"}, "data": {"id": str(rows)}, "probes": probes}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(as_yaml(params))
     refused = CliRunner().invoke(sample_stage, [])
     assert refused.exit_code == 2
     assert "tasks.yaml: no such file; correct probes.prompts" in refused.output

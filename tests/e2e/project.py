@@ -12,7 +12,8 @@ from pathlib import Path
 import models
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
+
+from interlace.documents import as_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
@@ -86,11 +87,11 @@ def start_project(folder: Path) -> Project:
     rows = [models.row(i, images=i // 2 % 2, source=f"source_{i % 2}") for i in range(40)]
     pq.write_table(pa.Table.from_pylist(rows), folder / "source/train.parquet")
     pq.write_table(pa.Table.from_pylist(rows[:4]), folder / "source/test.parquet")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params = read_yaml(folder / "params.yaml")
     for section, values in SMALL.items():
         params[section] = (params.get(section) or {}) | values
     del params["budget"]  # a section that is not there has its defaults
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / "params.yaml").write_text(as_yaml(params))
     made = Project(folder)
     made.run("git", "init", "--quiet")
     made.run("git", "config", "user.name", "Test")

@@ -14,12 +14,12 @@ import models
 import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from answered_samples import loss_of_pruned, slow_loss, snapshot
 from click.testing import CliRunner
 from interruptions import interrupt
 from sources_json import pinned_model, write_sources
 
+from interlace.documents import as_yaml
 from interlace.errors import ContractError, InputError
 from interlace.measurements import sensitivity
 from interlace.measurements.sensitivity import measure, removal_count
@@ -268,7 +268,7 @@ def write_params(folder: Path, criterion: Literal["sleb", "taylor"] | None) -> N
         "sensitivity": {"max_ratio": 0.5, "samples": SAMPLES},
         "measure": {"batch_tokens": 256},
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "params.yaml").write_text(as_yaml(values))
     needed = options(criterion)["needed"].model_dump(mode="json") if criterion else None
     write_json(folder / "artifacts/params.json", {"loss_criterion": needed})
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from interlace.data.probes import read_tasks
+from interlace.documents import as_yaml, read_yaml
 from interlace.errors import InputError
-from interlace.params.section import leaf_names
+from interlace.params.section import leaf_names, validated
 from interlace.params.whole import Params, read_params, settings
 from interlace.selection.feasible import check_parameters
 
@@ -22,7 +24,7 @@ MINIMAL: dict[str, Any] = {"model": {"id": "org/model"}, "data": {"id": "org/dat
 
 def written(folder: Path, **values: Any) -> Path:
     path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump(MINIMAL | values))
+    path.write_text(as_yaml(MINIMAL | values))
     return path
 
 
@@ -81,6 +83,83 @@ def test_a_bad_value_is_named_with_its_field(tmp_path: Path, field: str, value: 
     if isinstance(value, list):
         field, value = f"{field}.0", value[0]
     assert f"{field} = {value!r}: " in message
+
+
+def fields() -> Iterator[tuple[str, Any]]:
+    """Every parameter by name, with its type."""
+    sections: list[tuple[str, Any]] = [("", Params)]
+    while sections:
+        prefix, section = sections.pop()
+        for name, field in section.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                sections.append((f"{prefix}{name}.", field.annotation))
+            else:
+                yield f"{prefix}{name}", field.annotation
+
+
+FIELDS = dict(fields())
+NUMBERS = {
+    name
+    for name, kind in FIELDS.items()
+    if re.search(r"\b(int|float)\b", repr(kind))
+    and "tuple" not in repr(kind)
+    and "dict" not in repr(kind)
+}
+
+
+def with_value(field: str, value: Any) -> dict[str, Any]:
+    """The parameters with one value changed."""
+    for name in reversed(field.split(".")):
+        value = {name: value}
+    section = field.partition(".")[0]
+    return {section: MINIMAL.get(section, {}) | value[section] if "." in field else value[section]}
+
+
+@pytest.mark.parametrize("field", sorted(FIELDS))
+def test_no_parameter_takes_a_value_that_a_library_cannot(field: str) -> None:
+    enormous = [10**30, -(10**30), 1e300, float("inf"), float("-inf"), float("nan")]
+    strange: list[Any] = [*enormous, [10**30], [float("inf")], {"a": float("nan")}, {"a": 10**30}]
+    if "bool" not in repr(FIELDS[field]):
+        strange += [True, False, [True], {"a": False}]
+    for value in strange:
+        with pytest.raises(InputError) as caught:
+            validated(Params, MINIMAL | with_value(field, value), "mine.yaml")
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_end_where_libraries_do(tmp_path: Path) -> None:
+    assert len(NUMBERS) > 50
+    assert read_params(written(tmp_path, seed=2**32 - 1)).seed == 2**32 - 1
+    for field in NUMBERS:
+        with pytest.raises(InputError, match=f"{re.escape(field)} = 4294967296: "):
+            validated(Params, MINIMAL | with_value(field, 2**32), "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("model: {id: 12345e7}", "model.id = 123450000000.0: Input should be a valid string, in"),
+        ("data: {id: 2001-01-01}", "data.id = datetime.date(2001, 1, 1): Input should be a valid"),
+        ("finetune: {zero_stage: off}", "finetune.zero_stage = 'off': Input should be 0, 2 or 3"),
+        ("finetune: {zero_stage: false}", "finetune.zero_stage = False: true and false are no"),
+        ("seed: 0x" + "f" * 5000, "seed = a number of 20000 bits: "),
+        ("method: [" + "x, " * 5000 + "x]", "method = ['x', 'x', 'x', 'x', 'x', 'x', ...]: "),
+    ],
+)  # fmt: skip
+def test_a_value_of_yaml_is_refused_in_a_short_line(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{text}\n")
+    with pytest.raises(InputError) as caught:
+        read_params(path)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(path))
+
+
+def test_layers_are_decimal_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: {id: a/b}\ndata: {id: c/d}\nselect: {drop: [010, 012, 1e1]}\n")
+    assert read_params(path).select.drop == (10, 12, 10)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -163,7 +242,7 @@ def test_a_file_of_this_repository_is_short_and_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
 def test_a_profile_draws_the_published_share_and_names_only_changed_settings(path: Path) -> None:
-    params, values = read_params(path), yaml.safe_load(path.read_text())
+    params, values = read_params(path), read_yaml(path)
     assert (params.data.share, params.data.calibration_fraction) == (0.01, 0.1)
     for name, section in values.items():
         if isinstance(section, dict):

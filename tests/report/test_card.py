@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from huggingface_hub import ModelCard
 from plans import make_plan
 from report.report_cases import (
@@ -25,6 +24,7 @@ from report.report_cases import (
 )
 from sources_json import pinned_model
 
+from interlace.documents import parse_yaml
 from interlace.evaluation.scores.result import Evaluation
 from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
@@ -95,7 +95,7 @@ def test_the_plan_and_the_parameters_can_be_read_back(plan: Plan) -> None:
     for name in ("model", "data"):
         expected[name]["revision"] = getattr(SOURCES, name).revision
     expected["evaluate"]["judge"] = {"model": None, "key_variable": None}
-    assert pinned and yaml.safe_load(pinned[1]) == expected
+    assert pinned and parse_yaml(pinned[1], "card") == expected
 
 
 @pytest.mark.parametrize(

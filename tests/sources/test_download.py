@@ -11,13 +11,13 @@ from pathlib import Path
 import hub as hubs
 import models
 import pytest
-import yaml
 from drawn_rows import Draw, picture_row, stored, three_subsets
 from hub import MODEL, Hub
 
 from interlace.data import draw as subset_draws
 from interlace.data.files import data_files
 from interlace.data.subsets import check_subsets
+from interlace.documents import as_yaml
 from interlace.errors import InputError
 from interlace.params.inputs import Data
 from interlace.samples.rows import iterate
@@ -208,7 +208,7 @@ def test_the_stages_read_from_a_hub_in_processes_of_their_own(
     hub.add("org/model", MODEL)
     data = {"id": NAME, "fraction": 0.5, "weights": {"c": 2.0}}
     params = {"model": {"id": "org/model"}, "data": data, "evaluate": {"benchmarks": ["AI2D"]}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(as_yaml(params))
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
     environment |= {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     process = subprocess.run(

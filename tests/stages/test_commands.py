@@ -14,9 +14,9 @@ import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
+from interlace.documents import as_yaml
 from interlace.params.section import leaf_names
 from stages.digests import ENTRYPOINTS, stage_names
 
@@ -57,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_params(folder: Path, **changes: Any) -> None:
     heldout = {"heldout": "rows.parquet"}
     params = {"model": {"id": "model"}, "data": DATA, "evaluate": heldout} | changes
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(as_yaml(params))
 
 
 def run(stage: str, *arguments: str) -> Result:

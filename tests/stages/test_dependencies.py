@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from interlace.documents import read_yaml
 from interlace.errors import MissingInputError
 from interlace.params.whole import Params
 from stages.command import way_out
 from stages.digests import ENTRYPOINTS
 
 ROOT = Path(__file__).parents[2]
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
 STAGES = sorted(PIPELINE.keys() - {"pin"})  # `pin` always runs
 PINNED = ("artifacts/code.json", "artifacts/params.json", "artifacts/sources.json")
 

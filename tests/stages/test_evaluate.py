@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from sources_json import write_sources
 
+from interlace.documents import as_yaml, read_yaml
 from interlace.evaluation.scores.answers import read_answers
 from interlace.evaluation.scores.result import Evaluation
 from stages import evaluate
@@ -30,12 +30,12 @@ def scratches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return RESULT
 
     root = Path(__file__).parents[2]
-    params = yaml.safe_load((root / "params.yaml").read_text())
+    params = read_yaml(root / "params.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(evaluate, "evaluate", fake)
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(as_yaml(params))
     write("artifacts/pruned/config.json", "{}")
     write("artifacts/pruned/model.safetensors", "weights")
     pin("rows")
@@ -68,9 +68,9 @@ def test_answers_of_other_weights_data_or_params_are_never_taken(scratches: list
     run()
     pin("other rows")
     run()
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = read_yaml(Path("params.yaml"))
     params["evaluate"]["max_new_tokens"] += 1
-    write("params.yaml", yaml.safe_dump(params))
+    write("params.yaml", as_yaml(params))
     run()
     assert len(set(scratches)) == 4
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
+from interlace.documents import card_metadata
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import Benchmark
 from interlace.params.evaluating import key
@@ -71,16 +71,10 @@ def split_files(path: Path, *, configuration: str | None, split: str) -> list[Pa
 
 def _files_by_card(folder: Path, configuration: str | None, split: str) -> list[Path]:
     """Files that the data set's card (README.md) lists; empty if it lists none."""
-    card = folder / "README.md"
-    sections = card.read_text(encoding="utf-8").split("---\n") if card.is_file() else []
-    try:
-        metadata = yaml.safe_load(sections[1]) if len(sections) > 2 else {}
-    except yaml.YAMLError:
-        return []
-    configs = metadata.get("configs") if isinstance(metadata, dict) else None
+    configs = card_metadata(folder / "README.md").get("configs")
     patterns: list[str] = []
     for config in configs if isinstance(configs, list) else []:
-        if configuration in (None, config.get("config_name")):
+        if isinstance(config, dict) and configuration in (None, config.get("config_name")):
             patterns += _patterns(config.get("data_files"), split)
     files = {path for pattern in patterns for path in folder.glob(pattern)}
     return sorted(path for path in files if path.suffix == ".parquet")

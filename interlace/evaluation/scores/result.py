@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from interlace.errors import InputError, MissingInputError, validation_message
+from interlace.documents import read_record
 
 
 class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Score(_Result):
@@ -64,9 +64,5 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         InputError: the file is missing, or is not an evaluation.
     """
-    try:
-        return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingInputError(path) from None
-    except ValidationError as error:
-        raise InputError(validation_message(str(path), error)) from None
+    evaluation: Evaluation = read_record(path, Evaluation)
+    return evaluation

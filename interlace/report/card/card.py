@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from interlace.documents import as_yaml
 from interlace.evaluation.scores.result import Evaluation
 from interlace.report.card.recipe import (
     calibration_text,
@@ -96,7 +96,7 @@ def _params(run: Run) -> str:
     """Return the parameters as YAML, sections last."""
     params: Mapping[str, Any] = shareable(pinned_params(run))
     ordered = dict(sorted(params.items(), key=lambda item: isinstance(item[1], dict)))
-    return str(yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True))
+    return as_yaml(ordered)
 
 
 def _models(run: Run, which: Which) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
-import yaml
-from huggingface_hub import ModelCard
 
 import interlace
-from interlace.errors import MissingInputError
+from interlace.documents import card_metadata, read_json
 from interlace.evaluation.scores.answers import Answer, read_answers
 from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.evaluation.scores.significance import differences
@@ -100,10 +97,7 @@ def is_hub_id(source: str) -> bool:
 
 def inherited_metadata(base_dir: Path) -> dict[str, Any]:
     """Read the licence and the languages from the base model's own card, if it has one."""
-    try:
-        data = ModelCard.load(base_dir / "README.md").data.to_dict()
-    except (OSError, ValueError, TypeError, yaml.YAMLError):  # no card, or none that can be read
-        return {}
+    data = card_metadata(base_dir / "README.md")
     return {name: data[name] for name in INHERITED if data.get(name)}
 
 
@@ -138,18 +132,6 @@ def file_hashes(source: PinnedModel | PinnedData) -> list[tuple[str, str]]:
         for name, file in sorted((source.files or {}).items())
         if name.endswith((".safetensors", ".parquet"))
     ]
-
-
-def read_json(path: Path) -> Any:
-    """Read what an earlier stage wrote.
-
-    Raises:
-        InputError: it is not there.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingInputError(path) from None
 
 
 def files_of(artifacts: Path) -> dict[str, str]:

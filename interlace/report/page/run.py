@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from interlace.documents import as_yaml
 from interlace.plan.record import Plan
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.published import HEADINGS, Beside, published_rows
@@ -84,7 +83,7 @@ def run_page(
         drawings=drawings,
         answers=answers,
         provenance=_provenance(run, plan_digest),
-        params=yaml.safe_dump(shareable(pinned_params(run)), sort_keys=False, allow_unicode=True),
+        params=as_yaml(shareable(pinned_params(run))),
     )
 
 
