@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -183,13 +182,3 @@ def scratch_root() -> Path:
 def is_first_process() -> bool:
     """Tell if this process writes the stage's outputs: all but one under torchrun do not."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def check_program(launch: str) -> None:
-    """Refuse a launch prefix whose program is not there.
-
-    Raises:
-        InputError: names it.
-    """
-    if not launch.split() or shutil.which(launch.split()[0]) is None:
-        raise InputError(f"launch = {launch!r}: no such program; the default is python -m")

@@ -13,8 +13,9 @@ from interlace.params.whole import PinParams, settings
 from interlace.selection.feasible import check_parameters, loss_criterion
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
-from stages.command import check_program, command, scratch_root
+from stages.command import command, scratch_root
 from stages.digests import code_digests
+from stages.launch import check_program
 
 ARTIFACTS = Path("artifacts")
 
