@@ -180,7 +180,11 @@ def work(folder: Path, processes: int) -> dict[str, float]:
     program = [*(launch if processes > 1 else []), "-m", "benchmarks.collect_work", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, *program],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return figures

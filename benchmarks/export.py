@@ -117,7 +117,7 @@ def random_checkpoint(folder: Path, shape: str, layers: int) -> None:
     for path in DEMO.iterdir():
         if path.suffix in (".json", ".jinja") and path.name != "config.json":
             shutil.copyfile(path, folder / path.name)
-    (folder / "config.json").write_text(json.dumps(configuration(shape, layers)))
+    (folder / "config.json").write_text(json.dumps(configuration(shape, layers)), encoding="utf-8")
     config = AutoConfig.from_pretrained(folder)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
@@ -138,7 +138,9 @@ def random_checkpoint(folder: Path, shape: str, layers: int) -> None:
     for number, shard in enumerate(tqdm(shards, unit="file", desc=f"{shape}, {layers} layers")):
         write_tensors(folder / f"{number}.safetensors", shard)
         weight_map |= dict.fromkeys(shard, f"{number}.safetensors")
-    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (folder / INDEX).write_text(
+        json.dumps({"metadata": {}, "weight_map": weight_map}), encoding="utf-8"
+    )
     noise.unlink()
 
 
@@ -207,7 +209,9 @@ def in_process(way: str, source: Path, out: Path) -> Run:
 def bare_python() -> float:
     """Return the peak resident size of a Python that does nothing, MB."""
     code = "print(open('/proc/self/status').read())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     line = next(line for line in done.stdout.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024 / 1e6
 

@@ -246,7 +246,9 @@ def time_ways(case: Case, pairs: int) -> Iterator[tuple[str, float, float]]:
 def peak(case: str, way: str, rows: int) -> float:
     """Measure the peak MiB of an update in a separate process, less the model's."""
     code = f"from benchmarks.finetune import print_peak; print_peak({case!r}, {way!r}, {rows})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -259,7 +261,7 @@ def print_peak(case: str, way: str, rows: int) -> None:
         WAYS[way](model_case)
         click.echo((torch.cuda.max_memory_allocated() - model_bytes) / 2**20)
         return
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     model_bytes = status_bytes("VmRSS")
     WAYS[way](model_case)
     click.echo((status_bytes("VmHWM") - model_bytes) / 2**20)

@@ -135,7 +135,9 @@ def process(data: Path, out: Path, fraction: float, workers: int) -> subprocess.
         "-c",
         f"from benchmarks.sample import print_draw; print_draw({arguments})",
     ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+    )
 
 
 def measure(data: Path, out: Path, fraction: float, workers: int) -> list[float]:

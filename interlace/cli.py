@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
-from interlace.documents import read_json
+from interlace.documents import read_json, read_record
 from interlace.errors import InputError, MissingInputError
 from interlace.outputs import whole
 from interlace.plan.record import read_plan
+from interlace.printable import prepare_streams, say
+from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
 from interlace.report.facts.run import Which
 from interlace.report.facts.summary import left_out
+from interlace.report.terminal.console import plain, print_blocks
 from interlace.report.terminal.methods import methods_table, removals_text
 from interlace.report.terminal.plan import groups_table, layer_map_text
 from interlace.report.terminal.summary import summary_table
@@ -46,15 +50,20 @@ out_option = click.option(
 class OneLineErrors(click.Group):
     """A group of commands that report a user's mistake in one line, with exit code 2."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program, whatever the terminal's encoding."""
+        prepare_streams()
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except MissingInputError as error:
-            click.echo(f"error: {error}; run the pipeline: dvc repro", err=True)
+            say(f"error: {error}; run the pipeline: dvc repro", error=True)
             raise SystemExit(2) from None
         except InputError as error:
-            click.echo(f"error: {error}", err=True)
+            say(f"error: {error}", error=True)
             raise SystemExit(2) from None
 
 
@@ -65,20 +74,28 @@ def main() -> None:
 
 @main.command("show")
 def show_run() -> None:
-    """Print the plan of the last run, and its summary if there is one."""
-    from interlace.report.facts.published import Beside, published_table
-    from interlace.report.facts.run import read_evaluations
-
+    """Print the plan of the last run, and its summary if there is one of this plan."""
     plan = read_plan(PLAN)
     blocks: list[RenderableType] = [layer_map_text(plan, paper_rule(plan.method))]
     if groups := groups_table(plan):
         blocks += ["", groups]
-    if SUMMARY.exists():
-        missing = left_out(read_evaluations(Path("artifacts")))
-        blocks += ["", summary_table(read_json(SUMMARY), missing)]
-    if PUBLISHED.exists() and (rows := read_json(PUBLISHED)):
-        blocks += ["", published_table([Beside(**row) for row in rows])]
-    Console(highlight=False).print(*blocks, sep="\n")
+    if reason := other_run(Workspace()):
+        blocks += ["", plain(f"no summary of this plan: {reason}; run: dvc repro", "yellow")]
+    else:
+        blocks += _summary_blocks()
+    print_blocks(*blocks)
+
+
+def _summary_blocks() -> Iterator[RenderableType]:
+    """Yield the summary of the last report, and published numbers of the same run."""
+    from interlace.report.facts.published import Beside, published_table
+    from interlace.report.facts.run import read_evaluations
+
+    yield ""
+    yield summary_table(read_json(SUMMARY), left_out(read_evaluations(PLAN.parent)))
+    if pairs := read_record(PUBLISHED, list[Beside]):
+        yield ""
+        yield published_table(pairs)
 
 
 @main.command("methods")
@@ -94,7 +111,7 @@ def list_methods(scores_file: Path, ratio: float | None) -> None:
     table = methods_table(scores)
     if scores and ratio is not None:
         table = removals_text(scores, ratio)
-    Console(highlight=False).print(table)
+    print_blocks(table)
 
 
 @main.command("compare")
@@ -123,14 +140,16 @@ def compare_answers(answers: tuple[str, ...], show: int, html: Path | None, para
     from interlace.report.page.changes import comparison_page
     from interlace.report.terminal.changes import changes_text
 
+    if not answers and (reason := changed_since_report(Workspace())):
+        say(f"note: {reason}: answers may be of different runs; run: dvc repro", error=True)
     by_model = {name: read_answers(path) for name, path in _answer_files(answers).items()}
-    Console(highlight=False).print(changes_text(by_model, show))
+    print_blocks(changes_text(by_model, show))
     if html is not None:
         evaluate = read_params(params).evaluate
         page = comparison_page(by_model, max(show, 3), lambda *rows: row_images(evaluate, *rows))
         with whole(html) as partial:
             partial.write_text(page, encoding="utf-8")
-        click.echo(f"compare: wrote {html}")
+        say(f"compare: wrote {html}")
 
 
 def _answer_files(answers: tuple[str, ...]) -> dict[str, Path]:
@@ -176,10 +195,10 @@ def push_checkpoint(
     files = publish.files_to_publish(Path("artifacts"), model, repo, revision)
     if folder:
         publish.write_to(files, folder)
-        click.echo(f"{folder}: {len(files)} files, as `push` would upload them to {repo}")
+        say(f"{folder}: {len(files)} files, as `push` would upload them to {repo}")
         return
     message = f"Upload the {model} checkpoint"
-    click.echo(publish.push(files, repo, private=private, revision=revision, message=message))
+    say(publish.push(files, repo, private=private, revision=revision, message=message))
 
 
 @main.group()

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from interlace.printable import one_line
+
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxother = 200
 
@@ -17,8 +19,12 @@ _SHORTENED.maxstring = _SHORTENED.maxother = 200
 class InputError(Exception):
     """A user's mistake in a parameter, a file or a model.
 
-    The message is one line that names the file, the field, the value and the way out.
+    The message is one line that names the file, the field, the value and the way out; control
+    characters and newlines of the value are escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class MissingInputError(InputError):
@@ -40,6 +46,9 @@ class MissingInputError(InputError):
 
 class ContractError(Exception):
     """A broken contract: of an earlier stage's artifact, or found by a check on our own work."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 def way_to_finite(dtype: str, field: str) -> str:

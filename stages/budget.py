@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import click
-
 from interlace.outputs import write_json
 from interlace.params.budget import BudgetParams
+from interlace.printable import say
 from stages.command import command, pinned
 
 
@@ -21,7 +20,7 @@ def main(params: BudgetParams) -> None:
     scores, calibration = Path("artifacts/scores.parquet"), Path("data/calibration")
     decision = resolve_budget(pinned().model, scores, calibration, params)
     write_json(out, decision.model_dump(mode="json"))
-    click.echo(f"budget: {decision.reason}")
+    say(f"budget: {decision.reason}")
 
 
 if __name__ == "__main__":

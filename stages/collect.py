@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import click
-
 from interlace.measurements.collect import collect, provenance_of
 from interlace.measurements.token_counts import text_tokens, token_sheet
 from interlace.outputs import write_json
 from interlace.params.measuring import CollectParams
+from interlace.printable import say
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 
@@ -31,7 +30,7 @@ def main(params: CollectParams) -> None:
     if collected:
         write_json(Path("artifacts/tokens.json"), token_sheet(out / "similarity", *text))
         where = f" (see {out}/left_out.parquet)" if collected.skipped else ""
-        click.echo(f"collect: {collected.samples} samples, {collected.skipped} skipped{where}")
+        say(f"collect: {collected.samples} samples, {collected.skipped} skipped{where}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 from interlace.documents import read_yaml
 from interlace.errors import ContractError, InputError, MissingInputError
 from interlace.params.section import S, Section, validated
+from interlace.printable import prepare_streams, say
 from interlace.sources.pinned import PinnedSources
 from stages.digests import code_digest
 
@@ -55,6 +56,10 @@ class _Command(click.Command):
 
     params_model: type[Section]
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        prepare_streams()
+        return super().main(*args, **kwargs)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = list(_described(self.params_model))
         if rows:
@@ -89,10 +94,10 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
             try:
                 function(_read(model, params_file), **options)
             except InputError as error:
-                click.echo(f"error: {error}{way_out(error)}", err=True)
+                say(f"error: {error}{way_out(error)}", error=True)
                 raise SystemExit(2) from None
             except ContractError as error:
-                click.echo(f"failed: {error}", err=True)
+                say(f"failed: {error}", error=True)
                 raise SystemExit(1) from None
 
         option = click.Option(

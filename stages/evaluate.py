@@ -11,6 +11,7 @@ from interlace.evaluation.scores.answers import write_answers
 from interlace.evaluation.scores.retention import summary_lines
 from interlace.outputs import remove, write_json
 from interlace.params.evaluating import EvaluateParams
+from interlace.printable import say
 from stages.command import command, is_first_process, pinned, scratch_folder, scratch_root
 
 OUT, MODELS = Path("artifacts/evaluation"), ("dense", "pruned", "tuned", "reference")
@@ -34,7 +35,7 @@ def main(params: EvaluateParams, name: str) -> None:
         write_json(OUT / f"{name}.json", result.as_json() if result else None)
         remove(scratch)
         for line in summary_lines(result) if result else ():
-            click.echo(f"evaluate: {line}")
+            say(f"evaluate: {line}")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import click
-
 from interlace.data.probes import pin_prompts
 from interlace.data.subsets import check_subsets
 from interlace.evaluation.benchmarks.pin import pin_evaluation
 from interlace.evaluation.run.validate import validate
 from interlace.outputs import write_json
 from interlace.params.whole import PinParams, settings
+from interlace.printable import say
 from interlace.selection.feasible import check_parameters, loss_criterion
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
@@ -40,7 +39,7 @@ def main(params: PinParams) -> None:
     write_json(ARTIFACTS / "params.json", settings(params) | {"loss_criterion": loss})
     write_json(ARTIFACTS / "code.json", code_digests())
     layers = "by the budget, some" if drops is None else drops
-    click.echo(f"pin: {model.id}: {layers} of {dense.n_layers} layers are to go")
+    say(f"pin: {model.id}: {layers} of {dense.n_layers} layers are to go")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
 from interlace.params.whole import ReportParams
+from interlace.report.terminal.console import print_blocks
 from interlace.report.write import write_report
 from stages.command import command, pinned
 
@@ -16,7 +15,7 @@ def main(params: ReportParams) -> None:
     table = write_report(
         Path("artifacts"), Path("metrics"), Path("data"), dense_dir=dense, params=params
     )
-    Console(highlight=False).print(table)
+    print_blocks(table)
 
 
 if __name__ == "__main__":

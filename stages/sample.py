@@ -3,14 +3,13 @@
 from dataclasses import asdict
 from pathlib import Path
 
-import click
-
 from interlace.data.datasheet import datasheet
 from interlace.data.files import data_files
 from interlace.data.probes import tasks_to_ask, write_probes
 from interlace.data.sets import sample
 from interlace.outputs import remove, write_json
 from interlace.params.inputs import SampleParams
+from interlace.printable import say
 from stages.command import command, pinned, scratch_folder, scratch_root
 
 OUT = Path("data")
@@ -30,7 +29,7 @@ def main(params: SampleParams) -> None:
     sheet = datasheet(counts, train, calibration, probes)
     write_json(OUT / "datasheet.json", asdict(sheet))
     remove(scratch)  # not before the probes: drawing is what takes long
-    click.echo(f"{sheet}\nsample: {n_probes} domain probes of {len(tasks)} tasks")
+    say(f"{sheet}\nsample: {n_probes} domain probes of {len(tasks)} tasks")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pyarrow import csv, parquet
-from rich.console import Console
 
 from interlace.outputs import whole
 from interlace.params.section import ScoreParams
+from interlace.report.terminal.console import print_blocks
 from interlace.report.terminal.profile import profile_text
 from interlace.scores.average import profile, score
 from interlace.scores.per_sample import read_sample_cosines
@@ -31,7 +31,7 @@ def main(params: ScoreParams) -> None:
     for name, rows in ("profile", profile(table)), ("probes", tasks), ("calibration_size", sizes):
         with whole(Path(f"metrics/{name}.csv")) as partial:
             csv.write_csv(rows, partial)
-    Console(highlight=False).print(profile_text(scores))
+    print_blocks(profile_text(scores))
 
 
 if __name__ == "__main__":

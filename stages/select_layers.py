@@ -3,12 +3,11 @@
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from interlace.outputs import write_json
 from interlace.params.choosing import SelectParams
 from interlace.plan.record import read_decision
 from interlace.plan.removals import Removals
+from interlace.report.terminal.console import print_blocks
 from interlace.report.terminal.plan import layer_map_text
 from interlace.scores.resample import read_replicates
 from interlace.scores.table import read_scores
@@ -37,7 +36,7 @@ def main(params: SelectParams) -> None:
     others = removals(scores, options=params.select, seed=params.seed)
     table = Removals(rule=paper_rule(plan.method), removals=tuple(others))
     write_json(artifacts / "removals.json", table.model_dump(mode="json"))
-    Console(highlight=False).print(layer_map_text(plan, table.rule))
+    print_blocks(layer_map_text(plan, table.rule))
 
 
 if __name__ == "__main__":

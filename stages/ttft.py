@@ -3,11 +3,10 @@
 from itertools import islice
 from pathlib import Path
 
-import click
-
 from interlace.errors import MissingInputError
 from interlace.outputs import write_json
 from interlace.params.timing import TtftParams
+from interlace.printable import say
 from interlace.samples.rows import iterate
 from interlace.speed.compare import compare_checkpoints, speedup_line
 from stages.command import command, pinned
@@ -30,7 +29,7 @@ def main(params: TtftParams) -> None:
         dtype=params.dtype,
     )
     write_json(Path("metrics/ttft.json"), measured)
-    click.echo(f"ttft: {speedup_line(measured)}")
+    say(f"ttft: {speedup_line(measured)}")
 
 
 if __name__ == "__main__":

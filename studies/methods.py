@@ -87,7 +87,7 @@ def dvc_command(*arguments: str) -> str:
         ClickException: dvc failed.
     """
     command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         output = (done.stdout + done.stderr).replace("\r", "\n").splitlines()[-20:]
         raise click.ClickException("\n".join([f"dvc {' '.join(arguments)} failed:", *output]))

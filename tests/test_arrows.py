@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "interlace"
 ORDER = (  # a folder or module imports only earlier ones
-    *("errors", "documents", "outputs", "distributed", "params"),
+    *("printable", "errors", "documents", "outputs", "distributed", "params"),
     *("model", "checkpoint", "sources", "samples", "data"),
     *("scores", "plan", "methods", "selection"),  # arithmetic on a table, without torch
     *("measurements", "pruning", "training", "healing", "evaluation", "speed"),

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from interlace import distributed
 from interlace.checkpoint.checkpoint import Checkpoint
@@ -28,6 +27,7 @@ from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.open import attention
 from interlace.params.healing import Recipe
 from interlace.plan.record import Plan
+from interlace.printable import say
 from interlace.training import loop, lora, packing
 from interlace.training.curve import write_curve
 from interlace.training.deepspeed import join, partitioned_loading, zero_config
@@ -125,7 +125,7 @@ def _packed_positions(pruned: Checkpoint, params: Recipe) -> packing.Positions |
     if packing.packs(config):
         return packing.sample_positions(pruned)
     if distributed.process_rank() == 0:
-        tqdm.write(f"finetune: {config.model_type}: samples are padded, not packed")
+        say(f"finetune: {config.model_type}: samples are padded, not packed")
     return None
 
 

@@ -19,6 +19,7 @@ from interlace.outputs import whole, write_json
 from interlace.params.whole import Params
 from interlace.report.card.card import model_card
 from interlace.report.facts.calibration import read_sizes
+from interlace.report.facts.inputs import RECORD, Workspace, input_hashes
 from interlace.report.facts.published import (
     PUBLISHED,
     beside_published,
@@ -122,6 +123,7 @@ def write_report(
             answers=_comparison(answers, params),
         )
         (folder / "report.html").write_text(page, encoding="utf-8")
-    write_json(metrics / "summary.json", dict(run.summary))
+        write_json(metrics / "summary.json", dict(run.summary))
+        write_json(folder / RECORD, input_hashes(Workspace(artifacts, metrics, data)))
     table = summary_table(run.summary, run.left_out)
     return Group(table, "", published_table(beside)) if beside else table

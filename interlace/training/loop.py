@@ -19,6 +19,7 @@ from interlace import distributed
 from interlace.errors import ContractError
 from interlace.outputs import write_json
 from interlace.params.healing import Recipe
+from interlace.printable import say
 from interlace.training.engines import all_gather
 from interlace.training.resume import Point, Update, newest_point, point_folder, write_point
 from interlace.training.rows import Collator, Pass, TrainingBatches, TrainingRows, load_passes
@@ -136,7 +137,7 @@ def resume(learner: Learner, scratch: Path) -> list[Update]:
     if distributed.process_rank() == 0:
         point, damages = newest_point(scratch)
         for damage in damages:
-            tqdm.write(f"{learner.title}: {damage}")
+            say(f"{learner.title}: {damage}")
         step += point.step if point else 0
     step = all_gather(step)[0]
     if not step:

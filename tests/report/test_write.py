@@ -220,3 +220,27 @@ def test_a_missing_measurement_is_named_and_nothing_is_written(workspace: Path) 
     with pytest.raises(InputError, match=r"sources\.json: no such file"):
         report(workspace)
     assert not (workspace / "artifacts/report").exists()
+
+
+def test_show_prints_the_summary_of_its_own_plan_only(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(workspace)
+    monkeypatch.chdir(workspace)
+
+    def shown() -> str:
+        result = CliRunner().invoke(main, ["show"], catch_exceptions=False)
+        return " ".join(result.output.split())
+
+    assert "ChartQA" in shown() and "MIA-Bench: no judge is configured" in shown()
+    assert "no summary" not in shown()
+    for file in ("artifacts/evaluation/tuned.json", "metrics/loss.csv", "metrics/summary.json"):
+        content = Path(file).read_bytes()
+        Path(file).write_bytes(content + b" ")
+        assert f"{file} has changed" in shown() and "ChartQA" not in shown()
+        Path(file).unlink()
+        assert f"{file} is not there" in shown() and "ChartQA" not in shown()
+        Path(file).write_bytes(content)
+    write_json(Path("artifacts/plan.json"), plan(ratio=0.1).model_dump(mode="json"))
+    assert "interlace: 10% of 24 layers" in shown() and "ChartQA" not in shown()
+    assert "answers may be of different runs" in CliRunner().invoke(main, ["compare"]).stderr

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from interlace.printable import printable
 from interlace.report.facts.changes import (
     EXPLAINED,
     Answers,
@@ -20,6 +20,7 @@ from interlace.report.facts.changes import (
     examples,
     retained_text,
 )
+from interlace.report.terminal.console import PlainTable, plain
 
 
 def changes_text(answers: Answers, limit: int) -> RenderableType:
@@ -31,14 +32,14 @@ def changes_text(answers: Answers, limit: int) -> RenderableType:
     """
     blocks: list[RenderableType] = []
     for (first, second), rows in compared(answers).items():
-        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+        table = PlainTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         for heading in difference_headings(first, second):
             table.add_column(heading, justify="left" if heading == "benchmark" else "right")
         for difference in rows[:-1]:
             table.add_row(*difference_cells(difference))
         table.add_section()
         table.add_row(*difference_cells(rows[-1]), style="bold")
-        blocks += [table, retained_text(first, second, rows[-1]), ""]
+        blocks += [table, plain(retained_text(first, second, rows[-1])), ""]
     blocks.append(Text(EXPLAINED, style="dim"))
     for change in examples(changes(answers), limit):
         blocks += ["", _change_text(change, list(answers))]
@@ -47,11 +48,11 @@ def changes_text(answers: Answers, limit: int) -> RenderableType:
 
 def _change_text(change: Change, models: Sequence[str]) -> Text:
     row = change.first
-    text = Text(f"{change.kind}: {row.benchmark} {row.sample_id}\n", style="bold")
-    text.append(f"{row.prompt}\n", style="not bold")
+    text = plain(f"{change.kind}: {row.benchmark} {row.sample_id}\n", "bold")
+    text.append(f"{printable(row.prompt)}\n", style="not bold")
     width = max(map(len, [*models, "true"]))
     for name, answer, score in change.lines:
         mark = "" if score is None else f"  ({score:g})"
-        text.append(f"  {name.ljust(width)}  {answer}{mark}\n", style="not bold")
+        text.append(printable(f"  {name.ljust(width)}  {answer}{mark}\n"), style="not bold")
     text.rstrip()
     return text

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from interlace.methods.registry import METHODS
 from interlace.plan.removals import Removal
+from interlace.printable import printable
 from interlace.report.facts.decision import percent
 from interlace.report.facts.roles import Role, layer_roles
+from interlace.report.terminal.console import PlainTable, plain
 from interlace.report.terminal.strips import glyph, legend, lines, ruler
 from interlace.scores.table import HOW_TO_MEASURE, Scores
 from interlace.selection.removals import removals
@@ -33,7 +34,7 @@ def methods_table(scores: Scores | None = None) -> RenderableType:
     Args:
         scores: the score table to look in, if there is one.
     """
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = PlainTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("method", no_wrap=True)
     if scores:
         table.add_column("measured", no_wrap=True)
@@ -83,9 +84,9 @@ def removals_text(scores: Scores, ratio: float, *, seed: int = 0) -> RenderableT
 
 
 def _strip(removal: Removal) -> Text:
-    text = Text(removal.method.ljust(NAMES), style="bold")
+    text = plain(removal.method.ljust(NAMES), "bold")
     if removal.reason:
-        return text.append(removal.reason, style="not bold yellow")
+        return text.append(printable(removal.reason), style="not bold yellow")
     roles = layer_roles(removal)
     for line, layers in enumerate(lines(removal.n_layers)):
         if line:

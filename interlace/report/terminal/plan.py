@@ -6,14 +6,15 @@ Colour is never the only sign: roles are letters, and everything fits 80 columns
 from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from interlace.plan.record import Plan
 from interlace.plan.removals import PaperRule
+from interlace.printable import printable
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present
 from interlace.report.facts.wording import NONE
+from interlace.report.terminal.console import PlainTable, plain
 from interlace.report.terminal.strips import LABEL, glyph, legend, lines, ruler
 
 TO = "\u2013"
@@ -22,7 +23,7 @@ TO = "\u2013"
 def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
     """Show a letter per layer, its group underneath, the meaning of the letters, and notes."""
     roles = layer_roles(plan)
-    text = Text(f"{asked(plan)}\n", style="bold")
+    text = plain(f"{asked(plan)}\n", "bold")
     text.append(f"{outcome(plan)}\n", style="not bold")
     for layers in lines(plan.n_layers):
         text.append_text(ruler(layers))
@@ -40,7 +41,7 @@ def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
         text.append("\n")
     text.append_text(legend(roles_present(plan), roles))
     for note in notes(plan, rule):
-        text.append(f"\n{note}", style="not bold yellow")
+        text.append(f"\n{printable(note)}", style="not bold yellow")
     return text
 
 
@@ -62,7 +63,7 @@ def _brackets(plan: Plan) -> dict[str, str]:
     return rows
 
 
-def groups_table(plan: Plan) -> Table | None:
+def groups_table(plan: Plan) -> PlainTable | None:
     """List the groups in the order of decision with their scores; None where nothing was scored.
 
     At most 80 columns.
@@ -89,7 +90,7 @@ def groups_table(plan: Plan) -> Table | None:
         "anchor": ["" if g.anchor is None else str(g.anchor) for g in groups],
     }
     filled = {heading: cells for heading, cells in columns.items() if any(cells)}
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table = PlainTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for heading in filled:
         table.add_column(heading, justify="left" if heading == "kind" else "right")
     for row in zip(*filled.values(), strict=True):

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from interlace.report.facts.calibration import ENOUGH
 from interlace.report.facts.roles import Role
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
 from interlace.report.facts.wording import NONE, parameter_sizes
+from interlace.report.terminal.console import PlainTable, plain
 from interlace.report.terminal.strips import ROLE_COLOURS
 
 
@@ -25,13 +24,13 @@ def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -
     """
     blocks: list[RenderableType] = [_scores_table(summary), _facts(summary)]
     if left_out:
-        blocks.append(Text("excluded from the means:", style="yellow"))
-        blocks += [Text(f"  {name}: {reason}", style="dim") for name, reason in left_out.items()]
+        blocks.append(plain("excluded from the means:", "yellow"))
+        blocks += [plain(f"  {name}: {reason}", "dim") for name, reason in left_out.items()]
     return Group(*blocks)
 
 
-def _scores_table(summary: Metrics) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_edge=False, show_footer=True, pad_edge=False)
+def _scores_table(summary: Metrics) -> PlainTable:
+    table = PlainTable(box=SIMPLE_HEAD, show_edge=False, show_footer=True, pad_edge=False)
     table.add_column("benchmark", footer="mean", overflow="fold")
     headings = [
         ("dense", "score_dense", ROLE_COLOURS[Role.ANCHOR]),
@@ -74,8 +73,11 @@ def _number(value: float | None, *, percent: bool = False) -> str:
     return f"{value:.1f}%" if percent else f"{value:.1f}"
 
 
-def _facts(summary: Metrics) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _facts(summary: Metrics) -> PlainTable:
+    table = PlainTable(
+        box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 2),
+        collapse_padding=True,
+    )  # fmt: skip
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, text in _fact_lines(summary):
