@@ -87,7 +87,10 @@ def encode_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
             " from the data"
         )
     begins = processor.tokenizer.bos_token
-    options = {"add_special_tokens": False} if begins and text.startswith(begins) else {}
+    # tokenizers saved after training may hold a length to cut or pad to; only max_length cuts here
+    options = {"truncation": False, "padding": False}
+    if begins and text.startswith(begins):
+        options["add_special_tokens"] = False
     # one list of images per conversation: LLaVA-OneVision tiles an image only if it is alone
     batched_images = [images] if images else None
     inputs = processor(text=[text], images=batched_images, return_tensors="pt", **options)

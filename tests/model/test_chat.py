@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import models
@@ -36,6 +39,25 @@ def test_images_belong_to_the_first_user_turn() -> None:
     kinds = [[item["type"] for item in message["content"]] for message in messages]
     assert kinds == [["image", "image", "text"], ["text"], ["text"], ["text"]]
     assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant"]
+
+
+CUT = {"direction": "Right", "max_length": 20, "strategy": "LongestFirst", "stride": 0}
+PADDED = {
+    **{"strategy": {"Fixed": 20}, "direction": "Right", "pad_to_multiple_of": 64},
+    **{"pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"},
+}
+
+
+@pytest.mark.parametrize("saved", [{"truncation": CUT}, {"padding": PADDED}], ids=list)
+def test_a_length_saved_with_the_tokenizer_neither_cuts_nor_pads(
+    processor: Any, dense_dir: Path, tmp_path: Path, saved: dict[str, Any]
+) -> None:
+    copy = shutil.copytree(dense_dir, tmp_path / "model")
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer | saved))
+    row = models.row(5, images=1, turns=3)
+    example = encode_training(open_processor(copy), row)
+    assert torch.equal(example["input_ids"], encode_training(processor, row)["input_ids"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
