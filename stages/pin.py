@@ -12,6 +12,7 @@ from interlace.printable import say
 from interlace.selection.feasible import check_parameters, loss_criterion
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
+from interlace.training.head import check_head
 from stages.command import command, scratch_root
 from stages.digests import code_digests
 from stages.launch import check_program
@@ -29,6 +30,7 @@ def main(params: PinParams) -> None:
     dense = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     rows = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
     drops = check_parameters(params, dense.n_layers, dense.deepstack_layers)
+    check_head(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_subsets(rows, data, checked=scratch_root() / "pin/checked.json")
     validate(params.evaluate)

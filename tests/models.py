@@ -60,3 +60,18 @@ def tiny_qwen3_vl(path: Path, layers: int = 4, seed: int = 0, **sizes: int) -> P
     model.save_pretrained(path)
     tiny_model.build_processor(tokenizer).save_pretrained(path)
     return path
+
+
+def untied_qwen3_vl(path: Path, layers: int = 4) -> Path:
+    """Save that model with a head of its own, as the 8B has it; returns the folder."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    tied = tiny_qwen3_vl(path, layers)
+    config = Qwen3VLConfig.from_pretrained(tied)
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings = False
+    model = Qwen3VLForConditionalGeneration.from_pretrained(tied, config=config)
+    with torch.no_grad():
+        embeddings = model.get_input_embeddings().weight
+        model.lm_head.weight.copy_(embeddings + 0.1 * torch.randn(embeddings.shape))
+    model.save_pretrained(path)
+    return path

@@ -49,7 +49,7 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
         )
     family = FAMILIES[arch.model_type]
     pruned |= moved_entries(pruned, family, keep, where)
-    pruned["tie_word_embeddings"] = text["tie_word_embeddings"] = _tied(config, where)
+    pruned["tie_word_embeddings"] = text["tie_word_embeddings"] = tied_head(config, where)
     if "rope_parameters" in text:
         text.pop("rope_scaling", None)
     return pruned
@@ -110,7 +110,7 @@ def _prune_layers(text: Config, rules: Decoder, keep: Sequence[int]) -> None:
         text["num_nextn_predict_layers"] = 0  # stored after the decoder's last layer
 
 
-def _tied(config: Config, where: str) -> bool:
+def tied_head(config: Config, where: str) -> bool:
     """Return true if the head shares the embeddings' weights; the two flags may differ."""
     levels = (config, text_config(config))
     flags = {bool(c["tie_word_embeddings"]) for c in levels if "tie_word_embeddings" in c}

@@ -66,7 +66,7 @@ class DistilledLoss(AnswerLoss):
                 loss = loss + params.distill_logits * distance
             return loss
 
-        total = summed_loss(states, loss_of)
+        total = summed_loss(states, loss_of, self.head_weights)
         if params.distill_states:
             positions = self._positions.items()
             states_by_anchor = {

@@ -35,7 +35,7 @@ class EndToEnd:
         """Take the model.
 
         Args:
-            model: with only the tuned layers unfrozen.
+            model: with only the tuned weights unfrozen.
             engine: updates them.
             tuned: positions of the tuned layers.
             params: the recipe.
@@ -67,7 +67,7 @@ class EndToEnd:
         return {"loss": float(sums.double().sum()) / answers, "grad_norm": norm}
 
     def states(self) -> Iterator[dict[str, Tensor]]:
-        """See `training.loop.Learner`: a file per tuned layer."""
+        """See `training.loop.Learner`: a file per tuned layer, and one for a tuned head."""
         return (self.engine.state(names) for names in self.names_by_layer)
 
     def restore(self, states: Iterable[Mapping[str, Tensor]], step: int) -> None:
@@ -84,13 +84,14 @@ def _answer_tokens(labels: Tensor) -> int:
 def names_by_layer(module: nn.Module, model: nn.Module) -> list[list[str]]:
     """Return the names of a module's tuned parameters, for each tuned decoder layer of the model.
 
+    The head's weight is a list of its own at the end, if it is tuned.
+
     Args:
         module: holds the model.
-        model: with only the tuned layers unfrozen.
+        model: with only the tuned weights unfrozen.
     """
     names = {id(parameter): name for name, parameter in tuned_parameters(module).items()}
-    layers = [
-        [names[id(parameter)] for parameter in layer.parameters() if id(parameter) in names]
-        for layer in decoder_layers(model)
-    ]
-    return [layer for layer in layers if layer]
+    lists = []
+    for layer in decoder_layers(model):
+        lists.append([names.pop(id(p)) for p in layer.parameters() if id(p) in names])
+    return [layer_names for layer_names in (*lists, list(names.values())) if layer_names]

@@ -1,5 +1,7 @@
 """End-to-end healing: the planned layers learn from answers, all other weights keep their bytes.
 
+With `finetune.train_lm_head` the head's weight learns as well.
+
 The recipe is INTERLACE's (arXiv 2511.19676, section 4), with DeepSpeed ZeRO or without, in one
 process or many. Nothing else is computed: there is no graph below the lowest tuned layer, there are
 logits at answer tokens only, and rows have no padding where the family can pack.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,6 +35,7 @@ from interlace.training import loop, lora, packing
 from interlace.training.curve import write_curve
 from interlace.training.deepspeed import join, partitioned_loading, zero_config
 from interlace.training.engines import Engine, Plain, Zero, gathered_weight, tuned_parameters
+from interlace.training.head import head_weight, stored_head
 from interlace.training.rows import TrainingBatches, TrainingRows, collator, update_count
 from interlace.training.schedule import CosineSchedule
 
@@ -78,7 +82,9 @@ def finetune(
             with_tensors(pruned.folder, {}, out)
         distributed.barrier()
         return
-    stored_prefix = pruned.layers.prefix
+    stored_names = StoredNames(
+        pruned.layers.prefix, stored_head(pruned) if params.train_lm_head else None
+    )
     positions = _packed_positions(pruned, params)
     processor = pruned.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
@@ -102,7 +108,7 @@ def finetune(
         params=params,
         scratch=scratch,
     )
-    tuned = _tuned_tensors(model, plan, stored_prefix)
+    tuned = _tuned_tensors(model, plan, stored_names)
     if distributed.process_rank() == 0:
         write_curve(curve, updates, CURVE, log_steps=params.log_steps, averaged=["loss"])
         with_tensors(pruned.folder, tuned, out)
@@ -143,7 +149,7 @@ def _open(
     flash: bool,
     objective: Objective,
 ) -> tuple[nn.Module, Engine]:
-    """Open the model with all but the planned layers frozen, and the engine that updates these."""
+    """Open the model with all but the trained weights frozen, and the engine that updates these."""
     from transformers import AutoModelForImageTextToText
 
     config = zero_config(params, _dtype(params), batches.passes)
@@ -157,6 +163,8 @@ def _open(
             **options,
         )
     freeze_all_but(model, plan.tuned_positions)
+    if params.train_lm_head:
+        head_weight(model).requires_grad_(True)
     if params.lora_rank:
         torch.manual_seed(batches.seed)  # the same initial adapters in every process
         lora.adapt(model, plan.tuned_positions, params)
@@ -166,19 +174,36 @@ def _open(
     return model, Plain(objective(model.to(distributed.device())), params)
 
 
-def _tuned_tensors(model: nn.Module, plan: Plan, stored_prefix: str) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class StoredNames:
+    """The names of trained weights in the checkpoint's files.
+
+    Attributes:
+        layers: of the decoder's list of layers.
+        head: of the head's weight; `None` if it is frozen.
+    """
+
+    layers: str
+    head: str | None
+
+
+def _tuned_tensors(model: nn.Module, plan: Plan, stored: StoredNames) -> dict[str, Tensor]:
     """Return the trained values by the names they are stored under."""
-    prefix = decoder_prefix(model)
     values = lora.merged_weights(model, gathered_weight)
     for name, parameter in tuned_parameters(model).items():
         if not lora.is_adapter(name):
             with gathered_weight(parameter):
                 values[name] = parameter.detach().cpu().clone()
-    tuned = {stored_prefix + name.removeprefix(prefix): value for name, value in values.items()}
-    layers = {int(name.removeprefix(stored_prefix).split(".")[1]) for name in tuned}
+    prefix, tuned = f"{decoder_prefix(model)}.", {}
+    if stored.head:
+        (head,) = {name for name in values if not name.startswith(prefix)}
+        tuned[stored.head] = values.pop(head)
+    layers = {int(name.removeprefix(prefix).split(".")[0]) for name in values}
     if layers != set(plan.tuned_positions):
         raise ContractError(f"layers {sorted(layers)} were tuned, not {plan.tuned_positions}")
-    return tuned
+    return tuned | {
+        f"{stored.layers}.{name.removeprefix(prefix)}": value for name, value in values.items()
+    }
 
 
 def _dtype(params: Recipe) -> torch.dtype:

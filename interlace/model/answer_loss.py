@@ -209,7 +209,12 @@ class AnswerLoss(nn.Module):
             logits = logits_of(self.model, chunk_states)  # [n, V]
             return cross_entropy(logits, tokens[chunk], reduction="sum")
 
-        return summed_loss(states, loss_of)
+        return summed_loss(states, loss_of, self.head_weights)
+
+    @property
+    def head_weights(self) -> list[nn.Parameter]:
+        """The head's weights that are trained: none, unless `finetune.train_lm_head` is set."""
+        return [weight for weight in self._head.parameters() if weight.requires_grad]
 
 
 def normed_state(model: nn.Module, inputs: Inputs) -> Tensor:
@@ -219,34 +224,45 @@ def normed_state(model: nn.Module, inputs: Inputs) -> Tensor:
     return state
 
 
-def summed_loss(states: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    """Add up a loss after a frozen head over chunks of the answer tokens.
+def summed_loss(
+    states: Tensor,
+    loss_of: Callable[[Tensor, slice], Tensor],
+    head_weights: Sequence[nn.Parameter] = (),
+) -> Tensor:
+    """Add up a loss after the head over chunks of the answer tokens.
 
     Args:
         states: after the final norm, [N, d].
         loss_of: the sum over one chunk, from its states [n, d] and its slice of the N.
+        head_weights: weights that `loss_of` reads and that are trained.
     """
-    total: Tensor = _SummedLoss.apply(states, loss_of)
+    total: Tensor = _SummedLoss.apply(states, loss_of, *head_weights)
     return total
 
 
 class _SummedLoss(torch.autograd.Function):
-    """A sum over chunks, whose gradient is computed in the forward pass: no logits are kept."""
+    """A sum over chunks, whose gradients are computed in the forward pass: no logits are kept."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, loss_of: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, loss_of: Callable[[Tensor, slice], Tensor], *weights: Tensor
+    ) -> Tensor:
         total = torch.zeros((), device=states.device)
         gradient = torch.zeros_like(states)  # [N, d]
+        sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
         for chunk in _chunks(len(states), CHUNK):
             with torch.enable_grad():
                 leaf = states[chunk].detach().requires_grad_()
                 loss = loss_of(leaf, chunk)
-            (gradient[chunk],) = torch.autograd.grad(loss, leaf)
+            gradient[chunk], *by_weight = torch.autograd.grad(loss, [leaf, *weights])
+            for weight_sum, by_chunk in zip(sums, by_weight, strict=True):
+                weight_sum += by_chunk
             total += loss.detach()
-        ctx.save_for_backward(gradient)
+        by_weight = [s.to(w.dtype) for s, w in zip(sums, weights, strict=True)]
+        ctx.save_for_backward(gradient, *by_weight)
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (gradient,) = ctx.saved_tensors
-        return gradient * upstream, None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        gradient, *by_weight = ctx.saved_tensors
+        return gradient * upstream, None, *(weight * upstream for weight in by_weight)

@@ -21,6 +21,11 @@ class Recipe(Section):
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW, 1/step")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
+    train_lm_head: bool = Field(
+        False,
+        description="train lm_head.weight beside the planned layers, as INTERLACE's code did at 8B;"
+        " refused where the head is tied to the embeddings",
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
     batch_size: int = Field(
         32, ge=1, le=65_536, description="rows per update, over all processes, rows"
@@ -76,6 +81,17 @@ class Recipe(Section):
         if self.zero_stage not in needed:
             stages = " or ".join(map(str, needed))
             raise ValueError(f"offload = {self.offload} needs zero_stage = {stages}")
+        return self
+
+    @model_validator(mode="after")
+    def _head_is_trained_whole(self) -> Recipe:
+        if self.train_lm_head and (self.lora_rank or not self.max_steps):
+            name = "lora_rank" if self.lora_rank else "max_steps"
+            way = "set lora_rank to 0" if self.lora_rank else "set max_steps to -1"
+            raise ValueError(
+                f"train_lm_head = true trains all of lm_head.weight end to end, and {name} ="
+                f" {getattr(self, name)}; {way}, or train_lm_head to false"
+            )
         return self
 
 

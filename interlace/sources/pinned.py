@@ -104,6 +104,13 @@ class PinnedModel(_Record):
         checkpoint_tensors(folder)
         return Checkpoint(folder, self.trust_remote_code)
 
+    def configuration(self) -> Checkpoint:
+        """Return the checkpoint without its weights: nothing but config.json need be there."""
+        if self.files is not None:
+            return Checkpoint(Path(self.id), self.trust_remote_code)
+        folder = hub_snapshot(self.id, self.revision, "model", ["config.json"])
+        return Checkpoint(folder, self.trust_remote_code)
+
 
 class PinnedSources(_Record):
     """All sources of a run; `None` for what the parameters do not ask for."""

@@ -168,6 +168,19 @@ def test_the_gradient_of_training_is_that_of_all_logits(
     assert sum(sizes) == (padded["labels"] != IGNORED).sum()
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 10_000])
+def test_the_gradient_of_a_trained_head_is_that_of_all_logits(
+    model: Any, padded: Inputs, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 1.1)
+    expected = tuned_gradients(model, slow_loss(model, padded) * 0.5)
+    monkeypatch.setattr(answer_loss, "CHUNK", chunk)
+    gradients = tuned_gradients(model, loss_of(model, padded) * 0.5)
+    assert len(gradients) == 2 * 11 + 1
+    for fast, slow in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4 * float(slow.abs().max()))
+
+
 def test_a_batch_without_answers_has_no_loss_and_no_gradient(model: Any, padded: Inputs) -> None:
     loss = loss_of(model, padded | {"labels": torch.full_like(padded["labels"], IGNORED)})
     assert loss == 0

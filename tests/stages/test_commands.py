@@ -121,6 +121,7 @@ def test_sound_input_is_pinned(project: Path) -> None:
         ({"data": DATA | {"min_ratings": {"beauty": 3}}}, "data.min_ratings.beauty"),
         ({"model": {"id": "./nowhere"}}, "model.id = ./nowhere: no such folder"),
         ({"select": {"protect_first": 20}}, "6 layers cannot be dropped"),
+        ({"finetune": {"train_lm_head": True, "lora_rank": 8}}, "lora_rank = 8"),
         ({"launch": "torchrn -m"}, "launch = 'torchrn -m': no such program"),
     ],
 )
@@ -129,6 +130,14 @@ def test_pin_refuses_a_mistake_in_one_line(
 ) -> None:
     write_params(project, **changes)
     assert message in mistake()
+
+
+def test_a_tied_head_that_is_to_be_trained_is_refused(project: Path) -> None:
+    write_params(project, finetune={"train_lm_head": True})
+    assert run("pin").exit_code == 0
+    file = project / "model/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tie_word_embeddings": True}))
+    assert "model/config.json ties the head to the token embeddings" in mistake()
 
 
 def test_a_broken_row_is_left_out_and_counted(project: Path) -> None:

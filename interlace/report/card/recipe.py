@@ -39,7 +39,8 @@ def training_text(recipe: Recipe, heal: Heal) -> str:
         )
     if recipe.max_steps:
         steps.append(_end_to_end(recipe, heal))
-    return f"only the layers listed above: {'; then '.join(steps) or 'no update'}"
+    head = " and lm_head.weight" if recipe.train_lm_head else ""
+    return f"only the layers listed above{head}: {'; then '.join(steps) or 'no update'}"
 
 
 def _end_to_end(recipe: Recipe, heal: Heal) -> str:
