@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from interlace.printable import one_line
 
+SECRET = "evaluate.judge"  # parameters that may hold an address with a password, or a key
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxother = 200
 
@@ -85,7 +86,8 @@ def validation_message(where: str, error: ValidationError, keys: Sequence[str] =
         reason = item["msg"].removeprefix("Value error, ")
         if item["type"] == "string_type":
             reason += ", in quotes"
-        value = "" if isinstance(item["input"], dict) else f" = {shown(item['input'])}"
+        hidden = isinstance(item["input"], dict) or field.startswith(SECRET)
+        value = "" if hidden else f" = {shown(item['input'])}"
         complaints.append(f"{field}{value}: {reason}" if field else reason)
     return f"{where}: " + "; ".join(complaints)
 

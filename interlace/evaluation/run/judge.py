@@ -9,23 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from interlace.errors import InputError
+from interlace.errors import InputError, shown
 from interlace.outputs import whole
 from interlace.params.evaluating import Judge
 
 RETRIES = 7  # the client waits 0.5 to 8 seconds before each, about half a minute in all
 TIMEOUT = 120.0  # seconds for one reply
 NO_KEY = "EMPTY"  # the client insists on a key; vLLM's word for none
+LONGEST_URL = 2000  # characters
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WORD = re.compile(r"[!-~]+")  # printable ASCII without spaces
+_HOST = re.compile(
+    r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?"
+)
 REFUSALS = {
     401: "the key is not accepted",
     403: "the key may not use this model",
     404: "no such endpoint or model",
 }
+REDIRECT = (
+    "a redirect, which is not followed with the key: set evaluate.judge.url to where it leads"
+)
 GRADING = """You grade the answer of a vision-language model against the reference answer.
 
 Question:
@@ -45,31 +57,95 @@ Reply with one word: CORRECT or INCORRECT."""
 
 
 def check_judge(judge: Judge) -> None:
-    """Refuse settings that cannot work, before anything is loaded.
+    """Refuse settings that cannot work, before anything is loaded; no message holds a secret.
 
     Raises:
         InputError: the address is not one, or the model or the key is missing.
     """
     if judge.url is None:
         return
-    if not judge.url.startswith(("http://", "https://")):
+    if complaint := _address_complaint(judge.url):
+        value = "" if set("@?#") & set(judge.url) else f" = {shown(judge.url)}"
         raise InputError(
-            f"evaluate.judge.url = {judge.url!r}: not an address; write it as https://host/v1"
+            f"evaluate.judge.url{value}: {complaint}; write it as https://host/v1, without secrets"
         )
     if not judge.model:
         raise InputError("evaluate.judge.model: empty; name the model that the endpoint serves")
-    if judge.key_variable and not os.environ.get(judge.key_variable):
+    if not judge.key_variable:
+        return
+    if not _VARIABLE.fullmatch(judge.key_variable):
         raise InputError(
-            f"evaluate.judge.key_variable = {judge.key_variable!r}: that environment variable is"
-            " not set; export the endpoint's key in it, or leave the field empty for an endpoint"
-            " without keys"
+            "evaluate.judge.key_variable: not the name of an environment variable; export the key"
+            " in one, e.g. JUDGE_KEY, and write that name here, never the key"
         )
+    key = os.environ.get(judge.key_variable)
+    # lower case may be the key itself
+    value = f" = {judge.key_variable!r}" if judge.key_variable.isupper() else ""
+    if not key:
+        raise InputError(
+            f"evaluate.judge.key_variable{value}: that environment variable is not set; export the"
+            " endpoint's key in it, or leave the field empty for an endpoint without keys"
+        )
+    if not _WORD.fullmatch(key):
+        raise InputError(
+            f"evaluate.judge.key_variable{value}: the key in it has a space, a"
+            " line break or a letter that no header may hold; export it anew"
+        )
+
+
+def sends_in_clear(judge: Judge) -> bool:
+    """Tell if the key and the answers would cross a network unencrypted."""
+    if judge.url is None:
+        return False
+    address = urlsplit(judge.url)
+    host = address.hostname or ""
+    local = host == "localhost" or host.endswith(".localhost")
+    return address.scheme == "http" and not local and not _is_loopback(host)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _address_complaint(url: str) -> str | None:
+    """Say why an address is none, without its user, password and query; None where it is one."""
+    if not _WORD.fullmatch(url) or len(url) > LONGEST_URL:
+        return "empty, too long, or with a space or a letter beyond ASCII"
+    try:
+        address = urlsplit(url)
+        host, port = address.hostname or "", address.port
+    except ValueError:  # a port that is no number below 65536, or half of an IPv6 address
+        return "its host or its port is not valid"
+    if "@" in url:
+        return (
+            "holds a user or a password; export the key, and name it in evaluate.judge.key_variable"
+        )
+    if "?" in url or "#" in url:
+        return "holds a query or a fragment, to which no path can be added"
+    if address.scheme not in ("http", "https"):
+        return "not an address of http or https"
+    if port == 0 or address.netloc.endswith(":") or not _is_host(host):
+        return "without a valid host and port"
+    return None
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        numbers = re.fullmatch(r"[\d.]+", host)
+        return len(host) < 254 and not numbers and _HOST.fullmatch(host) is not None
+    return "%" not in host
 
 
 class Endpoint:
     """A judge that several threads may ask at once.
 
-    The client sends the key, the prompt and its own version to the endpoint, and nothing elsewhere.
+    The client sends the key, the prompt and its own version to the endpoint, and nothing elsewhere:
+    it follows no redirect.
 
     Args:
         judge: the endpoint's address, model and key; checked by `check_judge`.
@@ -87,6 +163,7 @@ class Endpoint:
             api_key=os.environ.get(judge.key_variable or "") or NO_KEY,
             max_retries=RETRIES,
             timeout=TIMEOUT,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
             # else the client would send OPENAI_ORG_ID and OPENAI_PROJECT_ID to any endpoint
             default_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
         )
@@ -106,7 +183,7 @@ class Endpoint:
             The reply; None without a usable one.
 
         Raises:
-            InputError: the endpoint refuses the key, or knows no such model.
+            InputError: the endpoint refuses the key, knows no such model, or redirects.
         """
         body = {
             "model": self.model,
@@ -145,14 +222,16 @@ class Endpoint:
 
         try:
             completion = self._client.chat.completions.create(**body)
-            return str(completion.choices[0].message.content or "").strip()
+            content = completion.choices[0].message.content
+            return content.strip() if isinstance(content, str) else None
         except APIStatusError as error:
-            if reason := REFUSALS.get(error.status_code):
+            code = error.status_code
+            if reason := REDIRECT if 300 <= code < 400 else REFUSALS.get(code):
                 raise InputError(
-                    f"evaluate.judge: {self.url} answers {error.status_code} for model"
+                    f"evaluate.judge: {self.url} answers {code} for model"
                     f" {self.model!r}: {reason}; correct evaluate.judge"
                 ) from None
-        except (OpenAIError, ValueError, LookupError, TypeError, AttributeError):
+        except (OpenAIError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass  # no connection, or no chat completion
         return None
 
