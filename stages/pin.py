@@ -43,8 +43,7 @@ def main(params: PinParams) -> None:
         say(IN_CLEAR, error=True)
     records = {"model": dense, "data": rows, "prompts": prompts}
     sources = PinnedSources.model_validate(records | pin_evaluation(params.evaluate, hashes))
-    write_json(ARTIFACTS / "sources.json", sources.as_json())
-    write_json(ARTIFACTS / "dense.json", sources.as_json()["pinned_model"])
+    sources.write(ARTIFACTS)
     write_json(ARTIFACTS / "params.json", settings(params) | {"loss_criterion": loss})
     write_json(ARTIFACTS / "code.json", code_digests())
     layers = "by the budget, some" if drops is None else drops

@@ -17,6 +17,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.documents import read_json
 from interlace.errors import MissingInputError
+from interlace.outputs import write_json
 from interlace.sources.hub import hub_snapshot
 
 PREFIX = "pinned_"  # of the keys of sources.json
@@ -145,6 +146,12 @@ class PinnedSources(_Record):
             f"{PREFIX}{name}": record and record.model_dump(mode="json", exclude_none=True)
             for name, record in self
         }
+
+    def write(self, folder: Path) -> None:
+        """Write sources.json and, for stages that read nothing but the model, dense.json."""
+        records = self.as_json()
+        write_json(folder / "sources.json", records)
+        write_json(folder / "dense.json", records[f"{PREFIX}model"])
 
     @property
     def local(self) -> bool:
