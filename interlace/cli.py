@@ -9,9 +9,10 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
+from interlace import interruption
 from interlace.documents import read_json, read_record
 from interlace.errors import InputError, MissingInputError
-from interlace.outputs import whole
+from interlace.outputs import full_disk_named, whole
 from interlace.plan.record import read_plan
 from interlace.printable import prepare_streams, say
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
@@ -58,7 +59,8 @@ class OneLineErrors(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with interruption.installed(), full_disk_named():
+                return super().invoke(ctx)
         except MissingInputError as error:
             say(f"error: {error}; run the pipeline: dvc repro", error=True)
             raise SystemExit(2) from None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 
-TIMEOUT = timedelta(hours=3)  # that one process may wait for another, however long the run
+TIMEOUT = timedelta(days=2)  # that one process may wait for another, a judge or a lock
 
 
 def process_rank() -> int:

@@ -3,49 +3,161 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from interlace import interruption, locks
 from interlace.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_unfinished: set[Path] = set()  # temporary paths of this process
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there when the block succeeds.
 
-    The old file or folder stays untouched until then, and for good if the block fails.
+    The old file or folder stays untouched until then, and for good if the block fails. The bytes
+    are on the disk before they are moved. Temporary paths are unique, so that two processes may
+    write the same output; the last one wins.
 
     Raises:
         InputError: the disk, a quota or a limit on the size of a file is full.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    old = path.with_name(f".{path.name}.old")
-    _restore(path, old)
-    remove(partial)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        if path.is_dir() and not path.is_symlink():
-            os.replace(path, old)  # a folder cannot be replaced in one step
-        os.replace(partial, path)
+        _clear_remnants(path)
+        with _temporary(path) as (partial, old):
+            yield partial
+            synced(partial)
+            _move(partial, path, old)
     except Exception as error:
-        number = _error_number(error)
-        if number not in _FULL:
-            raise
-        raise InputError(
-            f"{path}: could not be written: {os.strerror(number)}; free disk space and run it again"
-        ) from None
+        raise_if_full(error, path)
+        raise
+
+
+@contextmanager
+def full_disk_named(path: Path | None = None) -> Iterator[None]:
+    """Turn the error of a full disk into one line, also where a library wraps it in its own.
+
+    Args:
+        path: what the block writes; `None`: the error's own file, if it has one.
+
+    Raises:
+        InputError: the disk, a quota or a limit on the size of a file is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise_if_full(error, path)
+        raise
+
+
+def raise_if_full(error: BaseException, path: Path | None) -> None:
+    """Raise InputError if an error, or one that caused it, is that of a full disk."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        number = _error_number(cause)
+        if number in _FULL:
+            file = path or getattr(cause, "filename", None) or "a file"
+            reason = os.strerror(number)
+            raise InputError(
+                f"{file}: could not be written: {reason}; free disk space and run it again"
+            ) from None
+        cause = cause.__cause__ or cause.__context__
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the path to write and the one for the old version, unique while the block runs.
+
+    A lock beside them tells other processes that they are in use.
+    """
+    file = None
+    while file is None:
+        token = os.urandom(4).hex()
+        lock, partial, old = (
+            path.with_name(f".{path.name}.{token}.{kind}") for kind in ("lock", "partial", "old")
+        )
+        try:
+            file = locks.acquire(lock)
+        except locks.NoLocksError:
+            break
+    _unfinished.add(partial)
+    try:
+        yield partial, old
     finally:
         _restore(path, old)
         remove(partial)
+        _unfinished.discard(partial)
+        if file is not None:
+            locks.release(lock, file)
+
+
+def _clear_remnants(path: Path) -> None:
+    """Remove what dead processes left of `path`; the system has released their locks."""
+    for lock in path.parent.glob(f".{glob.escape(path.name)}.*.lock"):
+        try:
+            file = locks.acquire(lock)
+        except locks.NoLocksError:
+            return
+        if file is not None:
+            _restore(path, lock.with_suffix(".old"))
+            remove(lock.with_suffix(".partial"))
+            locks.release(lock, file)
+
+
+def _move(partial: Path, path: Path, old: Path) -> None:
+    """Move a file or folder to its place; an old folder cannot be replaced in one step."""
+    while True:
+        if _is_folder(path) or (_is_folder(partial) and os.path.lexists(path)):
+            remove(old)
+            with suppress(FileNotFoundError):
+                os.replace(path, old)
+        try:
+            os.replace(partial, path)
+            return
+        except OSError as error:  # another process was faster
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+                raise
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def synced(path: Path) -> None:
+    """Wait until a file, or all of a folder, is on the disk."""
+    if path.is_symlink():
+        return
+    for child in path.iterdir() if path.is_dir() else ():
+        synced(child)
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise  # else a file system that cannot sync folders
+    finally:
+        os.close(number)
+
+
+def discard_unfinished() -> None:
+    """Remove this process's temporary files, where it ends without unwinding."""
+    for partial in list(_unfinished):
+        with suppress(OSError):
+            remove(partial)
+            partial.with_suffix(".lock").unlink(missing_ok=True)
+
+
+interruption.last_steps.append(discard_unfinished)
 
 
 def _restore(path: Path, old: Path) -> None:
@@ -55,7 +167,7 @@ def _restore(path: Path, old: Path) -> None:
     remove(old)
 
 
-def _error_number(error: Exception) -> int | None:
+def _error_number(error: BaseException) -> int | None:
     """Return the system's number of an error; safetensors has it in its message alone."""
     if isinstance(error, OSError):
         return error.errno
@@ -67,7 +179,7 @@ def _error_number(error: Exception) -> int | None:
 
 def remove(path: Path) -> None:
     """Delete a file, a link or a folder, if it exists."""
-    if path.is_dir() and not path.is_symlink():
+    if _is_folder(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -18,15 +18,15 @@ def main(params: CollectParams) -> None:
     train, *rows = (Path("data") / name for name in ("train", "calibration", "probes"))
     inputs, out = [Path("artifacts/dense.json"), *rows], Path("artifacts/hidden_states")
     key = options.model_copy(update={"max_bad": 0})  # may be raised when it stopped a run
-    scratch = scratch_folder("collect", inputs, key)
-    processor = dense.open_processor(max_pixels=options.max_pixels)
-    counted = [train, rows[1]] if is_first_process() else []
-    text = [text_tokens(processor.tokenizer, drawn) for drawn in counted]  # the pass comes last
-    opened = dense.open_model(**options.opening())
-    about = provenance_of(model)
-    collected = collect(
-        opened, processor, rows, out, params=options, scratch=scratch, provenance=about
-    )
+    with scratch_folder("collect", inputs, key) as scratch:
+        processor = dense.open_processor(max_pixels=options.max_pixels)
+        counted = [train, rows[1]] if is_first_process() else []
+        text = [text_tokens(processor.tokenizer, drawn) for drawn in counted]  # the pass comes last
+        opened = dense.open_model(**options.opening())
+        about = provenance_of(model)
+        collected = collect(
+            opened, processor, rows, out, params=options, scratch=scratch, provenance=about
+        )
     if collected:
         write_json(Path("artifacts/tokens.json"), token_sheet(out / "similarity", *text))
         where = f" (see {out}/left_out.parquet)" if collected.skipped else ""

@@ -9,14 +9,18 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from pydantic_core import PydanticUndefined
 
+from interlace import interruption
 from interlace.documents import read_yaml
 from interlace.errors import ContractError, InputError, MissingInputError
+from interlace.locks import locked
+from interlace.outputs import full_disk_named, remove
 from interlace.params.section import S, Section, validated
 from interlace.printable import prepare_streams, say
 from interlace.sources.pinned import PinnedSources
@@ -92,7 +96,8 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         def run(params_file: Path | None, **options: Any) -> None:
             _be_quiet()
             try:
-                function(_read(model, params_file), **options)
+                with interruption.installed(), _work_folder(), full_disk_named():
+                    function(_read(model, params_file), **options)
             except InputError as error:
                 say(f"error: {error}{way_out(error)}", error=True)
                 raise SystemExit(2) from None
@@ -163,10 +168,37 @@ def pinned() -> PinnedSources:
     return sources
 
 
-def scratch_folder(stage: str, inputs: Sequence[Path], *options: Section) -> Path:
-    """Return the folder of an interrupted stage's work: one per code, inputs and options.
+@contextmanager
+def _work_folder() -> Iterator[None]:
+    """Hold this folder's lock: the stages of a folder run one after another.
 
-    It lies outside of the stage's outputs, which DVC deletes before it runs the stage.
+    A stage whose `dvc` was killed may still be at work in the folder. The next run waits for it in
+    `pin`, before it deletes or replaces what that stage reads.
+    """
+    name = hashlib.sha256(os.path.realpath(".").encode()).hexdigest()[:16]
+    with _locked(scratch_root() / f"locks/{name}"):
+        yield
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock in the first process of a launch; the others follow where processes meet."""
+    if not is_first_process():
+        yield
+        return
+    with locked(path, lambda sentence: say(sentence, error=True)):
+        yield
+
+
+@contextmanager
+def scratch_folder(
+    stage: str, inputs: Sequence[Path], *options: Section, keep: bool = False
+) -> Iterator[Path]:
+    """Hold the folder of an interrupted stage's work: one per code, inputs and options.
+
+    It lies outside of the stage's outputs, which DVC deletes before it runs the stage. Experiments
+    in other folders share it: the second of two with the same inputs waits for the first. It is
+    removed when the block succeeds, unless it is to be kept.
     """
     digest = hashlib.sha256(code_digest(stage).encode())
     for section in options:
@@ -176,7 +208,11 @@ def scratch_folder(stage: str, inputs: Sequence[Path], *options: Section) -> Pat
             if file.is_file():
                 with file.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
-    return scratch_root() / stage / digest.hexdigest()[:16]
+    folder = scratch_root() / stage / digest.hexdigest()[:16]
+    with _locked(folder.with_suffix(".lock")):
+        yield folder
+        if is_first_process() and not keep:
+            remove(folder)
 
 
 def scratch_root() -> Path:

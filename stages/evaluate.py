@@ -9,7 +9,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.answers import write_answers
 from interlace.evaluation.scores.retention import summary_lines
-from interlace.outputs import remove, write_json
+from interlace.outputs import write_json
 from interlace.params.evaluating import EvaluateParams
 from interlace.printable import say
 from stages.command import command, is_first_process, pinned, scratch_folder, scratch_root
@@ -24,18 +24,18 @@ def main(params: EvaluateParams, name: str) -> None:
     model, folder, dense = pinned().model, Path("artifacts") / name, name == "dense"
     checkpoint = model.checkpoint() if dense else Checkpoint(folder, model.trust_remote_code)
     inputs = [Path("artifacts/sources.json"), *([] if dense else [folder])]
-    answers, scratch = OUT / f"answers/{name}.parquet", scratch_folder("evaluate", inputs, params)
-    places = {"answers_file": answers, "scratch": scratch, "judgements": scratch_root() / "judged"}
-    options: dict[str, Any] = {"params": params.evaluate, "dtype": params.dtype, **places}
+    answers, judgements = OUT / f"answers/{name}.parquet", scratch_root() / "judged"
+    places: dict[str, Any] = {"answers_file": answers, "judgements": judgements}
     exists = checkpoint.config_file.is_file()  # not where no reference is asked for
-    result = evaluate(checkpoint, model_name=name, **options) if exists else None
-    if is_first_process():
-        if result is None:
-            write_answers([], answers)
-        write_json(OUT / f"{name}.json", result.as_json() if result else None)
-        remove(scratch)
-        for line in summary_lines(result) if result else ():
-            say(f"evaluate: {line}")
+    with scratch_folder("evaluate", inputs, params) as scratch:
+        options = {"params": params.evaluate, "dtype": params.dtype, "scratch": scratch, **places}
+        result = evaluate(checkpoint, model_name=name, **options) if exists else None
+        if is_first_process():
+            if result is None:
+                write_answers([], answers)
+            write_json(OUT / f"{name}.json", result.as_json() if result else None)
+            for line in summary_lines(result) if result else ():
+                say(f"evaluate: {line}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from interlace.outputs import remove, write_json
+from interlace.outputs import write_json
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
 from interlace.pruning.dense import Dense
@@ -19,21 +19,20 @@ def main(params: ExportParams) -> None:
     plan = read_plan(chosen)
     check_made_for(plan, model)
     dense = Dense(model.checkpoint(), rows, params.answer_options)
-    scratch = scratch_folder("export", [Path("artifacts/dense.json"), chosen, rows], params)
-    replaced, report = new_weights(dense, plan, params.export, scratch)
-    parity = export(
-        dense.checkpoint.folder,
-        plan,
-        Path("artifacts/pruned"),
-        replaced=replaced,
-        check=lambda written: check_parity(written, dense, plan, params.export, replaced),
-        trust_remote_code=model.trust_remote_code,
-        **params.export.model_dump(include={"max_shard_mb", "dtype"}),
-    )
-    write_json(
-        Path("artifacts/export.json"), report.model_copy(update={"parity": parity}).as_json()
-    )
-    remove(scratch)
+    with scratch_folder("export", [Path("artifacts/dense.json"), chosen, rows], params) as scratch:
+        replaced, report = new_weights(dense, plan, params.export, scratch)
+        parity = export(
+            dense.checkpoint.folder,
+            plan,
+            Path("artifacts/pruned"),
+            replaced=replaced,
+            check=lambda written: check_parity(written, dense, plan, params.export, replaced),
+            trust_remote_code=model.trust_remote_code,
+            **params.export.model_dump(include={"max_shard_mb", "dtype"}),
+        )
+        write_json(
+            Path("artifacts/export.json"), report.model_copy(update={"parity": parity}).as_json()
+        )
 
 
 if __name__ == "__main__":

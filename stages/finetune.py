@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from interlace.healing.heal import heal
-from interlace.outputs import remove
 from interlace.params.healing import FinetuneParams
 from interlace.plan.record import read_plan
-from stages.command import command, is_first_process, pinned, scratch_folder
+from stages.command import command, pinned, scratch_folder
 
 
 @command(FinetuneParams)
@@ -14,21 +13,19 @@ def main(params: FinetuneParams) -> None:
     """Train the planned layers of the pruned model; all others stay as they are."""
     pruned, train, plan = Path("artifacts/pruned"), Path("data/train"), Path("artifacts/plan.json")
     model = pinned().model
-    scratch = scratch_folder("finetune", [pruned, train, plan], params)
-    dense = model.checkpoint()
-    heal(
-        dense,
-        dense.at(pruned),
-        train,
-        Path("artifacts/tuned"),
-        (Path("metrics/local_loss.csv"), Path("metrics/loss.csv")),
-        plan=read_plan(plan),
-        params=params.finetune_options,
-        seed=params.seed,
-        scratch=scratch,
-    )
-    if is_first_process():
-        remove(scratch)
+    with scratch_folder("finetune", [pruned, train, plan], params) as scratch:
+        dense = model.checkpoint()
+        heal(
+            dense,
+            dense.at(pruned),
+            train,
+            Path("artifacts/tuned"),
+            (Path("metrics/local_loss.csv"), Path("metrics/loss.csv")),
+            plan=read_plan(plan),
+            params=params.finetune_options,
+            seed=params.seed,
+            scratch=scratch,
+        )
 
 
 if __name__ == "__main__":

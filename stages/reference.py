@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from interlace.healing.heal import train_reference
-from interlace.outputs import remove, write_json
+from interlace.outputs import write_json
 from interlace.params.healing import ReferenceParams
 from interlace.plan.record import read_reference
 from stages.command import command, is_first_process, pinned, scratch_folder
@@ -20,18 +20,17 @@ def main(params: ReferenceParams) -> None:
         if is_first_process():
             write_json(OUT / "none.json", None)
         return
-    scratch = scratch_folder("reference", [Path("artifacts/dense.json"), train, file], params)
-    train_reference(
-        model.checkpoint(),
-        train,
-        OUT,
-        plan=plan,
-        params=params.recipe,
-        seed=params.seed,
-        scratch=scratch,
-    )
-    if is_first_process():
-        remove(scratch)
+    inputs = [Path("artifacts/dense.json"), train, file]
+    with scratch_folder("reference", inputs, params) as scratch:
+        train_reference(
+            model.checkpoint(),
+            train,
+            OUT,
+            plan=plan,
+            params=params.recipe,
+            seed=params.seed,
+            scratch=scratch,
+        )
 
 
 if __name__ == "__main__":

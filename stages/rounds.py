@@ -20,16 +20,17 @@ def main(params: RoundsParams) -> None:
         samples, train = [Path("data/calibration"), Path("data/probes")], Path("data/train")
         inputs = [Path("artifacts/dense.json"), *samples]
         inputs += [train] if params.select.heal_steps else []
-        measure_rounds(
-            pinned().model,
-            Path("artifacts/scores.parquet"),
-            samples,
-            train,
-            folder,
-            params=params,
-            decision=Path("artifacts/budget.json"),
-            scratch=scratch_folder("rounds", inputs, *measuring_options(params)),
-        )
+        with scratch_folder("rounds", inputs, *measuring_options(params), keep=True) as scratch:
+            measure_rounds(
+                pinned().model,
+                Path("artifacts/scores.parquet"),
+                samples,
+                train,
+                folder,
+                params=params,
+                decision=Path("artifacts/budget.json"),
+                scratch=scratch,
+            )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from interlace.data.datasheet import datasheet
 from interlace.data.files import data_files
 from interlace.data.probes import tasks_to_ask, write_probes
 from interlace.data.sets import sample
-from interlace.outputs import remove, write_json
+from interlace.outputs import write_json
 from interlace.params.inputs import SampleParams
 from interlace.printable import say
 from stages.command import command, pinned, scratch_folder, scratch_root
@@ -22,13 +22,12 @@ def main(params: SampleParams) -> None:
     tasks = tasks_to_ask(params.probes)
     train, calibration, probes = OUT / "train", OUT / "calibration", OUT / "probes"
     same = data.model_copy(update={"workers": 1, "revision": source.model_dump_json()})
-    scratch = scratch_folder("sample", [], SampleParams(seed=seed, data=same))
-    places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
-    counts = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
-    n_probes = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
-    sheet = datasheet(counts, train, calibration, probes)
-    write_json(OUT / "datasheet.json", asdict(sheet))
-    remove(scratch)  # not before the probes: drawing is what takes long
+    with scratch_folder("sample", [], SampleParams(seed=seed, data=same)) as scratch:
+        places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
+        counts = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
+        n_probes = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
+        sheet = datasheet(counts, train, calibration, probes)
+        write_json(OUT / "datasheet.json", asdict(sheet))
     say(f"{sheet}\nsample: {n_probes} domain probes of {len(tasks)} tasks")
 
 

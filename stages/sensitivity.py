@@ -32,9 +32,9 @@ def main(params: SensitivityParams) -> None:
         dense.open_model(dtype=options.dtype),
         dense.open_processor(max_pixels=options.max_pixels),
     )
-    about, scratch = provenance_of(model), scratch_folder("sensitivity", inputs, options, needed)
-    paths = {"calibration": calibration, "out": out, "scratch": scratch}
-    measure(*models, needed=needed, params=options, provenance=about, **paths)
+    paths, about = {"calibration": calibration, "out": out}, provenance_of(model)
+    with scratch_folder("sensitivity", inputs, options, needed) as scratch:
+        measure(*models, needed=needed, params=options, provenance=about, scratch=scratch, **paths)
 
 
 if __name__ == "__main__":

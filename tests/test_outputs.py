@@ -46,7 +46,8 @@ def test_an_output_appears_when_it_is_whole_with_its_parents(tmp_path: Path) -> 
 
 
 def test_a_folder_is_replaced_not_merged(tmp_path: Path, model: Path) -> None:
-    for name in (".model.partial", ".model.old"):  # of killed runs
+    (tmp_path / ".model.1a2b.lock").touch()  # of a killed run
+    for name in (".model.1a2b.partial", ".model.1a2b.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "left over").write_text("x")
     with whole(model) as partial:
@@ -57,10 +58,31 @@ def test_a_folder_is_replaced_not_merged(tmp_path: Path, model: Path) -> None:
 
 
 def test_a_folder_whose_replacement_was_cut_off_is_restored(tmp_path: Path, model: Path) -> None:
-    model.rename(tmp_path / ".model.old")  # a killed run had moved it away
+    (tmp_path / ".model.1a2b.lock").touch()
+    model.rename(tmp_path / ".model.1a2b.old")  # a killed run had moved it away
     with pytest.raises(RuntimeError), whole(model):
         raise RuntimeError
     assert (model / "a").read_text() == "old"
+    assert names(tmp_path) == ["model"]
+
+
+def test_two_writers_of_a_folder_do_not_harm_each_other(tmp_path: Path, model: Path) -> None:
+    with whole(model) as first:
+        first.mkdir()
+        with whole(model) as second:
+            second.mkdir()
+            (second / "b").touch()
+        assert names(model) == ["b"]
+        (first / "c").touch()
+    assert names(model) == ["c"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model").touch()
+    with whole(tmp_path / "model") as partial:
+        partial.mkdir()
+    assert (tmp_path / "model").is_dir()
     assert names(tmp_path) == ["model"]
 
 

@@ -54,6 +54,7 @@ def heal(
         InputError: what is asked does not fit the plan, or a row cannot be used.
         ContractError: a loss is not finite.
     """
+    distributed.meet()  # before the first look at scratch, which the first process holds
     start, (local_curve, curve) = pruned, curves
     if params.local_steps and plan.tune and plan.drop:
         start, finished_curve = pruned.at(scratch / "healed"), scratch / "local_loss.csv"

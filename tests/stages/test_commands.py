@@ -171,7 +171,7 @@ def test_the_number_of_workers_is_no_reason_to_draw_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
-    monkeypatch.setattr("stages.sample.remove", lambda _: None)
+    monkeypatch.setattr("stages.command.remove", lambda _: None)
     for workers in (1, 2):
         write_params(project, data=DATA | {"workers": workers})
         assert (run("pin").exit_code, run("sample").exit_code) == (0, 0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any, Protocol
 
 from lmms_eval.api.reasoning import strip_reasoning_tags
@@ -19,7 +18,6 @@ from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.tasks import ScoredTask
 from interlace.evaluation.scores.answers import Answer, answer_id
 
-TIMEOUT = timedelta(days=2)  # of a process that waits for another, or for the judge
 JUDGEMENTS = 8  # answers that the judge grades at the same time
 REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-eval removes it
 
@@ -57,7 +55,7 @@ def answer_tasks(
         scored.task.build_all_requests(limit=limit, rank=0, world_size=1)
         model.task_dict[scored.task.config.task] = scored.task.dataset
         requests += scored.task.instances
-    with process_group(TIMEOUT):
+    with process_group():
         # all processes take the first one's reading: another may be writing by now
         journal_texts: dict[int, str] = gather(journal.read())[0]
         texts = dict(journal_texts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.distributed import process_rank
+from interlace.distributed import meet, process_rank
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, NOT_MATCHED
 from interlace.evaluation.run.isolation import isolated
@@ -62,6 +62,7 @@ def evaluate(
     online = bool(params.benchmarks) and params.data is None
     with contextlib.ExitStack() as stack:
         stack.enter_context(isolated(offline=not online and checkpoint.folder.is_dir()))
+        meet()  # before the first look at scratch, which the first process holds
         cache = stack.enter_context(_rows_cache(scratch))
         from interlace.evaluation.run.adapter import open_adapter
         from interlace.evaluation.run.answering import answer_tasks
