@@ -5,7 +5,6 @@ from pathlib import Path
 from interlace.data.probes import pin_prompts
 from interlace.data.subsets import check_subsets
 from interlace.evaluation.benchmarks.pin import pin_evaluation
-from interlace.evaluation.run.judge import sends_in_clear
 from interlace.evaluation.run.validate import validate
 from interlace.outputs import write_json
 from interlace.params.whole import PinParams, settings
@@ -19,10 +18,6 @@ from stages.digests import code_digests
 from stages.launch import check_program
 
 ARTIFACTS = Path("artifacts")
-IN_CLEAR = (
-    "warning: evaluate.judge.url is plain http to another machine: the key and the answers can be"
-    " read on the way; use https"
-)
 
 
 @command(PinParams)
@@ -38,9 +33,7 @@ def main(params: PinParams) -> None:
     check_head(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_subsets(rows, data, checked=scratch_root() / "pin/checked.json")
-    validate(params.evaluate)
-    if sends_in_clear(params.evaluate.judge):
-        say(IN_CLEAR, error=True)
+    validate(params.evaluate, warn=True)
     records = {"model": dense, "data": rows, "prompts": prompts}
     sources = PinnedSources.model_validate(records | pin_evaluation(params.evaluate, hashes))
     sources.write(ARTIFACTS)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from interlace.errors import InputError, shown
 from interlace.outputs import whole
 from interlace.params.evaluating import Judge
+from interlace.printable import say
 
 RETRIES = 7  # the client waits 0.5 to 8 seconds before each, about half a minute in all
 TIMEOUT = 120.0  # seconds for one reply
@@ -101,6 +102,16 @@ def sends_in_clear(judge: Judge) -> bool:
     host = address.hostname or ""
     local = host == "localhost" or host.endswith(".localhost")
     return address.scheme == "http" and not local and not _is_loopback(host)
+
+
+def warn_of_plain_http(judge: Judge) -> None:
+    """Print a warning where `sends_in_clear` is true."""
+    if sends_in_clear(judge):
+        say(
+            "warning: evaluate.judge.url is plain http to another machine: the key and the answers"
+            " can be read on the way; use https",
+            error=True,
+        )
 
 
 def _is_loopback(host: str) -> bool:

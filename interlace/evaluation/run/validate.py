@@ -8,12 +8,16 @@ from interlace.errors import InputError
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, Benchmark, find_benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
-from interlace.evaluation.run.judge import check_judge
+from interlace.evaluation.run.judge import check_judge, warn_of_plain_http
 from interlace.params.evaluating import Evaluate
 
 
-def validate(params: Evaluate) -> None:
+def validate(params: Evaluate, *, warn: bool = False) -> None:
     """Check parameters and data without loading a model; imports neither torch nor lmms-eval.
+
+    Args:
+        params: of the evaluation.
+        warn: also print what is allowed and unwise.
 
     Raises:
         InputError: there is no benchmark, an unknown one, or one named twice; a limit does not fit
@@ -23,6 +27,8 @@ def validate(params: Evaluate) -> None:
     if not params.benchmarks and params.heldout is None and not params.judged:
         raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
     check_judge(params.judge)
+    if warn:
+        warn_of_plain_http(params.judge)
     names = [benchmark.name for benchmark in published_benchmarks(params)]
     for benchmark in published_benchmarks(params):
         if params.limit is not None and benchmark.all_rows:
