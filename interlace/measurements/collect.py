@@ -101,6 +101,8 @@ def collect(
         "attention": str(model.config._attn_implementation),
         "code_version": interlace.__version__,
     }
+    if params.mode == "reference":  # the published code's are in the model's dtype
+        metadata["cosine_dtype"] = "float32"
     with whole(out) as partial:
         collected = _write_dataset(windows, scratch, partial, metadata)
     remove(scratch)

@@ -187,6 +187,19 @@ def test_files_say_how_they_were_measured(
     texts = {key.decode(): value.decode() for key, value in metadata.items()}
     assert texts.items() >= (provenance | {"mode": "residual", "dtype": "float32"}).items()
     assert texts["code_version"]
+    assert "cosine_dtype" not in texts
+
+
+def test_files_in_mode_reference_say_the_type_of_cosines_and_end_before_the_last_layer(
+    run: Run, tmp_path: Path
+) -> None:
+    out = run(tmp_path, mode="reference", pooled="all")
+    for name, column in (("similarity", "first"), ("pooled", "layer")):
+        table = pq.read_table(out / name)
+        metadata = table.schema.metadata
+        assert (metadata[b"mode"], metadata[b"cosine_dtype"]) == (b"reference", b"float32")
+        assert metadata[b"n_layers"] == b"6"
+        assert sorted(set(table[column].to_pylist())) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("small_windows")

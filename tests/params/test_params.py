@@ -249,6 +249,27 @@ def test_a_profile_draws_the_published_share_and_names_only_changed_settings(pat
             assert section.keys() == settings(params)[name].keys(), name
 
 
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.name)
+def test_a_profile_measures_three_images_of_the_greatest_size_whole(path: Path) -> None:
+    """Within the bounds of Qwen3-VL's preprocessor_config.json."""
+    from transformers import Qwen2VLImageProcessor
+
+    size = {"shortest_edge": 65_536, "longest_edge": 16_777_216}
+    processor = Qwen2VLImageProcessor(size=size, patch_size=16, merge_size=2)
+    shapes = [(4096, 4096), (9000, 9000), (20_000, 200), (1, 1), (5000, 7001)]
+    tokens = [processor.get_number_of_image_patches(*shape) // 4 for shape in shapes]
+    assert (max(tokens), min(tokens)) == (16_384, 64)
+    params = read_params(path)
+    assert params.measure.max_pixels is None
+    assert params.measure.max_length >= params.data.max_images * max(tokens) + 8192
+    assert (params.finetune.max_pixels, params.finetune.max_length) == (50_176, 8192)
+
+
+def test_the_8b_profile_alone_trains_the_head() -> None:
+    trained = {path.stem for path in PROFILES if read_params(path).finetune.train_lm_head}
+    assert trained == {"qwen3-vl-8b"}
+
+
 def test_each_published_training_set_is_one_parameter_away_from_a_profile() -> None:
     data = read_params(ROOT / "profiles/qwen3-vl-8b.yaml").data
     assert data.model_copy(update={"fraction": 0.005}).share == 0.005
