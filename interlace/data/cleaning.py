@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from interlace.model.images import UnfitImage, oddities
+from interlace.model.images import UnfitImage, encoded_bytes, oddities
 from interlace.params.inputs import RATINGS, Data
 
 Row = dict[str, Any]
@@ -21,6 +21,7 @@ _PLACEHOLDER = re.compile(
     r"<image(?:[ _]?\d+)?>|</?img>|\[IMG\]|<(?:start|end)_of_image>|<image_soft_token>"
     r"|<\|[A-Za-z0-9_]{1,40}\|>"
 )
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 class UnfitRow(Exception):
@@ -58,10 +59,9 @@ def clean_row(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
         if len(images) > data.max_images:
             raise UnfitRow(f"more than {data.max_images} images")
         texts = _turns(row.get("texts") or (), data.max_turns, odd)
-        ratings = _ratings(row, len(texts))
-        _check_ratings(ratings, data)
+        ratings = _ratings(row, len(texts), data, odd)
         for image in images:
-            odd |= set(oddities((image or {}).get("bytes"), data.max_image_pixels))
+            odd |= set(oddities(encoded_bytes(image), data.max_image_pixels))
     except (UnfitRow, UnfitImage) as reason:
         counts.left_out[str(reason)] += 1
         return None
@@ -72,7 +72,16 @@ def clean_row(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
     if all(ratings[f"{name}_min"] is None for name in RATINGS):
         odd.add("without ratings")
     counts.odd.update(odd)
-    return {"images": images, "texts": texts, "source": source} | ratings
+    return {
+        "images": [_image(image) for image in images],
+        "texts": texts,
+        "source": source,
+    } | ratings
+
+
+def _image(image: Row) -> Row:
+    path = image.get("path")
+    return {"bytes": image["bytes"], "path": path if isinstance(path, str) else None}
 
 
 def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
@@ -97,27 +106,47 @@ def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
     return turns
 
 
-def _ratings(row: Row, turns: int) -> Row:
-    """Return the ratings of the turns that are kept, and the lowest of each kind."""
+def _ratings(row: Row, turns: int, data: Data, odd: set[str]) -> Row:
+    """Return the ratings of the turns that are kept, and the lowest of each kind.
+
+    Raises:
+        UnfitRow: rated too low, or by no number where `min_ratings` needs one; unrated rows pass.
+    """
     ratings: Row = {}
     for name in RATINGS:
-        by_turn = row.get(f"{name}_ratings")
-        lowest = row.get(f"{name}_min")
-        if by_turn is not None:
-            by_turn = [_number(value) for value in by_turn[:turns]]
-            numbers = [value for value in by_turn if value is not None]
-            lowest = min(numbers) if numbers else lowest
-        ratings |= {f"{name}_ratings": by_turn, f"{name}_min": _number(lowest)}
+        by_turn, lowest = row.get(f"{name}_ratings"), row.get(f"{name}_min")
+        least = data.min_ratings.get(name)
+        try:
+            if by_turn is not None:
+                values = by_turn if isinstance(by_turn, list) else [by_turn]
+                by_turn = [_number(value) for value in values[:turns]]
+                numbers = [value for value in by_turn if value is not None]
+                lowest = min(numbers) if numbers else lowest
+            lowest = _number(lowest)
+        except ValueError:
+            if least is not None:
+                raise UnfitRow(f"rated for {name}, but not by a number") from None
+            odd.add("freed of ratings that are no numbers")
+            by_turn = lowest = None
+        if least is not None and lowest is not None and lowest < least:
+            raise UnfitRow(f"rated below {least} for {name}")
+        ratings |= {f"{name}_ratings": by_turn, f"{name}_min": lowest}
     return ratings
 
 
 def _number(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and value == value else None  # not NaN
+    """Return a rating, rounded down; `None` for a missing one: NaN, or text without characters.
 
-
-def _check_ratings(ratings: Row, data: Data) -> None:
-    """Refuse a row that is rated too low; unrated rows pass."""
-    for name, least in sorted(data.min_ratings.items()):
-        value = ratings[f"{name}_min"]
-        if value is not None and value < least:
-            raise UnfitRow(f"rated below {least} for {name}")
+    Raises:
+        ValueError: it is no finite number, or larger than any rating.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        if value and not _NUMBER.fullmatch(value):
+            raise ValueError(value)
+        value = float(value) if value else None
+    if value is None or value != value:  # NaN
+        return None
+    if abs(value) >= 2**63:
+        raise ValueError(value)
+    return int(value)

@@ -6,7 +6,7 @@ that each is decoding.
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
 import threading
 from collections import Counter
@@ -24,19 +24,21 @@ from tqdm import tqdm
 
 from interlace.data.cleaning import Counts, clean_row
 from interlace.data.convert import converter
-from interlace.data.files import DataFile, open_parquet
+from interlace.data.files import PASSING, DataFile, open_parquet
 from interlace.data.row_groups import Outline, RowGroup, outline
 from interlace.data.subsets import Subset
 from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw
 from interlace.errors import InputError
 from interlace.outputs import whole, write_json
 from interlace.params.inputs import Data
+from interlace.samples.columns import plain_table
 from interlace.samples.order import shuffle_key
+from interlace.samples.parquet import ERRORS as PARQUET_ERRORS
 from interlace.samples.rows import SCHEMA, sample_id, write_rows
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
-_PASSING = (errno.EIO, errno.ESTALE)  # of a local file; it may be on a network disk
 _CHUNK_BYTES = 2**26  # Parquet bytes to read between two resume points
+_LONGEST_NAME = 120  # bytes of a folder's name; file systems hold 255, some less
 _FEW = 32  # rows that are Python objects at a time
 
 
@@ -98,7 +100,7 @@ def draw_subsets(
     with tqdm(total=len(subsets), unit="subset", desc="sample") as bar:
         draws = {
             subset.name: _SubsetDraw(
-                subset, data, seed, scratch / quote(subset.name, ""), stop, bar
+                subset, data, seed, scratch / _folder_name(subset.name), stop, bar
             )
             for subset in subsets
         }
@@ -115,6 +117,14 @@ def draw_subsets(
             if error is not None and not isinstance(error, _Stopped):
                 raise error
     return {name: _read_subset(draw.folder) for name, draw in draws.items()}
+
+
+def _folder_name(subset: str) -> str:
+    """Return a folder's name for a subset; a long one, by bytes, ends in a hash of the whole."""
+    name = quote(subset, "")
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(subset.encode()).hexdigest()[:16]}"
 
 
 def _read_subset(folder: Path) -> DrawnSubset:
@@ -142,6 +152,7 @@ class _SubsetDraw:
     folder: Path
     stop: threading.Event
     bar: Any
+    place: str = "its files"  # file and row group that are read
 
     def run(self, outlines: Path) -> None:
         """Draw; try again for a while if reading fails and may succeed later."""
@@ -154,7 +165,7 @@ class _SubsetDraw:
             except Exception as error:
                 if not _is_of_reading(error):
                     raise
-                if local and getattr(error, "errno", None) not in _PASSING:
+                if local and getattr(error, "errno", None) not in PASSING:
                     raise self._failed(error, "repair it and run the stage again") from None
                 if pause is None:
                     tried = f"tried {len(WAITS) + 1} times; run the stage again"
@@ -165,8 +176,8 @@ class _SubsetDraw:
     def _failed(self, error: Exception, hint: str) -> InputError:
         lines = str(error).strip().splitlines() or [""]
         return InputError(
-            f"subset {self.subset.name}: cannot be read ({type(error).__name__}: {lines[0]});"
-            f" {hint} to resume, drawn rows are kept"
+            f"subset {self.subset.name}: cannot be read: {self.place} ({type(error).__name__}:"
+            f" {lines[0]}); {hint} to resume, drawn rows are kept"
         )
 
     def _draw(self, listing: Outline) -> None:
@@ -190,6 +201,7 @@ class _SubsetDraw:
             nonlocal bytes_read
             for number, groups in groupby(chunk, key=lambda item: item[0].file):
                 file = self.subset.files[number]
+                self.place = file.location
                 with open_parquet(file) as (parquet, stream):
                     for group, count in groups:
                         if self.stop.is_set():
@@ -209,12 +221,15 @@ class _SubsetDraw:
         self, parquet: pq.ParquetFile, file: DataFile, group: RowGroup, count: int, counts: Counts
     ) -> Iterator[dict[str, Any]]:
         """Yield `count` drawn rows of one row group, cleaned."""
-        convert = converter(parquet.schema_arrow)
+        convert = converter(parquet.schema_arrow, file.location)
         names = convert.columns if convert else SCHEMA.names
         columns = [name for name in names if name in parquet.schema_arrow.names]
         key = ("row", self.subset.name, file.name, group.number)
         numbers = rows_in_group(group.rows, count, self.seed, *key)
-        table = parquet.read_row_group(group.number, columns=columns, use_threads=False)
+        self.place = f"{file.location}, row group {group.number}"
+        table = plain_table(
+            parquet.read_row_group(group.number, columns=columns, use_threads=False)
+        )
         if len(numbers) < table.num_rows:
             table = table.take(numbers)
         for source_row in _python_rows(table, counts):
@@ -227,7 +242,7 @@ class _SubsetDraw:
 
 def _is_of_reading(error: Exception) -> bool:
     """Tell failures of the network or of a file from bugs."""
-    if isinstance(error, OSError | pa.ArrowException):
+    if isinstance(error, PARQUET_ERRORS):
         return True
     return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore")
 

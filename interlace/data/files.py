@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,14 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interlace.data.convert import converter
 from interlace.errors import InputError
+from interlace.samples.parquet import readable
 from interlace.samples.rows import check_schema
+from interlace.sources.files import is_data
 from interlace.sources.hub import hub_errors
 from interlace.sources.pinned import PinnedData
+
+PASSING = (errno.EIO, errno.ESTALE)  # errors of a local file that may be on a network disk
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,11 @@ def open_parquet(file: DataFile) -> Iterator[tuple[pq.ParquetFile, CountedFile]]
         InputError: it is no Parquet file, or has other columns.
     """
     with closing(CountedFile(file.open())) as stream:
-        try:
+        with readable(file.location, disk=file.local, passing=PASSING):
             parquet = pq.ParquetFile(stream, pre_buffer=True)
-        except pa.ArrowInvalid as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{file.location}: not a readable Parquet file: {reason}") from None
-        if converter(parquet.schema_arrow) is None:
-            check_schema(parquet.schema_arrow, file.location)
+            schema = parquet.schema_arrow
+        if converter(schema, file.location) is None:
+            check_schema(schema, file.location, optional=("source",))
         with parquet:
             yield parquet, stream
 
@@ -125,7 +127,7 @@ def data_files(pinned: PinnedData, field: str = "data.id") -> list[DataFile]:
         DataFile(name.removeprefix(f"{root_name}/"), name.removeprefix("datasets/"), info["size"],
                  info["blob_id"], partial(hub.open, name, "rb", cache_type="none"))
         for name, info in sorted(listing.items())
-        if name.endswith(".parquet")
+        if is_data(name.removeprefix(f"{root_name}/"))
     ]  # fmt: skip
     if not files:
         raise InputError(f"{field} = {source}: no .parquet file in this repository")

@@ -18,6 +18,7 @@ from interlace.data.files import DataFile, data_files, open_parquet
 from interlace.errors import InputError
 from interlace.outputs import write_json
 from interlace.params.inputs import Data
+from interlace.samples.parquet import readable
 from interlace.sources.hub import hub_errors
 from interlace.sources.pinned import PinnedData
 
@@ -83,7 +84,7 @@ def check_subsets(pinned: PinnedData, data: Data, *, checked: Path) -> None:
         InputError: names the subset, or the file and the column.
     """
     local = pinned.files is not None
-    digests = _read_digests(checked)
+    digests = read_digests(checked)
     unchecked = [
         file
         for subset in selected_subsets(data_files(pinned), data)
@@ -97,7 +98,8 @@ def check_subsets(pinned: PinnedData, data: Data, *, checked: Path) -> None:
         write_json(checked, sorted(digests | {file.digest for file in unchecked}))
 
 
-def _read_digests(path: Path) -> set[str]:
+def read_digests(path: Path) -> set[str]:
+    """Read the digests of contents that passed a check earlier; empty where there are none."""
     try:
         return set(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -105,5 +107,5 @@ def _read_digests(path: Path) -> set[str]:
 
 
 def _check(file: DataFile) -> None:
-    with open_parquet(file):
+    with readable(file.location, disk=file.local), open_parquet(file):
         pass

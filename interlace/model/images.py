@@ -1,4 +1,4 @@
-"""Open images as plain RGB, and check encoded ones before they are opened in full."""
+"""One opener of images: it decides what `sample` keeps, and it is how all later stages see them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile
+
+from interlace.errors import InputError
 
 ASPECT = 200  # Qwen's processors refuse images that are longer than this times their width
-_UPRIGHT = (None, 0, 1)  # values of EXIF's Orientation that need no rotation
 _ODD_MODES = {"CMYK": "CMYK", "P": "palette", "PA": "palette", "F": "floating-point"}
 _WHITE = (255, 255, 255, 255)
+_UPRIGHT = {  # by EXIF's Orientation, what turns the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-class UnfitImage(Exception):
-    """An image that cannot be trained on; the message is the reason."""
+class UnfitImage(InputError):
+    """An image that cannot be used; the message is the reason."""
 
 
 def oddities(data: bytes | None, max_pixels: int) -> list[str]:
-    """Decode an image once, and list its oddities.
+    """Open an image once as `open_image` does, and list its oddities.
 
     Args:
         data: the encoded image.
@@ -30,28 +40,10 @@ def oddities(data: bytes | None, max_pixels: int) -> list[str]:
         Those that `plain` evens out: CMYK, palette, 16-bit, transparent, turned by EXIF.
 
     Raises:
-        UnfitImage: empty, no image, cut short or damaged, too large, or too long for its width.
+        UnfitImage: see `open_image`; or larger than `max_pixels`.
     """
-    if not data:
-        raise UnfitImage("an image is empty")
-    too_large = f"an image of more than {max_pixels} pixels"
-    try:
-        image = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError:
-        raise UnfitImage(too_large) from None
-    except Exception:  # PIL raises many types for what is no image
-        raise UnfitImage("an image is of no known format") from None
-    width, height = image.size
-    if width * height > max_pixels:
-        raise UnfitImage(too_large)
-    if max(width, height) >= ASPECT * min(width, height):
-        raise UnfitImage(f"an image is {ASPECT} times as long as it is wide, or more")
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # lmms-eval turns it on for its whole process
-    try:
-        image.load()  # `verify` misses JPEGs that are cut short
-        turned = image.getexif().get(ExifTags.Base.Orientation) not in _UPRIGHT
-    except Exception:  # as above
-        raise UnfitImage("an image is cut short or damaged") from None
+    image = _open(data, max_pixels)
+    _, turned = _plain(image)
     names = [_ODD_MODES[image.mode]] if image.mode in _ODD_MODES else []
     if image.mode.startswith("I"):
         names.append("16-bit")
@@ -61,10 +53,26 @@ def oddities(data: bytes | None, max_pixels: int) -> list[str]:
 
 
 def open_image(image: Any) -> Image.Image:
-    """Return plain RGB of an open image, or of one as Parquet holds it ({"bytes", "path"})."""
-    if isinstance(image, Mapping):
-        image = Image.open(io.BytesIO(image["bytes"]))
-    return plain(image)
+    """Return plain RGB of an open image, or of one as Parquet holds it ({"bytes", "path"}).
+
+    Raises:
+        UnfitImage: empty, a path without bytes, no image, cut short or damaged, too long for its
+            width, with values that are not finite, or in colours that have no RGB.
+    """
+    return plain(image if isinstance(image, Image.Image) else _open(encoded_bytes(image)))
+
+
+def encoded_bytes(image: Any) -> bytes | None:
+    """Return the encoded bytes of an image as Parquet holds it; `None` for a missing one.
+
+    Raises:
+        UnfitImage: it is a path without bytes; no stage reads files that data names.
+    """
+    if not isinstance(image, Mapping):
+        return None
+    if not image.get("bytes") and image.get("path"):
+        raise UnfitImage("an image holds a path and no bytes; embed the files")
+    return image.get("bytes")
 
 
 def plain(image: Image.Image) -> Image.Image:
@@ -72,21 +80,77 @@ def plain(image: Image.Image) -> Image.Image:
 
     PIL's own conversion clips 16 bits to 8, which leaves nearly everything white, and shows what
     transparency hides.
+
+    Raises:
+        UnfitImage: see `open_image`.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _in_eight_bits(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
-    return image.convert("RGB")
+    return _plain(image)[0]
+
+
+def _open(data: bytes | None, max_pixels: int | None = None) -> Image.Image:
+    """Open an encoded image and check its size; pixels are not decoded yet."""
+    if not data:
+        raise UnfitImage("an image is empty")
+    most = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 2**31)  # PIL refuses more than twice that
+    too_large = UnfitImage(f"an image of more than {most} pixels")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError:
+        raise too_large from None
+    except Exception:  # PIL raises many types for what is no image
+        raise UnfitImage("an image is of no known format") from None
+    width, height = image.size
+    if width * height > most:
+        raise too_large
+    if max(width, height) >= ASPECT * min(width, height):
+        raise UnfitImage(f"an image is {ASPECT} times as long as it is wide, or more")
+    return image
+
+
+def _plain(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Convert as `plain` does; tell if EXIF turned the image."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # lmms-eval turns it on for its whole process
+    try:
+        image.load()  # `verify` misses JPEGs that are cut short
+    except Exception:  # as in `_open`
+        raise UnfitImage("an image is cut short or damaged") from None
+    method = _UPRIGHT.get(_orientation(image))
+    upright = image if method is None else image.transpose(method)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        upright = _in_eight_bits(upright)
+    try:
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, _WHITE), upright)
+        return upright.convert("RGB"), method is not None
+    except ValueError:  # Lab, for one
+        raise UnfitImage(f"an image's colours ({image.mode}) cannot be shown as RGB") from None
+
+
+def _orientation(image: Image.Image) -> Any:
+    """Return EXIF's Orientation; 1 where EXIF cannot be read, as viewers do.
+
+    `ImageOps.exif_transpose` writes EXIF anew, and fails where one of its other entries is broken.
+    """
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return value if value in _UPRIGHT else 1
+    except Exception:  # as in `_open`
+        return 1
 
 
 def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert grey levels: of 16 bits, of 8 bits in wider numbers, or floats from 0 to 1."""
+    """Convert grey levels: of 16 bits, of 8 bits in wider numbers, or floats from 0 to 1.
+
+    Levels above 16 bits are scaled by the largest.
+    """
     levels = np.asarray(image).astype(np.float64)  # [height, width]
+    if not np.isfinite(levels).all():
+        raise UnfitImage("an image holds values that are not finite")
     top = float(levels.max(initial=0.0))
     scale = 255.0 if top <= 1 and image.mode == "F" else 1.0 if top <= 255 else 255 / 65535
     if image.mode.startswith("I;16"):
         scale = 255 / 65535
-    return Image.fromarray(np.clip(levels * scale + 0.5, 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(levels * min(scale, 255 / max(top, 1.0)) + 0.5, 0, 255).astype(np.uint8)
+    )

@@ -6,7 +6,6 @@ A row has images (or none), texts (user/assistant turns), a source and ratings.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -15,11 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from interlace.errors import InputError
 from interlace.outputs import whole
 from interlace.params.inputs import RATINGS
+from interlace.samples.columns import NUMBER, check_column
+from interlace.samples.parquet import file_tables, readable
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 TURN = pa.struct([("user", pa.string()), ("assistant", pa.string())])
@@ -29,6 +29,12 @@ _RATING_FIELDS = [
     for name in RATINGS
     for item in ((f"{name}_ratings", pa.list_(pa.int64())), (f"{name}_min", pa.int64()))
 ]
+_SOURCE_TYPES: dict[str, tuple[pa.DataType, ...]] = {name: (kind,) for name, kind in _SOURCE_FIELDS}
+_RATING_VALUES = (NUMBER, pa.string())  # text may hold a number
+_RATING_TYPES = {
+    name: (*_RATING_VALUES, *(pa.list_(kind) for kind in _RATING_VALUES))
+    for name, _ in _RATING_FIELDS
+}
 _SAMPLE_FIELDS = [("sample_id", pa.string()), ("domain", pa.string()), ("task", pa.string())]
 SCHEMA = pa.schema([*_SOURCE_FIELDS, *_RATING_FIELDS, *_SAMPLE_FIELDS])
 _ROW_GROUP = 256  # rows, bounds memory while reading and writing
@@ -38,44 +44,32 @@ _REPEATED = ["source", "domain", "task"]  # columns worth a dictionary; images a
 _FEW = 32  # rows that are Python objects at a time
 
 
-def check_schema(schema: pa.Schema, where: str) -> None:
+def check_schema(schema: pa.Schema, where: str, *, optional: Collection[str] = ()) -> None:
     """Check that a Parquet file holds FineVision's columns.
+
+    Args:
+        schema: of the file.
+        where: the file.
+        optional: columns that may be missing.
 
     Raises:
         InputError: names the file, the column and what it should hold.
     """
-    for name, expected in _SOURCE_FIELDS:
-        if name not in schema.names:
+    for name, types in _SOURCE_TYPES.items():
+        if name in schema.names:
+            check_column(schema, name, types, where)
+        elif name not in optional:
             raise InputError(
                 f"{where}: column {name!r} is missing; FineVision's schema has"
                 " images, texts and source"
             )
-        kind = schema.field(name).type
-        if name == "images" and _is_untyped(kind):
-            continue  # a file without any image
-        if not _alike(kind, expected):
-            raise InputError(f"{where}: column {name!r} is {kind}, not {expected}")
-
-
-def _is_untyped(kind: pa.DataType) -> bool:
-    listed = pa.types.is_list(kind) and pa.types.is_null(kind.value_type)
-    return bool(pa.types.is_null(kind) or listed)
-
-
-def _alike(kind: pa.DataType, expected: pa.DataType) -> bool:
-    if pa.types.is_list(expected):
-        listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        return listed and _alike(kind.value_type, expected.value_type)
-    if pa.types.is_struct(expected):
-        types = {item.name: item.type for item in kind} if pa.types.is_struct(kind) else {}
-        needed = [item for item in expected if item.name != "path"]
-        return all(item.name in types and _alike(types[item.name], item.type) for item in needed)
-    large = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
-    return bool(large.get(kind, kind) == expected)
+    for name, types in _RATING_TYPES.items():
+        if name in schema.names:
+            check_column(schema, name, types, where)
 
 
 def check_row(row: dict[str, Any], where: str) -> None:
-    """Check one row's values.
+    """Check one row's source and texts.
 
     Raises:
         InputError: names the row, the column and the fault.
@@ -88,13 +82,6 @@ def check_row(row: dict[str, Any], where: str) -> None:
         for side in ("user", "assistant"):
             if not text or not isinstance(text.get(side), str) or not text[side].strip():
                 raise InputError(f"{where}, column 'texts': turn {turn} has an empty {side} text")
-    for number, image in enumerate(row["images"] or ()):
-        try:
-            Image.open(io.BytesIO(image["bytes"])).verify()
-        except Exception as error:  # PIL raises many types for damaged files
-            raise InputError(
-                f"{where}, column 'images': image {number} cannot be read ({error})"
-            ) from None
 
 
 def sample_id(row: dict[str, Any]) -> str:
@@ -108,26 +95,20 @@ def sample_id(row: dict[str, Any]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _opened(name: str, file: Any) -> pq.ParquetFile:
-    try:
-        parquet = pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{name}: not a readable Parquet file: {error}") from None
-    check_schema(parquet.schema_arrow, name)
-    return parquet
-
-
 def selected_rows(
     name: str, file: Any, rows: Collection[int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Read some rows of one file, with their numbers, from their row groups alone."""
-    parquet, begin = _opened(name, file), 0
+    with readable(name):
+        parquet = pq.ParquetFile(file)
+    begin = 0
     columns = [column for column in SCHEMA.names if column in parquet.schema_arrow.names]
     numbers = set(rows)
     for group in range(parquet.num_row_groups):
         end = begin + parquet.metadata.row_group(group).num_rows
         if any(row in numbers for row in range(begin, end)):
-            values = parquet.read_row_group(group, columns=columns).to_pylist()
+            with readable(f"{name}, row group {group}"):
+                values = parquet.read_row_group(group, columns=columns).to_pylist()
             yield from (
                 (begin + i, value) for i, value in enumerate(values) if begin + i in numbers
             )
@@ -227,6 +208,4 @@ def iterate_tables(folder: Path, columns: Sequence[str] | None = None) -> Iterat
         columns: to read, dotted below the top level; `None`: all.
     """
     for path in sorted(folder.glob("*.parquet")):
-        with pq.ParquetFile(path) as parquet:
-            for batch in parquet.iter_batches(_FEW, columns=columns, use_threads=False):
-                yield pa.Table.from_batches([batch])
+        yield from file_tables(path, columns)

@@ -12,6 +12,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import check_weights, checkpoint_tensors
 from interlace.errors import InputError
 from interlace.outputs import write_json
+from interlace.sources.files import checked_file, parquet_files
 from interlace.sources.hub import hub_errors, hub_snapshot
 from interlace.sources.pinned import Files, PinnedData, PinnedFile, PinnedModel
 
@@ -90,9 +91,9 @@ def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> 
     """
     if looks_local(source):
         path = Path(source)
-        if not path.exists():
+        if not path.exists() and not path.is_symlink():
             raise InputError(f"{field} = {source}: no such file or folder")
-        files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+        files = parquet_files(path) if path.is_dir() else [checked_file(path)]
         if not files:
             raise InputError(f"{field} = {source}: no .parquet file in this folder")
         root = path.parent if path.is_file() else path

@@ -16,7 +16,7 @@ TEXT = {
     "question": "what brand?",
     "image": PICTURE,
     "answers": ["nokia 3310", "nokia", "phone", "nokia", "nokia 3310", "nokia"],
-    "set_name": "train",
+    "ocr_tokens": ["nokia"],
 }
 SCIENCE = {
     "image": None,
@@ -24,6 +24,7 @@ SCIENCE = {
     "choices": ["air", "ice", "sand"],
     "answer": 0,
     "hint": "Think of a balloon.",
+    "lecture": "Matter has three states.",
 }
 CASES: dict[str, Row] = {"chartqa": CHART, "textvqa": TEXT, "scienceqa": SCIENCE}
 TURNS = {
@@ -77,11 +78,11 @@ def test_a_row_without_question_or_answer_is_skipped(
 
 
 def test_rows_that_have_texts_are_not_converted() -> None:
-    assert converter(pa.schema([(name, pa.string()) for name in ("texts", *CHART)])) is None
+    assert converter(pa.schema([(name, pa.string()) for name in ("texts", *CHART)]), "x") is None
 
 
 def test_a_science_question_without_hint_has_no_empty_line() -> None:
-    convert = converter(pa.Table.from_pylist([SCIENCE]).schema)
+    convert = converter(pa.Table.from_pylist([SCIENCE]).schema, "x")
     assert convert is not None
     prompt = convert(SCIENCE | {"hint": ""})["texts"][0]["user"]
     assert prompt.startswith("Which is a gas?\nA. air")

@@ -155,11 +155,15 @@ def test_a_draw_without_rows_is_refused_with_the_reason(
         draw(stored(tmp_path / "x.parquet", rows))
 
 
-def test_a_damaged_file_names_its_subset_and_keeps_the_others(subsets: Path, draw: Draw) -> None:
-    path = subsets / "c/train.parquet"
-    content = path.read_bytes()
-    path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
-    with pytest.raises(InputError, match=r"^subset c: .*repair"):
+def test_a_damaged_page_names_its_file_and_row_group_and_keeps_other_subsets(
+    subsets: Path, draw: Draw
+) -> None:
+    path = stored(subsets / "c/train.parquet", [text_row(i) for i in range(20)])
+    page = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    with path.open("r+b") as file:
+        file.seek(page)
+        file.write(b"\xff" * 20)
+    with pytest.raises(InputError, match=r"^subset c: .*c/train\.parquet, row group 1 .*repair"):
         draw(subsets, workers=1)
     assert (draw.folder / "scratch/a/subset.json").is_file()
     assert not (draw.folder / "train").exists()

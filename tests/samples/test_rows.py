@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn_rows import INPUT_SCHEMA, PICTURE, Row, ids, picture, picture_row, text_row
+from drawn_rows import INPUT_SCHEMA, Row, ids, picture, picture_row, text_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,10 +85,6 @@ def test_large_strings_and_lists_are_as_good() -> None:
         ({"texts": [{"user": "a", "assistant": None}]}, "'texts': turn 0 .* assistant"),
         ({"texts": [None]}, "'texts': turn 0"),
         *(({"source": source}, "'source': empty") for source in ("", None)),
-        *(
-            ({"images": [{"bytes": content, "path": "a.png"}]}, "'images': image 0")
-            for content in (b"GIF?", None, PICTURE["bytes"][:60])
-        ),
     ],
 )
 def test_a_broken_row_is_named_with_its_place_and_column(change: Row, complaint: str) -> None:

@@ -106,7 +106,7 @@ def test_a_subset_that_keeps_failing_is_named_and_the_next_run_resumes_at_it(
     draw(Path(NAME), workers=1)
     expected = draw.digest()
     hub.fail("c/train", 500)
-    with pytest.raises(InputError, match=r"^subset c: cannot be read .*tried 3 times") as caught:
+    with pytest.raises(InputError, match=r"^subset c: cannot be read: .*tried 3 times") as caught:
         draw(Path(NAME), workers=1)
     assert "\n" not in str(caught.value)
     hub.failures.clear()

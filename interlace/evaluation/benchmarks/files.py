@@ -6,16 +6,22 @@ downloaded from the hub. Case and punctuation of names do not count.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from interlace.documents import card_metadata
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import Benchmark
 from interlace.params.evaluating import key
+from interlace.samples.columns import check_column
+from interlace.samples.parquet import read_schema
+from interlace.samples.rows import IMAGE
+from interlace.sources.files import checked_file, is_data, is_hidden, parquet_files
+
+_TEXT = (pa.string(),)
+_TYPES = dict.fromkeys(("question", "instruction", "text"), _TEXT)  # of columns with one type alone
 
 
 def benchmark_files(folder: Path, benchmark: Benchmark) -> list[Path]:
@@ -38,7 +44,7 @@ def benchmark_path(folder: Path, benchmark: Benchmark) -> Path:
     """
     if not folder.is_dir():
         raise InputError(f"evaluate.data = {folder}: no such folder")
-    for path in sorted(folder.iterdir()):
+    for path in sorted(path for path in folder.iterdir() if not is_hidden(path.name)):
         name = path.name.removesuffix(".parquet")
         if key(name) == key(benchmark.name) and (path.is_dir() or path.suffix == ".parquet"):
             return path
@@ -77,20 +83,27 @@ def _files_by_card(folder: Path, configuration: str | None, split: str) -> list[
         if isinstance(config, dict) and configuration in (None, config.get("config_name")):
             patterns += _patterns(config.get("data_files"), split)
     files = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(path for path in files if path.suffix == ".parquet")
+    names = (path.relative_to(folder).as_posix() for path in files)
+    return sorted(checked_file(folder / name) for name in names if is_data(name))
 
 
 def _patterns(data_files: Any, split: str) -> list[str]:
     entries = [entry for entry in data_files or () if isinstance(entry, dict)]
     paths = [entry.get("path") for entry in entries if entry.get("split") == split]
     patterns = [item for path in paths for item in (path if isinstance(path, list) else [path])]
-    return [pattern for pattern in patterns if pattern]
+    return [pattern for pattern in patterns if isinstance(pattern, str) and _is_below(pattern)]
+
+
+def _is_below(pattern: str) -> bool:
+    """Return true for a pattern of files below the folder that it is used in."""
+    path = PurePosixPath(pattern)
+    return path.parts != () and not path.is_absolute() and ".." not in path.parts
 
 
 def _files_by_name(folder: Path, configuration: str | None, split: str) -> list[Path]:
     """Files with the hub's names: [data/ or CONFIGURATION/]SPLIT-00000-of-00001."""
     files = []
-    for path in sorted(folder.rglob("*.parquet")):
+    for path in parquet_files(folder):
         if split not in (path.stem, path.stem.split("-")[0], path.parent.name):
             continue
         if configuration in (None, *path.relative_to(folder).parts) or path.parent in (
@@ -109,14 +122,14 @@ def check_columns(files: list[Path], benchmark: Benchmark) -> None:
         InputError: the message names the file and the columns.
     """
     for path in files:
-        try:
-            names = pq.read_schema(path).names
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: not a Parquet file: {reason}") from None
-        missing = [column for column in benchmark.columns if column not in names]
+        schema = read_schema(path)
+        missing = [column for column in benchmark.columns if column not in schema.names]
         if missing:
             raise InputError(
                 f"{path}: not {benchmark.name}'s data: column {', '.join(map(repr, missing))} is"
                 " missing; download the data set again"
             )
+        base64 = benchmark.folder == "hrbench"
+        types = _TYPES | {"image": _TEXT if base64 else (IMAGE, pa.list_(IMAGE))}
+        for column in benchmark.columns:
+            check_column(schema, column, types.get(column, ()), str(path))

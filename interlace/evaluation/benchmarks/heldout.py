@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from interlace.errors import InputError
 from interlace.samples import rows as samples
+from interlace.samples.parquet import file_tables, read_schema, readable
 
 CATEGORY = "Held-out"
 JUDGED = "Judged"  # category of open questions
@@ -43,11 +44,7 @@ def check_file(path: Path, field: str = "evaluate.heldout") -> None:
     """
     if not path.is_file():
         raise InputError(f"{field} = {path}: no such file")
-    try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file: {' '.join(str(error).split())}") from None
-    samples.check_schema(schema, str(path))
+    samples.check_schema(read_schema(path), str(path))
 
 
 def check_rows(path: Path) -> list[str]:
@@ -61,12 +58,11 @@ def check_rows(path: Path) -> list[str]:
     """
     sources: set[str] = set()
     row = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=["texts", "source"]):
-            for values in batch.to_pylist():
-                samples.check_row(values | {"images": ()}, f"{path}: row {row}")
-                sources.add(values["source"])
-                row += 1
+    for table in file_tables(path, ["texts", "source"]):
+        for values in table.to_pylist():
+            samples.check_row(values, f"{path}: row {row}")
+            sources.add(values["source"])
+            row += 1
     if not sources:
         raise InputError(f"{path}: no rows to evaluate on; write at least one")
     return sorted(sources)
@@ -76,10 +72,15 @@ def read_sources(path: Path) -> dict[str, pa.Table]:
     """Read the rows of each source in the file's order; images stay encoded.
 
     Returns:
-        Tables by source, sorted, with the columns `images`, `texts` and `source` and without
-        schema metadata.
+        Tables by source, sorted, with the columns `images`, `texts` and `source` in
+        FineVision's types and without schema metadata.
+
+    Raises:
+        InputError: the file is damaged.
     """
-    table = pq.read_table(path, columns=COLUMNS).replace_schema_metadata(None)
+    with readable(str(path)):
+        table = pq.ParquetFile(path).read(columns=COLUMNS).select(COLUMNS)
+        table = table.cast(pa.schema([samples.SCHEMA.field(name) for name in COLUMNS]))
     rows: dict[str, list[int]] = {}
     for row, source in enumerate(table["source"].to_pylist()):
         rows.setdefault(source, []).append(row)

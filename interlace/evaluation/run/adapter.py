@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from lmms_eval.api.model import lmms
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, collate, encode_messages, encode_whole
-from interlace.model.images import open_image
+from interlace.model.images import UnfitImage, open_image
 
 WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by length
 WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
@@ -135,7 +135,13 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
 
     def _encode(self, request: Any) -> Inputs:
         _, doc_to_messages, _, row, task, split = request.args
-        messages = _hf_messages(doc_to_messages(self.task_dict[task][split][row]), task)
+        try:
+            messages = _hf_messages(doc_to_messages(self.task_dict[task][split][row]), task)
+        except (UnfitImage, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise InputError(
+                f"evaluate: task {task!r}, row {row}: {' '.join(str(error).split())}; repair the"
+                " image, or remove the row"
+            ) from None
         later_image = any(
             item["type"] == "image" for turn in messages[1:] for item in turn["content"]
         )

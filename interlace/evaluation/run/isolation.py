@@ -95,10 +95,12 @@ def isolated(*, offline: bool) -> Iterator[None]:
         stack.callback(logger.enable, "lmms_eval")
         import datasets
         import lmms_eval.api.task
+        from PIL import ImageFile
 
         stack.enter_context(
             replaced(lmms_eval.api.task, tqdm=_silent_tqdm, load_from_cache=_nothing_cached)
         )
+        stack.enter_context(replaced(ImageFile, LOAD_TRUNCATED_IMAGES=False))  # it sets True
         if datasets.is_progress_bar_enabled():
             datasets.disable_progress_bars()
             stack.callback(datasets.enable_progress_bars)

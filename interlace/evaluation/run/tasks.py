@@ -25,6 +25,7 @@ from interlace.evaluation.run import scoring
 from interlace.evaluation.run.judge import Endpoint
 from interlace.evaluation.run.scoring import Row, Scorer
 from interlace.model.chat import chat_messages
+from interlace.model.images import open_image
 
 SPLIT = "test"
 
@@ -138,6 +139,15 @@ def judged_tasks(path: Path, judge: Endpoint, *, max_new_tokens: int) -> list[Sc
     ]
 
 
+@dataclass
+class OneImage(Image):  # type: ignore[misc]
+    """An image column that `open_image` opens, and no stage otherwise."""
+
+    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> Any:
+        """Return plain RGB."""
+        return open_image(value)
+
+
 class BenchmarkTask(ConfigurableMessagesTask):  # type: ignore[misc]
     """A published benchmark; its images are decoded however they are stored."""
 
@@ -147,13 +157,19 @@ class BenchmarkTask(ConfigurableMessagesTask):  # type: ignore[misc]
         for split in list(self.dataset):
             rows = self.dataset[split]
             for name, feature in rows.features.items():
-                if set(getattr(feature, "keys", tuple)()) == {"bytes", "path"}:
-                    rows = rows.cast_column(name, Image())
-                elif isinstance(feature, List) and isinstance(feature.feature, dict):
-                    rows = rows.cast_column(name, List(Image()))
+                if _holds_images(feature):
+                    rows = rows.cast_column(name, OneImage())
+                elif isinstance(feature, List) and _holds_images(feature.feature):
+                    rows = rows.cast_column(name, List(OneImage()))
             media = [name for name in ("image", "images") if name in rows.column_names]
             self.dataset[split] = rows
             self.dataset_no_image[split] = rows.remove_columns(media)
+
+
+def _holds_images(feature: Any) -> bool:
+    return isinstance(feature, Image) or (
+        isinstance(feature, dict) and feature.keys() == {"bytes", "path"}
+    )
 
 
 def published_task(

@@ -14,7 +14,9 @@ from interlace.evaluation.benchmarks.files import benchmark_files
 def write(path: Path, name: str, missing: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = [column for column in BENCHMARKS[name].columns if column != missing]
-    pq.write_table(pa.table({column: ["x"] for column in columns}), path)
+    image = ["x"] if name.startswith("HRBench") else pa.array([{"bytes": b"x", "path": None}])
+    texts = {column: ["x"] for column in columns}
+    pq.write_table(pa.table(texts | ({"image": image} if "image" in texts else {})), path)
     return path
 
 

@@ -36,7 +36,7 @@ def with_column(table: pa.Table, name: str, values: list[str | None]) -> pa.Tabl
 def test_an_unusable_file_is_named_with_column_and_row(write_rows: Write, tmp_path: Path) -> None:
     table, path = pq.read_table(write_rows(rows(3, source="a"))), tmp_path / "bad.parquet"
     path.write_text("not parquet")
-    with pytest.raises(InputError, match=f"{path}: not a Parquet file"):
+    with pytest.raises(InputError, match=f"{path}: not a readable Parquet file"):
         check_file(path)
     for changed, message in (
         (table.drop_columns(["source"]), "column 'source' is missing"),

@@ -1,0 +1,83 @@
+"""Read Parquet files from outside: what Arrow raises on damaged ones becomes one line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from interlace.errors import InputError
+
+# Thrift and codecs raise OSError, text that is not UTF-8 UnicodeDecodeError, absurd sizes
+# MemoryError or OverflowError, all others ArrowException
+ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, OverflowError)
+_FEW = 32  # rows that are Python objects at a time
+
+
+@contextmanager
+def readable(where: str, *, disk: bool = True, passing: Collection[int] = ()) -> Iterator[None]:
+    """Turn what Arrow raises while it reads a file into one line.
+
+    Args:
+        where: the file, or the file and its row group.
+        disk: false for a file that is read over a network, whose OSErrors may pass.
+        passing: error numbers of the system that may pass.
+
+    Raises:
+        InputError: the file is damaged, or cannot be read; names `where`.
+        OSError: one that may pass.
+    """
+    try:
+        yield
+    except ERRORS as error:
+        if isinstance(error, OSError) and (not disk or error.errno in passing):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"{where}: not a readable Parquet file: {reason}; write or download it again"
+        ) from None
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Read the schema of a file.
+
+    Raises:
+        InputError: see `readable`.
+    """
+    with readable(str(path)):
+        return pq.read_schema(path)
+
+
+def file_tables(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Iterate over the rows of a file, a few at a time, in one row group after another.
+
+    Args:
+        path: the file.
+        columns: to read, dotted below the top level; `None`: all.
+
+    Raises:
+        InputError: see `readable`.
+    """
+    with readable(str(path)):
+        parquet = pq.ParquetFile(path)
+    with parquet:
+        batches = parquet.iter_batches(_FEW, columns=columns, use_threads=False)
+        rows = 0
+        while True:
+            with readable(f"{path}, row group {_group_of(parquet.metadata, rows)}"):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                table = pa.Table.from_batches([batch])
+            yield table
+            rows += table.num_rows
+
+
+def _group_of(metadata: pq.FileMetaData, row: int) -> int:
+    """Return the number of the row group that holds a row."""
+    ends = accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    return next((group for group, end in enumerate(ends) if row < end), metadata.num_row_groups)
