@@ -88,7 +88,8 @@ def _files_by_card(folder: Path, configuration: str | None, split: str) -> list[
 
 
 def _patterns(data_files: Any, split: str) -> list[str]:
-    entries = [entry for entry in data_files or () if isinstance(entry, dict)]
+    listed = data_files if isinstance(data_files, list) else []
+    entries = [entry for entry in listed if isinstance(entry, dict)]
     paths = [entry.get("path") for entry in entries if entry.get("split") == split]
     patterns = [item for path in paths for item in (path if isinstance(path, list) else [path])]
     return [pattern for pattern in patterns if isinstance(pattern, str) and _is_below(pattern)]
