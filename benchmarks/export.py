@@ -31,8 +31,9 @@ import click
 from tqdm import tqdm
 
 from benchmarks.peak_memory import status_bytes
-from interlace.checkpoint.safetensors import INDEX, Stored, stored_tensors, write_tensors
+from interlace.checkpoint.safetensors import Stored, stored_tensors, write_tensors
 from interlace.model.families import text_config
+from interlace.model.files import INDEX
 from interlace.plan.record import Plan
 from interlace.pruning.export import export
 from interlace.scores.table import Scores

@@ -10,6 +10,7 @@ from interlace.outputs import write_json
 from interlace.params.whole import PinParams, settings
 from interlace.printable import say
 from interlace.selection.feasible import check_parameters, loss_criterion
+from interlace.sources.opened import check_opens
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from interlace.training.head import check_head
@@ -33,6 +34,7 @@ def main(params: PinParams) -> None:
     check_head(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_subsets(rows, data, checked=scratch_root() / "pin/checked.json")
+    check_opens(dense, params.measure.max_pixels, checked=scratch_root() / "pin/opened.json")
     validate(params.evaluate, warn=True)
     records = {"model": dense, "data": rows, "prompts": prompts}
     sources = PinnedSources.model_validate(records | pin_evaluation(params.evaluate, hashes))

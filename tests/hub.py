@@ -13,25 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import local_server
-import models
 import pytest
 from huggingface_hub import constants
 
 WRITER, READER = "hf_writer", "hf_reader"
 Files = dict[str, bytes]
-CONFIG: dict[str, Any] = {
-    "model_type": "qwen3_vl",
-    "text_config": {"num_hidden_layers": 24},
-    "vision_config": {"deepstack_visual_indexes": [0, 1, 2]},
-}
-MODEL = {
-    "config.json": json.dumps(CONFIG).encode(),
-    "model.safetensors": models.weights_file(),
-    "processor_config.json": b"{}",
-}
+DEMO = Path(__file__).parents[1] / "data/demo/model"
+MODEL = {path.name: path.read_bytes() for path in DEMO.iterdir()}
 
 
 class Refusal(Exception):

@@ -17,7 +17,6 @@ from interlace.model.bypass import bypassed, without
 from interlace.params.timing import Ttft
 from interlace.plan.record import Plan
 from interlace.pruning.export import export
-from interlace.report.facts.summary import count_parameters
 from interlace.scores.table import Scores
 from interlace.selection.select import select
 
@@ -84,7 +83,7 @@ def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: 
     shares = parameter_shares(Checkpoint(dense_dir), plans)
     assert list(shares) == list(range(LAYERS))
     export(dense_dir, plans(2), tmp_path / "pruned")
-    exported = count_parameters(tmp_path / "pruned") / count_parameters(dense_dir)
+    exported = Checkpoint(tmp_path / "pruned").parameters / Checkpoint(dense_dir).parameters
     assert shares[2] == pytest.approx(exported)
 
 

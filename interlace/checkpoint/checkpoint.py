@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from interlace.checkpoint.config import pruned_config, refuse_deep_towers, refuse_quantised
 from interlace.checkpoint.layers import StoredLayers
-from interlace.checkpoint.safetensors import Stored, checkpoint_tensors
-from interlace.model.families import Architecture, Config, architecture, read_config
+from interlace.checkpoint.safetensors import FLOATS, WRITABLE, Stored, checkpoint_tensors
+from interlace.errors import InputError
+from interlace.model.families import Architecture, Config, architecture
+from interlace.model.files import CONFIG, read_object
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,14 @@ class Checkpoint:
         Raises:
             InputError: it is missing or not readable.
         """
-        return read_config(self.config_file)
+        if not os.path.lexists(self.config_file):
+            raise InputError(f"{self.folder}: no {CONFIG}; is this a model folder?")
+        return read_object(self.config_file)
 
     @property
     def config_file(self) -> Path:
         """The path of config.json."""
-        return self.folder / "config.json"
+        return self.folder / CONFIG
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -77,10 +83,29 @@ class Checkpoint:
             build=self.without_weights,
         )
 
+    def check(self) -> None:
+        """Refuse a model that cannot be pruned, from its configuration and headers alone.
+
+        Raises:
+            InputError: quantised weights, numbers of a type that cannot be computed with, more
+                layers than the files hold, or a field for which no rule of pruning exists.
+        """
+        where = str(self.config_file)
+        refuse_quantised(self.config, where)
+        refuse_deep_towers(self.config, len(self.tensors), where)
+        pruned_config(self.config, range(self.architecture.n_layers), where)
+        for name, tensor in self.tensors.items():
+            inside = self.layers.split(name) is not None
+            if tensor.dtype not in (FLOATS if inside else WRITABLE):
+                raise InputError(
+                    f"{tensor.path}: {name} holds numbers of type {tensor.dtype}: quantised weights"
+                    " are not supported; use the model as it was before"
+                )
+
     @property
     def parameters(self) -> int:
-        """The count of all stored numbers."""
-        return sum(tensor.count for tensor in self.tensors.values())
+        """The count of all stored numbers that transformers opens."""
+        return sum(tensor.count for tensor in self.layers.tensors.values())
 
     def transformers_config(self) -> Any:
         """Return the configuration as transformers reads it."""
@@ -115,6 +140,12 @@ class Checkpoint:
             device_map=device_map,
             attn_implementation=attn_implementation,
         )
+
+    def check_opens(self) -> None:
+        """Open the model on torch's meta device; see `interlace.model.open.check_opens`."""
+        from interlace.model.open import check_opens
+
+        check_opens(self.folder, trust_remote_code=self.trust_remote_code)
 
     def open_processor(
         self, *, min_pixels: int | None = None, max_pixels: int | None = None

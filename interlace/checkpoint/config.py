@@ -20,6 +20,7 @@ from interlace.model.families import (
 )
 
 _RECURRENT = {"linear_attention", "conv"}
+_DEPTHS = {"num_hidden_layers", "vt_num_hidden_layers", "num_layers", "depth"}
 
 
 def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
@@ -40,7 +41,7 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
     text = text_config(pruned)
     _refuse_uncovered(text, kind, arch.n_layers, where)
     _write_defaults(text, pruned, kind, where)
-    _prune_layers(text, DECODERS[kind], keep)
+    _prune_layers(text, DECODERS[kind], keep, arch.n_layers, where)
     kinds = set(text.get("layer_types") or ("full_attention",))
     if kinds <= _RECURRENT:
         raise InputError(
@@ -95,9 +96,16 @@ def _write_defaults(text: Config, config: Config, kind: str, where: str) -> None
         text |= {"mlp_only_layers": sorted(dense), "decoder_sparse_step": 1}
 
 
-def _prune_layers(text: Config, rules: Decoder, keep: Sequence[int]) -> None:
+def _prune_layers(
+    text: Config, rules: Decoder, keep: Sequence[int], n_layers: int, where: str
+) -> None:
     for name in rules.lists:
         if isinstance(text.get(name), list):
+            if len(text[name]) != n_layers:
+                raise InputError(
+                    f"{where}: {name} has {len(text[name])} entries, and num_hidden_layers is"
+                    f" {n_layers}; copy the file again"
+                )
             text[name] = [text[name][layer] for layer in keep]
     for name in rules.leading:
         if isinstance(text.get(name), int):
@@ -117,6 +125,28 @@ def tied_head(config: Config, where: str) -> bool:
     if len(flags) == 1:
         return flags.pop()
     return bool(as_read(config, where)[0].get("tie_word_embeddings"))
+
+
+def refuse_quantised(config: Config, where: str) -> None:
+    """Refuse a configuration of quantised weights."""
+    for section in (config, text_config(config)):
+        for name in ("quantization_config", "compression_config"):
+            if section.get(name):
+                raise InputError(
+                    f"{where}: {name}: quantised weights are not supported; export the model as it"
+                    " was before, and quantise the result"
+                )
+
+
+def refuse_deep_towers(config: Config, tensors: int, where: str) -> None:
+    """Refuse counts of layers larger than that of the stored tensors; building them takes long."""
+    for section in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for name in _DEPTHS & section.keys():
+            if isinstance(section[name], int) and section[name] > tensors:
+                raise InputError(
+                    f"{where}: {name} = {section[name]}, and the weights hold {tensors} tensors in"
+                    " all; copy both again"
+                )
 
 
 def with_dtype(config: Config, dtype: str) -> Config:

@@ -27,7 +27,8 @@ class StoredLayers:
     """The weights of a decoder's layers as a checkpoint stores them.
 
     Attributes:
-        tensors: all tensors of the checkpoint by stored name.
+        tensors: all tensors of the checkpoint by stored name, but those of layers numbered after
+            the decoder's last: multi-token prediction, which transformers does not open.
         prefix: the stored name of the decoder's list of layers.
     """
 
@@ -49,8 +50,7 @@ class StoredLayers:
         They are the only stack of at least `n_layers` layers, each with a vector of the decoder's
         width. Where that leaves several or none, they are the stack whose layers hold as many
         numbers each as those of the model that transformers builds: files may name, split and join
-        tensors otherwise than the model does. Layers numbered after the decoder's last (multi-token
-        prediction) are not the decoder's.
+        tensors otherwise than the model does.
 
         Args:
             folder: the checkpoint, for messages.
@@ -63,16 +63,25 @@ class StoredLayers:
             InputError: no stack, or more than one, fits; or a layer lacks a tensor.
         """
         stacks = _stacks(tensors, n_layers)
+        if not stacks:
+            raise InputError(
+                f"{folder}: the weights hold no stack of {n_layers} layers, which config.json says;"
+                " copy both again"
+            )
         width = (text_config(config).get("hidden_size"),)
         wide = [
             prefix
             for prefix, layers in stacks.items()
             if all(width in shapes.values() for shapes in layers.values())
         ]
-        if len(wide) != 1:
-            return cls(tensors, _as_large_as_built(folder, stacks, build()))
-        _refuse_incomplete(folder, wide[0], stacks[wide[0]])
-        return cls(tensors, wide[0])
+        if len(wide) == 1:
+            prefix = wide[0]
+            _refuse_incomplete(folder, prefix, stacks[prefix])
+        else:
+            prefix = _as_large_as_built(folder, stacks, build())
+        every = cls(tensors, prefix)
+        later = {name for name in tensors if (every.split(name) or (0, ""))[0] >= n_layers}
+        return cls({name: tensors[name] for name in tensors if name not in later}, prefix)
 
     def name(self, layer: int, weight: str) -> str:
         """Return the stored name of a layer's weight."""

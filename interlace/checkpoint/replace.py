@@ -49,11 +49,10 @@ def with_tensors(pruned: Path, changed: Mapping[str, Tensor], out: Path) -> None
     rewritten = {tensors[name].path for name in changed}
     with whole(out) as partial:
         partial.mkdir()
-        for path in sorted(pruned.iterdir()):
-            if path in rewritten:
-                shutil.copyfile(path, partial / path.name)
-            else:
-                link_or_copy(path, partial / path.name)
+        for path in sorted(path for path in pruned.rglob("*") if path.is_file()):
+            copy = partial / path.relative_to(pruned)
+            copy.parent.mkdir(exist_ok=True)
+            (shutil.copyfile if path in rewritten else link_or_copy)(path, copy)
         for name, value in changed.items():
             with (partial / tensors[name].path.name).open("r+b") as file:
                 file.seek(tensors[name].begin)

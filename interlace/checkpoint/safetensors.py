@@ -14,14 +14,16 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from interlace.errors import InputError
+from interlace.model.files import INDEX, SINGLE, read_index, weight_files
 
 BITS = {
     **{"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8},
@@ -30,9 +32,9 @@ BITS = {
     "U64": 64,
 }  # of one number; the library writes the tensors of a later type first
 FLOATS = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32, "F64": np.float64}  # as stored
+WRITABLE = {*FLOATS, "BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64"}  # not packed
 _RANKS = {dtype: rank for rank, dtype in enumerate(BITS)}
 _CHUNK = 2**22  # bytes read at once where the system cannot copy by itself, bounds memory
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # a checkpoint's weights
 _NO_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
 _WORTH_KERNEL = 2**16  # bytes; below, reading and writing costs no more
 
@@ -88,7 +90,16 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
         if end != whole_size:
             fault = "is cut short" if whole_size < end else "goes on after its tensors"
             raise ValueError(f"the file {fault}: {whole_size} bytes, not {end}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        with safe_open(path, framework="np"):  # the library's own checks: gaps, order, metadata
+            pass
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); copy it again") from None
     return tensors
 
@@ -102,33 +113,37 @@ def _entry(path: Path, data: int, entry: dict[str, Any]) -> Stored:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, Stored]:
-    """Return the tensors of a checkpoint by name, from the headers of its files.
+    """Return the tensors of a checkpoint by name, from the headers of the files.
 
     Raises:
-        InputError: no safetensors weights, a damaged file, or an index that names files or tensors
-            that are not there.
+        InputError: as `weight_files` does; a damaged file; or a tensor that is not where the index
+            says, or lies in two files.
     """
-    single, index = folder / SINGLE, folder / INDEX
-    if not index.is_file():
-        check_weights(str(folder), [path.name for path in folder.iterdir()])
-        return stored_tensors(single)
-    try:
-        weight_map: dict[str, str] = dict(
-            json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{index}: not a readable index ({error}); copy it again") from None
-    tensors: dict[str, dict[str, Stored]] = {}  # by file and name
-    for file in sorted(set(weight_map.values())):
-        if not (folder / file).is_file():
-            raise InputError(f"{index}: names {file}, which is not there; copy it again")
-        tensors[file] = stored_tensors(folder / file)
-    if absent := sorted(name for name, file in weight_map.items() if name not in tensors[file]):
+    tensors: dict[str, Stored] = {}
+    files = weight_files(folder)
+    for file in files:
+        stored = stored_tensors(file)
+        if twice := tensors.keys() & stored.keys():
+            name = min(twice)
+            raise InputError(
+                f"{file}: holds {name}, and {tensors[name].path.name} does too; copy both again"
+            )
+        tensors |= stored
+    if files == [folder / SINGLE]:
+        return tensors
+    weight_map = read_index(folder)
+    absent = [
+        name
+        for name, file in weight_map.items()
+        if name not in tensors or tensors[name].path != folder / file
+    ]
+    if absent:
+        name = min(absent)
         raise InputError(
-            f"{index}: names {len(absent)} tensors that are not where it says: {absent[0]} is not"
-            f" in {weight_map[absent[0]]}; copy both again"
+            f"{folder / INDEX}: names {len(absent)} tensors that are not where it says: {name} is"
+            f" not in {weight_map[name]}; copy both again"
         )
-    return {name: tensors[file][name] for name, file in weight_map.items()}
+    return tensors
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:
@@ -138,34 +153,6 @@ def tensor_files(folder: Path) -> dict[str, Path]:
         InputError: as `checkpoint_tensors` does.
     """
     return {name: tensor.path for name, tensor in checkpoint_tensors(folder).items()}
-
-
-def check_weights(checkpoint: str, files: Iterable[str]) -> None:
-    """Refuse a checkpoint without readable weights, by the names of its files.
-
-    Args:
-        checkpoint: its folder or parameter, for the message.
-        files: names of the files in its folder.
-
-    Raises:
-        InputError: names the weights that are there instead, and the way out.
-    """
-    names = set(files)
-    if names & {SINGLE, INDEX}:
-        return
-    pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth")))
-    if shards := sorted(name for name in names if name.endswith(".safetensors")):
-        fault = f"{shards[0]} is there, but neither {SINGLE} nor {INDEX}, which says what is where"
-        remedy = "; copy the missing file"
-    elif pickled:
-        fault = f"no .safetensors weights: {pickled[0]} is pickled and is not read"
-        remedy = "; load it where you trust it, and save_pretrained writes .safetensors"
-    else:
-        fault, remedy = (
-            "no .safetensors weights",
-            ": copy the checkpoint's .safetensors files there",
-        )
-    raise InputError(f"{checkpoint}: {fault}{remedy}")
 
 
 def write_tensors(

@@ -7,10 +7,8 @@ that the JSON leaves to transformers' defaults are read through transformers, an
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from interlace.errors import InputError
@@ -120,6 +118,7 @@ FAMILIES = {
     "smolvlm": Family(("llama",)),
 }
 
+_MOST_LAYERS = 10_000  # more are a mistake
 _PACKED = "keeps weights of all layers in one tensor, or shares keys and values between layers"
 REFUSED = {
     "gemma3n": _PACKED,
@@ -173,20 +172,45 @@ def architecture(config: Config, where: str) -> Architecture:
             f"{where}: model_type {config.get('model_type')!r} is not a supported vision-language"
             f" model; supported: {', '.join(sorted(FAMILIES))}"
         )
+    _check_types(config, where)
     decoder_kind(config, where)
     text = text_config(config)
     if "text_config" in config and "num_hidden_layers" not in text:
         text = as_read(config, where)[1]
     layers = text.get("num_hidden_layers")
-    if type(layers) is not int or layers < 1:
+    if type(layers) is not int or not 1 <= layers <= _MOST_LAYERS:
         raise InputError(f"{where}: num_hidden_layers = {layers!r} is not a count of layers")
-    taps = (config.get("vision_config") or {}).get("deepstack_visual_indexes") or ()
+    taps = config.get("vision_config", {}).get("deepstack_visual_indexes") or ()
     entries = [
         _target(entry)
         for field in FAMILIES[model_type].entries
         for entry in config.get(field) or ()
     ]
     return Architecture(model_type, layers, max([len(taps), *entries]))
+
+
+def _check_types(config: Config, where: str) -> None:
+    """Refuse sections that are no sections, flags that are no flags, and lists that are none."""
+    for name in ("text_config", "vision_config"):
+        if not isinstance(config.get(name, {}), dict):
+            raise InputError(f"{where}: {name} = {config[name]!r}: expected keys and values")
+    for section in (config, text_config(config)):
+        flag = section.get("tie_word_embeddings", False)
+        if not isinstance(flag, bool):
+            raise InputError(f"{where}: tie_word_embeddings = {flag!r}: expected true or false")
+    vision = config.get("vision_config", {})
+    taps = vision.get("deepstack_visual_indexes") or []
+    if not (isinstance(taps, list) and all(type(tap) is int for tap in taps)):
+        raise InputError(f"{where}: deepstack_visual_indexes = {taps!r}: expected whole numbers")
+    for name in FAMILIES[config["model_type"]].entries:
+        entries = config.get(name) or []
+        if not (isinstance(entries, list) and all(map(_is_entry, entries))):
+            raise InputError(f"{where}: {name} = {entries!r}: expected layers, or pairs with them")
+
+
+def _is_entry(entry: Any) -> bool:
+    pair = isinstance(entry, list) and len(entry) == 2
+    return type(entry[1] if pair else entry) is int
 
 
 def decoder_kind(config: Config, where: str) -> str:
@@ -258,20 +282,3 @@ def moved_entries(config: Any, family: Family, keep: Sequence[int], where: str) 
                 [entry[0], position] if isinstance(entry, list | tuple) else position
             )
     return moved
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a model's config.json.
-
-    Raises:
-        InputError: it is missing or not readable.
-    """
-    if not path.is_file():
-        raise InputError(f"{path.parent}: no config.json; is this a model folder?")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable configuration: {error}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: not a configuration: expected keys and values")
-    return config

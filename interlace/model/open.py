@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from interlace.errors import InputError
+from interlace.model.files import weight_files
 
 BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V")  # image processors; others bound edges, if anything
 
@@ -26,9 +27,13 @@ def open_processor(
 
     try:
         processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
-    except ImportError as error:  # some families' processors need a package of their own
-        reason = " ".join(str(error).split())
-        raise InputError(f"{model}: the processor cannot be opened: {reason}") from None
+    except Exception as error:  # ImportError of a family's package; tokenizers raises Exception
+        raise InputError(f"{model}: the processor cannot be opened: {_reason(error)}") from None
+    if not hasattr(processor, "image_processor"):
+        raise InputError(
+            f"{model}: the processor is a {type(processor).__name__} and takes no images; copy the"
+            " processor's files again"
+        )
     if processor.chat_template is None:
         raise InputError(
             f"{model}: the processor has no chat template; put a chat_template.jinja beside it, or"
@@ -67,31 +72,67 @@ def open_model(
             own choice.
 
     Raises:
-        InputError: the checkpoint lacks weights, which transformers would draw at random; several
+        InputError: the checkpoint lacks weights, which transformers would draw at random, or they
+            lie outside of its folder; several
             processes would each spread the model; or this machine lacks the requested attention.
     """
-    from transformers import AutoModelForImageTextToText
-
     on_gpu = torch.cuda.is_available()
     if dtype == "auto":
         dtype = "bfloat16" if on_gpu else "float32"
     check_device_map(device_map)
-    model, loading = AutoModelForImageTextToText.from_pretrained(
-        str(folder),
+    model = _loaded(
+        folder,
         dtype=getattr(torch, dtype),
-        use_safetensors=True,
         trust_remote_code=trust_remote_code,
         device_map=None if device_map == "none" else device_map,
         attn_implementation=attention(attn_implementation, dtype, on_gpu=on_gpu),
-        output_loading_info=True,
+    )
+    if device_map == "none":
+        model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu")
+    return model.eval()
+
+
+def _loaded(folder: Path | str, **options: Any) -> Any:
+    """Load a model from the files that `weight_files` names, all of its weights from them."""
+    from transformers import AutoModelForImageTextToText
+
+    if os.path.isdir(folder):
+        weight_files(Path(folder))
+    model, loading = AutoModelForImageTextToText.from_pretrained(
+        str(folder), use_safetensors=True, output_loading_info=True, **options
     )
     if missing := sorted(loading["missing_keys"]):
         raise InputError(
             f"{folder}: the weights lack {missing[0]}, {len(missing)} in all; copy them again"
         )
-    if device_map == "none":
-        model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu")
-    return model.eval()
+    return model
+
+
+def check_opens(folder: Path, *, trust_remote_code: bool = False) -> None:
+    """Check that transformers opens a model, on torch's meta device: no weight is read.
+
+    Raises:
+        InputError: names the folder, and what transformers says.
+    """
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        _loaded(folder, device_map="meta", trust_remote_code=trust_remote_code)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a model's class raises over its configuration
+        raise InputError(
+            f"{folder}: transformers cannot open this model: {_reason(error)}; copy it again"
+        ) from None
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_device_map(device_map: str) -> None:

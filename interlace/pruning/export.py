@@ -7,7 +7,6 @@ in files of their own, so that a tuned checkpoint shares all other files byte fo
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,15 +15,16 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.companions import companions
 from interlace.checkpoint.config import pruned_config, with_dtype
 from interlace.checkpoint.layers import StoredLayers
 from interlace.checkpoint.safetensors import (
-    INDEX,
     Stored,
     stored_tensors,
     write_tensors,
 )
 from interlace.errors import ContractError, InputError
+from interlace.model.files import INDEX
 from interlace.outputs import whole
 from interlace.plan.record import Plan
 from interlace.sources.pinned import PinnedModel
@@ -32,8 +32,6 @@ from interlace.sources.pinned import PinnedModel
 Dtype = Literal["keep", "bfloat16", "float16", "float32"]
 Tensors = dict[str, Stored]  # by name
 STORED_AS = {"keep": None, "bfloat16": "BF16", "float16": "F16", "float32": "F32"}
-_COMPANIONS = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py"}  # tokenizer, processor, ...
-_LICENCES = re.compile(r"(LICEN[CS]E|NOTICE)", re.IGNORECASE)
 
 
 def export(
@@ -77,12 +75,14 @@ def export(
     tensors = _kept(dense.layers, plan, _replacements(dense.tensors, replaced))
     tuned = tuple(f"{dense.layers.prefix}.{position}." for position in plan.tuned_positions)
     shards = list(_shards(tensors, tuned, max_shard_mb * 2**20, STORED_AS[dtype]))
-    companions = [path for path in sorted(dense.folder.iterdir()) if _is_companion(path)]
-    _check_space(out, tensors, companions, STORED_AS[dtype])
+    files = companions(dense.folder, trust_remote_code=trust_remote_code)
+    _check_space(out, tensors, files, STORED_AS[dtype])
     with whole(out) as partial:
         partial.mkdir()
-        for path in companions:
-            shutil.copyfile(path, partial / path.name)
+        for path in files:
+            copy = partial / path.relative_to(dense.folder)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
         _write_json(partial / "config.json", config)
         _write_shards(partial, shards, STORED_AS[dtype])
         return check(partial)
@@ -115,11 +115,7 @@ def _check_layers(dense: Checkpoint, plan: Plan) -> None:
         raise InputError(
             f"{dense.folder} has {layers} decoder layers, the plan is for {plan.n_layers}"
         )
-    if dense.config.get("quantization_config"):
-        raise InputError(
-            f"{dense.config_file}: quantization_config: quantised weights are not supported;"
-            " export the model as it was before, and quantise the result"
-        )
+    dense.check()
 
 
 def check_target(source: Path, out: Path) -> None:
@@ -134,11 +130,11 @@ def check_target(source: Path, out: Path) -> None:
         raise InputError(f"{out}: exists and is no checkpoint; choose another folder")
 
 
-def _check_space(out: Path, tensors: Tensors, companions: list[Path], dtype: str | None) -> None:
+def _check_space(out: Path, tensors: Tensors, files: list[Path], dtype: str | None) -> None:
     """Refuse to begin where the disk has too little room."""
     disk = next(folder for folder in out.resolve().parents if folder.is_dir())
     size = sum(tensor.size_as(dtype) for tensor in tensors.values())
-    size += sum(path.stat().st_size for path in companions)
+    size += sum(path.stat().st_size for path in files)
     free = shutil.disk_usage(disk).free
     if size > free:
         raise InputError(
@@ -149,12 +145,6 @@ def _check_space(out: Path, tensors: Tensors, companions: list[Path], dtype: str
 
 def _is_checkpoint(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
-
-
-def _is_companion(path: Path) -> bool:
-    if path.name in ("config.json", INDEX) or path.name.startswith(".") or not path.is_file():
-        return False
-    return path.suffix in _COMPANIONS or _LICENCES.match(path.name) is not None
 
 
 def _replacements(tensors: Mapping[str, Stored], replaced: Mapping[str, Path]) -> Tensors:

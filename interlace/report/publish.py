@@ -35,6 +35,7 @@ def files_to_publish(
     Raises:
         InputError: the checkpoint or its card is missing, or weights that its index names are.
     """
+    from interlace.checkpoint.companions import TEMPLATES
     from interlace.checkpoint.safetensors import tensor_files
 
     folder, card = artifacts / which, artifacts / "report" / f"{which}.md"
@@ -43,8 +44,8 @@ def files_to_publish(
             raise MissingInputError(path)
     weights = set(tensor_files(folder).values())
     files: dict[str, Path | bytes] = {
-        path.name: path
-        for path in sorted(folder.iterdir())
+        path.relative_to(folder).as_posix(): path
+        for path in sorted([*folder.iterdir(), *(folder / TEMPLATES).glob("*.jinja")])
         if path in weights or (path.suffix != ".safetensors" and _is_open_file(path))
     }
     address = f'"{repo}"' + (f', revision="{revision}"' if revision else "")
@@ -70,6 +71,7 @@ def write_to(files: Files, folder: Path) -> None:
             if isinstance(source, bytes):
                 (partial / name).write_bytes(source)
             else:
+                (partial / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, partial / name)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import IO
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.safetensors import check_weights, checkpoint_tensors
+from interlace.checkpoint.companions import files_read
 from interlace.errors import InputError
+from interlace.model.files import CONFIG, check_weights
 from interlace.outputs import write_json
 from interlace.sources.files import checked_file, parquet_files
 from interlace.sources.hub import hub_errors, hub_snapshot
@@ -20,7 +21,12 @@ from interlace.sources.pinned import Files, PinnedData, PinnedFile, PinnedModel
 def looks_local(source: str) -> bool:
     """Return true for a path on this machine, false for the id of a repository on the hub."""
     path = Path(source)
-    return path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") != 1
+    return (
+        os.path.exists(path)
+        or path.is_absolute()
+        or source.startswith(".")
+        or source.count("/") != 1
+    )
 
 
 def pin_model(
@@ -39,16 +45,17 @@ def pin_model(
             that are pickled or incomplete.
     """
     local = looks_local(source)
-    if local and not Path(source).is_dir():
+    if local and not (os.path.isdir(source) and os.access(source, os.R_OK | os.X_OK)):
         raise InputError(f"model.id = {source}: no such folder")
-    folder = Path(source) if local else hub_snapshot(source, revision, "model", ["config.json"])
-    architecture = Checkpoint(folder, trust_remote_code).architecture
+    folder = Path(source) if local else hub_snapshot(source, revision, "model", [CONFIG])
+    checkpoint = Checkpoint(folder, trust_remote_code)
+    architecture = checkpoint.architecture
     if not local:
         _check_hub_weights(source, folder.name)
     return PinnedModel(
         id=source,
         trust_remote_code=trust_remote_code,
-        files=_hashed(_model_files(folder), folder, hashes) if local else None,
+        files=_hashed(_model_files(checkpoint), folder, hashes) if local else None,
         revision=None if local else folder.name,
         model_type=architecture.model_type,
         n_layers=architecture.n_layers,
@@ -56,14 +63,10 @@ def pin_model(
     )
 
 
-def _model_files(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    checkpoint_tensors(folder)
-    if not {path.name for path in files} & {"processor_config.json", "preprocessor_config.json"}:
-        raise InputError(
-            f"{folder}: no processor_config.json; copy the processor's files there too"
-        )
-    return files
+def _model_files(checkpoint: Checkpoint) -> list[Path]:
+    """Return all files that matter, and refuse weights that are not all there."""
+    weights = sorted({tensor.path for tensor in checkpoint.tensors.values()})
+    return files_read(checkpoint.folder, weights, trust_remote_code=checkpoint.trust_remote_code)
 
 
 def _check_hub_weights(source: str, revision: str) -> None:

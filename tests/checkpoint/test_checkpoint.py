@@ -10,9 +10,9 @@ import models
 import pytest
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.safetensors import INDEX, SINGLE
 from interlace.errors import InputError
 from interlace.model.bypass import bypass
+from interlace.model.files import INDEX, SINGLE
 
 SHARD = "model-00001-of-00002.safetensors"
 
@@ -27,8 +27,18 @@ def index(text: str) -> Callable[[Path], object]:
     return change
 
 
+UNREADABLE = (
+    "{}",
+    json.dumps({"weight_map": {"t": SHARD}}),  # transformers reads `metadata`
+    *(json.dumps({"metadata": {}} | part) for part in (
+        {}, {"weight_map": 3}, {"weight_map": {}}, {"weight_map": {"t": None}},
+        {"weight_map": {"t": [SHARD]}}, {"weight_map": {"t": "weights.bin"}},
+    )),
+)  # fmt: skip
+
+
 def weight_map(**files: str) -> str:
-    return json.dumps({"weight_map": files})
+    return json.dumps({"metadata": {}, "weight_map": files})
 
 
 @pytest.mark.parametrize(
@@ -43,9 +53,13 @@ def weight_map(**files: str) -> str:
             lambda folder: (folder / SINGLE).rename(folder / SHARD),
             f"{SHARD} is there, but neither .* copy the missing file",
         ),
-        (index(weight_map(t=SHARD, u="two.safetensors")), r"names two\.safetensors, which is not"),
+        (
+            index(weight_map(t=SHARD, u="two.safetensors")),
+            r"names two\.safetensors: .*: no such file",
+        ),
         (index(weight_map(t=SHARD, u=SHARD)), "names 1 tensors that are not where it says: u is"),
-        *((index(text), "not a readable index") for text in ("{", "{}", "[]", '{"weight_map": 3}')),
+        *((index(text), "not a readable index") for text in UNREADABLE),
+        *((index(text), "index.json: not ") for text in ("{", "[]", "null", '{"a":' * 100_000)),
     ],
 )
 def test_incomplete_weights_are_refused_in_one_line(

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.safetensors import INDEX, SINGLE
 from interlace.errors import ContractError, InputError
 from interlace.model.bypass import bypass
 from interlace.model.chat import collate, encode_prompt
+from interlace.model.files import INDEX, SINGLE
 from interlace.model.open import open_model
 from interlace.pruning import export as exporting
 
@@ -63,7 +63,7 @@ def test_the_files_of_the_dense_weights_do_not_matter(
     for file in set(weight_map.values()):
         shard = {name: tensors[name] for name in tensors if weight_map[name] == file}
         save_file(shard, copied / file, metadata={"format": "pt"})
-    (copied / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    (copied / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     interlace.export(copied, PLAN, tmp_path / "pruned", max_shard_mb=0.05)
     assert digests(tmp_path / "pruned") == digests(pruned_dir)
 

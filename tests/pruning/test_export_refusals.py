@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from sources_json import pinned_model
 
 import interlace
-from interlace.checkpoint.safetensors import SINGLE
 from interlace.errors import ContractError, InputError
+from interlace.model.files import SINGLE
 from interlace.pruning import export as exporting
 from interlace.pruning.export import check_made_for
 from interlace.sources.pinned import PinnedFile

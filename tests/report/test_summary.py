@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from report.report_cases import UNSURE, change_scores, evaluations, plan, summary_of, without_scores
-from safetensors.numpy import save_file
 
-from interlace.errors import InputError
-from interlace.report.facts.summary import Metrics, benchmarks_of, count_parameters
+from interlace.report.facts.summary import Metrics, benchmarks_of
 
 
 @pytest.fixture
@@ -72,16 +69,6 @@ def test_categories_have_means_errors_and_retention(summary: Metrics) -> None:
     assert several["category_error_dense/GVQA"] == 1.5
     assert several["category_samples/GVQA"] == 100
     assert benchmarks_of(several) == ["AI2D", "ChartQA", "POPE"]
-
-
-def test_parameters_are_counted_over_all_shards(tmp_path: Path) -> None:
-    metadata = {"format": "pt"}
-    save_file({"a": np.zeros((3, 5), np.float16)}, tmp_path / "one.safetensors", metadata)
-    save_file({"b": np.zeros(7), "c": np.array(1.0)}, tmp_path / "two.safetensors")
-    (tmp_path / "model.safetensors.index.json").write_text("not read")
-    assert count_parameters(tmp_path) == 15 + 7 + 1
-    with pytest.raises(InputError, match=r"no \*\.safetensors"):
-        count_parameters(tmp_path / "nowhere")
 
 
 def test_reporting_needs_no_torch() -> None:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -35,7 +34,7 @@ from sources_json import pinned_model
 from interlace.cli import main
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, write_answers
-from interlace.outputs import write_json
+from interlace.outputs import link_or_copy, write_json
 from interlace.plan.removals import Removals
 from interlace.report.facts.published import PUBLISHED
 from interlace.report.facts.run import read_json
@@ -44,6 +43,7 @@ from interlace.selection.calibration import SIZES
 from interlace.selection.reference import reference_plan, write_reference
 from interlace.selection.removals import paper_rule, removals
 
+DEMO = Path(__file__).parents[2] / "data/demo/model"
 PARITY = {"samples": 4, "tokens": 99, "greatest_difference": 0.0}
 
 
@@ -61,7 +61,8 @@ def make_workspace(root: Path) -> Path:
     for folder in ("artifacts/pruned", "dense", "data/train", "data/calibration"):
         (root / folder).mkdir(parents=True)
     for folder in ("artifacts/pruned", "dense"):
-        (root / folder / "model.safetensors").write_bytes(models.weights_file())
+        for name in ("config.json", "model.safetensors"):
+            link_or_copy(DEMO / name, root / folder / name)
     (root / "dense/README.md").write_text("---\nlicense: apache-2.0\n---\n")
     for name, sizes in (("train", (3, 4)), ("calibration", (2,))):
         for number, size in enumerate(sizes):

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hub as hubs
-import models
 import pytest
 from drawn_rows import Draw, picture_row, stored, three_subsets
 from hub import MODEL, Hub
@@ -182,10 +181,11 @@ def test_a_model_is_pinned_by_its_configuration_and_fetched_without_pickles(
 def test_sources_are_read_as_pinned_when_the_repository_has_moved_on(
     hub: Hub, tmp_path: Path
 ) -> None:
-    weights = [models.weights_file(value) for value in (b"w", b"W")]
-    model, data = hub.add("org/model", MODEL), hub.add(DATA, {"a.parquet": weights[0]})
+    weights = [MODEL["model.safetensors"][:-1] + value for value in (b"w", b"W")]
+    files = [MODEL | {"model.safetensors": value} for value in weights]
+    model, data = hub.add("org/model", files[0]), hub.add(DATA, {"a.parquet": weights[0]})
     pins = [(pinned_model(tmp_path), pinned_data(tmp_path))]
-    model.commit(MODEL | {"model.safetensors": weights[1]})
+    model.commit(files[1])
     data.commit({"a.parquet": weights[1]})
     pins.append((pinned_model(tmp_path), pinned_data(tmp_path)))
     for (of_model, of_data), expected in zip(pins, weights, strict=True):

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import models
 import pytest
 from hub import MODEL
 from huggingface_hub import constants
@@ -54,7 +53,7 @@ def test_a_pin_describes_the_decoder_and_the_files(folder: Path, pin: Any) -> No
     pinned = pin(folder)
     assert (pinned.id, pinned.model_type) == (str(folder), "qwen3_vl")
     assert (pinned.n_layers, pinned.deepstack_layers) == (24, 3)
-    assert set(pinned.files) == {"config.json", "model.safetensors", "processor_config.json"}
+    assert set(pinned.files) == MODEL.keys()
     assert str(folder) not in pinned.model_dump_json(exclude={"id"})
     assert pinned.checkpoint().folder == folder
 
@@ -63,10 +62,10 @@ def test_a_pin_changes_with_the_bytes_and_names_of_files_alone(folder: Path, pin
     first = pin(folder)
     os.utime(folder / "model.safetensors", (1, 1))
     assert pin(folder) == first
-    (folder / "model.safetensors").write_bytes(models.weights_file(b"W"))
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(MODEL["model.safetensors"][:-1] + b"W")
+    (folder / "vocab.json").write_text("{}")
     changed = pin(folder).files.items() - first.files.items()
-    assert {name for name, _ in changed} == {"model.safetensors", "tokenizer.json"}
+    assert {name for name, _ in changed} == {"model.safetensors", "vocab.json"}
 
 
 def test_a_file_that_did_not_change_is_not_read_again(

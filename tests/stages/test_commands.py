@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -36,16 +36,8 @@ def command(stage: str) -> Any:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with parameters, a model's configuration and a data file, where stages run."""
-    (tmp_path / "model").mkdir()
-    config = {
-        "model_type": "qwen3_vl",
-        "text_config": {"num_hidden_layers": 24},
-        "vision_config": {"deepstack_visual_indexes": [0, 1, 2]},
-    }
-    (tmp_path / "model/config.json").write_text(json.dumps(config))
-    (tmp_path / "model/model.safetensors").write_bytes(models.weights_file())
-    (tmp_path / "model/processor_config.json").write_text("{}")
+    """A folder with parameters, a model and a data file, where stages run."""
+    shutil.copytree(ROOT / "data/demo/model", tmp_path / "model")
     pq.write_table(pa.Table.from_pylist([ROW]), tmp_path / "rows.parquet")
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -212,7 +204,8 @@ def test_parameters_of_a_run_without_dvc_come_from_a_file(project: Path) -> None
 
 
 @pytest.mark.parametrize("changes", [{"ratio": 0.01}, {"model": {"id": "./nowhere"}}, {}], ids=str)
-def test_pin_decides_before_torch_is_imported(project: Path, changes: dict[str, Any]) -> None:
+def test_pin_needs_torch_for_an_unknown_model_alone(project: Path, changes: dict[str, Any]) -> None:
+    run("pin")  # opens the model, with torch
     write_params(project, **changes)
     code = """
 import sys

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 import interlace
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.documents import card_metadata, read_json
 from interlace.evaluation.scores.answers import Answer, read_answers
 from interlace.evaluation.scores.result import Evaluation, read_evaluation
@@ -26,7 +27,6 @@ from interlace.report.facts.summary import (
     MODELS,
     Metrics,
     benchmarks_of,
-    count_parameters,
     left_out,
     summarise,
 )
@@ -213,8 +213,8 @@ def read_run(
         evaluations,
         ttft,
         plan,
-        parameters_before=count_parameters(dense_dir),
-        parameters_after=count_parameters(artifacts / "pruned"),
+        parameters_before=Checkpoint(dense_dir).parameters,
+        parameters_after=Checkpoint(artifacts / "pruned").parameters,
     )
     rows = {name: rows_of(data / name) for name in ("train", "calibration")}
     sizes = read_sizes(metrics / "calibration_size.csv")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from interlace.checkpoint.safetensors import stored_tensors
-from interlace.errors import InputError
 from interlace.evaluation.scores.result import Evaluation
 from interlace.evaluation.scores.retention import (
     RelativePerformance,
@@ -34,22 +31,6 @@ FROM_TTFT = (
     "prefill_speedup",
     "prefill_ideal",
 )
-
-
-def count_parameters(folder: Path) -> int:
-    """Count the weights of a checkpoint from its safetensors headers; no weight is read.
-
-    Args:
-        folder: holds one or more `*.safetensors` files. Tied weights are stored, and so counted,
-            once.
-
-    Raises:
-        InputError: there is no such file, or one is damaged or cut short.
-    """
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise InputError(f"{folder}: no *.safetensors file; a checkpoint folder is expected")
-    return sum(tensor.count for shard in shards for tensor in stored_tensors(shard).values())
 
 
 def summarise(

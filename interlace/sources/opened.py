@@ -1,0 +1,156 @@
+"""The check that a model opens as later stages open it: its processor, its template, its weights.
+
+Nothing is computed, and no weight is read: the model is opened on torch's meta device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.companions import SMALL_FILES
+from interlace.errors import InputError
+from interlace.model.families import vision_token_ids
+from interlace.outputs import write_json
+from interlace.sources.hub import hub_snapshot
+from interlace.sources.pinned import PinnedModel
+
+TEMPLATE_SECONDS = 20  # for one short conversation; more would take a data set days
+_LIBRARIES = ("transformers", "tokenizers", "torch")
+_SIDES = ("patch_size", "temporal_patch_size")  # of images, as processor and model cut them
+
+
+def check_opens(model: PinnedModel, max_pixels: int | None, *, checked: Path) -> None:
+    """Check that a pinned model opens, before any long work.
+
+    Of a model on the hub only the processor is opened: its weights are not fetched yet.
+
+    Args:
+        model: as `pin_model` returns it.
+        max_pixels: the bound on an image's area that the processor is opened with.
+        checked: file of the digests that passed earlier.
+
+    Raises:
+        InputError: names the file or the folder, and what is wrong.
+    """
+    digest = _digest(model, max_pixels)
+    try:
+        digests = set(json.loads(checked.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        digests = set()
+    if digest in digests:
+        return
+    local = model.files is not None
+    folder = Path(model.id) if local else hub_snapshot(
+        model.id, model.revision, "model", list(SMALL_FILES)
+    )  # fmt: skip
+    checkpoint = Checkpoint(folder, model.trust_remote_code)
+    if local:
+        checkpoint.check()
+        checkpoint.check_opens()
+    check_processor(checkpoint, max_pixels)
+    write_json(checked, sorted(digests | {digest}))
+
+
+def _digest(model: PinnedModel, max_pixels: int | None) -> str:
+    """Return a digest of the files, and of the libraries that open them."""
+    versions = [importlib.metadata.version(name) for name in _LIBRARIES]
+    facts = [model.model_dump(mode="json", exclude={"id"} if model.files else None), max_pixels]
+    return hashlib.sha256(json.dumps([facts, versions], sort_keys=True).encode()).hexdigest()
+
+
+def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
+    """Encode one row as `collect` does, and see that the model can take it.
+
+    Raises:
+        InputError: the processor or its template fails, or is another model's.
+    """
+    from interlace.model.chat import encode_prompt
+
+    folder, processor = checkpoint.folder, checkpoint.open_processor(max_pixels=max_pixels)
+    try:
+        with _time_limit(f"{folder}: the chat template", TEMPLATE_SECONDS):
+            inputs = encode_prompt(processor, _row())
+    except InputError:
+        raise
+    except Exception as error:  # whatever a template, a tokenizer or an image processor raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{folder}: its processor cannot encode a question about an image: {reason}; copy the"
+            " processor's files again"
+        ) from None
+    _refuse_foreign(checkpoint, processor, inputs["input_ids"].tolist())
+
+
+def _refuse_foreign(checkpoint: Checkpoint, processor: Any, ids: list[int]) -> None:
+    """Refuse a processor that was made for another model."""
+    config = checkpoint.transformers_config()
+    vocabulary = config.get_text_config(decoder=True).vocab_size
+    faults = []
+    if max(ids) >= vocabulary:
+        faults.append(f"token {max(ids)}, and the model knows {vocabulary}")
+    if (images := vision_token_ids(config)) and not set(images) & set(ids):
+        faults.append(f"no token for an image ({', '.join(map(str, images))})")
+    vision = getattr(config, "vision_config", None)
+    for name in _SIDES:
+        side, expected = getattr(processor.image_processor, name, None), getattr(vision, name, None)
+        if isinstance(side, int) and isinstance(expected, int) and side != expected:
+            faults.append(f"{name} = {side}, and the model has {expected}")
+    if faults:
+        raise InputError(
+            f"{checkpoint.folder}: the processor is another model's: it writes {faults[0]}; copy"
+            " the processor's files again"
+        )
+
+
+def _row() -> dict[str, Any]:
+    """Return a row with a question about a picture of one colour."""
+    from PIL import Image
+
+    picture = io.BytesIO()
+    Image.new("RGB", (96, 64), "teal").save(picture, "PNG")
+    return {
+        "images": [{"bytes": picture.getvalue(), "path": None}],
+        "texts": [{"user": "What is shown?", "assistant": "Nothing."}],
+    }
+
+
+class _Expired(BaseException):  # no `except Exception` of a library may swallow it
+    pass
+
+
+@contextmanager
+def _time_limit(subject: str, seconds: float) -> Iterator[None]:
+    """Stop the block after some seconds, where the system has alarms.
+
+    Raises:
+        InputError: it took longer.
+    """
+    alarms = hasattr(signal, "setitimer")
+    if not alarms or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(*_: object) -> None:
+        raise _Expired
+
+    handler = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except _Expired:
+        raise InputError(
+            f"{subject} took more than {seconds:g} seconds for one short conversation; mend it"
+        ) from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
