@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,22 @@ from report.report_cases import shown_lines
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.evaluation.scores.result import Score
-from interlace.params.whole import Params
+from interlace.params.whole import Params, read_params
 from interlace.report.facts.published import (
     Beside,
     beside_published,
+    difference_notes,
+    published_rows,
     published_table,
     read_published,
     retention_beside,
     speedup_beside,
 )
+from interlace.report.facts.setting import DOMAIN_AWARE, differences
 from interlace.report.facts.speed import PhaseTiming, Speed
 
-ROWS = read_published(Path(__file__).parents[2] / "data/published.csv")
+ROOT = Path(__file__).parents[2]
+ROWS = read_published(ROOT / "data/published.csv")
 
 
 def params(model: str = "Qwen/Qwen3-VL-8B-Instruct", longest: int = 16384, **more: Any) -> Params:
@@ -40,14 +45,15 @@ def params(model: str = "Qwen/Qwen3-VL-8B-Instruct", longest: int = 16384, **mor
         ),
         (params("/models/Qwen3-VL-8B-Instruct/"), 0.25, ["dense"], {"dense": ("5", 85.7)}),
         (params(longest=50), 0.25, ["dense"], {"dense": ("6", 69.9)}),
-        (params(longest=300), 0.25, ["dense"], {}),
+        (params(longest=300), 0.25, ["dense"], {"dense": ("5", 85.7)}),
+        (params(longest=50), 0.25, ["tuned"], {"tuned": ("5", 72.3)}),
         (params("data/demo/model"), 0.25, ["tuned"], {}),
         (params("Qwen/Qwen3-VL-30B-A3B-Instruct"), 0.25, ["tuned"], {}),
         (params(method="sleb"), 0.25, ["tuned"], {}),
         (params(), 0.2, ["tuned"], {}),
     ],
 )
-def test_scores_of_the_same_model_method_ratio_and_length_are_set_side_by_side(
+def test_scores_of_the_same_model_method_and_ratio_are_paired_by_length_if_they_can_be(
     run: Params, ratio: float, models: list[str], published: dict[str, tuple[str, float]]
 ) -> None:
     score = Score(score=80, standard_error=1.0, n=100, category="c")
@@ -61,6 +67,7 @@ def test_scores_of_the_same_model_method_ratio_and_length_are_set_side_by_side(
 def test_agreement_allows_for_chance_on_both_sides(ours: float, agrees: bool) -> None:
     assert Beside("dense", "AI2D", ours, 1.0, 82.0, "s").agrees is agrees
     assert Beside("dense", "AI2D", ours, None, 82.0, "s").agrees is None
+    assert Beside("dense", "AI2D", ours, 1.0, 82.0, "s", differences=("a",)).agrees is None
 
 
 SUMMARY: dict[str, Any] = {
@@ -76,13 +83,13 @@ SUMMARY: dict[str, Any] = {
 def test_retention_is_beside_that_of_the_same_reference() -> None:
     given = params(data={"id": "a/b", "fraction": 0.03})
     beside = {
-        (one.what, one.source): (one.ours, one.published, one.agrees)
+        (one.what, one.source): (one.ours, one.published)
         for one in retention_beside(SUMMARY, given, 0.25, ROWS)
     }
     assert beside == {
-        ("of dense", "model-card"): (85.0, 86.1, True),
-        ("of dense", "2511.19676, table 8"): (85.0, 86.7, True),
-        ("of dense-ft", "2511.19676, table 7"): (80.0, 88.9, False),
+        ("of dense", "model-card"): (85.0, 86.1),
+        ("of dense", "2511.19676, table 8"): (85.0, 86.7),
+        ("of dense-ft", "2511.19676, table 7"): (80.0, 88.9),
     }
 
 
@@ -104,6 +111,145 @@ def test_the_first_token_of_a_benchmark_is_beside_table_4() -> None:
     (found,) = speedup_beside(speed, shaped, 0.25, ROWS)
     assert (found.benchmark, found.published, found.agrees) == ("AI2D", 1.21, True)
     assert speedup_beside(speed, shaped, 0.3, ROWS) == []
+
+
+PROFILE = read_params(ROOT / "profiles/qwen3-vl-8b.yaml")
+PROMPT = "prompt: lmms-eval's here, which asks for the answer directly; VLMEvalKit's there, .*"
+SAMPLING = "sampling: greedy here; temperature 0.7.*"
+SHORT = "length: answers of at most 50 tokens here, 16,384 there"
+FLOAT32 = "scores: cosines in float32 here, in bfloat16 there"
+PUBLISHED_SETTING = [PROMPT, SAMPLING, SHORT, FLOAT32]  # what is left with the profile
+
+
+def row_of(paper: str, method: str, benchmark: str = "AI2D", cot: str = "on") -> dict[str, str]:
+    (first, *_) = (
+        row
+        for row in ROWS
+        if (row["paper"], row["method"], row["benchmark"], row["cot"])
+        == (paper, method, benchmark, cot)
+    )
+    return first
+
+
+def changed(**sections: Any) -> Params:
+    values = PROFILE.model_dump()
+    for name, value in sections.items():
+        values[name] = values[name] | value if isinstance(value, dict) else value
+    return Params.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("run", "method", "benchmark", "expected"),
+    [
+        (PROFILE, "interlace", "AI2D", PUBLISHED_SETTING),
+        (PROFILE, "dense", "AI2D", PUBLISHED_SETTING[:3]),
+        (PROFILE, "dense-ft", "AI2D", PUBLISHED_SETTING[:3]),
+        (PROFILE, "random", "AI2D", PUBLISHED_SETTING[:3]),
+        (changed(evaluate={"max_new_tokens": 16384}), "dense", "AI2D", [PROMPT, SAMPLING]),
+        (PROFILE, "dense", "ScienceQA", ["subset of ScienceQA: all questions here, .*"]),
+        (PROFILE, "dense", "MMBench", ["subset of MMBench: dev here, dev V1.1 there"]),
+        (PROFILE, "dense", "POPE", ["metric of POPE: accuracy here, F1 there"]),
+        (PROFILE, "dense", "OCRBench", ["images of OCRBench: .* at least 102,400 pixels there"]),
+        (changed(evaluate={"limit": 9}), "dense", "AI2D", ["subset: the first 9 rows .*"]),
+        (changed(evaluate={"max_pixels": 9}), "dense", "AI2D", ["images of benchmarks: .*"]),
+        (
+            changed(collect={"mode": "residual"}),
+            "interlace",
+            "AI2D",
+            ["scores: collect.mode = residual here, reference there"],
+        ),
+        (
+            changed(measure={"max_pixels": 50176}),
+            "interlace",
+            "AI2D",
+            ["scores: .* uncapped there"],
+        ),
+        (
+            changed(select={"protect_first": "auto"}),
+            "interlace",
+            "AI2D",
+            ["protected layers: the first 3 and the last 0 here, the first 0 and the last 0 there"],
+        ),
+        (changed(select={"rounds": 2}), "interlace", "AI2D", ["rounds: 2 here, 1 there"]),
+        (
+            changed(data={"id": "/home/x/rows"}),
+            "dense-ft",
+            "AI2D",
+            ["tuning data: 100% of rows here, 1% of FineVision there"],
+        ),
+        (changed(data={"fraction": 0.03}), "interlace", "AI2D", ["tuning data: 3% of .* 1% of .*"]),
+        (
+            changed(data={"subsets": ["a"]}),
+            "interlace",
+            "AI2D",
+            ["tuning data: .* in part here,.*"],
+        ),
+        (
+            changed(finetune={"train_lm_head": False}),
+            "interlace",
+            "AI2D",
+            ["tuning: finetune.train_lm_head = False here, True there"],
+        ),
+        (
+            changed(finetune={"batch_size": 8}),
+            "dense-ft",
+            "AI2D",
+            ["tuning: finetune.batch_size = 8 here, 32 there"],
+        ),
+        (
+            changed(heal={"local_steps": 8}),
+            "interlace",
+            "AI2D",
+            ["tuning: heal.local_steps = 8 .*"],
+        ),
+    ],
+)
+def test_what_differs_from_a_published_score_is_said_in_plain_words(
+    run: Params, method: str, benchmark: str, expected: list[str]
+) -> None:
+    row = row_of("2511.19676", method, benchmark)
+    always = [text for text in PUBLISHED_SETTING if text != FLOAT32 or method == "interlace"]
+    if run.evaluate.max_new_tokens > 50:
+        always.remove(SHORT)
+    left = [*dict.fromkeys([*always, *expected])]
+    for text in differences(row, run):
+        (pattern,) = (pattern for pattern in left if re.fullmatch(pattern, text))
+        left.remove(pattern)
+    assert not left
+
+
+def test_the_mean_over_all_names_each_benchmark_that_differs() -> None:
+    texts = differences(row_of("2511.19676", "interlace", "all"), PROFILE)
+    named = [text.split(":")[0].split()[-1] for text in texts if " of " in text.split(":")[0]]
+    assert sorted(named) == ["MMBench", "OCRBench", "POPE", "ScienceQA"]
+
+
+def test_the_domain_aware_paper_s_setting_is_that_of_its_profile_but_for_prompts_and_data() -> None:
+    run = read_params(ROOT / "profiles/qwen3-vl-2b-domain-aware.yaml")
+    row = row_of(DOMAIN_AWARE, "mixed", "ChartQA", "")
+    assert [text.split(":")[0] for text in differences(row, run)] == ["prompt", "tuning data"]
+    other = differences(row, params("Qwen/Qwen3-VL-2B-Instruct", method="mixed"))
+    assert "tuning: finetune.lora_rank = 0 here, 32 there" in other
+    assert "tuning: select.tuned = planned here, all there" in other
+    assert any(text.startswith("protected layers: the first 3 and the last 1") for text in other)
+
+
+def test_a_published_number_stands_beside_ours_only_where_the_setting_is_the_same() -> None:
+    pairs = [
+        Beside("tuned", "AI2D", 80.0, 1.0, 82.0, "s", differences=("prompt: x", "length: y")),
+        Beside("tuned", "POPE", 81.0, 1.0, 83.0, "s", differences=("metric: z", "prompt: x")),
+        Beside("tuned", "AI2D", 1.2, 0.01, 1.21, "s", "first token"),
+    ]
+    assert [row[2:5] for row in published_rows(pairs)] == [
+        ("80.0 ± 1.0", "", "see 1, 2"),
+        ("81.0 ± 1.0", "", "see 1, 3"),
+        ("1.20x ± 0.01", "1.21x", "yes"),
+    ]
+    notes = ["1. prompt: x", "2. length: y", "3. metric: z"]
+    assert difference_notes(pairs)[1:] == notes
+    lines = [line.strip() for line in shown_lines(published_table(pairs))]
+    assert lines[-3:] == notes
+    assert difference_notes(pairs[2:]) == []
 
 
 def test_the_table_says_where_they_agree_in_80_columns() -> None:

@@ -3,10 +3,10 @@
 `data/published.csv` holds the numbers of both papers (arXiv 2511.19676 and 2603.20275), one a line:
 paper, table, model, method, ratio, benchmark, cot (on: answers of up to 16,384 tokens; off: 50;
 empty: not said), metric and value. Scores, what of a reference's scores is retained, and how much
-sooner the first token comes are compared. Two numbers agree when they are no further apart than
-chance would have it for two samples of the size of ours: |ours - published| <= 2 * sqrt(2) * our
-standard error. Prompts, extraction and judge differ between harnesses, so far-off scores of a dense
-model say that the harness differs, and retention compares better than scores.
+sooner the first token comes are compared. A published number is shown only where the setting is the
+same; elsewhere notes say what differs. Two numbers agree when they are no further apart than chance
+would have it for two samples of the size of ours: |ours - published| <= 2 * sqrt(2) * our standard
+error.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
@@ -29,12 +30,11 @@ from interlace.evaluation.scores.result import Score
 from interlace.evaluation.scores.significance import LEVEL
 from interlace.params.evaluating import key
 from interlace.params.whole import Params
+from interlace.report.facts.setting import LENGTH, differences
 from interlace.report.facts.speed import Speed
 
 PUBLISHED = Path("data/published.csv")
 COLUMNS = ("paper", "table", "model", "method", "ratio", "benchmark", "cot", "metric", "value")
-LONG = 16_384  # tokens of the papers' long answers
-SHORT = 50  # ... and of their short ones
 METHODS = {
     "dense": "dense",
     "dense_ft": "dense-ft",
@@ -60,6 +60,7 @@ class Beside:
         published: the same of the paper.
         source: the paper and its table.
         what: `SCORE`, `FIRST_TOKEN` (its speedup), or what retention is of.
+        differences: what differs between the two settings; empty where they are the same.
     """
 
     model: str
@@ -69,11 +70,12 @@ class Beside:
     published: float
     source: str
     what: str = SCORE
+    differences: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool | None:
-        """True if the difference is within chance; None without a standard error."""
-        if self.error is None:
+        """True if the difference is within chance; None without an error or the same setting."""
+        if self.error is None or self.differences:
             return None
         return abs(self.ours - self.published) <= 2 * math.sqrt(2) * self.error
 
@@ -126,6 +128,7 @@ def beside_published(
                         score.standard_error,
                         float(row["value"]),
                         _source(row),
+                        differences=differences(row, params),
                     )
                 )
     return _once(pairs)
@@ -165,8 +168,11 @@ def retention_beside(
         error = _error(ends, LEVEL) if name == "all" else None
         metric = f"of {reference.replace('_', '-')}"
         value = float(row["value"])
-        pairs.append(Beside("tuned", str(name), ours, error, value, _source(row), metric))
-    return pairs
+        differing = differences(row, params, _share(row))
+        pairs.append(
+            Beside("tuned", str(name), ours, error, value, _source(row), metric, differing)
+        )
+    return _once(pairs)
 
 
 def speedup_beside(
@@ -201,11 +207,10 @@ def speedup_beside(
 def _alike(
     published: Sequence[Mapping[str, str]], metric: str, params: Params
 ) -> Iterator[Mapping[str, str]]:
-    """Yield published values of one metric, of the same model and length of answers."""
+    """Yield published values of one metric and of the same model."""
     name = key(_family(params.model.id))
     for row in published:
-        same = _same_length(row["cot"], params.evaluate.max_new_tokens)
-        if row["metric"] == metric and key(row["model"]) == name and same:
+        if row["metric"] == metric and key(row["model"]) == name:
             yield row
 
 
@@ -216,10 +221,15 @@ def _same_run(row: Mapping[str, str], params: Params, ratio: float) -> bool:
 def _on_this_share(benchmark: str, params: Params) -> str | None:
     """Return a row's benchmark; None where it was trained on another share than this run."""
     if match := ON_A_SHARE.fullmatch(benchmark):
-        fraction = params.data.fraction
-        same = fraction is not None and math.isclose(float(match[2]), 100 * fraction)
+        same = math.isclose(float(match[2]), 100 * params.data.share)
         return match[1] if same else None
     return benchmark
+
+
+def _share(row: Mapping[str, str]) -> float:
+    """Return the share of FineVision that a row's model was tuned on: 1%, unless it says so."""
+    match = ON_A_SHARE.fullmatch(row["benchmark"])
+    return float(match[2]) / 100 if match else 0.01
 
 
 def _error(ends: Sequence[float | None], level: float) -> float | None:
@@ -235,12 +245,20 @@ def _source(row: Mapping[str, str]) -> str:
 
 
 def _once(pairs: Sequence[Beside]) -> list[Beside]:
-    """Drop numbers that another table of the same paper repeats."""
-    unique: dict[tuple[str, str, float, str], Beside] = {}
-    for pair in pairs:
+    """Keep one of the numbers that a paper repeats, or gives for two lengths of answers.
+
+    That of the same length is kept, else the first.
+    """
+    unique: dict[tuple[str, str, str, str], Beside] = {}
+    for pair in sorted(pairs, key=_has_other_length):
         paper = pair.source.split(",")[0]
-        unique.setdefault((pair.model, pair.benchmark, pair.published, paper), pair)
-    return list(unique.values())
+        unique.setdefault((pair.model, pair.benchmark, pair.what, paper), pair)
+    kept = {id(pair) for pair in unique.values()}
+    return [pair for pair in pairs if id(pair) in kept]
+
+
+def _has_other_length(pair: Beside) -> bool:
+    return any(difference.startswith(LENGTH) for difference in pair.differences)
 
 
 def _family(model: str) -> str:
@@ -252,26 +270,38 @@ def _family(model: str) -> str:
     return name
 
 
-def _same_length(cot: str, max_new_tokens: int) -> bool:
-    """Tell if answers may be as long as the published ones."""
-    return {"on": max_new_tokens >= LONG, "off": max_new_tokens == SHORT}.get(cot, True)
-
-
 HEADINGS = ("benchmark", "metric", "ours", "published", "agrees", "source")
 
 
 def published_rows(pairs: Sequence[Beside]) -> Sequence[Sequence[str]]:
-    """Return our numbers and the published ones as text, a row of `HEADINGS` each."""
-    rows = []
+    """Return our numbers and the published ones as text, a row of `HEADINGS` each.
+
+    Where settings differ there is no published number, but the numbers of `difference_notes`.
+    """
+    rows, numbers_of_notes = [], {text: n for n, text in enumerate(_distinct(pairs), start=1)}
     for pair in pairs:
         digits, unit = {SCORE: (1, ""), FIRST_TOKEN: (2, "x")}.get(pair.what, (1, "%"))
         error = "" if pair.error is None else f" ± {pair.error:.{digits}f}"
         apart = f"{pair.ours - pair.published:+.{digits}f}"
         agree = {True: "yes", False: apart, None: ""}[pair.agrees]
-        numbers = (f"{pair.ours:.{digits}f}{unit}{error}", f"{pair.published:.{digits}f}{unit}")
+        published = f"{pair.published:.{digits}f}{unit}"
+        if pair.differences:
+            notes = sorted(numbers_of_notes[text] for text in pair.differences)
+            published, agree = "", f"see {', '.join(map(str, notes))}"
+        numbers = (f"{pair.ours:.{digits}f}{unit}{error}", published)
         metric = pair.model if pair.what == SCORE else pair.what
         rows.append((pair.benchmark, metric, *numbers, agree, pair.source))
     return rows
+
+
+def difference_notes(pairs: Sequence[Beside]) -> list[str]:
+    """Return what differs between this run and published ones, numbered as the rows refer to it."""
+    notes = [f"{number}. {text}" for number, text in enumerate(_distinct(pairs), start=1)]
+    return ["Settings that differ, so that numbers do not compare:", *notes] if notes else []
+
+
+def _distinct(pairs: Sequence[Beside]) -> list[str]:
+    return list(dict.fromkeys(text for pair in pairs for text in pair.differences))
 
 
 def published_table(pairs: Sequence[Beside]) -> Table:
@@ -282,4 +312,5 @@ def published_table(pairs: Sequence[Beside]) -> Table:
         table.add_column(heading, justify="right" if right else "left")
     for row in published_rows(pairs):
         table.add_row(*row)
+    table.caption, table.caption_justify = Text("\n".join(difference_notes(pairs))), "left"
     return table

@@ -13,7 +13,7 @@ from pathlib import Path
 from interlace.documents import as_yaml
 from interlace.plan.record import Plan
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
-from interlace.report.facts.published import HEADINGS, Beside, published_rows
+from interlace.report.facts.published import HEADINGS, Beside, difference_notes, published_rows
 from interlace.report.facts.roles import layer_roles, roles_present
 from interlace.report.facts.run import Run, file_hashes, pinned_params, shareable, versions
 from interlace.report.facts.scores import (
@@ -76,7 +76,12 @@ def run_page(
         published=Table(
             HEADINGS,
             published_rows(published),
-            "The same model, method and ratio; agrees: the difference is within chance",
+            " ".join(
+                [
+                    "The same model, method and ratio; agrees: the difference is within chance.",
+                    *difference_notes(published),
+                ]
+            ),
         ),
         timings=_timings(run.speed) if run.speed else [],
         uncertain=_uncertain(run.speed),
