@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit slow e2e study-methods study-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
+.PHONY: demo test lint unit slow e2e campaign study-methods study-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
 
 demo: environment
 	dvc repro
@@ -27,6 +27,10 @@ slow: environment
 
 e2e: environment
 	python -m pytest -q -m e2e
+
+# Kills, changed inputs, full disks, two runs at once; resumes where it stopped; writes docs/reliability.md
+campaign: environment
+	python tests/campaign --page docs/reliability.md
 
 # Every method on the demo at three ratios, as experiments; writes docs/study-methods.*
 study-methods: environment

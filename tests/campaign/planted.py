@@ -1,0 +1,50 @@
+"""Faults planted in the product, to see that the campaign counts them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import interlace.outputs
+import interlace.scores.table
+from interlace.errors import InputError
+
+
+@contextlib.contextmanager
+def _whole_in_place(path: Path) -> Iterator[Path]:
+    path.unlink(missing_ok=True)
+    yield path
+
+
+def in_place() -> None:
+    """Write outputs in place, not beside it."""
+    interlace.outputs.whole = _whole_in_place
+
+
+def process_in_output() -> None:
+    """Write the process's number into each JSON file."""
+    dumps = json.dumps
+    json.dumps = lambda value, **options: dumps([os.getpid(), value], **options)
+
+
+def traceback_for_input() -> None:
+    """Raise another error than ours for a table that cannot be read."""
+    read = interlace.scores.table.read_scores
+
+    def reading(*arguments: Any) -> Any:
+        try:
+            return read(*arguments)
+        except InputError as error:
+            raise KeyError("value") from error
+
+    interlace.scores.table.read_scores = reading
+
+
+def hang() -> None:
+    """Never end."""
+    interlace.scores.table.read_scores = lambda *arguments: time.sleep(3600)
