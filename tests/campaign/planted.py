@@ -12,7 +12,6 @@ from typing import Any
 
 import interlace.outputs
 import interlace.scores.table
-from interlace.errors import InputError
 
 
 @contextlib.contextmanager
@@ -32,15 +31,11 @@ def process_in_output() -> None:
     json.dumps = lambda value, **options: dumps([os.getpid(), value], **options)
 
 
-def traceback_for_input() -> None:
-    """Raise another error than ours for a table that cannot be read."""
-    read = interlace.scores.table.read_scores
+def traceback() -> None:
+    """Raise another error than ours where the scores are read."""
 
     def reading(*arguments: Any) -> Any:
-        try:
-            return read(*arguments)
-        except InputError as error:
-            raise KeyError("value") from error
+        raise KeyError("value")
 
     interlace.scores.table.read_scores = reading
 

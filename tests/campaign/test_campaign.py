@@ -72,7 +72,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     [
         ("in_place", Try("disk full", "score", "files of 300 bytes"), "lost"),
         ("process_in_output", Try("kill", "select", "stage KILL event 50"), "silent"),
-        ("traceback_for_input", Try("artifacts", "artifacts/scores.parquet", "0"), "traceback"),
+        ("traceback", Try("kill", "select", "stage KILL event 0"), "traceback"),
         ("hang", Try("kill", "select", "stage KILL event 100"), "hang"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.kind,
