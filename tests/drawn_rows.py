@@ -50,6 +50,18 @@ def stored(path: Path, rows: list[Row], group: int = 10, schema: pa.Schema = INP
     return path
 
 
+def vast(path: Path, rows: int = 68) -> Path:
+    """Rows in one row group, with more than 2 GiB of images: one picture, each padded to 32 MiB."""
+    picture = PICTURE["bytes"] + b"\0" * (2**25 - len(PICTURE["bytes"]))  # readers ignore the end
+    pictures = pa.DictionaryArray.from_arrays(pa.array([0] * rows), pa.array([picture]))
+    images = pa.StructArray.from_arrays([pictures, pa.nulls(rows, pa.string())], ["bytes", "path"])
+    lists = pa.ListArray.from_arrays(pa.array(range(rows + 1), pa.int32()), images)
+    texts = [text_row(number)["texts"] for number in range(rows)]
+    table = pa.table({"images": lists, "texts": texts, "source": ["made_up"] * rows})
+    pq.write_table(table, path, store_schema=False, dictionary_pagesize_limit=2**26)
+    return path
+
+
 def three_subsets(folder: Path) -> Path:
     """A data set of a (200 rows), b (50) and c (7)."""
     for name, n in (("a", 200), ("b", 50), ("c", 7)):

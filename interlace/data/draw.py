@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -227,12 +228,7 @@ class _SubsetDraw:
         key = ("row", self.subset.name, file.name, group.number)
         numbers = rows_in_group(group.rows, count, self.seed, *key)
         self.place = f"{file.location}, row group {group.number}"
-        table = plain_table(
-            parquet.read_row_group(group.number, columns=columns, use_threads=False)
-        )
-        if len(numbers) < table.num_rows:
-            table = table.take(numbers)
-        for source_row in _python_rows(table, counts):
+        for source_row in _python_rows(parquet, group.number, columns, numbers, counts):
             converted = convert(source_row) if convert else source_row
             row = clean_row(converted, self.subset.name, self.data, counts)
             if row is not None:
@@ -261,10 +257,20 @@ def _chunks(groups: Sequence[tuple[RowGroup, int]]) -> Iterator[list[tuple[RowGr
         yield chunk
 
 
-def _python_rows(table: pa.Table, counts: Counts) -> Iterator[dict[str, Any]]:
-    """Convert rows to Python a few at a time; skip and count those with broken text."""
-    for begin in range(0, table.num_rows, _FEW):
-        few = table.slice(begin, _FEW)
+def _python_rows(
+    parquet: pq.ParquetFile, group: int, columns: list[str], numbers: Sequence[int], counts: Counts
+) -> Iterator[dict[str, Any]]:
+    """Convert the numbered rows of a row group; skip and count those with broken text.
+
+    A few are read at a time: pyarrow cannot read or cast 2 GiB of nested bytes at once.
+    """
+    end = 0
+    for batch in parquet.iter_batches(_FEW, row_groups=[group], columns=columns, use_threads=False):
+        begin, end = end, end + batch.num_rows
+        drawn = numbers[bisect_left(numbers, begin) : bisect_left(numbers, end)]
+        few = plain_table(pa.Table.from_batches([batch])).take(
+            pa.array([row - begin for row in drawn], pa.int64())
+        )
         try:
             yield from few.to_pylist()
         except UnicodeDecodeError:

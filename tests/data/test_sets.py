@@ -21,6 +21,7 @@ from drawn_rows import (
     stored,
     text_row,
     three_subsets,
+    vast,
 )
 
 from interlace.data import draw as drawing
@@ -212,3 +213,11 @@ def test_a_draw_resumes_after_a_full_disk_to_the_same_bytes(
     resumed(tmp_path / "data")
     assert all(path.stat().st_mtime_ns == time for path, time in chunks.items())
     assert resumed.digest() == draw.digest()
+
+
+@pytest.mark.slow
+def test_rows_are_drawn_from_a_row_group_with_over_two_gigabytes(
+    tmp_path: Path, draw: Draw
+) -> None:
+    rows = draw(vast(tmp_path / "vast.parquet"), fraction=0.04)
+    assert [len(row["images"][0]["bytes"]) for row in rows] == [2**25] * 3

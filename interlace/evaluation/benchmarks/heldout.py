@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from interlace.errors import InputError
 from interlace.samples import rows as samples
@@ -78,13 +78,16 @@ def read_sources(path: Path) -> dict[str, pa.Table]:
     Raises:
         InputError: the file is damaged.
     """
-    with readable(str(path)):
-        table = pq.ParquetFile(path).read(columns=COLUMNS).select(COLUMNS)
-        table = table.cast(pa.schema([samples.SCHEMA.field(name) for name in COLUMNS]))
-    rows: dict[str, list[int]] = {}
-    for row, source in enumerate(table["source"].to_pylist()):
-        rows.setdefault(source, []).append(row)
-    return {source: table.take(pa.array(rows[source])) for source in sorted(rows)}
+    schema = pa.schema([samples.SCHEMA.field(name) for name in COLUMNS])
+    with readable(str(path)):  # a few rows at a time: pyarrow joins no 2 GiB of nested bytes
+        table = pa.concat_tables(
+            few.select(COLUMNS).cast(schema) for few in file_tables(path, COLUMNS)
+        )
+    sources = table["source"]
+    return {
+        source: table.filter(pc.equal(sources, source))
+        for source in sorted(sources.unique().to_pylist())
+    }
 
 
 def question(turns: Sequence[Mapping[str, str]]) -> str:

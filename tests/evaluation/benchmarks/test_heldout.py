@@ -6,10 +6,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drawn_rows import text_row, vast
 from models import rows
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks.heldout import check_file, check_rows, is_exact_match
+from interlace.evaluation.benchmarks.heldout import (
+    check_file,
+    check_rows,
+    is_exact_match,
+    read_sources,
+)
 
 Write = Callable[..., Path]
 
@@ -54,3 +60,11 @@ def test_a_file_without_images_is_accepted(write_rows: Write) -> None:
     pq.write_table(with_column(pq.read_table(path), "images", [None] * 3), path)
     check_file(path)
     assert check_rows(path) == ["a"]
+
+
+@pytest.mark.slow
+def test_over_two_gigabytes_of_images_are_read(tmp_path: Path) -> None:
+    rows = read_sources(vast(tmp_path / "vast.parquet"))["made_up"]
+    assert [row["texts"] for row in rows.select(["texts"]).to_pylist()] == [
+        text_row(number)["texts"] for number in range(68)
+    ]
