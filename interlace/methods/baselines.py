@@ -51,7 +51,9 @@ def longest_runs(layers: Set[int], request: Request) -> list[range]:
     for layer in sorted(layers, reverse=True):
         lengths[layer] = lengths.get(layer + 1, 0) + 1
     longest = max(lengths.values(), default=0)
-    length = attainable(request, longest, "the longest run of unprotected layers with a score has")
+    length = attainable(
+        request, longest, "the longest run of layers with a score that may go has {}"
+    )
     starts = [layer for layer in sorted(lengths) if lengths[layer] >= length]
     return [range(first, first + length) for first in starts] if length else []
 
@@ -68,7 +70,7 @@ def random(scores: Scores, request: Request) -> Choice:
     The order of drawing depends on the seed alone, so a smaller K drops some of the layers that a
     larger one does.
     """
-    drops = attainable(request, len(request.free), "the unprotected layers are")
+    drops = attainable(request, len(request.free), "only {} layers may go")
     drop = _shuffled(request.free, f"drop:{request.seed}")[:drops]
     survivors = set(range(scores.n_layers)) - set(drop) - request.tuned_before
     tune = _shuffled(survivors, f"tune:{request.seed}")[: len(drop)]

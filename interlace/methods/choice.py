@@ -99,22 +99,22 @@ class Method:
 
 
 def attainable(
-    request: Request, most: int, limit: str = "the unprotected layers with a score are"
+    request: Request, most: int, limit: str = "only {} layers that may go have a score"
 ) -> int:
     """Return how many layers can go where the method can choose among `most` of them.
 
     Args:
         request: K, and what to do when there are fewer layers.
         most: layers that the method can drop.
-        limit: the words before that number in the message.
+        limit: says so in the message, with `{}` for that number.
 
     Raises:
         InputError: `most` is less than K, and the policy is not `fewer`.
     """
     if request.drops > most and request.options.shortfall != "fewer":
         raise InputError(
-            f"{request.drops} layers cannot be dropped: {limit} {most} (the largest feasible K is"
-            f" {most}); lower ratio, protect fewer layers, or set select.shortfall to fewer"
+            f"{request.drops} layers cannot be dropped: {limit.format(most)} (the largest feasible"
+            f" K is {most}); lower ratio, protect fewer layers, or set select.shortfall to fewer"
         )
     return min(request.drops, most)
 

@@ -20,7 +20,7 @@ def sleb(scores: Scores, request: Request) -> Choice:
     """
     removal = scores.of_span(1, SLEB)
     order = sorted(removal, key=lambda i: removal[i])
-    drops = attainable(request, len(request.free), "the unprotected layers are")
+    drops = attainable(request, len(request.free), "only {} layers may go")
     if drops > len(order):
         raise InputError(
             f"sleb: {drops} layers are to go, {len(order)} removals were measured; raise"
