@@ -5,6 +5,7 @@ Nothing is sent unless it is asked for, and nothing but the checkpoint's own fil
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 from interlace.errors import InputError, MissingInputError
 from interlace.outputs import whole
+from interlace.report.facts.inputs import Workspace, changed_since_report
 from interlace.report.facts.run import PLACEHOLDER, Which
 
 Files = Mapping[str, Path | bytes]  # what lies where in the repository
@@ -33,11 +35,19 @@ def files_to_publish(
         revision: branch; None: main.
 
     Raises:
-        InputError: the checkpoint or its card is missing, or weights that its index names are.
+        InputError: the checkpoint or its card is missing, or weights that its index names are; the
+            card is of another run; `repo` is no hub id.
     """
+    from huggingface_hub import errors
+    from huggingface_hub.utils import validate_repo_id
+
     from interlace.checkpoint.companions import TEMPLATES
     from interlace.checkpoint.safetensors import tensor_files
 
+    try:
+        validate_repo_id(repo)
+    except errors.HFValidationError:
+        raise InputError(f"REPO = {repo}: not a hub id; write NAMESPACE/NAME") from None
     folder, card = artifacts / which, artifacts / "report" / f"{which}.md"
     for path in (folder / "config.json", card):
         if not path.is_file():
@@ -48,8 +58,13 @@ def files_to_publish(
         for path in sorted([*folder.iterdir(), *(folder / TEMPLATES).glob("*.jinja")])
         if path in weights or (path.suffix != ".safetensors" and _is_open_file(path))
     }
-    address = f'"{repo}"' + (f', revision="{revision}"' if revision else "")
-    text = card.read_text(encoding="utf-8").replace(PLACEHOLDER, address)
+    workspace = Workspace(artifacts, artifacts.parent / "metrics", artifacts.parent / "data")
+    if reason := changed_since_report(workspace):
+        raise InputError(f"{card}: may be of another run: {reason}; run: dvc repro")
+    address = f'"{repo}"' + (f", revision={json.dumps(revision)}" if revision else "")
+    loading = f"from_pretrained({PLACEHOLDER}"
+    text = card.read_text(encoding="utf-8")
+    text = text.replace(loading, f"from_pretrained({address}")
     return files | {CARD: text.encode()}
 
 

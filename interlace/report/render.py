@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from interlace.printable import printable
+from interlace.report.card.markdown import code, escaped, fenced
 from interlace.report.facts.roles import Role
 from interlace.report.facts.run import file_hashes, shareable
 from interlace.report.facts.wording import device_name, spelled
@@ -15,14 +19,17 @@ COLOURS = {"ink": INK, "line": HAIRLINE}
 
 
 def render(template: str, **facts: Any) -> str:
-    """Fill a template; HTML is escaped, and cells of Markdown tables stay in one cell."""
-    return _environment().get_template(template).render(facts)
+    """Fill a template; facts are escaped for its format unless they are `Markup`."""
+    escape = escaped if template.endswith(".md") else _printable
+    return _environment(escape).get_template(template).render(facts)
 
 
-def _environment() -> Environment:
+def _environment(escape: Callable[[Any], Any]) -> Environment:
+    """Return an environment whose every expression passes `escape`, then HTML's if still text."""
     environment = Environment(
         loader=PackageLoader("interlace.report"),
-        autoescape=select_autoescape(["html"]),
+        autoescape=True,
+        finalize=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -30,8 +37,10 @@ def _environment() -> Environment:
     )
     environment.globals["colours"] = COLOURS
     environment.filters |= {
-        "cell": _cell,
+        "code": code,
         "device": device_name,
+        "escaped": escaped,
+        "fenced": fenced,
         "hashes": file_hashes,
         "ink": lambda model: MODEL_INKS.get(model, INK),
         "one_line": lambda text: " ".join(text.split()),
@@ -42,9 +51,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _cell(text: str) -> str:
-    """Keep a text in one cell of a Markdown table."""
-    return " ".join(str(text).split("\n")).replace("|", "\\|")
+def _printable(value: Any) -> Any:
+    """Make text printable: HTML's own escapes leave control characters as they are."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _ink_on(role: Role) -> str:

@@ -76,6 +76,11 @@ def _source_images(
     for file in (params.heldout, *params.judged):
         table = heldout.read_sources(Path(file)).get(source) if file else None
         if table is not None:
+            if max(rows, default=0) >= len(table):
+                raise InputError(
+                    f"{file}: {source} has no row {max(rows)}, which was answered; pass the params"
+                    " of its run by --params"
+                )
             yield from ((row, table["images"][row].as_py()) for row in sorted(rows))
             return
     raise InputError(

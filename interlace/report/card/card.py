@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from interlace.documents import as_yaml
 from interlace.evaluation.scores.result import Evaluation
+from interlace.printable import one_line
+from interlace.report.card.markdown import bold
 from interlace.report.card.recipe import (
     calibration_text,
     compensation_text,
@@ -160,7 +163,7 @@ def _scores(run: Run, which: Which, models: Mapping[str, str]) -> Table | None:
     headings = [heading.removeprefix(f"{which} ") for heading in shares.values()]
     return Table(
         ["benchmark", "samples", *models.values(), *map(spelled, references), *headings],
-        [*rows, [f"**{cell}**" if cell else "" for cell in means]],
+        [*rows, [bold(cell) if cell else "" for cell in means]],
     )
 
 
@@ -168,8 +171,8 @@ def _results(evaluation: Evaluation) -> list[EvalResult]:
     return [
         EvalResult(
             task_type=TASK,
-            dataset_type=re.sub(r"[^\w.-]+", "-", name.lower()).strip("-") or "benchmark",
-            dataset_name=name,
+            dataset_type=slug,
+            dataset_name=one_line(name),
             metric_type="score",
             metric_name="score (0 to 100)",
             metric_value=round(score.score, 2),
@@ -180,5 +183,17 @@ def _results(evaluation: Evaluation) -> list[EvalResult]:
                 else {"standard_error": round(score.standard_error, 2)}
             ),
         )
-        for name, score in evaluation.scores.items()
+        for (name, score), slug in zip(
+            evaluation.scores.items(), _slugs(evaluation.scores), strict=True
+        )
     ]
+
+
+def _slugs(names: Iterable[str]) -> list[str]:
+    """Return an identifier of each benchmark; the hub joins results of the same identifier."""
+    slugs: list[str] = []
+    for name in names:
+        slug = re.sub(r"[^\w.-]+", "-", name.lower()).strip("-") or "benchmark"
+        numbers = (f"{slug}-{number}" for number in count(2))
+        slugs.append(slug if slug not in slugs else next(n for n in numbers if n not in slugs))
+    return slugs

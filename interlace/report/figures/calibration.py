@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 
 from interlace.report.facts.calibration import ENOUGH
 from interlace.report.figures.profile import SPAN_LABELS
-from interlace.report.figures.style import INK, SPAN_COLOURS, drawn
+from interlace.report.figures.style import INK, SPAN_COLOURS, drawn, with_formulas
 
 
 def calibration_size_figure(rows: list[dict[str, Any]], path: Path) -> None:
@@ -33,9 +33,10 @@ def calibration_size_figure(rows: list[dict[str, Any]], path: Path) -> None:
         top.set_ylabel("Kendall's tau with\nthe full set")
         top.set_ylim(top=1)
         if top.get_legend_handles_labels()[0]:
-            top.legend(
+            legend = top.legend(
                 loc="lower right", ncols=2, handlelength=1.4, title="mean; band: 5% to 95% of draws"
             )
+            with_formulas(legend)
         top.set_title(answer(rows))
         _same_line(bottom, rows)
         ticks = [f"{100 * row['share']:.2g}%\n{row['samples']:,}" for row in rows]

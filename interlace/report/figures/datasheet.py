@@ -9,10 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from interlace.data.datasheet import Datasheet
-from interlace.report.figures.style import LINE_COLOURS, MUTED, drawn
+from interlace.report.figures.style import LINE_COLOURS, MUTED, drawn, label
 
 _MOST = 30  # sources that have a bar of their own
-_LONGEST = 44  # letters of a label
 _PANELS = {"rows": "rows", "images": "images", "turns": "turns", "words": "words"}
 
 
@@ -25,20 +24,21 @@ def datasheet_figure(sheet: Datasheet, path: Path) -> None:
     """
     sources = _largest(sheet.by_source)
     odd = _odd(sheet)
-    heights = [max(len(sources), 3), *([len(odd)] if odd else [])]
-    with drawn(path, 12, 1.6 + 0.24 * sum(heights)) as figure:
+    bars = [max(len(sources), 3), *([len(odd)] if odd else [])]
+    heights = [0.8 + 0.24 * count for count in bars]  # inches: the axis below, and the bars
+    with drawn(path, 12, max(sum(heights), 1.6 + 0.24 * sum(bars))) as figure:
         rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         panels = rows[0].subplots(1, len(_PANELS), sharey=True)
         for axes, (name, unit) in zip(panels, _PANELS.items(), strict=True):
-            _bars(axes, [tally.get(name, 0) for tally in sources.values()], list(sources))
+            _bars(axes, [tally.get(name, 0) for _, tally in sources], [name for name, _ in sources])
             axes.set_xlabel(unit)
         panels[0].set_title(_headline(sheet), loc="left")
-        text_only = [tally.get("text_only", 0) for tally in sources.values()]
+        text_only = [tally.get("text_only", 0) for _, tally in sources]
         panels[0].barh(np.arange(len(sources)), text_only, color=LINE_COLOURS[3], height=0.7)
         if odd:
             axes = rows[1].subplots()
             axes.margins(x=0.08)
-            _bars(axes, list(odd.values()), [_short(name) for name in odd], MUTED)
+            _bars(axes, list(odd.values()), list(odd), MUTED)
             axes.bar_label(axes.containers[0], [f" {rows:,}" for rows in odd.values()])
             axes.set_xlabel("rows skipped, and odd rows kept")
 
@@ -50,14 +50,14 @@ def _headline(sheet: Datasheet) -> str:
     )
 
 
-def _largest(by_source: Mapping[str, Mapping[str, int]]) -> dict[str, Mapping[str, int]]:
+def _largest(by_source: Mapping[str, Mapping[str, int]]) -> list[tuple[str, Mapping[str, int]]]:
     """Return the sources with the most rows, and the sum of the others."""
     order = sorted(by_source, key=lambda name: (-by_source[name]["rows"], name))
-    largest = {_short(name): by_source[name] for name in order[:_MOST]}
+    largest = [(name, by_source[name]) for name in order[:_MOST]]
     if rest := [by_source[name] for name in order[_MOST:]]:
         names = {name for tally in rest for name in tally}
         sums = {name: sum(tally.get(name, 0) for tally in rest) for name in names}
-        largest[f"{len(rest)} others"] = sums
+        largest.append((f"{len(rest)} others", sums))
     return largest
 
 
@@ -66,14 +66,10 @@ def _odd(sheet: Datasheet) -> dict[str, int]:
     return skipped | {f"kept: {reason}": rows for reason, rows in sheet.odd.items()}
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-
-
-def _bars(axes: Axes, values: list[int], labels: list[str], colour: str = LINE_COLOURS[0]) -> None:
+def _bars(axes: Axes, values: list[int], names: list[str], colour: str = LINE_COLOURS[0]) -> None:
     positions = np.arange(len(values))
     axes.barh(positions, values, color=colour, height=0.7)
-    axes.set_yticks(positions, [label.replace("$", r"\$") for label in labels])
+    axes.set_yticks(positions, [label(name) for name in names])
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

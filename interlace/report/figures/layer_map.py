@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 
 from interlace.plan.record import Group, Plan
 from interlace.plan.removals import PaperRule
+from interlace.printable import one_line
 from interlace.report.facts.decision import asked, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present, stretches
 from interlace.report.figures.shapes import box, cell_text, strand
-from interlace.report.figures.style import INK, MUTED, ROLE_COLOURS, drawn
+from interlace.report.figures.style import INK, MUTED, ROLE_COLOURS, drawn, label
 
 CELL = 0.36  # height of a layer, inches; everything vertical is in inches
 LINE = 0.19  # of text
@@ -35,7 +36,7 @@ def layer_map_figure(plan: Plan, rule: PaperRule, path: Path) -> None:
     cells_per_inch = (plan.n_layers + 0.6) / width
     size = float(np.clip(24 / cells_per_inch, 4.5, 9.5))
     every = [outcome(plan), *notes(plan, rule), *_order(plan)]
-    text_lines = [line for note in every for line in textwrap.wrap(note, int(13 * width))]
+    text_lines = [line for note in every for line in textwrap.wrap(one_line(note), int(13 * width))]
     levels = label_levels(plan, min(size, 8) * 0.6 / 72 * cells_per_inch)
     height = DENSE + CELL + _above(plan, levels) + LINE * len(text_lines) + 0.38
     with drawn(path, width, height, layout=None) as figure:
@@ -46,7 +47,8 @@ def layer_map_figure(plan: Plan, rule: PaperRule, path: Path) -> None:
         _decoders(axes, plan, size)
         _brackets(axes, plan, levels, min(size, 8))
         margin = 0.06
-        axes.text(margin, height - 0.24, asked(plan), fontsize=12, fontweight="bold", va="center")
+        title = label(asked(plan), 200)
+        axes.text(margin, height - 0.24, title, fontsize=12, fontweight="bold", va="center")
         for row, line in enumerate(text_lines):
             y = height - 0.5 - LINE * row
             axes.text(margin, y, line, fontsize=8.5, color=MUTED, va="center")
@@ -117,7 +119,9 @@ def _order(plan: Plan) -> list[str]:
     ranked = [group for group in plan.groups if group.score is not None]
     if not ranked or not _alone(plan):
         return []
-    return [f"above each dropped layer: its place in the order, and its {_what(plan, ranked[0])}"]
+    return [
+        f"above each dropped layer: its place in the order, and its {score_name(plan, ranked[0])}"
+    ]
 
 
 def _ranked(order: int, group: Group) -> str:
@@ -150,7 +154,7 @@ def _brackets(axes: Axes, plan: Plan, levels: list[int], size: float) -> None:
         middle = (group.first + group.layers[-1] + 1) / 2
         axes.text(
             middle, y + 0.04, _label(plan, order, group), ha="center", va="bottom", fontsize=size,
-            linespacing=1.25,
+            linespacing=1.25, parse_math=True,
         )  # fmt: skip
 
 

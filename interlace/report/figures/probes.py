@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from interlace.report.facts.scale import nines
-from interlace.report.figures.style import NINES, SEQUENTIAL, drawn
+from interlace.report.figures.style import NINES, SEQUENTIAL, drawn, label
 
 DOMAINS = {"math": "math", "nonmath": "non-math"}  # in the order of the panels
 COLOURS = LinearSegmentedColormap.from_list("redundancy", SEQUENTIAL)
@@ -72,7 +72,7 @@ def _panel(
         cmap=COLOURS, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.8,
     )  # fmt: skip
     axes.set_ylim(rows - 0.5, -0.5)
-    axes.set_yticks(range(rows), tasks)
+    axes.set_yticks(range(rows), [label(task) for task in tasks])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
     axes.tick_params(length=0)
     axes.grid(visible=False)

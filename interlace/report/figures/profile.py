@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from interlace.errors import InputError
 from interlace.report.facts.scale import nines
-from interlace.report.figures.style import SPAN_COLOURS, drawn, scale_in_nines
+from interlace.report.figures.style import SPAN_COLOURS, drawn, scale_in_nines, with_formulas
 from interlace.scores.table import NATIVE
 
 SPAN_LABELS = {1: "$S_1$ layer", 2: "$S_2$ pair", 3: "$S_3$ triplet"}
@@ -48,7 +48,7 @@ def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
         axes.set_xlabel("first layer of the span (0-based)")
         axes.set_ylabel("cosine of input and output")
         axes.set_title("How little each span of layers changes its input")
-        axes.legend(loc="lower right", ncols=3, handlelength=1.4)
+        with_formulas(axes.legend(loc="lower right", ncols=3, handlelength=1.4))
 
 
 def _profile_line(axes: Axes, rows: list[dict[str, Any]], colour: str, label: str) -> None:

@@ -15,9 +15,10 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patches import Rectangle
 
 from interlace.plan.removals import Removal
+from interlace.printable import one_line
 from interlace.report.facts.decision import percent
 from interlace.report.facts.roles import Role, layer_roles
-from interlace.report.figures.style import MUTED, ROLE_COLOURS, drawn
+from interlace.report.figures.style import MUTED, ROLE_COLOURS, drawn, label
 
 SHOWN = {  # an anchor is kept as it is: here it counts as such
     Role.DROP: "dropped",
@@ -69,7 +70,7 @@ def _block(axes: Axes, group: Sequence[Removal], top: float, n_layers: int, pitc
     """Draw one method: its name, and for each ratio a strip or the reason that there is none."""
     end = NAMES + pitch * n_layers
     middle = top + len(group) * STRIP / 2
-    axes.text(NAMES - 0.55, middle, group[0].method, ha="right", va="center", fontsize=9)
+    axes.text(NAMES - 0.55, middle, label(group[0].method, 20), ha="right", va="center", fontsize=9)
     for row, removal in enumerate(group):
         y = top + (row + 0.5) * STRIP
         _small(axes, NAMES - 0.08, y, percent(removal.ratio), "right")
@@ -85,7 +86,7 @@ def _block(axes: Axes, group: Sequence[Removal], top: float, n_layers: int, pitc
 
 
 def _short(reason: str, end: float) -> str:
-    return textwrap.shorten(reason, int((end - NAMES) / LETTER), placeholder=" ...")
+    return textwrap.shorten(one_line(reason), int((end - NAMES) / LETTER), placeholder=" ...")
 
 
 def _small(axes: Axes, x: float, y: float, text: str, side: Literal["left", "right"]) -> None:

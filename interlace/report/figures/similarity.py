@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from interlace.errors import InputError
 from interlace.report.facts.scale import nines
-from interlace.report.figures.style import LINE_COLOURS, drawn, scale_in_nines
+from interlace.report.figures.style import LINE_COLOURS, drawn, label, scale_in_nines
 from interlace.scores.table import NATIVE, read_scores
 
 PANELS = {1: "$S_1$: one layer", 3: "$S_3$: a triplet of layers"}
@@ -41,14 +41,15 @@ def similarity_figure(tables: Mapping[str, pa.Table | Path | str], path: Path) -
         raise InputError(f"{len(tables)} score tables: between 1 and {MOST} models can be drawn")
     profiles = {name: _profiles(name, table) for name, table in tables.items()}
     relative = len({depth for depth, _ in profiles.values()}) > 1
-    columns = min(len(tables), max(1, LEGEND_LETTERS // (max(map(len, tables)) + 8)))
+    names = [label(name) for name in tables]
+    columns = min(len(tables), max(1, LEGEND_LETTERS // (max(map(len, names)) + 8)))
     rows = -(-len(tables) // columns)
     with drawn(path, 9.2, 3.7 + 0.22 * rows) as figure:
         both = figure.subplots(1, 2, sharey=True)
         for axes, (span, title) in zip(both, PANELS.items(), strict=True):
-            for index, (name, (depth, values)) in enumerate(profiles.items()):
-                _line(axes, values.get(span, {}), index, name, span, depth if relative else None)
-            axes.set_title(title)
+            for index, (depth, values) in enumerate(profiles.values()):
+                _line(axes, values.get(span, {}), index, span, depth if relative else None)
+            axes.set_title(title, parse_math=True)
             axes.set_xlabel("depth of the span's middle" if relative else "first layer (0-based)")
             if relative:
                 axes.set_xlim(0, 1)
@@ -61,8 +62,7 @@ def similarity_figure(tables: Mapping[str, pa.Table | Path | str], path: Path) -
         scale_in_nines(both[0], min(cosines), max(cosines))
         both[0].set_ylabel("cosine of input and output")
         figure.legend(
-            *both[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns,
-            handlelength=2.4,
+            both[0].get_lines(), names, loc="outside lower center", ncols=columns, handlelength=2.4,
         )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def positions(first: Iterable[int], span: int, depth: int | None) -> NDArray[np.
 
 
 def _line(
-    axes: Axes, values: Mapping[int, float], index: int, name: str, span: int, depth: int | None
+    axes: Axes, values: Mapping[int, float], index: int, span: int, depth: int | None
 ) -> None:
     axes.plot(
         positions(values, span, depth),
@@ -104,5 +104,4 @@ def _line(
         marker=MARKERS[index % len(MARKERS)],
         markersize=3.4,
         linewidth=1.4,
-        label=name,
     )

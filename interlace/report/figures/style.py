@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from interlace.errors import InputError
 from interlace.outputs import whole
+from interlace.printable import one_line
 from interlace.report.facts.roles import Role
 from interlace.report.facts.scale import nines
 
@@ -35,6 +38,7 @@ LINE_COLOURS = (  # of lines that have no fixed meaning
 )
 SEQUENTIAL = ("#F4F6F9", "#C3D0E0", "#7F9CBF", "#46648C", "#1B2A44")  # pale is low; grey prints too
 
+LONGEST = 44  # letters of a name
 NINES = (
     0.0,
     0.5,
@@ -72,6 +76,7 @@ STYLE = {
     "savefig.dpi": 160,
     "svg.fonttype": "path",
     "svg.hashsalt": "interlace",
+    "text.parse_math": False,  # names hold dollars; our own formulas say parse_math=True
     "text.color": INK,
     "xtick.color": MUTED,
     "xtick.labelcolor": INK,
@@ -103,11 +108,26 @@ def drawn(
     kind = path.suffix.removeprefix(".")
     if kind not in METADATA:
         raise InputError(f"{path}: figures are written as {', '.join(METADATA)}")
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}):
+    look = {**matplotlib.rcParamsDefault, **STYLE, "backend": "agg"}
+    with matplotlib.rc_context(look), warnings.catch_warnings():
+        # a letter that the font lacks is drawn as a box
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout=layout)
         yield figure
         with whole(path) as partial:
             figure.savefig(partial, format=kind, metadata=METADATA[kind])
+
+
+def label(name: str, longest: int = LONGEST) -> str:
+    """Return a name from outside as a figure can show it: one line of printable letters, cut."""
+    line = one_line(name)
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def with_formulas(legend: Legend) -> None:
+    """Read dollars in a legend of our own words as formulas."""
+    for text in legend.get_texts():
+        text.set_parse_math(True)
 
 
 def scale_in_nines(axes: Axes, low: float, high: float) -> None:

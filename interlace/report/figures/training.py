@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from interlace.errors import InputError
 from interlace.evaluation.scores.result import Evaluation
 from interlace.evaluation.scores.retention import relative_performance
-from interlace.report.figures.style import HAIRLINE, INK, MODEL_COLOURS, MUTED, SPAN_COLOURS, drawn
+from interlace.report.figures.style import (
+    HAIRLINE,
+    INK,
+    MODEL_COLOURS,
+    MUTED,
+    SPAN_COLOURS,
+    drawn,
+    label,
+)
 
 SMOOTH_SHARE = 0.05  # window of the smoothed loss, share of its points
 
@@ -42,7 +50,7 @@ def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:
             text = "\u2013" if ratio is None else f"{ratio:.1f}%"
             axes.text(103, row, text, va="center", fontsize=9, color=INK)
         axes.text(103, -0.85, "tuned / dense", va="center", fontsize=8, color=MUTED)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [label(name) for name in names])
         axes.set_ylim(len(names) - 0.45, -0.55)
         axes.set_xlim(0, 100)
         axes.grid(visible=False, axis="y")
