@@ -39,7 +39,7 @@ def files_to_publish(
             card is of another run; `repo` is no hub id.
     """
     from huggingface_hub import errors
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     from interlace.checkpoint.companions import TEMPLATES
     from interlace.checkpoint.safetensors import tensor_files
