@@ -22,7 +22,7 @@ def looks_local(source: str) -> bool:
     """Return true for a path on this machine, false for the id of a repository on the hub."""
     path = Path(source)
     return (
-        os.path.exists(path)
+        os.path.lexists(path)
         or path.is_absolute()
         or source.startswith(".")
         or source.count("/") != 1
@@ -94,7 +94,7 @@ def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> 
     """
     if looks_local(source):
         path = Path(source)
-        if not path.exists() and not path.is_symlink():
+        if not os.path.lexists(path):
             raise InputError(f"{field} = {source}: no such file or folder")
         files = parquet_files(path) if path.is_dir() else [checked_file(path)]
         if not files:

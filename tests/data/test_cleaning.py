@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -134,3 +135,41 @@ def test_rows_are_filtered_by_the_lowest_rating_of_their_kept_turns(
 def test_ratings_may_be_floats_or_not_a_number() -> None:
     cleaned, _ = clean(row(("a", "b"), relevance_min=4.0, formatting_min=float("nan")))
     assert (cleaned["relevance_min"], cleaned["formatting_min"]) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "lowest"),
+    [
+        ({"relevance_ratings": 4}, 4),
+        ({"relevance_ratings": ["5", " 4.0 "]}, 4),
+        ({"relevance_min": Decimal("4.50")}, 4),
+        ({"relevance_min": "4"}, 4),
+        ({"relevance_min": ""}, None),
+        ({"relevance_min": "1"}, "below"),
+        ({"relevance_ratings": ["1"]}, "below"),
+        ({"relevance_ratings": [5, "high"]}, "no number"),
+        *(({"relevance_min": value}, "no number") for value in ("4/5", "nan", float("inf"), 2**70)),
+    ],
+    ids=str,
+)
+def test_a_rating_is_read_as_a_number_or_its_row_is_skipped(
+    ratings: Row, lowest: int | str | None
+) -> None:
+    rated = row(("a", "b"), ("c", "d"), relevance_min=None) | ratings
+    cleaned, counts = clean(rated, min_ratings={"relevance": 3})
+    if isinstance(lowest, str):
+        (reason,) = counts.left_out
+        assert not cleaned and ("below 3" if lowest == "below" else "not by a number") in reason
+    else:
+        assert cleaned["relevance_min"] == lowest
+
+
+def test_a_rating_that_is_no_number_is_dropped_where_nothing_asks_for_it() -> None:
+    cleaned, counts = clean(row(("a", "b"), relevance_ratings=["high"]))
+    assert (cleaned["relevance_ratings"], cleaned["relevance_min"]) == (None, None)
+    assert counts.odd["freed of ratings that are no numbers"] == 1
+
+
+def test_an_image_that_is_a_path_alone_says_so() -> None:
+    _, counts = clean(row(("a", "b")) | {"images": [{"bytes": None, "path": "a.jpg"}]})
+    assert list(counts.left_out) == ["an image holds a path and no bytes; embed the files"]

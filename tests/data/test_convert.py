@@ -9,6 +9,7 @@ import pytest
 from drawn_rows import PICTURE, Draw, Row, stored
 
 from interlace.data.convert import converter
+from interlace.errors import InputError
 from interlace.samples.rows import IMAGE
 
 CHART = {"image": PICTURE, "query": "Which year?", "label": ["2004"], "human_or_machine": 0}
@@ -75,6 +76,69 @@ def test_a_row_without_question_or_answer_is_skipped(
 ) -> None:
     assert len(draw(dataset(tmp_path, name, [CASES[name], CASES[name] | change]))) == 1
     assert sum(draw.counts.left_out.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "answer"),
+    [
+        ("chartqa", {"label": "42.5"}, "42.5"),
+        ("textvqa", {"answers": "stop sign"}, "stop sign"),
+        (
+            "textvqa",
+            {"answers": [{"answer": a, "answer_id": i} for i, a in enumerate(["red", "b", "b"])]},
+            "b",
+        ),
+        ("scienceqa", {"answer": "B"}, "B"),
+        ("scienceqa", {"answer": "sand"}, "C"),
+        ("scienceqa", {"answer": 2.0}, "C"),
+    ],
+)
+def test_an_answer_may_be_a_text_a_struct_or_a_letter(
+    tmp_path: Path, draw: Draw, name: str, change: Row, answer: str
+) -> None:
+    (row,) = draw(dataset(tmp_path, name, [CASES[name] | change]))
+    assert row["texts"][0]["assistant"] == answer
+
+
+def test_an_answer_that_names_several_choices_or_none_is_skipped(
+    tmp_path: Path, draw: Draw
+) -> None:
+    unclear = [
+        SCIENCE | {"choices": ["B", "A"], "answer": "A"},
+        SCIENCE | {"answer": "1"},
+        SCIENCE | {"choices": list("a" * 30), "answer": "29"},
+    ]
+    assert len(draw(dataset(tmp_path, "scienceqa", [SCIENCE | {"answer": "A"}, *unclear]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "complaint"),
+    [
+        ("chartqa", {"label": [3]}, r"'label' is list<.*int64>, not string or list<.*string>"),
+        ("textvqa", {"answers": 3}, "'answers' is int64, not string or "),
+        ("scienceqa", {"choices": "a, b"}, "'choices' is string, not list<item: string>"),
+        ("scienceqa", {"answer": True}, "'answer' is bool, not number or string"),
+    ],
+)
+def test_a_column_of_another_type_is_named(
+    tmp_path: Path, draw: Draw, name: str, change: Row, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=rf"\.parquet: column {complaint}"):
+        draw(dataset(tmp_path, name, [CASES[name] | change]))
+
+
+def test_a_set_that_shares_columns_with_a_benchmark_is_not_called_by_its_name(
+    tmp_path: Path, draw: Draw
+) -> None:
+    columns = ("image", "question", "answers")
+    rows = [{name: TEXT[name] for name in columns} | {"docId": 1}]
+    assert draw(dataset(tmp_path, "documents", rows))[0]["source"] == "data"
+
+
+def test_an_image_may_be_its_bytes_alone(tmp_path: Path, draw: Draw) -> None:
+    rows = [CHART | {"image": PICTURE["bytes"]}]
+    path = stored(tmp_path / "x.parquet", rows, schema=pa.Table.from_pylist(rows).schema)
+    assert draw(path)[0]["images"] == [PICTURE]
 
 
 def test_rows_that_have_texts_are_not_converted() -> None:

@@ -26,7 +26,7 @@ from drawn_rows import (
 
 from interlace.data import draw as drawing
 from interlace.errors import InputError
-from interlace.samples.rows import SCHEMA
+from interlace.samples.rows import IMAGE, SCHEMA, TURN
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,38 @@ def test_drawn_and_kept_rows_are_counted(tmp_path: Path, draw: Draw) -> None:
     counts = draw.counts.subsets["x"]
     assert (counts["holds"], counts["drawn"], counts["kept"]) == (10, 10, 8)
     assert sum(draw.counts.left_out.values()) == 2
+
+
+def test_subsets_with_names_of_255_bytes_are_drawn_apart(tmp_path: Path, draw: Draw) -> None:
+    names = ["多" * 85, "é" * 127 + "a", "é" * 127 + "b"]
+    for number, name in enumerate(names):
+        stored(tmp_path / "data" / name / "x.parquet", [text_row(number)])
+    assert sorted(numbers(draw(tmp_path / "data"))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pa.array(["made_up"] * 3).dictionary_encode(),
+        pa.array(["made_up"] * 3, pa.string_view()),
+        pa.nulls(3),
+        None,
+    ],
+    ids=["dictionary", "view", "null", "missing"],
+)
+def test_a_source_may_have_any_encoding_or_none(
+    tmp_path: Path, draw: Draw, source: pa.Array | None
+) -> None:
+    rows = [text_row(i, images=1) for i in range(3)]
+    columns = {
+        "images": pa.array([row["images"] for row in rows], pa.list_(IMAGE, 1)),
+        "texts": pa.array([row["texts"] for row in rows], pa.large_list(TURN)),
+    }
+    table = pa.table(columns | ({} if source is None else {"source": source}))
+    pq.write_table(table, tmp_path / "x.parquet")
+    named = source is not None and source.null_count == 0
+    train = draw(tmp_path / "x.parquet", fraction=0.5)
+    assert [row["source"] for row in train] == ["made_up" if named else "x"] * 2
 
 
 def test_a_row_whose_text_is_not_utf_8_is_skipped(tmp_path: Path, draw: Draw) -> None:

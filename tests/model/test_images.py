@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+from pathlib import Path
 from typing import Any
 
 import models
@@ -39,6 +41,21 @@ def turned(orientation: int) -> bytes:
     return encoded(image, "JPEG", exif=exif, quality=95)
 
 
+def broken_exif() -> bytes:
+    """A JPEG that EXIF turns, with a Compression of a wrong sign, which PIL cannot write anew."""
+    wrong = struct.pack("<HHL4s", 0x103, 8, 1, struct.pack("<h", -3).ljust(4, b"\0"))
+    turn = struct.pack("<HHL4s", 0x112, 3, 1, struct.pack("<H", 6).ljust(4, b"\0"))
+    directory = struct.pack("<H", 2) + wrong + turn + struct.pack("<L", 0)
+    header = b"Exif\0\0II*\0" + struct.pack("<L", 8)
+    return encoded(Image.new("RGB", (16, 8)), "JPEG", exif=header + directory)
+
+
+def floats(value: float) -> bytes:
+    levels = np.full((6, 8), 0.5, dtype=np.float32)
+    levels[2, 3] = value
+    return encoded(Image.fromarray(levels), "TIFF")
+
+
 PALETTE = rgb().convert("P")
 SIXTEEN = Image.fromarray(np.full((6, 8), 32896, dtype=np.uint16))
 CLEAR = Image.new("RGBA", (8, 6), (0, 0, 0, 0))
@@ -72,6 +89,8 @@ UNFIT = {
     "cut PNG": (models.picture(0, 32)[:-400], "cut short or damaged"),
     "bomb": (b"P6 30000 30000 255\n", "more than 1000000 pixels"),
     "too large": (encoded(rgb(1001, 1000)), "more than 1000000 pixels"),
+    "not a number": (floats(np.nan), "not finite"),
+    "infinite": (floats(np.inf), "not finite"),
     "ribbon": (encoded(rgb(8_000, 40)), "200 times as long as it is wide"),
 }
 
@@ -83,6 +102,9 @@ def test_an_unfit_image_is_refused_with_its_reason(
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as lmms-eval sets it
     with pytest.raises(UnfitImage, match=reason):
         oddities(data, MOST)
+    if "pixels" not in reason:
+        with pytest.raises(UnfitImage, match=reason):
+            open_image({"bytes": data, "path": None})
 
 
 @pytest.mark.parametrize(
@@ -92,6 +114,7 @@ def test_an_unfit_image_is_refused_with_its_reason(
         (Image.new("RGBA", (1, 1), (255, 0, 0, 128)), (255, 127, 127)),
         (decoded(encoded(SIXTEEN)), (128, 128, 128)),  # scaled, not clipped
         (Image.fromarray(np.full((2, 2), 77, dtype=np.int32)), (77, 77, 77)),
+        (Image.fromarray(np.array([[5 * 10**8, 10**9]], dtype=np.int32)), (128, 128, 128)),
         (rgb(), (200, 30, 60)),
         (rgb().convert("CMYK"), (200, 30, 60)),
         (rgb().quantize(), (200, 30, 60)),
@@ -110,6 +133,17 @@ def test_an_image_is_turned_upright() -> None:
     assert image.size == (8, 16)
     assert image.getpixel((4, 2)) < (20, 20, 20)
     assert image.getpixel((4, 13)) > (235, 235, 235)
+
+
+def test_an_image_whose_exif_is_broken_is_turned_all_the_same() -> None:
+    assert oddities(broken_exif(), MOST) == ["turned by EXIF"]
+    assert decoded(broken_exif()).size == (8, 16)
+
+
+def test_a_path_without_bytes_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(rgb()))
+    with pytest.raises(UnfitImage, match="holds a path and no bytes"):
+        open_image({"bytes": None, "path": str(tmp_path / "a.png")})
 
 
 def test_a_model_can_be_asked_about_one_pixel(processor: Any) -> None:

@@ -6,6 +6,7 @@ prompts in a batch, T the tokens of the longest.
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from interlace.errors import InputError
 from interlace.model.chat import Inputs, collate, encode_messages, encode_whole
 from interlace.model.images import UnfitImage, open_image
 
+# of an image: ours, and those of tasks that decode base64 on their own
+BROKEN = (UnfitImage, UnidentifiedImageError, Image.DecompressionBombError, binascii.Error)
 WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by length
 WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
 
@@ -137,7 +140,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         _, doc_to_messages, _, row, task, split = request.args
         try:
             messages = _hf_messages(doc_to_messages(self.task_dict[task][split][row]), task)
-        except (UnfitImage, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except BROKEN as error:
             raise InputError(
                 f"evaluate: task {task!r}, row {row}: {' '.join(str(error).split())}; repair the"
                 " image, or remove the row"

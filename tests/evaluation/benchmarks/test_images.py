@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from evaluation.published_rows import write_parquet
@@ -11,7 +13,9 @@ from models import picture, rows
 from PIL import Image
 
 from interlace.errors import InputError
+from interlace.evaluation.benchmarks import images
 from interlace.evaluation.benchmarks.images import row_images
+from interlace.evaluation.benchmarks.pin import pin_evaluation
 from interlace.params.evaluating import Evaluate
 
 
@@ -53,3 +57,56 @@ def test_benchmarks_on_the_hub_show_nothing_and_unknown_sources_are_refused() ->
     assert row_images(Evaluate(benchmarks=("POPE",)), "POPE", [0]) == {}
     with pytest.raises(InputError, match=r"^elsewhere: .*--params"):
         row_images(Evaluate(), "elsewhere", [0])
+
+
+def damaged(path: Path, row: int, change: Callable[[Any], Any]) -> None:
+    """Change the image of a row of a benchmark's file."""
+    table = pq.read_table(path)
+    values = table["image"].to_pylist()
+    values[row] = change(values[row])
+    column = pa.array(values, table.schema.field("image").type)
+    pq.write_table(table.set_column(table.column_names.index("image"), "image", column), path)
+
+
+def cut(image: Any) -> Any:
+    return image[:400] if isinstance(image, str) else image | {"bytes": image["bytes"][:-40]}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("AI2D", cut, "an image is cut short or damaged"),
+        ("HRBench4K", cut, "an image is cut short or damaged"),
+        ("HRBench4K", lambda image: "abc", "an image is not base64 text"),
+        ("POPE", lambda image: None, "no image"),
+        ("POPE", lambda image: {"bytes": None, "path": "a.png"}, "an image holds a path"),
+    ],
+)
+def test_an_image_that_cannot_be_opened_is_named_before_any_work(
+    name: str, change: Callable[[Any], Any], reason: str, tmp_path: Path
+) -> None:
+    path = write_parquet(name, tmp_path / f"{name}.parquet", 6)
+    params = Evaluate(benchmarks=(name,), data=str(tmp_path))
+    pin_evaluation(params, tmp_path / "hashes.json")
+    damaged(path, 3, change)
+    with pytest.raises(InputError, match=f"{path}: row 3, column 'image': {reason}"):
+        pin_evaluation(params, tmp_path / "hashes.json")
+
+
+def test_a_held_out_image_is_opened_once_per_file(
+    write_rows: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = Evaluate(heldout=str(write_rows(rows(4))))
+    pin_evaluation(params, tmp_path / "hashes.json")
+    monkeypatch.setattr(images, "open_image", None)
+    pin_evaluation(params, tmp_path / "hashes.json")
+
+
+def test_the_report_shows_images_as_the_model_saw_them(
+    write_rows: Callable[..., Path],
+) -> None:
+    clear = io.BytesIO()
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(clear, "PNG")
+    row = rows(1, source="a")[0] | {"images": [{"bytes": clear.getvalue(), "path": None}]}
+    (image,) = row_images(Evaluate(heldout=str(write_rows([row]))), "a", [0])[0]
+    assert image.getpixel((0, 0)) == (255, 255, 255)

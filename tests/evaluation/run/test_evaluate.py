@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from evaluation.judge_server import judge_server
@@ -20,6 +22,7 @@ from interruptions import interrupt
 from models import rows
 
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.errors import InputError
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
@@ -167,3 +170,17 @@ def test_results_do_not_depend_on_the_number_of_processes(
     assert not (tmp_path / "1.parquet").exists()
     journals = [tmp_path / f"scratch/answers-{process}.jsonl" for process in "01"]
     assert [journal.read_text().count("{") for journal in journals] == [8, 5]
+
+
+def test_an_image_that_cannot_be_opened_is_named(
+    checkpoint: Checkpoint, params: Evaluate, tmp_path: Path
+) -> None:
+    path = write_parquet("AI2D", tmp_path / "data/AI2D.parquet", 4)
+    table = pq.read_table(path)
+    values = table["image"].to_pylist()
+    values[2] |= {"bytes": values[2]["bytes"][:-40]}
+    column = pa.array(values, table.schema.field("image").type)
+    pq.write_table(table.set_column(table.column_names.index("image"), "image", column), path)
+    broken = params.model_copy(update={"benchmarks": ("AI2D",)})
+    with pytest.raises(InputError, match="task 'ai2d', row 2: an image is cut short or damaged"):
+        evaluate(checkpoint, params=broken, model_name="dense")
