@@ -50,7 +50,10 @@ def resolve_budget(
     """
     budget, target = params.budget.target()
     dense = pinned.checkpoint()
-    scores, options = read_scores(table), params.select.model_copy(update={"rounds": 1})
+    scores, options = (
+        read_scores(table, by_score=True),
+        params.select.model_copy(update={"rounds": 1}),
+    )
 
     def plans(drops: int) -> Plan:
         return select_layers(scores, params.method, drops, options, seed=params.seed)

@@ -10,14 +10,14 @@ import click
 from rich.console import RenderableType
 
 from interlace import interruption
-from interlace.documents import read_json, read_record
+from interlace.documents import read_record
 from interlace.errors import InputError, MissingInputError
 from interlace.outputs import full_disk_named, whole
 from interlace.plan.record import read_plan
 from interlace.printable import prepare_streams, say
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
 from interlace.report.facts.run import Which
-from interlace.report.facts.summary import left_out
+from interlace.report.facts.summary import left_out, read_summary
 from interlace.report.terminal.console import plain, print_blocks
 from interlace.report.terminal.methods import methods_table, removals_text
 from interlace.report.terminal.plan import groups_table, layer_map_text
@@ -94,7 +94,7 @@ def _summary_blocks() -> Iterator[RenderableType]:
     from interlace.report.facts.run import read_evaluations
 
     yield ""
-    yield summary_table(read_json(SUMMARY), left_out(read_evaluations(PLAN.parent)))
+    yield summary_table(read_summary(SUMMARY), left_out(read_evaluations(PLAN.parent)))
     if pairs := read_record(PUBLISHED, list[Beside]):
         yield ""
         yield published_table(pairs)

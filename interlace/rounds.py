@@ -102,7 +102,7 @@ def measure_rounds(
         return pq.read_table(file)
 
     return select_layers(
-        read_scores(table),
+        read_scores(table, by_score=True),
         params.method,
         resolve_ratio(params.ratio, read_decision(decision)),
         params.select,

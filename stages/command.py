@@ -17,7 +17,7 @@ import click
 from pydantic_core import PydanticUndefined
 
 from interlace import interruption
-from interlace.documents import read_yaml
+from interlace.documents import read_record, read_yaml
 from interlace.errors import ContractError, InputError, MissingInputError
 from interlace.locks import locked
 from interlace.outputs import full_disk_named, remove
@@ -152,11 +152,7 @@ def _read(model: type[S], file: Path | None) -> S:
 
 def read_pinned(name: str) -> dict[str, Any]:
     """Read a file that `pin` wrote: `params` or `code`."""
-    path = Path(f"artifacts/{name}.json")
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingInputError(path) from None
+    values: dict[str, Any] = read_record(Path(f"artifacts/{name}.json"), dict[str, Any])
     return values
 
 

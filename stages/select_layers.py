@@ -21,7 +21,7 @@ from stages.command import command
 def main(params: SelectParams) -> None:
     """Decide which layers are dropped, tuned and frozen, and say why and how surely."""
     artifacts = Path("artifacts")
-    scores = read_scores(artifacts / "scores.parquet")
+    scores = read_scores(artifacts / "scores.parquet", by_score=True)
     choose = partial(
         select_layers,
         method=params.method,
@@ -30,7 +30,7 @@ def main(params: SelectParams) -> None:
         seed=params.seed,
     )
     plan = choose(scores, later=sorted((artifacts / "rounds").glob("*.parquet")))
-    replicates = read_replicates(artifacts / "replicates.parquet")
+    replicates = read_replicates(artifacts / "replicates.parquet", scores)
     plan = plan.model_copy(update={"stability": stability(plan, scores, replicates, choose)})
     write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
     others = removals(scores, options=params.select, seed=params.seed)

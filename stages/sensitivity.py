@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 
 from interlace.outputs import whole
 from interlace.params.measuring import LossCriterion, SensitivityParams
+from interlace.params.section import validated
 from interlace.scores.table import SCHEMA
 from stages.command import command, is_first_process, pinned, read_pinned, scratch_folder
 
@@ -16,7 +17,7 @@ def main(params: SensitivityParams) -> None:
     if not is_first_process():
         return  # one process measures, however many are launched
     out, calibration = Path("artifacts/sensitivity"), Path("data/calibration")
-    criterion = read_pinned("params")["loss_criterion"]
+    criterion = read_pinned("params").get("loss_criterion")
     if criterion is None:
         with whole(out) as partial:
             partial.mkdir()
@@ -26,7 +27,7 @@ def main(params: SensitivityParams) -> None:
     from interlace.measurements.sensitivity import measure
 
     model, options = pinned().model, params.sensitivity_options
-    dense, needed = model.checkpoint(), LossCriterion.model_validate(criterion)
+    dense, needed = model.checkpoint(), validated(LossCriterion, criterion, "artifacts/params.json")
     inputs = [Path("artifacts/dense.json"), calibration]
     models = (
         dense.open_model(dtype=options.dtype),

@@ -48,7 +48,7 @@ def stored(folder: Path, frame: pd.DataFrame, parts: int = 1, **metadata: str) -
     """Write rows as Parquet files, dealt out one by one."""
     folder.mkdir(parents=True)
     layers = (frame["first"] + frame["span"]).max()
-    metadata = {"n_layers": str(layers), "model": "made-up"} | metadata
+    metadata = {"n_layers": str(layers), "deepstack_layers": "0", "model": "made-up"} | metadata
     for number in range(parts):
         table = pa.Table.from_pandas(frame.iloc[number::parts], SIMILARITY, preserve_index=False)
         table = table.replace_schema_metadata(metadata)

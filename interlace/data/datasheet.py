@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from interlace.data.sets import DrawCounts
+from interlace.documents import read_record
 from interlace.samples.rows import iterate_tables
 
 Tally = Counter[str]
@@ -119,5 +119,10 @@ def _tally(images: int, turns: list[dict[str, str]]) -> dict[str, int]:
 
 
 def read_datasheet(path: Path) -> Datasheet:
-    """Read what the stage `sample` wrote."""
-    return Datasheet(**json.loads(path.read_text(encoding="utf-8")))
+    """Read what the stage `sample` wrote.
+
+    Raises:
+        InputError: the file is missing, or holds something else.
+    """
+    sheet: Datasheet = read_record(path, Datasheet)
+    return sheet

@@ -88,7 +88,7 @@ class Decision(Record):
 
     budget: str
     target: float
-    drops: int
+    drops: int = Field(ge=0)
     values: dict[int, float]
     how: str
     reason: str
@@ -133,7 +133,7 @@ class Plan(Record):
     decision: Decision | None = None
     settings: dict[str, float | int] = Field(default_factory=dict)
     sparsity: Sparsity | None = None
-    n_layers: int = Field(gt=0)
+    n_layers: int = Field(gt=0, le=10_000)
     drop: list[int]
     tune: list[int]
     freeze: list[int]
@@ -153,6 +153,15 @@ class Plan(Record):
         if sorted(self.drop + self.tune + self.freeze) != list(range(self.n_layers)):
             raise ValueError(
                 f"drop, tune and freeze must hold each of the layers 0 to {self.n_layers - 1} once"
+            )
+        if not self.keep:
+            raise ValueError(f"drop holds all of the {self.n_layers} layers; one must stay")
+        strangers = {layer for group in self.groups for layer in group.layers} - {
+            *range(self.n_layers)
+        }
+        if strangers:
+            raise ValueError(
+                f"groups hold layers {sorted(strangers)}, which are not in the decoder"
             )
         if overlap := sorted(set(self.drop) & set(self.protected)):
             raise ValueError(f"layers {overlap} are both dropped and protected")

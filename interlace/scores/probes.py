@@ -7,10 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from pyarrow import csv
 
-from interlace.errors import MissingInputError
-from interlace.scores.table import measurement_files
+from interlace.scores.table import measurement_files, read_csv
 
 PROBE_DOMAINS = ("math", "nonmath")  # in the order of the rows
 PROBE_SCHEMA = pa.schema(
@@ -56,9 +54,6 @@ def read_probe_table(path: Path) -> pa.Table:
     """Read the table that `score` wrote.
 
     Raises:
-        InputError: the file is missing.
+        InputError: the file is missing, or holds something else.
     """
-    if not path.is_file():
-        raise MissingInputError(path)
-    types = {field.name: field.type for field in PROBE_SCHEMA}
-    return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
+    return read_csv(path, PROBE_SCHEMA)

@@ -71,8 +71,12 @@ def _resampled_means(samples: SampleCosines, rng: np.random.Generator) -> Iterat
         yield counts @ samples.cosines / n
 
 
-def read_replicates(path: Path) -> pa.Table:
+def read_replicates(path: Path, scores: Scores) -> pa.Table:
     """Read the tables that `score` resampled.
+
+    Args:
+        path: of the file.
+        scores: the table that they are resamples of.
 
     Raises:
         InputError: there is no such file, or it holds something else.
@@ -80,6 +84,15 @@ def read_replicates(path: Path) -> pa.Table:
     table = read_parquet(path)
     if not table.schema.equals(REPLICATES):
         raise MissingInputError(path, "not a table of resampled scores")
+    if not pc.all(pc.is_finite(table["value"]), skip_nulls=False, min_count=0).as_py():
+        raise MissingInputError(path, "a value is missing or not finite")
+    keys = REPLICATES.names[1:-1]
+    draws = table.group_by(keys).aggregate([("replicate", "count_distinct"), ("value", "count")])
+    whole_draws = {(RESAMPLES, RESAMPLES)} if len(draws) else set()
+    if {*zip(*(draws[c].to_pylist() for c in draws.column_names[-2:]), strict=True)} != whole_draws:
+        raise MissingInputError(path, f"a score does not have {RESAMPLES} resamples, each once")
+    if {*zip(*(draws[name].to_pylist() for name in keys), strict=True)} - scores.values.keys():
+        raise MissingInputError(path, "holds scores that the table of scores does not")
     return table
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import types
+from pyarrow import csv, types
 
 from interlace.errors import InputError, MissingInputError
 
@@ -41,6 +41,7 @@ _TYPES = {
     "standard_error": ("numbers", (*_NUMBERS, types.is_null)),
     "n": ("whole numbers", (*_INTEGERS, types.is_null)),
 }
+MOST_LAYERS = 10_000
 UNIT = 2**31  # cosines are rounded to multiples of its inverse, so that their sums are exact
 # Criteria: the meaning of a row's value. All but the last two are measured by `collect`.
 NATIVE = "cosine"  # mean cosine of a span's input and output, calibration rows (S_p)
@@ -91,9 +92,17 @@ class Scores:
         """Return the scores of all spans of this many layers, by first layer.
 
         Raises:
-            InputError: none were measured.
+            InputError: none were measured, or some are missing.
         """
         scores = {f: v for (c, f, s), v in self.values.items() if c == criterion and s == span}
+        first = 1 if criterion == CKA else 0
+        last = self.n_layers - span - (self.provenance.get("mode") != "residual")
+        missing = sorted(set(range(first, last + 1)) - set(scores))
+        if scores and missing and criterion != SLEB:  # sleb measures as far as it removes
+            raise InputError(
+                f"scores hold no {criterion!r} of {span} layer(s) from layer {missing[0]} on, but"
+                f" from layer {min(scores)}: rows are missing; run `score` again"
+            )
         if not scores:
             raise InputError(
                 f"scores hold no {criterion!r} of {span} layer(s);"
@@ -105,12 +114,13 @@ class Scores:
 ScoreTable: TypeAlias = Path | str | pa.Table | Scores
 
 
-def read_scores(source: ScoreTable) -> Scores:
+def read_scores(source: ScoreTable, *, by_score: bool = False) -> Scores:
     """Read and check a table of scores.
 
     Args:
         source: a Parquet file or an Arrow table; scores are returned as they are. Without
             `n_layers` in its metadata, the decoder ends where the last measured span ends.
+        by_score: the stage `score` wrote it, so its metadata must be there.
 
     Raises:
         InputError: no such file, a column is missing or of another type, a value is not finite or
@@ -118,40 +128,56 @@ def read_scores(source: ScoreTable) -> Scores:
     """
     if isinstance(source, Scores):
         return source
-    name = "scores" if isinstance(source, pa.Table) else str(source)
-    table = source if isinstance(source, pa.Table) else read_parquet(Path(source))
-    needed = ["criterion", "first", "span", "value"]
-    check_score_columns(table, name, needed)
-    values: dict[tuple[str, int, int], float] = {}
-    for number, row in enumerate(table.select(needed).to_pylist()):
-        key = (row["criterion"], row["first"], row["span"])
-        if None in key or row["first"] < 0 or row["span"] < 1:
-            raise InputError(
-                f"{name}: row {number}: {key} is not a criterion, first layer and span"
-            )
-        if row["value"] is None or not np.isfinite(row["value"]):
-            raise InputError(f"{name}: row {number}: value {row['value']} of {key} is not a number")
-        if key in values:
-            raise InputError(f"{name}: row {number}: {key} appears twice")
-        values[key] = row["value"]
-    if not values:
-        raise InputError(f"{name}: holds no scores; run `collect` and `score` again")
-    metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+    path = Path("scores" if isinstance(source, pa.Table) else source)
+    table = source if isinstance(source, pa.Table) else read_parquet(path)
+    values = _indexed(table, path)
     end = max(first + span for _, first, span in values)
-    n_layers = _count(metadata, "n_layers", end, name)
+    metadata = {
+        key.decode(errors="replace"): value.decode(errors="replace")
+        for key, value in (table.schema.metadata or {}).items()
+    }
+    for field in ("n_layers", "deepstack_layers") if by_score else ():
+        if field not in metadata:
+            raise MissingInputError(path, f"metadata {field} is missing")
+    n_layers = _count(metadata, "n_layers", end, path)
     if n_layers < end:
-        raise InputError(
-            f"{name}: metadata n_layers = {n_layers}, but scores reach layer {end - 1}"
-        )
+        problem = f"metadata n_layers = {n_layers}, but scores reach layer {end - 1}"
+        raise MissingInputError(path, problem)
     return Scores(
         n_layers=n_layers,
-        deepstack_layers=_count(metadata, "deepstack_layers", 0, name),
+        deepstack_layers=_count(metadata, "deepstack_layers", 0, path),
         values=values,
         provenance={
             k: v for k, v in metadata.items() if k in ("model", "revision", "mode", "dtype")
         },
-        kept_layers=tuple(int(layer) for layer in metadata.get("kept", "").split()),
+        kept_layers=tuple(
+            _count({"kept": layer}, "kept", 0, path) for layer in metadata.get("kept", "").split()
+        ),
     )
+
+
+def _indexed(table: pa.Table, path: Path) -> dict[tuple[str, int, int], float]:
+    """Return the scores by criterion, first layer and span, each checked."""
+    needed = ["criterion", "first", "span", "value"]
+    check_score_columns(table, str(path), needed)
+    values: dict[tuple[str, int, int], float] = {}
+    for number, row in enumerate(table.select(needed).to_pylist()):
+        key, value = (row["criterion"], row["first"], row["span"]), row["value"]
+        problem = ""
+        if None in key or row["first"] < 0 or row["span"] < 1:
+            problem = f"{key} is not a criterion, first layer and span"
+        elif row["first"] + row["span"] > MOST_LAYERS:
+            problem = f"scores reach layer {row['first'] + row['span'] - 1}; no decoder has so many"
+        elif value is None or not np.isfinite(value):
+            problem = f"value {value} of {key} is not a number"
+        elif key in values:
+            problem = f"{key} appears twice"
+        if problem:
+            raise MissingInputError(path, f"row {number}: {problem}")
+        values[key] = value
+    if not values:
+        raise MissingInputError(path, "holds no scores")
+    return values
 
 
 def check_score_columns(table: pa.Table, name: str, columns: Sequence[str]) -> None:
@@ -162,16 +188,18 @@ def check_score_columns(table: pa.Table, name: str, columns: Sequence[str]) -> N
     """
     for column in columns:
         if column not in table.column_names:
-            raise InputError(f"{name}: column {column!r} is missing; `score` writes this table")
+            problem = f"column {column!r} is missing; `score` writes this table"
+            raise MissingInputError(Path(name), problem)
         dtype, (kind, checks) = table.schema.field(column).type, _TYPES[column]
         if not any(is_of_type(dtype) for is_of_type in checks):
-            raise InputError(f"{name}: column {column!r} holds {dtype}, not {kind}")
+            raise MissingInputError(Path(name), f"column {column!r} holds {dtype}, not {kind}")
 
 
-def _count(metadata: Mapping[str, str], field: str, default: int, name: str) -> int:
+def _count(metadata: Mapping[str, str], field: str, default: int, path: Path) -> int:
     value = metadata.get(field, str(default))
-    if not value.isdecimal():
-        raise InputError(f"{name}: metadata {field} = {value!r} is not a number of layers")
+    is_number = value.isascii() and value.isdecimal() and len(value) < 10
+    if not is_number or int(value) > MOST_LAYERS:
+        raise MissingInputError(path, f"metadata {field} = {value!r} is not a number of layers")
     return int(value)
 
 
@@ -185,8 +213,24 @@ def read_parquet(path: Path) -> pa.Table:
         return pq.read_table(path)
     except FileNotFoundError:
         raise MissingInputError(path) from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a Parquet file: {error}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise MissingInputError(path, f"not a Parquet file: {error}") from None
+
+
+def read_csv(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a table in CSV that a stage writes.
+
+    Raises:
+        InputError: the file is missing, lacks a column, or a value is of another type.
+    """
+    if not path.is_file():
+        raise MissingInputError(path)
+    types_by_column = {field.name: field.type for field in schema}
+    options = csv.ConvertOptions(column_types=types_by_column, include_columns=schema.names)
+    try:
+        return csv.read_csv(path, convert_options=options)
+    except (pa.ArrowException, OSError) as error:  # a missing column is a KeyError of Arrow's
+        raise MissingInputError(path, f"not the table that was written: {error}") from None
 
 
 def measurement_files(folder: Path) -> list[Path]:
@@ -205,10 +249,13 @@ def measurement_batches(path: Path, columns: Sequence[str], rows: int) -> Iterat
     """Read columns of measurements, at most `rows` rows at once.
 
     Raises:
-        InputError: a column is missing.
+        InputError: a column is missing, or the file is damaged.
     """
-    file = pq.ParquetFile(path)
-    missing = [name for name in columns if name not in file.schema_arrow.names]
-    if missing:
-        raise MissingInputError(path, f"column {missing[0]!r} is missing")
-    yield from file.iter_batches(batch_size=rows, columns=list(columns))
+    try:
+        file = pq.ParquetFile(path)
+        missing = [name for name in columns if name not in file.schema_arrow.names]
+        if missing:
+            raise MissingInputError(path, f"column {missing[0]!r} is missing")
+        yield from file.iter_batches(batch_size=rows, columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise MissingInputError(path, f"not a Parquet file: {error}") from None

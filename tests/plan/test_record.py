@@ -47,11 +47,24 @@ def test_the_pruned_decoder_keeps_the_order_of_the_layers() -> None:
         ({"protected": [2, 1]}, "protected must be sorted"),
         ({"protected": [2, 3]}, r"layers \[3\] .* protected"),
         ({"n_layers": 0}, "n_layers"),
+        ({"n_layers": 10**9}, "n_layers"),
+        ({"drop": [*range(8)], "tune": [], "freeze": []}, "drop holds all of the 8 layers"),
+        ({"drop": [3, 8]}, "layers 0 to 7 once"),
+        ({"drop": [-1, 3]}, "layers 0 to 7 once"),
+        ({"ratio": float("nan")}, "ratio"),
     ],
 )
 def test_a_broken_plan_is_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         Plan.model_validate(RECORD | changes)
+
+
+@pytest.mark.parametrize("layers", [[3.0, 5.0], ["3", "5"], [True, 3], [3.5], [None], 3])
+def test_layers_in_a_file_are_whole_numbers(tmp_path: Path, layers: Any) -> None:
+    path = tmp_path / "plan.json"
+    write_json(path, RECORD | {"drop": layers})
+    with pytest.raises(MissingInputError, match=r"plan\.json: drop"):
+        read_plan(path)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from similarity_rows import LAYERS, SPANS, mean_scores, sample_cosines
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.scores.per_sample import SampleCosines
 from interlace.scores.resample import (
     RESAMPLES,
@@ -89,7 +91,43 @@ def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "replicates.parquet"
     pq.write_table(pa.table({"replicate": [0]}), path)
     with pytest.raises(InputError, match=r"replicates.*: not a table of resampled"):
-        read_replicates(path)
+        read_replicates(path, mean_scores(sample_cosines()))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda rows: rows.slice(1), "a score does not have 200 resamples"),
+        (lambda rows: pa.concat_tables([rows, rows.slice(0, 1)]), "a score does not have 200"),
+        (lambda rows: with_value(rows, float("nan")), "a value is missing or not finite"),
+        (lambda rows: with_value(rows, None), "a value is missing or not finite"),
+        (lambda rows: rows.filter(pc.field("span") < 0), None),
+    ],
+    ids=["row gone", "row twice", "NaN", "null", "none resampled"],
+)
+def test_damaged_replicates_are_refused(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], reason: str | None
+) -> None:
+    path, cosines = tmp_path / "replicates.parquet", sample_cosines()
+    pq.write_table(change(bootstrap({NATIVE: cosines})), path)
+    if reason is None:
+        assert not len(read_replicates(path, mean_scores(cosines)))
+        return
+    with pytest.raises(MissingInputError, match=f"{path}: {reason}"):
+        read_replicates(path, mean_scores(cosines))
+
+
+def test_replicates_of_another_table_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "replicates.parquet"
+    pq.write_table(bootstrap({NATIVE: sample_cosines()}), path)
+    with pytest.raises(MissingInputError, match="holds scores that the table of scores does not"):
+        read_replicates(path, Scores(LAYERS, 0, {(NATIVE, 0, 1): 0.5}, {}))
+
+
+def with_value(rows: pa.Table, value: float | None) -> pa.Table:
+    """The rows, the first with another value."""
+    values = pa.array([value, *rows["value"].to_pylist()[1:]], pa.float64())
+    return rows.set_column(4, "value", values)
 
 
 def slow_tau(left: list[float], right: list[float]) -> float:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.scores.table import read_scores
 
 ROWS: list[dict[str, Any]] = [
@@ -61,6 +61,47 @@ def test_a_wrong_value_is_named_with_its_row_or_column(
     with pytest.raises(InputError) as caught:
         read_scores(path)
     assert str(caught.value).startswith(f"{path}: {complaint}")
+
+
+@pytest.mark.parametrize("field", ["n_layers", "deepstack_layers"])
+def test_metadata_that_score_writes_must_be_there(tmp_path: Path, field: str) -> None:
+    path, metadata = tmp_path / "scores.parquet", {"n_layers": "4", "deepstack_layers": "0"}
+    table = pa.Table.from_pylist(ROWS)
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    assert read_scores(path, by_score=True).n_layers == 4
+    pq.write_table(
+        table.replace_schema_metadata({k: v for k, v in metadata.items() if k != field}), path
+    )
+    with pytest.raises(MissingInputError, match=f"metadata {field} is missing"):
+        read_scores(path, by_score=True)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"n_layers": "99999999"},
+        {"n_layers": "\u0664"},
+        {b"n_layers": b"\xff"},
+        {"kept": "0 one"},
+        {"deepstack_layers": "-1"},
+    ],
+)
+def test_metadata_that_are_no_numbers_of_layers_are_refused(metadata: dict[Any, Any]) -> None:
+    with pytest.raises(InputError, match=r"^scores: metadata \w+ = "):
+        read_scores(pa.Table.from_pylist(ROWS).replace_schema_metadata(metadata))
+
+
+def test_a_layer_that_no_decoder_has_is_refused() -> None:
+    with pytest.raises(InputError, match="scores reach layer 2147483646"):
+        read_scores(pa.Table.from_pylist([ROWS[0] | {"first": 2**31 - 2}]))
+
+
+@pytest.mark.parametrize(("gone", "mode"), [(0, "residual"), (2, "reference"), (3, "residual")])
+def test_rows_that_are_missing_are_named(gone: int, mode: str) -> None:
+    table = pa.Table.from_pylist([row for row in ROWS if row["first"] != gone])
+    scores = read_scores(table.replace_schema_metadata({"n_layers": "4", "mode": mode}))
+    with pytest.raises(InputError, match=f"no 'cosine' of 1 layer.* from layer {gone} on"):
+        scores.of_span(1)
 
 
 def test_a_missing_column_is_named() -> None:

@@ -20,7 +20,7 @@ from interlace.scores.resample import (
     kendall_tau,
     read_replicates,
 )
-from interlace.scores.table import MATH, NATIVE, NONMATH, SLEB, Scores
+from interlace.scores.table import MATH, NATIVE, NONMATH, SLEB, Scores, read_scores
 from interlace.selection.calibration import SIZES, calibration_sizes
 from interlace.selection.select import select
 from interlace.selection.stability import stability
@@ -155,7 +155,9 @@ def test_score_and_select_write_replicates_sizes_and_stability(
     for stage in (score, select_layers):
         result = CliRunner().invoke(stage.main, ["--params", "params.yaml"])
         assert result.exit_code == 0, result.output
-    replicates = read_replicates(artifacts / "replicates.parquet")
+    replicates = read_replicates(
+        artifacts / "replicates.parquet", read_scores(artifacts / "scores.parquet")
+    )
     assert set(replicates["criterion"].to_pylist()) == {NATIVE, MATH}
     lines = (tmp_path / "metrics/calibration_size.csv").read_text().splitlines()
     assert [line.split(",")[0].strip('"') for line in lines] == ["samples", "1", "2", "5", "12"]

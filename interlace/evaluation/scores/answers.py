@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from statistics import fmean
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from interlace.errors import InputError, MissingInputError
+from interlace.errors import MissingInputError
 from interlace.evaluation.scores.result import Score
 from interlace.outputs import whole
 
@@ -78,12 +79,30 @@ def read_answers(path: Path) -> list[Answer]:
         table = pq.read_table(path)
     except FileNotFoundError:
         raise MissingInputError(path) from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a Parquet file of answers: {reason}") from None
+        raise MissingInputError(path, f"not a Parquet file of answers: {reason}") from None
     if table.schema.names != SCHEMA.names:
-        raise InputError(f"{path}: not answers; its columns are {', '.join(table.schema.names)}")
-    return [Answer(**row) for row in table.to_pylist()]
+        names = ", ".join(table.schema.names)
+        raise MissingInputError(path, f"not answers; its columns are {names}")
+    if not table.schema.equals(SCHEMA):
+        raise MissingInputError(path, "not answers; its columns are of other types")
+    answers = [Answer(**row) for row in table.to_pylist()]
+    for number, answer in enumerate(answers):
+        if problem := _damage(answer):
+            raise MissingInputError(path, f"row {number}: {problem}")
+    return answers
+
+
+def _damage(answer: Answer) -> str:
+    """Say what is wrong with a row; empty where nothing is."""
+    if not re.match(r"\d+-", answer.sample_id or "", re.ASCII):
+        return f"sample_id = {answer.sample_id!r} begins with no row number"
+    if any(value is None for name, value in vars(answer).items() if name != "score"):
+        return "a cell is empty"
+    if answer.score is not None and not 0 <= answer.score <= 1:
+        return f"score = {answer.score} is not between 0 and 1"
+    return ""
 
 
 def question_scores(answers: Iterable[Answer], benchmark: str) -> dict[str, float]:

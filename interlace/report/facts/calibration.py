@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyarrow import csv
-
-from interlace.errors import MissingInputError
+from interlace.scores.table import read_csv
+from interlace.selection.calibration import SIZES
 
 ENOUGH = 0.95  # Kendall's tau from which a part is said to rank as the whole does
 
@@ -17,11 +16,9 @@ def read_sizes(path: Path) -> list[dict[str, Any]]:
     """Rows of `calibration.SIZES`, as `score` wrote them.
 
     Raises:
-        InputError: the file is not there.
+        InputError: the file is missing, or holds something else.
     """
-    if not path.is_file():
-        raise MissingInputError(path)
-    rows: list[dict[str, Any]] = csv.read_csv(path).to_pylist()
+    rows: list[dict[str, Any]] = read_csv(path, SIZES).to_pylist()
     return rows
 
 

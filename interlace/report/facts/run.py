@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.documents import card_metadata, read_json
+from interlace.documents import card_metadata
 from interlace.evaluation.scores.answers import Answer, read_answers
 from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.evaluation.scores.significance import differences
@@ -22,7 +22,7 @@ from interlace.plan.record import Plan, read_plan, read_reference
 from interlace.plan.removals import PaperRule, Removals, read_removals
 from interlace.pruning.report import ExportReport
 from interlace.report.facts.calibration import enough, read_sizes
-from interlace.report.facts.speed import Speed, parse_speed
+from interlace.report.facts.speed import Speed, parse_speed, read_timings
 from interlace.report.facts.summary import (
     MODELS,
     Metrics,
@@ -208,7 +208,7 @@ def read_run(
     """Read everything that was measured; see `write_report`."""
     plan = read_plan(artifacts / "plan.json")
     evaluations = read_evaluations(artifacts)
-    ttft: Metrics = read_json(metrics / "ttft.json")
+    ttft = read_timings(metrics / "ttft.json")
     summary = summarise(
         evaluations,
         ttft,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from interlace.documents import read_record
+from interlace.errors import MissingInputError
+
+_Value = int | float | bool | str | None
+_NUMBERS = ("_ms", "_bytes", "_speedup", "_low", "_high", "_ideal", "tokens", "pairs", "threads")
 
 PHASES = {
     "vision": "vision tower",
@@ -67,6 +74,31 @@ class Speed:
     def first_token(self) -> PhaseTiming:
         """The time to first token."""
         return self.phases["ttft"]
+
+
+def read_timings(path: Path) -> Mapping[str, Any]:
+    """Read what `ttft` wrote.
+
+    Raises:
+        InputError: the file is missing, or holds something else.
+    """
+    metrics: dict[str, Any] = read_record(path, dict[str, _Value | dict[str, dict[str, _Value]]])
+    groups: dict[str, dict[str, Any]] = {"": metrics}
+    for group in ("benchmarks", "batches"):
+        members = metrics.get(group, {})
+        if not isinstance(members, dict):
+            raise MissingInputError(path, f"{group}: expected times by name")
+        groups |= {f"{group}.{name}.": timed for name, timed in members.items()}
+    needed = ("pairs", *(f"ttft_{name}" for name in ("speedup_low", "speedup_high", "ideal")))
+    for prefix, timed in groups.items():
+        keys = {key.replace("_dense_", "_tuned_") for key in timed if "_dense_" in key}
+        keys |= {key for key in timed if key.endswith(_NUMBERS) and timed[key] is not None}
+        keys |= set(needed) if not prefix and "ttft_dense_ms" in timed else set()
+        keys |= {"ttft_dense_ms"} if prefix.startswith("benchmarks") else set()
+        for key in sorted(keys):
+            if type(timed.get(key)) not in (int, float):
+                raise MissingInputError(path, f"{prefix}{key}: expected a number")
+    return metrics
 
 
 def parse_speed(metrics: Mapping[str, Any]) -> Speed | None:

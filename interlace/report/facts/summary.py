@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from interlace.documents import read_record
+from interlace.errors import MissingInputError
 from interlace.evaluation.scores.result import Evaluation
 from interlace.evaluation.scores.retention import (
     RelativePerformance,
@@ -31,6 +34,20 @@ FROM_TTFT = (
     "prefill_speedup",
     "prefill_ideal",
 )
+
+
+def read_summary(path: Path) -> Metrics:
+    """Read what `report` wrote.
+
+    Raises:
+        InputError: the file is missing, or holds something else.
+    """
+    summary: Metrics = read_record(path, dict[str, int | float | None])
+    sizes = [f"{what}_{when}" for what in ("layers", "parameters") for when in ("before", "after")]
+    for key in (*sizes, "layers_tuned"):
+        if summary.get(key) is None:
+            raise MissingInputError(path, f"{key} is missing")
+    return summary
 
 
 def summarise(

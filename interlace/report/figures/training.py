@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from interlace.errors import InputError
+from interlace.errors import InputError, MissingInputError
 from interlace.evaluation.scores.result import Evaluation
 from interlace.evaluation.scores.retention import relative_performance
 from interlace.report.figures.style import (
@@ -154,17 +154,31 @@ def _say_untrained(path: Path) -> None:
 
 def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Read all columns of a curve, `names` among them; empty where it has no points."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except FileNotFoundError:
+        raise MissingInputError(path) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MissingInputError(path, f"not a readable table ({error})") from None
     if not set(names) <= set(reader.fieldnames or ()):
-        raise InputError(f"{path}: expected rows with the columns {', '.join(names)}")
+        raise MissingInputError(path, f"expected rows with the columns {', '.join(names)}")
     if not rows:
         return {}
-    return {
-        name: np.array([float(row[name]) if row[name] else np.nan for row in rows])
-        for name in reader.fieldnames or ()
-    }
+    columns = {name: _numbers(path, name, rows) for name in reader.fieldnames or ()}
+    for name in names:
+        if not np.isfinite(columns[name]).any():
+            raise MissingInputError(path, f"column {name} holds no number")
+    return columns
+
+
+def _numbers(path: Path, name: str, rows: list[dict[str, str]]) -> NDArray[np.float64]:
+    """Return a column's numbers, NaN for an empty cell."""
+    try:
+        return np.array([float(row[name]) if row[name] else np.nan for row in rows])
+    except ValueError as error:
+        raise MissingInputError(path, f"column {name}: {error}") from None
 
 
 def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
