@@ -20,7 +20,7 @@ from interlace import interruption
 from interlace.documents import read_record, read_yaml
 from interlace.errors import ContractError, InputError, MissingInputError
 from interlace.locks import locked
-from interlace.outputs import full_disk_named, remove
+from interlace.outputs import full_disk_named, remove, write_json
 from interlace.params.section import S, Section, validated
 from interlace.printable import prepare_streams, say
 from interlace.sources.pinned import PinnedSources
@@ -154,6 +154,11 @@ def read_pinned(name: str) -> dict[str, Any]:
     """Read a file that `pin` wrote: `params` or `code`."""
     values: dict[str, Any] = read_record(Path(f"artifacts/{name}.json"), dict[str, Any])
     return values
+
+
+def write_pinned(name: str, values: dict[str, Any]) -> None:
+    """Write a file that `read_pinned` reads."""
+    write_json(Path(f"artifacts/{name}.json"), values)
 
 
 def pinned() -> PinnedSources:

@@ -6,7 +6,6 @@ from interlace.data.probes import pin_prompts
 from interlace.data.subsets import check_subsets
 from interlace.evaluation.benchmarks.pin import pin_evaluation
 from interlace.evaluation.run.validate import validate
-from interlace.outputs import write_json
 from interlace.params.whole import PinParams, settings
 from interlace.printable import say
 from interlace.selection.feasible import check_parameters, loss_criterion
@@ -14,11 +13,9 @@ from interlace.sources.opened import check_opens
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from interlace.training.head import check_head
-from stages.command import command, scratch_root
+from stages.command import command, scratch_root, write_pinned
 from stages.digests import code_digests
 from stages.launch import check_program
-
-ARTIFACTS = Path("artifacts")
 
 
 @command(PinParams)
@@ -38,9 +35,9 @@ def main(params: PinParams) -> None:
     validate(params.evaluate, warn=True)
     records = {"model": dense, "data": rows, "prompts": prompts}
     sources = PinnedSources.model_validate(records | pin_evaluation(params.evaluate, hashes))
-    sources.write(ARTIFACTS)
-    write_json(ARTIFACTS / "params.json", settings(params) | {"loss_criterion": loss})
-    write_json(ARTIFACTS / "code.json", code_digests())
+    sources.write(Path("artifacts"))
+    write_pinned("params", settings(params) | {"loss_criterion": loss})
+    write_pinned("code", code_digests())
     layers = "by the budget, some" if drops is None else drops
     say(f"pin: {model.id}: {layers} of {dense.n_layers} layers are to go")
 
