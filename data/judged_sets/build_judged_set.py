@@ -26,6 +26,7 @@ from interlace.errors import InputError
 from interlace.outputs import whole
 from interlace.samples import rows as samples
 from interlace.samples.order import shuffle_key
+from interlace.sources.files import parquet_files
 
 SCHEMA = pa.schema(
     [
@@ -107,7 +108,7 @@ def build_judged_set(name: str, source: Path, out: Path, *, rows: int, seed: int
         InputError: there is no such data, a column is missing, or no row can be converted.
     """
     data_set = DATA_SETS[name]
-    files = [source] if source.is_file() else sorted(source.rglob("*.parquet"))
+    files = [source] if source.is_file() else parquet_files(source) if source.is_dir() else []
     if not files:
         raise InputError(f"{source}: no such .parquet file, and no folder that holds one")
     order = sorted(_positions(files, data_set), key=lambda position: shuffle_key(seed, *position))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,6 +76,20 @@ def file_tables(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
                 table = pa.Table.from_batches([batch])
             yield table
             rows += table.num_rows
+
+
+def file_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Iterate over the rows of a file as Python values, with their numbers.
+
+    Raises:
+        InputError: see `readable`; text that is not UTF-8 counts as damaged.
+    """
+    number = 0
+    for table in file_tables(path, columns):
+        with readable(f"{path}, rows {number} to {number + table.num_rows - 1}"):
+            rows = table.to_pylist()
+        yield from enumerate(rows, number)
+        number += len(rows)
 
 
 def _group_of(metadata: pq.FileMetaData, row: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +42,7 @@ _ROW_GROUP_BYTES = 2**23
 _SHARD_BYTES = 2**30
 _REPEATED = ["source", "domain", "task"]  # columns worth a dictionary; images are not
 _FEW = 32  # rows that are Python objects at a time
+T = TypeVar("T")
 
 
 def check_schema(schema: pa.Schema, where: str, *, optional: Collection[str] = ()) -> None:
@@ -187,7 +188,7 @@ def write_rows(rows: Iterable[dict[str, Any]], folder: Path) -> list[str]:
     return ids
 
 
-def in_groups(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+def in_groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
     """Group rows in lists of `size`, the last one shorter."""
     rows = iter(rows)
     while group := list(islice(rows, size)):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from interlace.errors import InputError
 from interlace.samples import rows as samples
-from interlace.samples.parquet import file_tables, read_schema, readable
+from interlace.samples.parquet import file_rows, file_tables, read_schema, readable
 
 CATEGORY = "Held-out"
 JUDGED = "Judged"  # category of open questions
@@ -57,12 +57,9 @@ def check_rows(path: Path) -> list[str]:
         InputError: there is no row, or one without a source, a question or an answer.
     """
     sources: set[str] = set()
-    row = 0
-    for table in file_tables(path, ["texts", "source"]):
-        for values in table.to_pylist():
-            samples.check_row(values, f"{path}: row {row}")
-            sources.add(values["source"])
-            row += 1
+    for row, values in file_rows(path, ["texts", "source"]):
+        samples.check_row(values, f"{path}: row {row}")
+        sources.add(values["source"])
     if not sources:
         raise InputError(f"{path}: no rows to evaluate on; write at least one")
     return sorted(sources)

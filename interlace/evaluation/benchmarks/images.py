@@ -23,7 +23,10 @@ from interlace.evaluation.benchmarks.files import benchmark_files
 from interlace.model.images import UnfitImage, encoded_bytes, open_image
 from interlace.outputs import write_json
 from interlace.params.evaluating import Evaluate
-from interlace.samples.parquet import file_tables, readable
+from interlace.samples.parquet import file_rows, readable
+from interlace.samples.rows import in_groups
+
+_FEW = 32  # rows whose images are opened at a time
 
 
 def row_images(
@@ -160,18 +163,15 @@ def check_images(files: Iterable[ImageColumn], digests: Mapping[Path, str], chec
 
 def _check_file(file: ImageColumn) -> None:
     opened: set[bytes] = set()
-    row = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for table in file_tables(file.path, file.columns):
-            values = table[file.column].to_pylist()
-            reasons = pool.map(lambda value: _fault(value, file.needed, opened), values)
-            for number, reason in enumerate(reasons, row):
+        for rows in in_groups(file_rows(file.path, file.columns), _FEW):
+            reasons = pool.map(lambda row: _fault(row[1][file.column], file.needed, opened), rows)
+            for (number, _), reason in zip(rows, reasons, strict=True):
                 if reason:
                     raise InputError(
                         f"{file.path}: row {number}, column {file.column!r}: {reason}; repair the"
                         " image, or remove the row"
                     )
-            row += len(values)
 
 
 def _fault(value: Any, needed: bool, opened: set[bytes]) -> str | None:

@@ -68,3 +68,13 @@ def test_over_two_gigabytes_of_images_are_read(tmp_path: Path) -> None:
     assert [row["texts"] for row in rows.select(["texts"]).to_pylist()] == [
         text_row(number)["texts"] for number in range(68)
     ]
+
+
+def test_text_that_is_not_utf_8_is_named_with_its_rows(write_rows: Write, tmp_path: Path) -> None:
+    table = pq.read_table(write_rows(rows(3)))
+    raw = pa.array([b"a", b"\xff\xfe", b"a"])
+    text = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    path = tmp_path / "bad.parquet"
+    pq.write_table(table.set_column(table.column_names.index("source"), "source", text), path)
+    with pytest.raises(InputError, match=rf"^{path}, rows 0 to 2: .*utf-8"):
+        check_rows(path)
