@@ -52,6 +52,11 @@ class ContractError(Exception):
         super().__init__(one_line(message))
 
 
+def complaint(error: BaseException) -> str:
+    """Return what a library says in one line, or the kind of the error where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def way_to_finite(dtype: str, field: str) -> str:
     """Return the way out where a number is not finite.
 

@@ -12,7 +12,7 @@ from typing import Any
 from interlace.checkpoint.config import pruned_config, refuse_deep_towers, refuse_quantised
 from interlace.checkpoint.layers import StoredLayers
 from interlace.checkpoint.safetensors import FLOATS, WRITABLE, Stored, checkpoint_tensors
-from interlace.errors import InputError
+from interlace.errors import InputError, complaint
 from interlace.model.families import Architecture, Config, architecture
 from interlace.model.files import CONFIG, read_object
 
@@ -114,14 +114,24 @@ class Checkpoint:
         return AutoConfig.from_pretrained(self.folder, trust_remote_code=self.trust_remote_code)
 
     def without_weights(self) -> Any:
-        """Return the model's modules and shapes alone, on torch's meta device."""
+        """Return the model's modules and shapes alone, on torch's meta device.
+
+        Raises:
+            InputError: transformers does not accept the configuration.
+        """
         import torch
         from transformers import AutoModelForImageTextToText
 
-        with torch.device("meta"):
-            return AutoModelForImageTextToText.from_config(
-                self.transformers_config(), trust_remote_code=self.trust_remote_code
-            )
+        try:
+            with torch.device("meta"):
+                return AutoModelForImageTextToText.from_config(
+                    self.transformers_config(), trust_remote_code=self.trust_remote_code
+                )
+        except Exception as error:  # whatever a model's class raises over its configuration
+            raise InputError(
+                f"{self.config_file}: transformers does not accept this configuration:"
+                f" {complaint(error)}; copy it again"
+            ) from None
 
     def open_model(
         self,

@@ -24,7 +24,7 @@ _NAMES = re.compile(  # of all families' processors, tokenizers and generation
     r"|tokenizer(\.[\w.-]+)?\.json|tokenizer_config\.json|tekken\.json"
     r"|(special_tokens_map|added_tokens)\.json"
     r"|vocab(\.[\w-]+)?\.(json|txt)|merges\.txt"
-    r"|[\w.-]*\.(model|tiktoken|bpe|spm)"  # sentencepiece and tiktoken
+    r"|[\w.-]*\.(model|tiktoken|bpe|spm)(\.v\d+\w*)?"  # sentencepiece and tiktoken
     r"|(LICEN[CS]E|COPYING|NOTICE|USE_POLICY)([._-].*)?",
     re.IGNORECASE,
 )

@@ -200,8 +200,12 @@ def _check_types(config: Config, where: str) -> None:
             raise InputError(f"{where}: tie_word_embeddings = {flag!r}: expected true or false")
     vision = config.get("vision_config", {})
     taps = vision.get("deepstack_visual_indexes") or []
-    if not (isinstance(taps, list) and all(type(tap) is int for tap in taps)):
-        raise InputError(f"{where}: deepstack_visual_indexes = {taps!r}: expected whole numbers")
+    depth = vision.get("depth") if type(vision.get("depth")) is int else _MOST_LAYERS
+    if not (isinstance(taps, list) and all(type(t) is int and 0 <= t < depth for t in taps)):
+        raise InputError(
+            f"{where}: deepstack_visual_indexes = {taps!r}: expected layers of the vision tower,"
+            f" below {depth}"
+        )
     for name in FAMILIES[config["model_type"]].entries:
         entries = config.get(name) or []
         if not (isinstance(entries, list) and all(map(_is_entry, entries))):

@@ -30,7 +30,9 @@ def read_object(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"{path}: not readable JSON: nested too deeply; copy it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: not keys and values, but a {type(content).__name__}")
+        raise InputError(
+            f"{path}: not keys and values, but a {type(content).__name__}; copy it again"
+        )
     return content
 
 
@@ -133,6 +135,8 @@ def read_index(folder: Path) -> dict[str, str]:
                 " file; copy it again"
             )
     for file in sorted(set(weight_map.values())):
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise InputError(f"{index}: names {file}, no path below the folder; copy it there")
         try:
             check_file(folder, folder / file)
         except InputError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from interlace.errors import InputError
+from interlace.errors import InputError, complaint
 from interlace.model.files import weight_files
 
 BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V")  # image processors; others bound edges, if anything
@@ -28,7 +28,10 @@ def open_processor(
     try:
         processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
     except Exception as error:  # ImportError of a family's package; tokenizers raises Exception
-        raise InputError(f"{model}: the processor cannot be opened: {_reason(error)}") from None
+        raise InputError(
+            f"{model}: the processor cannot be opened: {complaint(error)}; copy its files again, or"
+            " install the package that it names"
+        ) from None
     if not hasattr(processor, "image_processor"):
         raise InputError(
             f"{model}: the processor is a {type(processor).__name__} and takes no images; copy the"
@@ -72,9 +75,9 @@ def open_model(
             own choice.
 
     Raises:
-        InputError: the checkpoint lacks weights, which transformers would draw at random, or they
-            lie outside of its folder; several
-            processes would each spread the model; or this machine lacks the requested attention.
+        InputError: the checkpoint lacks weights, which transformers would draw at random, or holds
+            some in other shapes or outside of its folder; several processes would each spread the
+            model; or this machine lacks the requested attention.
     """
     on_gpu = torch.cuda.is_available()
     if dtype == "auto":
@@ -99,8 +102,18 @@ def _loaded(folder: Path | str, **options: Any) -> Any:
     if os.path.isdir(folder):
         weight_files(Path(folder))
     model, loading = AutoModelForImageTextToText.from_pretrained(
-        str(folder), use_safetensors=True, output_loading_info=True, **options
+        str(folder),
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # refused below, by name
+        output_loading_info=True,
+        **options,
     )
+    if mismatched := sorted(loading["mismatched_keys"]):
+        name, stored, expected = mismatched[0]
+        raise InputError(
+            f"{folder}: {name} is stored as {list(stored)}, and config.json makes it"
+            f" {list(expected)}, {len(mismatched)} of that kind in all; copy both again"
+        )
     if missing := sorted(loading["missing_keys"]):
         raise InputError(
             f"{folder}: the weights lack {missing[0]}, {len(missing)} in all; copy them again"
@@ -124,15 +137,11 @@ def check_opens(folder: Path, *, trust_remote_code: bool = False) -> None:
         raise
     except Exception as error:  # whatever a model's class raises over its configuration
         raise InputError(
-            f"{folder}: transformers cannot open this model: {_reason(error)}; copy it again"
+            f"{folder}: transformers cannot open this model: {complaint(error)}; copy it again"
         ) from None
     finally:
         if bars:
             logging.enable_progress_bar()
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_device_map(device_map: str) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.companions import SMALL_FILES
-from interlace.errors import InputError
+from interlace.checkpoint.companions import SMALL_FILES, companions
+from interlace.errors import InputError, complaint
 from interlace.model.families import vision_token_ids
+from interlace.model.files import read_object
 from interlace.outputs import write_json
 from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
@@ -54,6 +55,9 @@ def check_opens(model: PinnedModel, max_pixels: int | None, *, checked: Path) ->
         model.id, model.revision, "model", list(SMALL_FILES)
     )  # fmt: skip
     checkpoint = Checkpoint(folder, model.trust_remote_code)
+    for path in companions(folder, trust_remote_code=model.trust_remote_code):
+        if path.suffix == ".json":
+            read_object(path)
     if local:
         checkpoint.check()
         checkpoint.check_opens()
@@ -83,9 +87,9 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
     except InputError:
         raise
     except Exception as error:  # whatever a template, a tokenizer or an image processor raises
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{folder}: its processor cannot encode a question about an image: {reason}; copy the"
+            f"{folder}: its processor cannot encode a question about an image:"
+            f" {complaint(error)}; copy the"
             " processor's files again"
         ) from None
     _refuse_foreign(checkpoint, processor, inputs["input_ids"].tolist())

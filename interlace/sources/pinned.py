@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.documents import read_json
 from interlace.errors import MissingInputError
 from interlace.outputs import write_json
@@ -102,8 +101,9 @@ class PinnedModel(_Record):
         if self.files is not None:
             return Checkpoint(Path(self.id), self.trust_remote_code)
         folder = hub_snapshot(self.id, self.revision, "model", None)
-        checkpoint_tensors(folder)
-        return Checkpoint(folder, self.trust_remote_code)
+        checkpoint = Checkpoint(folder, self.trust_remote_code)
+        checkpoint.check()
+        return checkpoint
 
     def configuration(self) -> Checkpoint:
         """Return the checkpoint without its weights: nothing but config.json need be there."""

@@ -1,0 +1,155 @@
+"""A model that later stages could not open is refused by `pin`, in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hub import DEMO
+from safetensors.torch import load_file, save_file
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.safetensors import checkpoint_tensors
+from interlace.errors import InputError
+from interlace.model.files import CONFIG, SINGLE
+from interlace.sources import opened
+from interlace.sources.opened import check_opens
+from interlace.sources.pin import pin_model
+
+PREFIX = "model.language_model.layers"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DEMO, tmp_path / "model"))
+
+
+def check(folder: Path, max_pixels: int | None = None) -> None:
+    model = pin_model(str(folder), None, hashes=folder.parent / "hashes.json")
+    check_opens(model, max_pixels, checked=folder.parent / "opened.json")
+
+
+def field(*path: str, value: Any, file: str = CONFIG) -> Callable[[Path], None]:
+    """Set a field of a configuration; `path` ends in its name."""
+
+    def change(folder: Path) -> None:
+        config = json.loads((folder / file).read_text())
+        section = config
+        for name in path[:-1]:
+            section = section[name]
+        section[path[-1]] = value
+        (folder / file).write_text(json.dumps(config))
+
+    return change
+
+
+def text(file: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / file).write_text(content)
+
+
+def dtype(name: str, kind: torch.dtype) -> Callable[[Path], None]:
+    """Store one tensor in another type."""
+
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / SINGLE)
+        tensors[name] = tensors[name].to(kind)
+        save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+
+    return change
+
+
+def lacks(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / SINGLE)
+        del tensors[name]
+        save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+
+    return change
+
+
+TEXT, VISION = "text_config", "vision_config"
+DEEP = '{"a":' * 100_000
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no section": (field(TEXT, value=None), r"text_config = None: expected keys and values"),
+    "no vision": (field(VISION, value=[]), r"vision_config = \[\]: expected keys"),
+    "million layers": (field(TEXT, "num_hidden_layers", value=10**6), "is not a count of layers"),
+    "many layers": (field(TEXT, "num_hidden_layers", value=9999), "weights hold 329 tensors"),
+    "one layer more": (field(TEXT, "num_hidden_layers", value=25), "no stack of 25 layers"),
+    "million blocks": (field(VISION, "depth", value=10**6), r"depth = 1000000, and the weights"),
+    "taps too deep": (field(VISION, "deepstack_visual_indexes", value=[9]), r"\[9\]: expected"),
+    "text for a number": (field(TEXT, "hidden_size", value="128"), r"config\.json: .*hidden_size"),
+    "text for a float": (field(TEXT, "rms_norm_eps", value="1e-6"), "rms_norm_eps"),
+    "another width": (field(TEXT, "intermediate_size", value=64), r"stored as \[128, 256\], and"),
+    "text for a flag": (field("tie_word_embeddings", value="no"), "expected true or false"),
+    "untied": (field("tie_word_embeddings", value=False), r"the weights lack lm_head\.weight"),
+    "quantised": (field(TEXT, "quantization_config", value={"bits": 4}), "quantised weights"),
+    "float8": (
+        dtype(f"{PREFIX}.3.mlp.up_proj.weight", torch.float8_e4m3fn),
+        r"layers\.3\.mlp\.up_proj\.weight holds numbers of type F8_E4M3",
+    ),
+    "integers": (dtype(f"{PREFIX}.3.mlp.up_proj.weight", torch.int8), "of type I8"),
+    "no norm": (lacks("model.language_model.norm.weight"), "the weights lack .*norm.weight"),
+    "deep tokenizer": (text("tokenizer.json", DEEP), r"tokenizer\.json: .* nested too deeply"),
+    "empty settings": (text("generation_config.json", ""), r"generation_config\.json: not reada"),
+    "thin processor": (
+        text("processor_config.json", '{"processor_class": "Qwen3VLProcessor"}'),
+        "the processor cannot be opened",
+    ),
+    "other patches": (
+        field("image_processor", "patch_size", value=16, file="processor_config.json"),
+        "patch_size = 16, and the model has 8",
+    ),
+    "half a template": (text("chat_template.jinja", "{% for"), "cannot encode a question"),
+    "no image token": (text("chat_template.jinja", "{{ 'a' }}"), "cannot encode a question"),
+    "endless macro": (
+        text("chat_template.jinja", "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}"),
+        "cannot encode a question",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_later_stages_could_not_open_is_refused(folder: Path, name: str) -> None:
+    change, reason = REFUSED[name]
+    change(folder)
+    with pytest.raises(InputError, match=reason) as caught:
+        check(folder)
+    assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
+
+
+def test_a_template_may_not_take_minutes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    text("chat_template.jinja", loop)(folder)
+    monkeypatch.setattr(opened, "TEMPLATE_SECONDS", 0.5)
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=r"the chat template took more than 0\.5 seconds"):
+        check(folder)
+    assert time.monotonic() - begin < 5
+
+
+def test_a_model_that_opened_is_not_opened_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(folder)
+    monkeypatch.setattr(Checkpoint, "check_opens", None)
+    check(folder)
+    (folder / "chat_template.jinja").write_text("{# other #}")
+    with pytest.raises(TypeError):
+        check(folder)
+
+
+def test_a_layer_of_multi_token_prediction_is_not_counted(folder: Path) -> None:
+    checkpoint = Checkpoint(folder)
+    before, shares = checkpoint.parameters, checkpoint.layers.parameters()
+    tensors = load_file(folder / SINGLE)
+    tensors[f"{PREFIX}.24.eh_proj.weight"] = torch.zeros(9, 9)
+    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+    assert f"{PREFIX}.24.eh_proj.weight" in checkpoint_tensors(folder)
+    assert Checkpoint(folder).parameters == before
+    assert Checkpoint(folder).layers.parameters() == shares
