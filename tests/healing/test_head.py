@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sources_json import pinned_model, write_sources
 from training_runs import (
     PREFIX,
+    RECIPE,
     assert_ends,
     assert_same_run,
     column,
@@ -28,8 +29,10 @@ import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.healing.end_to_end import EndToEnd
+from interlace.healing.heal import train_reference
 from interlace.outputs import write_json
 from interlace.params.healing import Recipe
+from interlace.selection.reference import reference_plan
 from interlace.training import resume
 from interlace.training.head import stored_head
 
@@ -106,6 +109,22 @@ def test_processes_and_stages_train_the_same_head(
     )
     torch.testing.assert_close(head, plain_head, rtol=0, atol=2e-3)
     assert (head - start).abs().max() > 1e-2
+
+
+def test_a_reference_run_trains_the_head_too(untied: Path, tmp_path: Path) -> None:
+    plan = reference_plan("dense-ft", 0.34, None, pinned_model())
+    assert plan is not None
+    train_reference(
+        Checkpoint(untied / "dense"),
+        untied / "data/train",
+        tmp_path / "reference",
+        plan=plan,
+        params=Recipe(**(RECIPE | {"max_steps": 2, "train_lm_head": True})),
+        seed=0,
+        scratch=tmp_path / "scratch",
+    )
+    moved = moved_weights(untied / "dense", tmp_path / "reference")
+    assert len(moved) == 2 * 11 + 1 and HEAD in moved
 
 
 def test_a_tied_head_is_refused(project: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from interlace.model.states import reference_states, residual_states
 from interlace.pruning import compensation, sparsity
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 from interlace.samples.answered_rows import AnsweredRows
+from interlace.training.head import head_weight, stored_head
 
 MIDDLE = [1, 3]  # dropped layers
 GENERATED = 5  # tokens
@@ -160,6 +161,19 @@ def test_reference_states_are_the_inputs_of_the_next_layers(dense: Dense) -> Non
     differing = [i for i in range(dense.n_layers - 1) if not torch.equal(outputs[i], y[i])]
     config = json.loads((dense.folder / "config.json").read_text())
     assert bool(differing) == bool(architecture(config, "").deepstack_layers)
+
+
+def test_the_head_is_stored_once_or_tied(dense: Dense) -> None:
+    weight = head_weight(dense.model)
+    checkpoint = Checkpoint(dense.folder)
+    if weight is dense.model.get_input_embeddings().weight:
+        with pytest.raises(InputError, match="ties the head to the token embeddings"):
+            stored_head(checkpoint)
+    else:
+        stored = load_file(checkpoint.tensors[stored_head(checkpoint)].path)[
+            stored_head(checkpoint)
+        ]
+        assert torch.equal(stored, weight)
 
 
 def test_tokens_of_the_picture_are_told_from_text(dense: Dense) -> None:

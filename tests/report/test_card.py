@@ -199,6 +199,13 @@ def test_the_recipe_is_one_line(recipe: dict[str, Any], heal: dict[str, Any], fa
     assert re.search(facts, training_text(Finetune(**recipe), Heal(**heal)))
 
 
+def test_a_trained_head_is_named() -> None:
+    text = card(params=params(finetune={"train_lm_head": True}))
+    assert "of the remaining layers and the output head were fine-tuned" in text
+    assert "only the layers listed above and lm_head.weight: " in text
+    assert "output head" not in card() and "layers listed above: " in card()
+
+
 def test_a_checkpoint_of_which_nothing_was_tuned_claims_no_tuning() -> None:
     for which, plan in (("pruned", small_plan()), ("tuned", manual([3], []))):
         text = card(which, plan).split("## Reproduce it")[0]
