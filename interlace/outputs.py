@@ -188,7 +188,12 @@ def remove(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with a stable layout, whole or not at all."""
     with whole(path) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """Return JSON with a stable layout."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def link_or_copy(source: Path, target: Path) -> None:

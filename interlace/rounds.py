@@ -24,7 +24,7 @@ from interlace.healing.local import heal_locally
 from interlace.measurements.collect import collect, provenance_of
 from interlace.methods.choice import Choice
 from interlace.model.bypass import bypass
-from interlace.outputs import link_or_copy, remove, whole
+from interlace.outputs import link_or_copy, remove
 from interlace.params.choosing import Select
 from interlace.params.exporting import Export
 from interlace.params.measuring import Collect
@@ -35,6 +35,7 @@ from interlace.plan.segments import segments
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
 from interlace.pruning.new_weights import compensated
+from interlace.resumable import intact, kept, mark
 from interlace.scores.average import score
 from interlace.scores.table import read_scores
 from interlace.selection.select import resolve_ratio, select_layers
@@ -86,7 +87,7 @@ def measure_rounds(
     def table_after(choice: Choice) -> pa.Table:
         name = _name(choice, params)
         file, dropped = scratch / f"{name}.parquet", sorted(choice.drop)
-        if not file.is_file():
+        if not intact(file):
             work = scratch / name
             replaced = _new_weights(pinned, samples[0], dropped, params, work)
             healed = None
@@ -95,7 +96,7 @@ def measure_rounds(
             scores = measure_without(
                 pinned, samples, dropped, params.collect_options, work, replaced, healed
             )
-            with whole(file) as partial:
+            with kept(file) as partial:
                 pq.write_table(scores, partial)
         number = len(list(out.glob("*.parquet"))) + 2
         link_or_copy(file, out / f"scores-{number:03d}.parquet")
@@ -142,7 +143,8 @@ def heal_so_far(
             " method that tunes neighbours"
         )
     dense = pinned.checkpoint()
-    if not healed.is_dir():
+    if not intact(healed):
+        remove(pruned)
         trust = dense.trust_remote_code
         export(dense.folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
         options = params.finetune_options
@@ -157,6 +159,7 @@ def heal_so_far(
             seed=params.seed,
             scratch=scratch / "local",
         )
+        mark(healed)
     return healed
 
 

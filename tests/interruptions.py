@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,3 +25,12 @@ def interrupt(
 
     monkeypatch.setattr(owner, name, interrupting)
     return calls
+
+
+def damage(scratch: Path) -> None:
+    """Empty all files of unfinished work, as a power cut may."""
+    files = [path for path in scratch.rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        path.unlink()  # it may be a link to an input
+        path.touch()

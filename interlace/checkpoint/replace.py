@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import ContractError
 from interlace.outputs import link_or_copy, whole
+from interlace.resumable import kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,10 +19,10 @@ _TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float6
 
 
 def write_weights(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write tensors by stored name to a safetensors file, whole or not at all."""
+    """Write tensors by stored name to a safetensors file, to resume from."""
     from safetensors.torch import save_file
 
-    with whole(file) as partial:
+    with kept(file) as partial:
         on_cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
         save_file(on_cpu, partial, metadata={"format": "pt"})
 

@@ -30,8 +30,9 @@ from interlace.data.row_groups import Outline, RowGroup, outline
 from interlace.data.subsets import Subset
 from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw
 from interlace.errors import InputError
-from interlace.outputs import whole, write_json
+from interlace.outputs import write_json
 from interlace.params.inputs import Data
+from interlace.resumable import intact, kept
 from interlace.samples.columns import plain_table
 from interlace.samples.order import shuffle_key
 from interlace.samples.parquet import ERRORS as PARQUET_ERRORS
@@ -190,7 +191,7 @@ class _SubsetDraw:
         groups = [(listing.groups[i], count) for i, count in sorted(allocation.items())]
         for number, chunk in enumerate(_chunks(groups)):
             folder = self.folder / f"{number:05}"
-            if not folder.is_dir():
+            if not intact(folder):
                 self._draw_chunk(chunk, folder)
         facts = {"holds": sum(sizes), "draws": rows, "outline_bytes": listing.bytes_read}
         write_json(self.folder / "subset.json", facts)
@@ -210,7 +211,7 @@ class _SubsetDraw:
                         yield from self._rows(parquet, file, group, count, counts)
                 bytes_read += stream.bytes_read
 
-        with whole(folder) as partial:
+        with kept(folder) as partial:
             partial.mkdir()
             ids = write_rows(rows(), partial / "rows")
             bytes_kept = sum(path.stat().st_size for path in (partial / "rows").iterdir())

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from interlace.data.files import open_parquet
 from interlace.data.subsets import Subset
-from interlace.outputs import write_json
+from interlace.resumable import intact, keep_json
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,15 @@ def outline(subset: Subset, cache: Path) -> Outline:
     """
     key = repr([(file.name, file.digest) for file in subset.files])
     path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-    try:
+    if intact(path):
         return _read_outline(path)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     groups: list[RowGroup] = []
     bytes_read = 0
     for number, file in enumerate(subset.files):
         with open_parquet(file) as (parquet, stream):
             groups += _row_groups(number, parquet.metadata)
         bytes_read += stream.bytes_read
-    write_json(path, {"groups": [astuple(group) for group in groups], "bytes_read": bytes_read})
+    keep_json(path, {"groups": [astuple(group) for group in groups], "bytes_read": bytes_read})
     return Outline(tuple(groups), bytes_read)
 
 

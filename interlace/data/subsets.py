@@ -6,7 +6,6 @@ A subset is a folder of Parquet files, as on the hub, or a file outside of any f
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from interlace.data.files import DataFile, data_files, open_parquet
 from interlace.errors import InputError
-from interlace.outputs import write_json
 from interlace.params.inputs import Data
+from interlace.resumable import keep_json, read_digests
 from interlace.samples.parquet import readable
 from interlace.sources.hub import hub_errors
 from interlace.sources.pinned import PinnedData
@@ -95,15 +94,7 @@ def check_subsets(pinned: PinnedData, data: Data, *, checked: Path) -> None:
     with errors, ThreadPoolExecutor(data.workers) as pool:
         list(pool.map(_check, unchecked))
     if unchecked:
-        write_json(checked, sorted(digests | {file.digest for file in unchecked}))
-
-
-def read_digests(path: Path) -> set[str]:
-    """Read the digests of contents that passed a check earlier; empty where there are none."""
-    try:
-        return set(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return set()
+        keep_json(checked, sorted(digests | {file.digest for file in unchecked}))
 
 
 def _check(file: DataFile) -> None:

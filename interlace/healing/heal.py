@@ -21,6 +21,7 @@ from interlace.outputs import whole
 from interlace.params.healing import Finetune, Recipe
 from interlace.plan.record import Plan
 from interlace.pruning.export import export
+from interlace.resumable import intact, mark
 from interlace.training.curve import write_curve
 
 
@@ -58,7 +59,8 @@ def heal(
     start, (local_curve, curve) = pruned, curves
     if params.local_steps and plan.tune and plan.drop:
         start, finished_curve = pruned.at(scratch / "healed"), scratch / "local_loss.csv"
-        if not start.folder.is_dir():
+        first = distributed.process_rank() == 0
+        if not distributed.gather(first and intact(start.folder) and intact(finished_curve))[0]:
             heal_locally(
                 dense,
                 pruned,
@@ -70,6 +72,9 @@ def heal(
                 seed=seed,
                 scratch=scratch / "local",
             )
+            if first:
+                mark(start.folder)
+                mark(finished_curve)
         if distributed.process_rank() == 0:  # also in a run that resumes end-to-end training
             with whole(local_curve) as partial:
                 shutil.copyfile(finished_curve, partial)
@@ -116,8 +121,9 @@ def train_reference(
     """
     distributed.meet()
     start = dense.at(scratch / "dense")
-    if distributed.process_rank() == 0 and not start.folder.is_dir():
+    if distributed.process_rank() == 0 and not intact(start.folder):
         export(dense.folder, plan, start.folder, trust_remote_code=dense.trust_remote_code)
+        mark(start.folder)
     distributed.barrier()
     finetune(
         start,

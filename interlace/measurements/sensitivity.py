@@ -28,6 +28,7 @@ from interlace.model.decoder import decoder_layers
 from interlace.model.families import architecture
 from interlace.outputs import remove, whole
 from interlace.params.measuring import LossCriterion, Sensitivity
+from interlace.resumable import intact, kept
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.scores.table import SCHEMA, SLEB, TAYLOR
 
@@ -205,9 +206,9 @@ def _mean_losses(
     sums, tokens = dict.fromkeys(positions, 0.0), 0
     for number in range(len(rows.groups)):
         path = scratch / f"step-{step:03d}" / f"batch-{number:05d}.parquet"
-        if not path.is_file():
+        if not intact(path):
             table = _losses_of_batch(model, rows, number, positions, step)
-            with whole(path) as partial:
+            with kept(path) as partial:
                 pq.write_table(table, partial)
         losses = pq.read_table(path).to_pylist()
         for row in losses:
@@ -257,7 +258,7 @@ def taylor_importance(model: Any, rows: AnsweredRows, scratch: Path) -> list[flo
             tokens += answer_tokens(batch["labels"])
             if (number + 1) % math.ceil(n / _RESUME_POINTS) == 0:
                 counts = {"batches": str(number + 1), "tokens": str(tokens)}
-                with whole(file) as partial:
+                with kept(file) as partial:
                     save_file(sums, partial, metadata=counts)
             progress.update(len(rows.groups[number]))
     importance = [0.0] * len(layers)
@@ -271,7 +272,7 @@ def _gradients_so_far(
     path: Path, weights: dict[str, nn.Parameter]
 ) -> tuple[dict[str, Tensor], int, int]:
     """Return sums of gradients by weight, float32, and the numbers of their batches and tokens."""
-    if not path.is_file():
+    if not intact(path):
         return {k: torch.zeros_like(w, dtype=torch.float32) for k, w in weights.items()}, 0, 0
     with safe_open(path, "pt") as file:
         metadata = file.metadata()

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from interlace.outputs import whole, write_json
+from interlace.resumable import intact, keep_json, kept
 
 ROWS = 64  # of a window: enough for full batches, few enough to share out evenly
 
@@ -94,10 +94,9 @@ class WindowBatches:
 
 def read_batches(folder: Path) -> WindowBatches | None:
     """Read the batches of a window; `None` if its rows are not encoded yet."""
-    try:
-        fields = json.loads((folder / "batches.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not intact(folder / "batches.json"):
         return None
+    fields = json.loads((folder / "batches.json").read_text(encoding="utf-8"))
     skipped = {int(row): reason for row, reason in fields["skipped"].items()}
     return WindowBatches(fields["batches"], skipped)
 
@@ -105,7 +104,7 @@ def read_batches(folder: Path) -> WindowBatches | None:
 def write_batches(folder: Path, batches: WindowBatches) -> None:
     """Write the batches of a window."""
     skipped = {str(row): reason for row, reason in batches.skipped.items()}
-    write_json(folder / "batches.json", {"batches": batches.batches, "skipped": skipped})
+    keep_json(folder / "batches.json", {"batches": batches.batches, "skipped": skipped})
 
 
 def _file(folder: Path, batch: int) -> Path:
@@ -114,13 +113,13 @@ def _file(folder: Path, batch: int) -> Path:
 
 def write_batch(folder: Path, batch: int, arrays: Arrays) -> None:
     """Write the measurements of one batch."""
-    with whole(_file(folder, batch)) as partial:
+    with kept(_file(folder, batch)) as partial:
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial)
 
 
 def pending_batches(folder: Path, batches: WindowBatches) -> list[int]:
     """Return the batches that are not measured yet."""
-    return [n for n in range(len(batches.batches)) if not _file(folder, n).is_file()]
+    return [n for n in range(len(batches.batches)) if not intact(_file(folder, n))]
 
 
 def is_complete(folder: Path) -> bool:

@@ -36,10 +36,10 @@ from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs
 from interlace.model.decoder import following, norm_and_head
 from interlace.model.states import hooked, state_before
-from interlace.outputs import write_json
 from interlace.pruning.least_squares import Sums, solve
 from interlace.pruning.mlp import check_added_as_it_is, last_linear, residual_multiplier
 from interlace.pruning.report import CutReport
+from interlace.resumable import intact, keep_json
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens
 
 RIDGE = 1e-2  # lambda, times the mean diagonal of M'M
@@ -111,17 +111,25 @@ def compensate(
         for cut in cuts:
             report_file = scratch / f"run-{cut.layers[0]:03d}.json"
             weights_file = report_file.with_suffix(".safetensors")
-            if not report_file.is_file():
+            if not (intact(report_file) and _has_weights(report_file, weights_file)):
                 repair = _Repair(model, stored, tuple(drop), fitted, heldout, weights)
                 report = repair.fit(cut, _loss_so_far(reports), weights_file)
-                write_json(report_file, report.as_json())
-            text = report_file.read_text(encoding="utf-8")
-            reports.append(CutReport.model_validate_json(text))
+                keep_json(report_file, report.as_json())
+            reports.append(_read_report(report_file))
             if reports[-1].kept:
                 weights |= stored.new_values(model, weights_file)
                 replaced |= dict.fromkeys(stored_tensors(weights_file), weights_file)
             progress.update()
     return replaced, reports
+
+
+def _read_report(file: Path) -> CutReport:
+    return CutReport.model_validate_json(file.read_text(encoding="utf-8"))
+
+
+def _has_weights(report_file: Path, weights_file: Path) -> bool:
+    """Return True if the weights that a report names are there and undamaged."""
+    return not _read_report(report_file).kept or intact(weights_file)
 
 
 def _loss_so_far(reports: Sequence[CutReport]) -> float | None:

@@ -22,6 +22,7 @@ from interlace.checkpoint.safetensors import stored_tensors
 from interlace.errors import ContractError, InputError
 from interlace.model.decoder import decoder_layers, following
 from interlace.model.states import hooked, state_before
+from interlace.resumable import intact
 from interlace.samples.answered_rows import AnsweredRows
 
 GROUP, KEPT = 4, 2
@@ -95,7 +96,7 @@ def sparsify(
     replaced: dict[str, Path] = {}
     for number in tqdm(range(len(layers)), unit="layer", desc="sparsify"):
         file = scratch / f"layer-{number:03d}.safetensors"
-        if not file.is_file():
+        if not intact(file):
             norms = input_norms(model, number, linears[number], rows) if rows else {}
             write_weights(_masked(stored, number, linears[number], norms), file)
         if rows:

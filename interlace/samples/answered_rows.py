@@ -17,8 +17,8 @@ from torch import Tensor
 from interlace.errors import InputError, MissingInputError
 from interlace.model.batches import batches, encode_rows
 from interlace.model.chat import IGNORED, Inputs, collate
-from interlace.outputs import whole
 from interlace.params.measuring import Sensitivity
+from interlace.resumable import intact, kept
 from interlace.samples.rows import iterate
 
 
@@ -90,7 +90,7 @@ def answered_rows(
         if row["sample_id"] not in ids:
             continue
         path = folder / f"{row['sample_id']}.safetensors"
-        if not path.is_file() and (reason := _write_encoded(processor, row, path, params)):
+        if not intact(path) and (reason := _write_encoded(processor, row, path, params)):
             reasons.append(f"sample {row['sample_id']} of {row['source']}: {reason}")
             continue
         with safe_open(path, "pt") as file:
@@ -131,6 +131,6 @@ def _write_encoded(
     examples, skipped = encode_rows(processor, {0: row}, params.max_length, answers=True)
     if skipped:
         return skipped[0]
-    with whole(path) as partial:
+    with kept(path) as partial:
         save_file({name: value.contiguous() for name, value in examples[0].items()}, partial)
     return None

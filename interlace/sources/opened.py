@@ -21,7 +21,7 @@ from interlace.checkpoint.companions import SMALL_FILES, companions
 from interlace.errors import InputError, complaint
 from interlace.model.families import vision_token_ids
 from interlace.model.files import read_object
-from interlace.outputs import write_json
+from interlace.resumable import keep_json, read_digests
 from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
 
@@ -44,10 +44,7 @@ def check_opens(model: PinnedModel, max_pixels: int | None, *, checked: Path) ->
         InputError: names the file or the folder, and what is wrong.
     """
     digest = _digest(model, max_pixels)
-    try:
-        digests = set(json.loads(checked.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        digests = set()
+    digests = read_digests(checked)
     if digest in digests:
         return
     local = model.files is not None
@@ -62,7 +59,7 @@ def check_opens(model: PinnedModel, max_pixels: int | None, *, checked: Path) ->
         checkpoint.check()
         checkpoint.check_opens()
     check_processor(checkpoint, max_pixels)
-    write_json(checked, sorted(digests | {digest}))
+    keep_json(checked, sorted(digests | {digest}))
 
 
 def _digest(model: PinnedModel, max_pixels: int | None) -> str:

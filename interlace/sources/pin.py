@@ -12,7 +12,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import files_read
 from interlace.errors import InputError
 from interlace.model.files import CONFIG, check_weights
-from interlace.outputs import write_json
+from interlace.resumable import intact, keep_json
 from interlace.sources.files import checked_file, parquet_files
 from interlace.sources.hub import hub_errors, hub_snapshot
 from interlace.sources.pinned import Files, PinnedData, PinnedFile, PinnedModel
@@ -110,10 +110,7 @@ def pin_data(source: str, revision: str | None, *, field: str, hashes: Path) -> 
 
 def _hashed(files: list[Path], root: Path, remembered: Path) -> Files:
     """Hash files; those of unchanged size and time are not read again."""
-    try:
-        hashes: dict[str, str] = json.loads(remembered.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        hashes = {}
+    hashes: dict[str, str] = json.loads(remembered.read_bytes()) if intact(remembered) else {}
     records = {}
     for path in files:
         stat = path.stat()
@@ -123,7 +120,7 @@ def _hashed(files: list[Path], root: Path, remembered: Path) -> Files:
                 hashes[key] = _sha256(file)
         name = path.relative_to(root).as_posix()
         records[name] = PinnedFile(size=stat.st_size, sha256=hashes[key])
-    write_json(remembered, hashes)
+    keep_json(remembered, hashes)
     return records
 
 

@@ -2,7 +2,7 @@
 
 A point is a folder `point-STEP`: safetensors files with the tuned layers' weights and moments,
 gathered from all processes, so that a run can resume with another number of them; and `point.json`,
-written last, with all updates so far and the digest of each file. It holds no pickle. Frozen
+with all updates so far and the digest of each file. It holds no pickle. Frozen
 weights, random states and the position in the data are not stored: they follow from the step.
 """
 
@@ -22,7 +22,7 @@ from interlace.errors import InputError
 from interlace.outputs import remove, whole
 
 MAX_POINTS = 2  # on disk: the newest, and the one before in case the newest is damaged
-RECORD = "point.json"
+RECORD, RECORD_DIGEST = "point.json", "point.sha256"
 
 
 class Update(BaseModel):
@@ -83,6 +83,8 @@ class Point:
             OSError: a file is missing.
             ValueError: a file is damaged.
         """
+        if verify and _digest(folder / RECORD) != (folder / RECORD_DIGEST).read_text("utf-8"):
+            raise ValueError(f"{RECORD} differs from what was written")
         text = (folder / RECORD).read_text(encoding="utf-8")
         record = _Record.model_validate(json.loads(text))
         for name, digest in record.files.items() if verify else ():
@@ -138,6 +140,7 @@ def _write(folder: Path, states: Iterable[Mapping[str, Tensor]], updates: Sequen
         digests[path.name] = _digest(path)
     record = _Record(updates=tuple(updates), files=digests)
     (folder / RECORD).write_text(json.dumps(record.model_dump()), encoding="utf-8")
+    (folder / RECORD_DIGEST).write_text(_digest(folder / RECORD), encoding="utf-8")
 
 
 def newest_point(scratch: Path) -> tuple[Point | None, list[str]]:
@@ -153,7 +156,8 @@ def newest_point(scratch: Path) -> tuple[Point | None, list[str]]:
 
 def sorted_points(scratch: Path) -> list[Path]:
     """Return the folders of all points, the newest first."""
-    return sorted(scratch.glob("point-*"), key=lambda path: -int(path.name.split("-")[1]))
+    folders = (path for path in scratch.glob("point-*") if path.name[6:].isdecimal())
+    return sorted(folders, key=lambda path: -int(path.name[6:]))
 
 
 def _digest(path: Path) -> str:

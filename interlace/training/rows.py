@@ -18,7 +18,9 @@ from torch import Tensor
 
 from interlace.errors import InputError
 from interlace.model import chat
+from interlace.outputs import full_disk_named
 from interlace.params.healing import Recipe
+from interlace.resumable import unpacked_once
 from interlace.training import packing
 
 
@@ -46,7 +48,10 @@ class TrainingRows(torch.utils.data.Dataset[chat.Inputs]):
         from datasets import load_dataset
 
         files = [str(path) for path in sorted(train.glob("*.parquet"))]
-        self.rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(cache))
+        with unpacked_once(cache), full_disk_named(cache):
+            self.rows = load_dataset(
+                "parquet", data_files=files, split="train", cache_dir=str(cache)
+            )
         self.processor = processor
         self.max_length = max_length
 
@@ -200,7 +205,7 @@ def load_passes(
         for _ in steps:
             yield [next(passes) for _ in range(batches.passes)]
     except InputError as error:  # a worker prepends its traceback
-        raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None
+        raise InputError(str(error).rsplit("InputError: ", 1)[-1].removesuffix("\\n")) from None
 
 
 class _PassSampler(torch.utils.data.Sampler[list[int]]):

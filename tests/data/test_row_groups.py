@@ -34,7 +34,7 @@ def test_an_outline_is_remembered_until_it_is_damaged_or_a_file_changes(tmp_path
     path.write_bytes(b"not opened")
     assert outline(subset, tmp_path / "outlines") == first
     path.write_bytes(content)
-    (cached,) = (tmp_path / "outlines").iterdir()
+    (cached,) = (tmp_path / "outlines").glob("*.json")
     cached.write_text('{"groups": [[')
     assert outline(subset, tmp_path / "outlines") == first
     stored(path, [text_row(i) for i in range(35)])

@@ -23,6 +23,7 @@ from drawn_rows import (
     three_subsets,
     vast,
 )
+from interruptions import damage
 
 from interlace.data import draw as drawing
 from interlace.errors import InputError
@@ -244,6 +245,10 @@ def test_a_draw_resumes_after_a_full_disk_to_the_same_bytes(
     (resumed.folder / "scratch/c/.00004.partial").mkdir(parents=True)  # as a killed run leaves it
     resumed(tmp_path / "data")
     assert all(path.stat().st_mtime_ns == time for path, time in chunks.items())
+    assert resumed.digest() == draw.digest()
+    damage(resumed.folder / "scratch")
+    damage(resumed.folder / "outlines")
+    resumed(tmp_path / "data")
     assert resumed.digest() == draw.digest()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import models
 import pytest
 import torch
-from interruptions import interrupt
+from interruptions import damage, interrupt
 from plans import PLAN, PREFIX, make_plan, weights
 from safetensors.torch import load_file
 from torch import nn
@@ -100,6 +100,18 @@ def test_an_interrupted_run_resumes_to_the_same_weights_and_curve(
     (tmp_path / "local.csv").unlink(missing_ok=True)  # as DVC does before it runs the stage again
     tune(project, tmp_path, **LOCAL_ONLY)
     assert len(calls) == call + resumed_calls  # it did not start over
+    assert_same_run(tmp_path, healed_run)
+
+
+def test_damaged_work_is_done_again(
+    project: Path, healed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, heal, 1, "finetune")
+        with pytest.raises(KeyboardInterrupt):
+            tune(project, tmp_path, **LOCAL_ONLY)
+    damage(tmp_path / "scratch")
+    tune(project, tmp_path, **LOCAL_ONLY)
     assert_same_run(tmp_path, healed_run)
 
 

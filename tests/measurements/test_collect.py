@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from interruptions import interrupt
+from interruptions import damage, interrupt
 
 from interlace.data.probes import ProbeTask, probe
 from interlace.errors import ContractError, InputError
@@ -229,6 +229,19 @@ def test_an_interrupted_run_loses_at_most_a_batch_and_writes_the_same_bytes(
     batches.clear()
     assert written(run(tmp_path / "unwritten", batch_tokens=70)) == expected
     assert not batches
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_damaged_measurements_are_done_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = written(run(tmp_path / "uninterrupted", batch_tokens=70))
+    with monkeypatch.context() as patch:
+        interrupt(patch, collect_module, 2, name="similarity_table")
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "damaged", batch_tokens=70)
+    damage(tmp_path / "damaged/scratch")
+    assert written(run(tmp_path / "damaged", batch_tokens=70)) == expected
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -16,7 +16,7 @@ import pytest
 import torch
 from answered_samples import loss_of_pruned, slow_loss, snapshot
 from click.testing import CliRunner
-from interruptions import interrupt
+from interruptions import damage, interrupt
 from sources_json import pinned_model, write_sources
 
 from interlace.documents import as_yaml
@@ -170,6 +170,19 @@ def test_an_interrupted_run_resumes_and_writes_the_same_bytes(
     assert written(run(tmp_path / "broken", options(method))) == expected
     assert [path.name for path in (tmp_path / "broken").iterdir()] == ["out"]  # no scratch is left
     assert len(batches) == total - finished > 0
+
+
+@pytest.mark.parametrize("method", ["sleb", "taylor"])
+def test_damaged_work_is_done_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    expected = written(run(tmp_path / "uninterrupted", options(method)))
+    with monkeypatch.context() as patch:
+        interrupt(patch, sensitivity, 1, name="remove")
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "damaged", options(method))
+    damage(tmp_path / "damaged/scratch")
+    assert written(run(tmp_path / "damaged", options(method))) == expected
 
 
 def test_taylor_keeps_its_sums_every_tenth_of_the_batches(

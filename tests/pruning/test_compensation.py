@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from answered_samples import logits
-from interruptions import interrupt
+from interruptions import damage, interrupt
 from plans import PREFIX
 from safetensors.torch import load_file
 
@@ -169,6 +169,10 @@ def test_an_interrupted_run_comes_to_the_same_bytes(
     assert [layer for _, _, layer in calls] == [1, 3, 3]
     assert reports_again == reports
     assert replaced.keys() == expected.keys() and expected
+    assert all(replaced[name].read_bytes() == expected[name].read_bytes() for name in expected)
+    damage(tmp_path / "resumed")
+    replaced, reports_again = compensate(dense, stored, [2, 4], rows, tmp_path / "resumed")
+    assert reports_again == reports
     assert all(replaced[name].read_bytes() == expected[name].read_bytes() for name in expected)
 
 

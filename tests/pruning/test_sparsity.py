@@ -12,7 +12,7 @@ import torch
 from answered_samples import logits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interruptions import interrupt
+from interruptions import damage, interrupt
 from plans import PREFIX
 from safetensors.torch import load_file
 from torch import nn
@@ -131,6 +131,10 @@ def test_an_interrupted_run_comes_to_the_same_bytes(
     resumed = sparsify(open_model(dense_dir, dtype="float32"), stored, rows, tmp_path)
     assert [number for _, number, *_ in calls] == [0, 1, 2, 3, 3, 4, 5]
     assert all(resumed[name].read_bytes() == wanda[name].read_bytes() for name in wanda)
+    expected = {name: wanda[name].read_bytes() for name in wanda}
+    damage(tmp_path)
+    again = sparsify(open_model(dense_dir, dtype="float32"), stored, rows, tmp_path)
+    assert {name: again[name].read_bytes() for name in again} == expected
 
 
 def test_an_input_that_is_not_finite_is_refused(

@@ -15,14 +15,13 @@ import PIL
 import pyarrow.parquet as pq
 from PIL import Image
 
-from interlace.data.subsets import read_digests
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS, find_benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
 from interlace.model.images import UnfitImage, encoded_bytes, open_image
-from interlace.outputs import write_json
 from interlace.params.evaluating import Evaluate
+from interlace.resumable import keep_json, read_digests
 from interlace.samples.parquet import file_rows, readable
 from interlace.samples.rows import in_groups
 
@@ -158,7 +157,7 @@ def check_images(files: Iterable[ImageColumn], digests: Mapping[Path, str], chec
         if digest not in passed:
             _check_file(file)
             passed.add(digest)
-            write_json(checked, sorted(passed))
+            keep_json(checked, sorted(passed))
 
 
 def _check_file(file: ImageColumn) -> None:

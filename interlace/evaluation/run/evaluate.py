@@ -19,7 +19,9 @@ from interlace.evaluation.run.judge import Endpoint
 from interlace.evaluation.run.validate import published_benchmarks, skip_reason, validate
 from interlace.evaluation.scores.answers import benchmark_score, write_answers
 from interlace.evaluation.scores.result import Evaluation, Score
+from interlace.outputs import full_disk_named
 from interlace.params.evaluating import Evaluate
+from interlace.resumable import unpacked_once
 
 if TYPE_CHECKING:
     from interlace.evaluation.run.tasks import ScoredTask
@@ -67,7 +69,8 @@ def evaluate(
         from interlace.evaluation.run.adapter import open_adapter
         from interlace.evaluation.run.answering import answer_tasks
 
-        tasks = list(_tasks(params, judge, cache))
+        with unpacked_once(cache), full_disk_named(cache):
+            tasks = list(_tasks(params, judge, cache))
         adapter = open_adapter(
             checkpoint,
             batch_size=params.batch_size,

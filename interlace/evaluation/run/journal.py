@@ -1,16 +1,20 @@
 """The journal of answers, from which a killed evaluation resumes.
 
-A folder holds one file per process, with one line of JSON per batch: request indices and answers.
+A folder holds one file per process, with one line per batch: a digest, and JSON of request indices
+and answers. Lines that are truncated or damaged are skipped, and their requests answered again.
 The folder belongs to one checkpoint, one set of parameters and one version of the data; the caller
 names it accordingly.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from interlace.outputs import full_disk_named
 
 
 class Journal:
@@ -24,24 +28,32 @@ class Journal:
         self.folder = folder
 
     def read(self) -> dict[int, str]:
-        """Read the answers that all processes saved; skip a truncated line."""
+        """Read the answers that all processes saved."""
         answers: dict[int, str] = {}
         for path in sorted(self.folder.glob("answers-*.jsonl")) if self.folder else ():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    batch = {int(index): str(answer) for index, answer in json.loads(line).items()}
-                except (ValueError, AttributeError):
-                    continue
-                answers |= batch
+                digest, _, text = line.partition(" ")
+                if digest == _digest(text):
+                    answers |= {int(index): answer for index, answer in json.loads(text).items()}
         return answers
 
     def save(self, answers: Mapping[int, str], process: int) -> None:
-        """Append a batch of answers; it is on disk when this returns."""
+        """Append a batch of answers; it is on disk when this returns.
+
+        Raises:
+            InputError: the disk is full.
+        """
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"answers-{process}.jsonl").open("a", encoding="utf-8") as file:
-            # the last line of a killed process may be truncated
-            file.write("\n" + json.dumps(answers, ensure_ascii=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        path, text = self.folder / f"answers-{process}.jsonl", json.dumps(answers)
+        with full_disk_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                # the last line of a killed process may be truncated
+                file.write(f"\n{_digest(text)} {text}\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -203,8 +203,8 @@ class Endpoint:
             "max_tokens": max_tokens,
         }
         cached = self._cached(body)
-        if cached and cached.is_file():
-            return cached.read_text(encoding="utf-8")
+        if cached and (remembered := _read_reply(cached)) and accepted(remembered):
+            return remembered
         reply = self._reply(body)
         if not reply or not accepted(reply):
             return None
@@ -244,6 +244,13 @@ class Endpoint:
                 ) from None
         except (OpenAIError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             pass  # no connection, or no chat completion
+        return None
+
+
+def _read_reply(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # not there, or damaged
         return None
 
 

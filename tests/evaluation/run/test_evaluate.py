@@ -18,7 +18,7 @@ import pytest
 import torch
 from evaluation.judge_server import judge_server
 from evaluation.published_rows import write_parquet
-from interruptions import interrupt
+from interruptions import damage, interrupt
 from models import rows
 
 from interlace.checkpoint.checkpoint import Checkpoint
@@ -119,6 +119,9 @@ def test_an_interrupted_evaluation_resumes_after_its_last_batch(
     sizes = [len(answers) for _, answers, _ in batches]
     assert sizes[:3] == [3, 3, 3]  # the third is lost
     assert sum(sizes[3:]) == 5
+    assert resumed.read_bytes() == reference.read_bytes()
+    damage(tmp_path / "scratch")
+    run(answers_file=resumed, scratch=tmp_path / "scratch")
     assert resumed.read_bytes() == reference.read_bytes()
 
 
