@@ -157,16 +157,16 @@ def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            rows, header = list(reader), reader.fieldnames or ()
     except FileNotFoundError:
         raise MissingInputError(path) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MissingInputError(path, f"not a readable table ({error})") from None
-    if not set(names) <= set(reader.fieldnames or ()):
+    if not set(names) <= set(header):
         raise MissingInputError(path, f"expected rows with the columns {', '.join(names)}")
     if not rows:
         return {}
-    columns = {name: _numbers(path, name, rows) for name in reader.fieldnames or ()}
+    columns = {name: _numbers(path, name, rows) for name in header}
     for name in names:
         if not np.isfinite(columns[name]).any():
             raise MissingInputError(path, f"column {name} holds no number")
