@@ -119,7 +119,11 @@ def list_methods(scores_file: Path, ratio: float | None) -> None:
 @main.command("compare")
 @click.argument("answers", nargs=-1)
 @click.option(
-    "--show", default=1, show_default=True, help="Changed answers to print, of each kind."
+    "--show",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Changed answers to print, of each kind.",
 )
 @click.option(
     "--html", type=click.Path(path_type=Path), help="Also write an HTML page with images."
@@ -142,10 +146,11 @@ def compare_answers(answers: tuple[str, ...], show: int, html: Path | None, para
     from interlace.report.page.changes import comparison_page
     from interlace.report.terminal.changes import changes_text
 
+    by_model = {name: read_answers(path) for name, path in _answer_files(answers).items()}
+    text = changes_text(by_model, show)
     if not answers and (reason := changed_since_report(Workspace())):
         say(f"note: {reason}: answers may be of different runs; run: dvc repro", error=True)
-    by_model = {name: read_answers(path) for name, path in _answer_files(answers).items()}
-    print_blocks(changes_text(by_model, show))
+    print_blocks(text)
     if html is not None:
         evaluate = read_params(params).evaluate
         page = comparison_page(by_model, max(show, 3), lambda *rows: row_images(evaluate, *rows))

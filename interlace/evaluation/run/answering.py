@@ -17,6 +17,7 @@ from interlace.distributed import gather, process_group, process_rank, world_siz
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.tasks import ScoredTask
 from interlace.evaluation.scores.answers import Answer, answer_id
+from interlace.printable import one_line
 
 JUDGEMENTS = 8  # answers that the judge grades at the same time
 REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-eval removes it
@@ -83,7 +84,7 @@ def _score(scored: ScoredTask) -> list[Answer]:
     rows = task.eval_docs_no_media
     progress = tqdm(
         total=len(task.instances),
-        desc=f"judging {scored.benchmark}",
+        desc=one_line(f"judging {scored.benchmark}"),
         unit="answer",
         disable=not scored.judged,
     )
