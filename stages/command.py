@@ -17,6 +17,7 @@ import click
 from pydantic_core import PydanticUndefined
 
 from interlace import interruption
+from interlace.distributed import process_rank
 from interlace.documents import read_record, read_yaml
 from interlace.errors import ContractError, InputError, MissingInputError
 from interlace.locks import locked
@@ -223,4 +224,4 @@ def scratch_root() -> Path:
 
 def is_first_process() -> bool:
     """Tell if this process writes the stage's outputs: all but one under torchrun do not."""
-    return os.environ.get("RANK", "0") == "0"
+    return process_rank() == 0

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from interlace.distributed import world_size
 from interlace.errors import InputError
 
 STAGE = "stages.collect"  # DVC writes a stage's module after the prefix
@@ -33,8 +34,13 @@ def check_program(launch: str) -> None:
     """Refuse a launch prefix that the shell cannot run, or that would not run a module.
 
     Raises:
-        InputError: says why.
+        InputError: says why; or `pin` itself was launched as one of several processes.
     """
+    if (processes := world_size()) > 1:
+        raise InputError(
+            f"WORLD_SIZE = {processes} in the environment: all stages would wait for other"
+            " processes; unset WORLD_SIZE and RANK, launch sets them for the stages that it starts"
+        )
     if reason := _complaint(launch):
         raise InputError(f"launch = {launch!r}: {reason}; the default is python -m")
 

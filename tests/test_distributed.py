@@ -29,3 +29,9 @@ def test_a_launcher_sets_the_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert (process_rank(), world_size()) == (3, 4)
+
+
+def test_empty_variables_are_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+    assert (process_rank(), world_size()) == (0, 1)

@@ -115,8 +115,10 @@ def _loaded(folder: Path | str, **options: Any) -> Any:
             f" {list(expected)}, {len(mismatched)} of that kind in all; copy both again"
         )
     if missing := sorted(loading["missing_keys"]):
+        tie = "set tie_word_embeddings to true in config.json if the embedding is the head, or "
         raise InputError(
-            f"{folder}: the weights lack {missing[0]}, {len(missing)} in all; copy them again"
+            f"{folder}: the weights lack {missing[0]}, {len(missing)} in all;"
+            f" {tie if missing == ['lm_head.weight'] else ''}copy them again"
         )
     return model
 

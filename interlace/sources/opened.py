@@ -90,6 +90,19 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
             " processor's files again"
         ) from None
     _refuse_foreign(checkpoint, processor, inputs["input_ids"].tolist())
+    _refuse_unknown_tokens(checkpoint, processor.tokenizer)
+
+
+def _refuse_unknown_tokens(checkpoint: Checkpoint, tokenizer: Any) -> None:
+    """Refuse a tokenizer with tokens that have no embedding: text that holds one ends a run."""
+    known = checkpoint.transformers_config().get_text_config(decoder=True).vocab_size
+    token, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= known:
+        raise InputError(
+            f"{checkpoint.folder}: the tokenizer writes {token!r} as token {number}, and the model"
+            f" knows {known}; enlarge the model by resize_token_embeddings({number + 1}), or remove"
+            " the token from the tokenizer's files"
+        )
 
 
 def _refuse_foreign(checkpoint: Checkpoint, processor: Any, ids: list[int]) -> None:

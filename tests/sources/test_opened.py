@@ -153,3 +153,14 @@ def test_a_layer_of_multi_token_prediction_is_not_counted(folder: Path) -> None:
     assert f"{PREFIX}.24.eh_proj.weight" in checkpoint_tensors(folder)
     assert Checkpoint(folder).parameters == before
     assert Checkpoint(folder).layers.parameters() == shares
+
+
+def test_a_token_without_an_embedding_is_named(folder: Path) -> None:
+    check(folder)
+    known = json.loads((folder / CONFIG).read_text())["text_config"]["vocab_size"]
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    added = tokenizer["added_tokens"][0] | {"id": known, "content": "<box>", "special": False}
+    tokenizer["added_tokens"].append(added)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(InputError, match=rf"model: .* '<box>' as token {known}, .* knows {known};"):
+        check(folder)

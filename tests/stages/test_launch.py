@@ -142,3 +142,11 @@ def test_the_shell_runs_what_was_accepted(folder: Path) -> None:
     command = "A='two words' python -m stages.collect"
     done = subprocess.run([os.environ["SHELL"], "-c", command], capture_output=True, check=True)
     assert done.stdout == b"two words\n"
+
+
+def test_variables_of_another_launch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "")
+    check_program("python -m")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"WORLD_SIZE = 2 in the environment: .* unset"):
+        check_program("python -m")
