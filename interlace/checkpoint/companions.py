@@ -85,6 +85,8 @@ def _others(folder: Path, trust_remote_code: bool) -> Iterator[Path]:
 def code_files(folder: Path) -> set[Path]:
     """Return the model's own Python files: those that `auto_map` names, and what they import.
 
+    A `custom_generate` folder belongs to them.
+
     Raises:
         InputError: code of another repository is named, which nothing hashes; or a file is not
             there.
@@ -98,7 +100,7 @@ def code_files(folder: Path) -> set[Path]:
                     " files beside, and remove what precedes the module's name"
                 )
             modules.append(reference.partition(".")[0])
-    files: set[Path] = set()
+    files = set((folder / "custom_generate").glob("*.*"))  # transformers runs it when it generates
     while modules:
         path = folder / f"{modules.pop()}.py"
         if path not in files:

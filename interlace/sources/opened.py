@@ -11,6 +11,7 @@ import io
 import json
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
 
 TEMPLATE_SECONDS = 20  # for one short conversation; more would take a data set days
+_LONGEST = 100_000  # letters of a short question in its template
 _LIBRARIES = ("transformers", "tokenizers", "torch")
 _SIDES = ("patch_size", "temporal_patch_size")  # of images, as processor and model cut them
 
@@ -55,10 +57,11 @@ def check_opens(model: PinnedModel, max_pixels: int | None, *, checked: Path) ->
     for path in companions(folder, trust_remote_code=model.trust_remote_code):
         if path.suffix == ".json":
             read_object(path)
-    if local:
-        checkpoint.check()
-        checkpoint.check_opens()
-    check_processor(checkpoint, max_pixels)
+    with warnings.catch_warnings(action="ignore"):
+        if local:
+            checkpoint.check()
+            checkpoint.check_opens()
+        check_processor(checkpoint, max_pixels)
     keep_json(checked, sorted(digests | {digest}))
 
 
@@ -75,12 +78,21 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
     Raises:
         InputError: the processor or its template fails, or is another model's.
     """
-    from interlace.model.chat import encode_prompt
+    from interlace.model.chat import chat_messages, encode_messages
 
     folder, processor = checkpoint.folder, checkpoint.open_processor(max_pixels=max_pixels)
     try:
         with _time_limit(f"{folder}: the chat template", TEMPLATE_SECONDS):
-            inputs = encode_prompt(processor, _row())
+            messages = chat_messages(_row())[:1]
+            text = processor.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+            if len(text) > _LONGEST:
+                raise InputError(
+                    f"{folder}: the chat template writes {len(text)} letters for a short question;"
+                    " mend it"
+                )
+            inputs = encode_messages(processor, messages)
     except InputError:
         raise
     except Exception as error:  # whatever a template, a tokenizer or an image processor raises

@@ -48,9 +48,11 @@ def test_trusted_code_goes_along_as_far_as_the_configurations_name_it(tmp_path: 
     auto_map = {"AutoConfig": "configuration_x.X", "AutoTokenizer": ["tokenization_x.X", None]}
     (tmp_path / "config.json").write_text(json.dumps({"auto_map": auto_map}))
     (tmp_path / "configuration_x.py").write_text("from .sizes import SIZE\nfrom . import more\n")
-    for name in ("tokenization_x", "sizes", "more", "train"):
+    (tmp_path / "custom_generate").mkdir()
+    for name in ("tokenization_x", "sizes", "more", "train", "custom_generate/generate"):
         (tmp_path / f"{name}.py").write_text("import os\n")
     code = {"configuration_x.py", "tokenization_x.py", "sizes.py", "more.py"}
+    code |= {"custom_generate/generate.py"}
     assert names(tmp_path, trust_remote_code=True) == code
     assert names(tmp_path) == set()
     (tmp_path / "sizes.py").unlink()

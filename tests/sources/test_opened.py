@@ -107,6 +107,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "half a template": (text("chat_template.jinja", "{% for"), "cannot encode a question"),
     "no image token": (text("chat_template.jinja", "{{ 'a' }}"), "cannot encode a question"),
+    "long text": (text("chat_template.jinja", "{{ 'a' * 10**8 }}"), "writes 100000000 letters"),
     "endless macro": (
         text("chat_template.jinja", "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}"),
         "cannot encode a question",
