@@ -208,8 +208,9 @@ def check_skipped(windows: Sequence[Window], scratch: Path, most: int) -> None:
         row = next(read_windows([window], ["sample_id", "source"]))[1][number]
         raise InputError(
             f"{count} samples cannot be read, more than collect.max_bad = {most}; the first is"
-            f" {row['sample_id']} of {row['source']}: {reason}; repair the data, or raise"
-            " collect.max_bad: finished measurements are kept"
+            f" {row['sample_id']} of {row['source']}: {reason}; repair the data, raise"
+            " measure.max_length for long prompts, or raise collect.max_bad: finished measurements"
+            " are kept"
         )
 
 
@@ -236,7 +237,10 @@ def _write_dataset(
                 order, (states,) = _in_order(with_states, "pooled_rows", ("pooled",))
                 pooled.write(pooled_table([rows[i] for i in order], states))
     if not samples:
-        raise InputError(f"none of {len(skipped)} samples can be read: {skipped[0]['reason']}")
+        raise InputError(
+            f"none of {len(skipped)} samples can be read: {skipped[0]['reason']}; repair the data,"
+            " or raise measure.max_length for long prompts"
+        )
     table = pa.Table.from_pylist(skipped, schema=LEFT_OUT.with_metadata(metadata))
     pq.write_table(table, out / "left_out.parquet")
     return Collected(samples, len(skipped))

@@ -324,7 +324,10 @@ def test_one_bad_sample_too_many_stops_the_run_in_one_line_until_the_bound_is_ra
 
 @pytest.mark.parametrize(
     ("max_bad", "message"),
-    [(11, r"12 samples .* of made_up: .* max_length = 8;"), (12, r"none of 12 .* max_length = 8")],
+    [
+        (11, r"12 samples .* of made_up: .* max_length = 8; .* raise measure\.max_length for"),
+        (12, r"none of 12 .* max_length = 8; .* raise measure\.max_length for"),
+    ],
 )
 def test_a_set_without_a_short_prompt_is_refused(
     run: Run, tmp_path: Path, max_bad: int, message: str

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from report.report_cases import (
@@ -24,10 +25,11 @@ from interlace.methods.registry import METHODS
 from interlace.plan.record import Plan
 from interlace.report.facts.roles import Role, layer_roles, roles_present
 from interlace.report.facts.summary import left_out
+from interlace.report.facts.wording import NONE
 from interlace.report.terminal.plan import groups_table, layer_map_text
 from interlace.report.terminal.profile import profile_text
 from interlace.report.terminal.summary import summary_table
-from interlace.scores.table import NATIVE
+from interlace.scores.table import NATIVE, Scores
 from interlace.selection.select import select
 
 
@@ -53,6 +55,13 @@ def test_each_layer_has_its_role() -> None:
     assert layer_roles(tuned)[1] is Role.TUNE
     assert Role.ANCHOR in roles_present(plan())
     assert Role.ANCHOR not in roles_present(plan("random"))
+
+
+def test_a_pair_whose_second_layer_has_no_score_says_so() -> None:
+    values = {("cosine", layer, 1): score for layer, score in enumerate([0.5, 0.6, 0.9])}
+    options: Any = {"method": "interlace-tn", "drops": 1, "protect_first": 0, "protect_last": 0}
+    (_, row) = group_rows(select(Scores(4, 0, values, {}), **options))
+    assert row[1:] == ["2,", "3", "pair", "0.9000", "0.9000", NONE, "2", "3"]
 
 
 def test_the_map_shows_roles_groups_and_the_pruned_decoder() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from rich.box import SIMPLE_HEAD
 from rich.text import Text
 
-from interlace.plan.record import Plan
+from interlace.plan.record import Group, Plan
 from interlace.plan.removals import PaperRule
 from interlace.printable import printable
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
@@ -63,6 +63,12 @@ def _brackets(plan: Plan) -> dict[str, str]:
     return rows
 
 
+def _of_the_two(group: Group) -> str:
+    """Write the scores that decided a group's roles; the second layer may have none."""
+    scores = [number(score) for score in group.layer_scores]
+    return " ".join([*scores, NONE] if len(scores) == 1 else scores)
+
+
 def groups_table(plan: Plan) -> PlainTable | None:
     """List the groups in the order of decision with their scores; None where nothing was scored.
 
@@ -84,7 +90,7 @@ def groups_table(plan: Plan) -> PlainTable | None:
             NONE if g.score is None else prefixes[score_name(plan, g)] + number(g.score)
             for g in groups
         ],
-        f"{layer_score} of the two": [" ".join(map(number, g.layer_scores)) for g in groups],
+        f"{layer_score} of the two": [_of_the_two(g) for g in groups],
         "dropped": [listed(g.drop, TO) for g in groups],
         "tuned": [listed(g.tune, TO) if g.tune else "" for g in groups],
         "anchor": ["" if g.anchor is None else str(g.anchor) for g in groups],
