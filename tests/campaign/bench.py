@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,22 @@ from campaign.outcomes import Run
 from campaign.project import CHAIN, STAGES, Stage
 from campaign.server import Program, Server
 
+from stages.digests import code_digests
+
 LIMIT = 60.0
 PLAIN: dict[str, Any] = {
     **{"ratio": 0.25, "reference": "none", "heal": {}},
     **{"select": {"protect_first": 0}},
 }
-PROJECTS = {"full": {}, "plain": PLAIN, "loss": project.LOSS}
+PROJECTS: dict[str, dict[str, Any]] = {"full": {}, "plain": PLAIN}
+DERIVED_FROM: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "local": (
+        {"reference": "none", "finetune": project.SMALL["finetune"] | {"max_steps": 0}},
+        ("pin", "finetune"),
+    ),
+    "loss": (PLAIN | {"method": "sleb"}, ("pin", "sensitivity")),
+}
+DERIVED = tuple(DERIVED_FROM)
 
 
 @dataclass(frozen=True)
@@ -57,68 +69,64 @@ class Bench:
 
     Args:
         folder: for the unharmed projects and the copies.
-        names: of the projects to lay out.
         keep: keep the folders of tries.
         limit: seconds for a stage, of a few seconds at most.
         variables: of the environment of all programs.
     """
 
     folder: Path
-    names: Sequence[str] = ("full", "plain", "loss", "local")
     keep: bool = False
     limit: float = LIMIT
     variables: dict[str, str] = field(default_factory=dict)
     server: Server = field(init=False)
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    digests: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._short = Path(tempfile.mkdtemp(prefix="campaign-"))  # sockets need a short path
         self.server = Server(self._short)
-        with contextlib.suppress(FileNotFoundError):
-            for name in ("bases", "tries"):
-                shutil.rmtree(self.folder / name)
+        shutil.rmtree(self.folder / "tries", ignore_errors=True)
         (self.folder / "tries").mkdir()
-        for name in self.names:
-            self._lay_out(name)
+        recorded, key = self.folder / "bases/key", _key()
+        if not recorded.exists() or recorded.read_text() != key:
+            shutil.rmtree(self.folder / "bases", ignore_errors=True)
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(self._lay_out, PROJECTS, DERIVED))
+            recorded.write_text(key)
+        for path in (self.folder / "bases").glob("*/counts/*.json"):
+            self.counts[f"{path.parts[-3]}/{path.stem}"] = json.loads(path.read_text())
 
     def base(self, name: str) -> Path:
         """The folder of an unharmed project."""
         return self.folder / "bases" / name
 
-    def _lay_out(self, name: str) -> None:
-        base = self.base(name)
-        if name == "local":
-            project.copied(self.base("full"), base)
-            shutil.rmtree(base / ".dvc", ignore_errors=True)
-            params = project.small({"reference": "none"})
-            params["finetune"] = params["finetune"] | {"max_steps": 0}
-            project.write_params(base, params)
-            names: Sequence[str] = ("pin", "finetune")
-        else:
-            project.build(base, PROJECTS[name])
-            names = CHAIN[: CHAIN.index("sensitivity") + 1] if name == "loss" else CHAIN
+    def _lay_out(self, name: str, derived: str) -> None:
+        """Make a project and the one that differs from it in a few parameters."""
+        base, other = self.base(name), self.base(derived)
+        project.build(base, PROJECTS[name])
         if name == "full":
-            self._must(base, ["dvc", "init", "--no-scm", "--quiet"], name)
+            self._must(base, ["dvc", "init", "--no-scm", "--quiet"])
             config = (project.ROOT / ".dvc/config").read_text()
             text = config.replace("[core]", "[core]\n    no_scm = true")
             (base / ".dvc/config").write_text(text)
-            self._must(base, ["dvc", "repro"], name)
+            self._must(base, ["dvc", "repro"])
         else:
-            for stage in names:
-                self._must(base, STAGES[stage].command, name)
-        self.digests[name] = project.outputs_of(base, [n for n in CHAIN if n in names])
-        for path in (base / "counts").glob("*.json"):
-            self.counts[f"{name}/{path.stem}"] = json.loads(path.read_text())
+            for stage in CHAIN:
+                self._must(base, STAGES[stage].command)
+        ignore = shutil.ignore_patterns(".dvc", "dvc.lock")
+        shutil.copytree(base, other, symlinks=True, ignore=ignore)
+        changes, stages = DERIVED_FROM[derived]
+        project.write_params(other, project.small(changes))
+        for stage in stages:
+            self._must(other, STAGES[stage].command)
 
-    def _must(self, base: Path, command: Sequence[str], name: str) -> None:
+    def _must(self, base: Path, command: Sequence[str]) -> None:
         counter = base / "counts"
         counter.mkdir(exist_ok=True)
         fault = Fault(stage="*", action="count", counter=str(counter))
         run = self.run(base, command, fault=fault, limit=600)
         if run.code != 0:
-            raise RuntimeError(f"the unharmed project {name} fails: {run.output[-2000:]}")
+            raise RuntimeError(f"an unharmed project fails: {run.output[-2000:]}")
 
     def events(self, target: Target) -> dict[str, Any]:
         """The counts of an unharmed run: `events`, `growth`, `seconds`."""
@@ -183,6 +191,14 @@ class Bench:
         shutil.rmtree(self._short, ignore_errors=True)
         if not self.keep:
             shutil.rmtree(self.folder / "tries", ignore_errors=True)
+
+
+def _key() -> str:
+    """Digest all that the unharmed projects depend on."""
+    files = [Path(__file__), Path(project.__file__), project.ROOT / "dvc.yaml"]
+    files += [project.ROOT / "tests/models.py", project.ROOT / "data/demo/tiny_model.py"]
+    text = json.dumps(code_digests()) + "".join(file.read_text() for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def ended(program: Program, command: Sequence[str] | Stage, limit: float = LIMIT) -> Run:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from campaign.damage import BYTES, HALVES, PLACES, harm
 
+from interlace.documents import read_yaml
 from interlace.params.section import leaf_names
 from interlace.params.whole import Params
 
@@ -92,8 +93,6 @@ def _is_large(raw: str) -> bool:
 def _dialects(folder: Path) -> str:
     """Compare the stages' reading of the file with DVC's."""
     from dvc.utils.serialize import load_yaml
-
-    from interlace.params.section import read_yaml
 
     ours, dvcs = read_yaml(folder / "params.yaml"), load_yaml(str(folder / "params.yaml"))
     if ours == dvcs or repr(ours) == repr(dvcs):

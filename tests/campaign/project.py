@@ -32,7 +32,6 @@ SMALL: dict[str, Any] = {  # every stage has work: a budget, two rounds, local h
     "evaluate": {"heldout": "source/test.parquet", "batch_size": 4, "max_new_tokens": 2},
     "ttft": {"requests": 1, "repeats": 2, "warmup": 0, "new_tokens": 1, "max_interval": 100},
 }
-LOSS: dict[str, Any] = {"ratio": 0.25, "method": "sleb", "select": {"protect_first": 0}}
 LAUNCHED = ("collect", "finetune", "reference", "evaluate@tuned")  # by torchrun, too
 
 

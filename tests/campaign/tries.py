@@ -6,13 +6,14 @@ import json
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from campaign import disk_full, inputs, kills, own_files, two_at_once
 from campaign.bench import Bench
-from campaign.outcomes import Evidence, Try, judge
+from campaign.outcomes import Evidence, Try, Verdict, judge
 from campaign.table import Row
 
 MODULES = (kills, disk_full, two_at_once, inputs, own_files)
@@ -43,7 +44,10 @@ def chosen(listed: Sequence[Try], count: int | None) -> list[Try]:
 def perform(bench: Bench, one: Try) -> Row:
     """Make one try and judge it."""
     begin = time.monotonic()
-    verdict = judge(PERFORM[one.kind](bench, one))
+    try:
+        verdict = judge(PERFORM[one.kind](bench, one))
+    except Exception:  # a fault of the campaign: it is counted, and the others go on
+        verdict = Verdict("traceback", f"the campaign itself: {traceback.format_exc()}"[-1000:])
     return Row(
         name=one.name,
         kind=one.kind,
