@@ -88,21 +88,21 @@ def change(folder: Path, way: str, rng: random.Random) -> dict[str, Any]:
     pictured = [place for place, row in enumerate(images) if row]
     how = rng.choice(sorted(BYTES if what == "damaged" else FORMATS))
     places = pictured if rng.random() < 0.2 else [rng.choice(pictured)]
-    whole = True
+    broken = []
     for place in places:
         data = images[place][0]["bytes"]
         if what == "damaged":
             data = BYTES[how](data, rng)
         else:
             data = FORMATS[how](Image.open(io.BytesIO(data)).convert("RGB"))
-        whole = whole and is_whole(data)
+        broken += [] if is_whole(data) else [place]
         images[place][0]["bytes"] = data or None
     column = pa.array(images, table.schema.field("images").type)
     path.unlink()
     pq.write_table(table.set_column(table.column_names.index("images"), "images", column), path)
 
     def after(folder: Path) -> str:
-        return "" if whole else _used(folder, which, _texts(table, places))
+        return _used(folder, which, _texts(table, broken)) if broken else ""
 
     names = [f"{which}.parquet", "image", "data.id", "heldout"]
     return {"note": f"{which}: {how} in {len(places)} rows", "names": names, "after": after}
