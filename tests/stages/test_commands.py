@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -126,10 +127,13 @@ def test_pin_refuses_a_mistake_in_one_line(
 
 def test_a_tied_head_that_is_to_be_trained_is_refused(project: Path) -> None:
     write_params(project, finetune={"train_lm_head": True})
-    assert run("pin").exit_code == 0
-    file = project / "model/config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"tie_word_embeddings": True}))
     assert "model/config.json ties the head to the token embeddings" in mistake()
+    models.untied_qwen3_vl(project / "untied", layers=6)
+    pq.write_table(pa.Table.from_pylist(models.rows(3)), project / "heldout.parquet")
+    untied = {"model": {"id": "untied"}, "evaluate": {"heldout": "heldout.parquet"}}
+    write_params(project, finetune={"train_lm_head": True}, **untied)
+    result = run("pin")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_broken_row_is_left_out_and_counted(project: Path) -> None:
