@@ -7,7 +7,9 @@ then its own answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ from interlace.model.images import open_image
 Row = Mapping[str, Any]
 Inputs = dict[str, torch.Tensor]
 
+TODAY = datetime(2024, 7, 26)  # in templates that write the date, so that no result depends on it
+_NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 IGNORED = -100  # the label that cross-entropy ignores
 PER_TOKEN = frozenset(
     {"input_ids", "labels", "attention_mask", "mm_token_type_ids", "token_type_ids"}
@@ -45,8 +49,10 @@ def chat_messages(row: Row) -> list[dict[str, Any]]:
 
 
 def _rendered(processor: Any, messages: list[dict[str, Any]]) -> str:
-    asks = messages[-1]["role"] == "user"
-    text: str = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)
+    options: dict[str, Any] = {"add_generation_prompt": messages[-1]["role"] == "user"}
+    if isinstance(template := processor.chat_template, str) and "strftime_now" in template:
+        options["chat_template"] = _NOW.sub(lambda call: repr(TODAY.strftime(call[2])), template)
+    text: str = processor.apply_chat_template(messages, tokenize=False, **options)
     return text
 
 

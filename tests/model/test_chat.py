@@ -125,3 +125,10 @@ def test_padding_goes_to_one_side_and_is_masked(processor: Any, side: str) -> No
         assert (batch["input_ids"][row, padding] == 7).all()
         assert not batch["attention_mask"][row, padding].any()
         assert (batch["labels"][row, padding] == IGNORED).all()
+
+
+def test_a_template_that_writes_the_date_writes_the_same_on_all_days(dense_dir: Path) -> None:
+    processor = open_processor(dense_dir)
+    processor.chat_template = "{{ strftime_now('%Y-%m-%d') }}" + processor.chat_template
+    ids = encode_training(processor, models.row(12, images=1))["input_ids"]
+    assert text_of(processor, ids).startswith("2024-07-26<|im_start|>user")
