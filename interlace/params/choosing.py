@@ -19,7 +19,7 @@ def _ratio(value: Any) -> float | Auto:
     """One complaint for whatever is wrong with a ratio."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if value == "auto":
         return "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
@@ -20,6 +21,9 @@ S = TypeVar("S", bound="Section")
 MOST = 2**32 - 1  # of any number: the largest seed of NumPy; as a float32 it is finite
 
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
 class Section(BaseModel):
     """A frozen group of parameters that accepts no unknown key."""
 
@@ -36,12 +40,16 @@ class Section(BaseModel):
         kind = cls.model_fields[str(info.field_name)].annotation
         if any(isinstance(item, bool) for item in _items(value)) and not _allows_bool(kind):
             raise ValueError("true and false are no values of this parameter")
+        if isinstance(value, set | bytes):  # a set has no order
+            raise ValueError("write a list or text, without a tag of YAML")
         return value
 
     @field_validator("*")
     @classmethod
-    def _numbers_have_a_bound(cls, value: Any) -> Any:
+    def _values_have_bounds(cls, value: Any) -> Any:
         for item in _items(value):
+            if isinstance(item, str) and _NO_TEXT.search(item):
+                raise ValueError("holds a character that no name of a file can")
             if isinstance(item, int | float) and abs(item) > MOST:
                 raise ValueError(f"must be at most {MOST} in size")
         return value

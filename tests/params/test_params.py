@@ -143,6 +143,11 @@ def test_numbers_end_where_libraries_do(tmp_path: Path) -> None:
         ("finetune: {zero_stage: off}", "finetune.zero_stage = 'off': Input should be 0, 2 or 3"),
         ("finetune: {zero_stage: false}", "finetune.zero_stage = False: true and false are no"),
         ("seed: 0x" + "f" * 5000, "seed = a number of 20000 bits: "),
+        ("ratio: " + "9" * 4000, "ratio = 9999"),
+        ("data: {id: x, subsets: !!set {a}}", "data.subsets = {'a'}: write a list or text"),
+        ("data: {id: !!binary aGk=}", "data.id = b'hi': write a list or text, without a tag"),
+        ('model: {id: "a\\0b"}', r"model.id = 'a\x00b': holds a character that no name"),
+        ('model: {id: "a\\ud800"}', "model.id = 'a"),
         ("method: [" + "x, " * 5000 + "x]", "method = ['x', 'x', 'x', 'x', 'x', 'x', ...]: "),
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.evaluation.scores.result import Score
 from interlace.params.whole import Params, read_params
 from interlace.report.facts.published import (
+    COLUMNS,
     Beside,
     beside_published,
     difference_notes,
@@ -278,3 +279,14 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         read_published(tmp_path / "p.csv")
     with pytest.raises(InputError, match="no such file"):
         read_published(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    "line", ["p,1,m,interlace,much,AI2D,,score,1", "p,1,m,interlace,0.1", b"\xff"]
+)
+def test_a_published_number_that_is_none_is_named(tmp_path: Path, line: str | bytes) -> None:
+    path = tmp_path / "published.csv"
+    content = line if isinstance(line, bytes) else line.encode()
+    path.write_bytes(",".join(COLUMNS).encode() + b"\n" + content + b"\n")
+    with pytest.raises(InputError, match=f"{path}: .*not a (number|readable table)"):
+        read_published(path)

@@ -91,9 +91,23 @@ def read_published(path: Path = PUBLISHED) -> list[dict[str, str]]:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 raise InputError(f"{path}: its columns should be {', '.join(COLUMNS)}")
-            return list(rows)
+            numbers = list(rows)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; it comes with the repository") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable table ({error})") from None
+    for row in numbers:
+        for column in ("ratio", "value"):
+            if not _is_number(row[column]):
+                raise InputError(f"{path}: {column} = {row[column]!r}: not a number; correct it")
+    return numbers
+
+
+def _is_number(cell: str | None) -> bool:
+    try:
+        return math.isfinite(float(cell or ""))
+    except ValueError:
+        return False
 
 
 def beside_published(
