@@ -14,7 +14,7 @@ from interlace.documents import read_record
 from interlace.errors import InputError, MissingInputError
 from interlace.outputs import full_disk_named, whole
 from interlace.plan.record import read_plan
-from interlace.printable import prepare_streams, say
+from interlace.printable import one_line, prepare_streams, say
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
 from interlace.report.facts.run import Which
 from interlace.report.facts.summary import left_out, read_summary
@@ -42,7 +42,7 @@ scores_option = click.option(
 )
 out_option = click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     help="The file to write: .png, .svg or .pdf.",
 )
@@ -66,6 +66,11 @@ class OneLineErrors(click.Group):
             raise SystemExit(2) from None
         except InputError as error:
             say(f"error: {error}", error=True)
+            raise SystemExit(2) from None
+        except OSError as error:  # a place that the user named, and that cannot be read or written
+            if error.filename is None:
+                raise
+            say(one_line(f"error: {error.filename}: {error.strerror}"), error=True)
             raise SystemExit(2) from None
 
 
@@ -126,7 +131,9 @@ def list_methods(scores_file: Path, ratio: float | None) -> None:
     help="Changed answers to print, of each kind.",
 )
 @click.option(
-    "--html", type=click.Path(path_type=Path), help="Also write an HTML page with images."
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write an HTML page with images.",
 )
 @click.option(
     "--params",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,6 +58,16 @@ def test_methods_marks_the_measurements_that_exist(workspace: Path) -> None:
     assert "shortgpt" in run("methods").output
 
 
+@pytest.mark.parametrize("words", ["interlace.cli show", "stages.select_layers --help"])
+def test_a_terminal_that_is_not_utf_8_gets_all(workspace: Path, words: str) -> None:
+    root = Path(__file__).parents[1]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "0"}
+    environment = os.environ | plain | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-m", *words.split()]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert done.stderr == b"" and len(done.stdout.decode("ascii")) > 500
+
+
 def write_similarity(*domains: str) -> None:
     folder = Path("artifacts/hidden_states/similarity")
     folder.mkdir(parents=True)
@@ -80,6 +93,12 @@ def test_draw_writes_the_figure(workspace: Path, words: str) -> None:
     write_similarity("math", "nonmath")
     assert run("draw", *words.split()).exit_code == 0
     assert Path(words.split()[-1]).stat().st_size > 4000
+
+
+@pytest.mark.parametrize("words", ["draw layers --out artifacts", "compare --html artifacts"])
+def test_a_folder_is_never_replaced_by_a_file(workspace: Path, words: str) -> None:
+    assert "is a directory" in run(*words.split()).stderr
+    assert Path("artifacts/plan.json").is_file()
 
 
 def error_of(*words: str) -> str:
@@ -117,6 +136,7 @@ def test_a_missing_file_is_named_and_nothing_written(
         ("draw layers --out a.gif", "a.gif: figures are written as png, svg, pdf"),
         ("draw similarity --scores A=a --scores A=b --out a.png", "each name once"),
         ("draw probes --out a.png", "set probes.per_task"),
+        ("draw layers --out /proc/none/a.png", "/proc/none: No such file or directory"),
     ],
 )
 def test_a_wrong_value_is_named(workspace: Path, words: str, message: str) -> None:
