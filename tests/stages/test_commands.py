@@ -48,7 +48,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_params(folder: Path, **changes: Any) -> None:
-    heldout = {"heldout": "rows.parquet"}
+    heldout = {"heldout": str(ROOT / "data/demo/test.parquet")}
     params = {"model": {"id": "model"}, "data": DATA, "evaluate": heldout} | changes
     (folder / "params.yaml").write_text(as_yaml(params))
 
