@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from drawn_rows import PICTURE
 
 from interlace.documents import as_yaml
 from interlace.params.section import leaf_names
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 DATA = {"id": "rows.parquet"}
 STAGES = [ENTRYPOINTS.get(stage, stage) for stage in stage_names()]
 ROW = {
-    "images": [{"bytes": b"", "path": ""}],
+    "images": [PICTURE],
     "texts": [{"user": "ask", "assistant": "answer"}],
     "source": "made_up",
 }
