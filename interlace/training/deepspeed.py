@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from interlace.distributed import device, meet, world_size
+from interlace.distributed import device, meet, process_rank, world_size
 from interlace.errors import InputError
 from interlace.params.healing import Recipe
+from interlace.printable import say
 
 
 def join(params: Recipe) -> None:
@@ -27,6 +30,7 @@ def join(params: Recipe) -> None:
         import deepspeed
 
         _set_single_process_address()
+        _announce_compilation()
         if torch.cuda.is_available():
             torch.cuda.set_device(device())
         backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -43,6 +47,25 @@ def _check_installed() -> None:
             "finetune.zero_stage needs DeepSpeed, which is not installed; install it (Linux) or set"
             " finetune.zero_stage to 0"
         ) from None
+
+
+def _announce_compilation() -> None:
+    """Let DeepSpeed say when it compiles an extension, the first time that a machine needs it."""
+    from deepspeed.ops.op_builder.builder import OpBuilder
+    from torch.utils.cpp_extension import get_default_build_root
+
+    load = OpBuilder.jit_load
+    if hasattr(load, "__wrapped__"):
+        return
+
+    @functools.wraps(load)
+    def load_and_say(builder: Any, verbose: bool = True) -> Any:
+        root = os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()
+        if process_rank() == 0 and not any(Path(root).rglob(f"{builder.name}.so")):
+            say(f"finetune: DeepSpeed compiles {builder.name}, once: about a minute", error=True)
+        return load(builder, verbose)
+
+    OpBuilder.jit_load = load_and_say
 
 
 def _set_single_process_address() -> None:
