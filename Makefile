@@ -9,6 +9,7 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: demo test lint unit slow e2e campaign study-methods study-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
 
 demo: environment
+	sh .ci/lock
 	dvc repro
 	interlace show
 

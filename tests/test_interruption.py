@@ -1,0 +1,77 @@
+"""Ctrl-C and SIGTERM end a process with one line, with its children and temporary files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+WORK = """
+import multiprocessing, sys, time
+from pathlib import Path
+from interlace import interruption
+from interlace.outputs import whole
+
+def work():
+    time.sleep(60)
+
+if __name__ == "__main__":
+    interruption.install()
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    with whole(Path(sys.argv[1])) as partial:
+        partial.touch()
+        print(child.pid, flush=True)
+        try:
+            time.sleep(60)
+        except BaseException:  # as libraries do
+            time.sleep(60)
+"""
+
+
+def end(folder: Path, number: int, times: int = 1) -> tuple[int, str, int]:
+    """Interrupt a process at work; return its exit code, its words and its child's number."""
+    command = [sys.executable, "-c", WORK, str(folder / "out.json")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        for _ in range(times):
+            os.killpg(process.pid, number)
+        words = process.communicate(timeout=30)[1]
+    return process.returncode, words, child
+
+
+@pytest.mark.parametrize(
+    ("number", "word", "code"),
+    [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "told to end", 143)],
+    ids=["ctrl-c", "terminated"],
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_ends_a_process_with_one_line(
+    tmp_path: Path, number: int, word: str, code: int, times: int
+) -> None:
+    exit_code, words, child = end(tmp_path, number, times)
+    assert exit_code == code
+    if times == 1:
+        assert words.strip() == f"{word}: finished work is kept; the same command resumes"
+        assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in words
+    with pytest.raises(ProcessLookupError):  # it is gone too
+        for _ in range(100):
+            os.kill(child, 0)
+            time.sleep(0.1)
+
+
+def test_importing_a_stage_is_interrupted_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "stages.score", "--help"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        process.send_signal(signal.SIGTERM)
+        words = process.communicate(timeout=30)[1]
+    assert "Traceback" not in words
