@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from interlace.documents import read_yaml
@@ -24,6 +23,7 @@ from interlace.params.inputs import Probes
 from interlace.params.section import Section, validated
 from interlace.samples import rows as samples
 from interlace.samples.order import shuffle_key
+from interlace.samples.parquet import file_tables
 from interlace.sources.pin import pin_data
 from interlace.sources.pinned import PinnedData
 
@@ -190,7 +190,7 @@ def _row_facts(folder: Path) -> Iterator[tuple[Path, int, str, str, bool]]:
     columns = ["sample_id", "source", _IMAGE_PATHS]
     for path in sorted(folder.glob("*.parquet")):
         number = 0
-        for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+        for batch in file_tables(path, columns):
             counts = pc.fill_null(pc.list_value_length(batch["images"]), 0)
             values = (
                 column.to_pylist() for column in (batch["sample_id"], batch["source"], counts)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from interlace.resumable import intact, keep_json, kept
+from interlace.samples.parquet import readable
 
 ROWS = 64  # of a window: enough for full batches, few enough to share out evenly
 
@@ -52,7 +53,8 @@ def windows_of(folders: Sequence[Path]) -> list[Window]:
     """Split the rows of folders that `sample` wrote into windows; only the files' ends are read."""
     windows: list[Window] = []
     for path in (path for folder in folders for path in sorted(folder.glob("*.parquet"))):
-        metadata = pq.ParquetFile(path).metadata
+        with readable(str(path)):
+            metadata = pq.ParquetFile(path).metadata
         for group in range(metadata.num_row_groups):
             total = metadata.row_group(group).num_rows
             for begin in range(0, total, ROWS):
@@ -74,7 +76,8 @@ def read_windows(
         Window, and its rows.
     """
     for (path, group), together in groupby(windows, lambda window: (window.path, window.group)):
-        table = pq.ParquetFile(path).read_row_group(group, columns=columns)
+        with readable(f"{path}, row group {group}"):
+            table = pq.ParquetFile(path).read_row_group(group, columns=columns)
         for window in together:
             yield window, table.slice(window.begin, window.rows).to_pylist()
 

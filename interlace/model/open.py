@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from interlace.errors import InputError, complaint
 from interlace.model.files import weight_files
@@ -101,13 +102,18 @@ def _loaded(folder: Path | str, **options: Any) -> Any:
 
     if os.path.isdir(folder):
         weight_files(Path(folder))
-    model, loading = AutoModelForImageTextToText.from_pretrained(
-        str(folder),
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # refused below, by name
-        output_loading_info=True,
-        **options,
-    )
+    try:
+        model, loading = AutoModelForImageTextToText.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            output_loading_info=True,
+            **options,
+        )
+    except SafetensorError as error:  # one of several files: the message names none
+        raise InputError(
+            f"{folder}: a file of weights is damaged: {complaint(error)}; copy them again"
+        ) from None
     if mismatched := sorted(loading["mismatched_keys"]):
         name, stored, expected = mismatched[0]
         raise InputError(

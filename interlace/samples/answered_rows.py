@@ -19,6 +19,7 @@ from interlace.model.batches import batches, encode_rows
 from interlace.model.chat import IGNORED, Inputs, collate
 from interlace.params.measuring import Sensitivity
 from interlace.resumable import intact, kept
+from interlace.samples.parquet import readable
 from interlace.samples.rows import iterate
 
 
@@ -116,7 +117,8 @@ def answered_rows(
 def _lowest_ids(calibration: Path, n: int) -> set[str]:
     ids: list[str] = []
     for path in calibration.glob("*.parquet"):
-        columns = pq.read_table(path, columns=["sample_id", "domain"]).to_pydict()
+        with readable(str(path)):
+            columns = pq.read_table(path, columns=["sample_id", "domain"]).to_pydict()
         pairs = zip(columns["sample_id"], columns["domain"], strict=True)
         ids += [sample_id for sample_id, domain in pairs if domain == "native"]
     if not ids:

@@ -13,6 +13,7 @@ from campaign.outcomes import Evidence, Run, Try
 from campaign.project import CHAIN, LAUNCHED, STAGES, remove_outputs
 
 KINDS = ("kill",)
+MISSED = "the run ended before the kill"
 BY_HAND = (  # victim, signal, moment: an event counted in percent of all, or a time
     *(("stage", "KILL", "event"), ("stage", "KILL", "event"), ("stage", "KILL", "event")),
     *(("group", "KILL", "time"), ("stage", "TERM", "event"), ("group", "INT", "event")),
@@ -64,7 +65,9 @@ def perform(bench: Bench, one: Try) -> Evidence:
             run = ended(program, STAGES[target.stage])
         again = bench.stage(folder, target.stage)
         same = bench.is_same(folder, target)
-        return Evidence(harmed=[_tolerated(run, victim)], after=[again], same=same, killed=True)
+        note = "" if run.code else MISSED
+        runs = [_tolerated(run, victim)]
+        return Evidence(harmed=runs, after=[again], same=same, killed=True, note=note)
 
 
 def _worker(bench: Bench, target: Target, folder: Path, number: int, percent: int) -> Run:
@@ -99,7 +102,9 @@ def _under_dvc(bench: Bench, target: Target, victim: str, number: int, percent: 
         again = bench.run(folder, ["dvc", "repro"], limit=240)
         names = [name for name in CHAIN if name != "report" or target.stage == "report"]
         same = bench.is_same(folder, target, names)
-        return Evidence(harmed=[_by_dvc(killed)], after=[again], same=same, killed=True)
+        note = "" if killed.code else MISSED
+        runs = [_by_dvc(killed)]
+        return Evidence(harmed=runs, after=[again], same=same, killed=True, note=note)
 
 
 def _by_dvc(run: Run) -> Run:

@@ -104,7 +104,8 @@ def _scratch(bench: Bench, name: str, rng: random.Random) -> Evidence:
         module = STAGES[target.stage].module
         fault = Fault(stage=module, action="signal", at=at, number=9)
         killed = bench.stage(folder, target.stage, fault=fault)
-        files = sorted(file for file in folder.glob(".scratch/**/*") if file.is_file())
+        found = sorted(file for file in folder.glob(".scratch/**/*") if file.is_file())
+        files = [file for file in found if file.suffix != ".lock"]
         note = "no scratch"
         if files:
             path, how = rng.choice(files), rng.choice([*sorted(BYTES), "missing", "folder"])

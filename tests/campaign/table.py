@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from campaign.kills import MISSED
 from campaign.outcomes import FAULTS, OUTCOMES
 
 
@@ -64,5 +65,6 @@ def page(rows: Sequence[Row], seed: int, *, complete: bool) -> str:
         table="\n".join(lines(rows)),
         late=len(inputs),
         vague=sum(row["vague"] for row in clear),
+        missed=sum(row["reason"] == MISSED for row in rows),
         seed=seed,
     )

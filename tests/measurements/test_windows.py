@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from interlace.errors import InputError
 from interlace.measurements import windows
 from interlace.measurements.windows import read_windows, windows_of
 
@@ -42,3 +43,15 @@ def test_windows_cover_every_row_once_in_order_and_can_be_read_alone(
     assert all(1 <= window.rows <= size for window in split)
     for window, rows in read_windows(split[1::3]):
         assert [row["n"] for row in rows] == rows_by_window[window.number]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    folders = stored(tmp_path, [5], 5)
+    split, (path,) = windows_of(folders), folders[0].iterdir()
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + bytes(60) + data[64:])
+    with pytest.raises(InputError, match=r"part-00000.parquet, row group 0: not a readable"):
+        list(read_windows(split))
+    path.write_bytes(data[:-20])
+    with pytest.raises(InputError, match=r"part-00000.parquet: not a readable Parquet file"):
+        windows_of(folders)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +62,14 @@ def test_a_spread_model_holds_the_same_weights(dense: Any, dense_dir: Path) -> N
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, dense.state_dict()[name])
     assert input_device(model).type != "meta"
+
+
+def test_damaged_weights_are_named_by_their_folder(dense_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dense_dir, tmp_path / "model"))
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-8])
+    with pytest.raises(InputError, match=r"/model: a file of weights is damaged: .* copy them"):
+        open_model(folder, dtype="float32")
 
 
 def test_several_processes_cannot_each_spread_a_model(
