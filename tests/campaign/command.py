@@ -61,6 +61,8 @@ def main(
                 rows.append(row)
                 if only or row["outcome"] in table.FAULTS:
                     tqdm.write(f"{row['outcome']}: {row['name']}: {row['reason']}")
+        except KeyboardInterrupt:
+            click.echo("cut off: the same command resumes", err=True)
         finally:
             bench.close()
     click.echo("\n".join(table.lines(rows)))

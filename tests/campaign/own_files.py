@@ -105,10 +105,10 @@ def _scratch(bench: Bench, name: str, rng: random.Random) -> Evidence:
         fault = Fault(stage=module, action="signal", at=at, number=9)
         killed = bench.stage(folder, target.stage, fault=fault)
         found = sorted(file for file in folder.glob(".scratch/**/*") if file.is_file())
-        files = [file for file in found if file.suffix != ".lock"]
+        files = [file for file in found if "lock" not in f"{file.parent.name}{file.suffix}"]
         note = "no scratch"
         if files:
-            path, how = rng.choice(files), rng.choice([*sorted(BYTES), "missing", "folder"])
+            path, how = rng.choice(files), rng.choice([*sorted(BYTES), "missing"])
             made_writable(folder / ".scratch")
             harm(path, how, rng)
             note = f"{path.relative_to(folder)}: {how}"
