@@ -20,11 +20,11 @@ from pathlib import Path  # noqa: E402
 import click  # noqa: E402
 
 from benchmarks.peak_memory import peak_mib  # noqa: E402
-from interlace.distributed import barrier, process_rank  # noqa: E402
 from interlace.measurements import collect as collect_module  # noqa: E402
 from interlace.model.open import open_model, open_processor  # noqa: E402
 from interlace.params.measuring import Collect  # noqa: E402
 from interlace.samples.rows import iterate, write_rows  # noqa: E402
+from interlace.system.distributed import barrier, process_rank  # noqa: E402
 
 DEMO, CALIBRATION = Path("data/demo/model"), Path("data/calibration")
 

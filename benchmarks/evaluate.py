@@ -24,8 +24,8 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.run.isolation import isolated
 from interlace.model.open import open_model
-from interlace.outputs import whole
 from interlace.params.whole import read_params
+from interlace.system.outputs import whole
 
 MODEL, TEST = Path("data/demo/model"), Path("data/demo/test.parquet")
 SHARES = 5  # turns of each side

@@ -1,6 +1,6 @@
 """The program `interlace`: handle Ctrl-C, then import the commands."""
 
-from interlace import interruption
+from interlace.system import interruption
 
 
 def main() -> None:

@@ -9,10 +9,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from interlace import interruption
-from interlace.documents import read_record
 from interlace.errors import InputError, MissingInputError
-from interlace.outputs import full_disk_named, whole
 from interlace.plan.record import read_plan
 from interlace.printable import one_line, prepare_streams, say
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
@@ -24,6 +21,9 @@ from interlace.report.terminal.plan import groups_table, layer_map_text
 from interlace.report.terminal.summary import summary_table
 from interlace.scores.table import Scores, read_scores
 from interlace.selection.removals import paper_rule
+from interlace.system import interruption
+from interlace.system.documents import read_record
+from interlace.system.outputs import full_disk_named, whole
 
 SCORES = Path("artifacts/scores.parquet")
 PLAN = Path("artifacts/plan.json")

@@ -24,7 +24,6 @@ from interlace.healing.local import heal_locally
 from interlace.measurements.collect import collect, provenance_of
 from interlace.methods.choice import Choice
 from interlace.model.bypass import bypass
-from interlace.outputs import link_or_copy, remove
 from interlace.params.choosing import Select
 from interlace.params.exporting import Export
 from interlace.params.measuring import Collect
@@ -35,11 +34,12 @@ from interlace.plan.segments import segments
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
 from interlace.pruning.new_weights import compensated
-from interlace.resumable import intact, kept, mark
 from interlace.scores.average import score
 from interlace.scores.table import read_scores
 from interlace.selection.select import resolve_ratio, select_layers
 from interlace.sources.pinned import PinnedModel
+from interlace.system.outputs import link_or_copy, remove
+from interlace.system.resumable import intact, kept, mark
 
 
 def measuring_options(params: RoundsParams) -> list[Section]:

@@ -6,6 +6,6 @@ import sys
 if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # `python -m stages.NAME`, whose imports take seconds: Ctrl-C ends them without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from interlace import interruption
+    from interlace.system import interruption
 
     interruption.install()

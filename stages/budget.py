@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from interlace.outputs import write_json
 from interlace.params.budget import BudgetParams
 from interlace.printable import say
+from interlace.system.outputs import write_json
 from stages.command import command, pinned
 
 

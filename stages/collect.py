@@ -4,9 +4,9 @@ from pathlib import Path
 
 from interlace.measurements.collect import collect, provenance_of
 from interlace.measurements.token_counts import text_tokens, token_sheet
-from interlace.outputs import write_json
 from interlace.params.measuring import CollectParams
 from interlace.printable import say
+from interlace.system.outputs import write_json
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 

@@ -16,15 +16,15 @@ from typing import Any
 import click
 from pydantic_core import PydanticUndefined
 
-from interlace import interruption
-from interlace.distributed import process_rank
-from interlace.documents import read_record, read_yaml
 from interlace.errors import ContractError, InputError, MissingInputError
-from interlace.locks import locked
-from interlace.outputs import full_disk_named, remove, write_json
 from interlace.params.section import S, Section, validated
 from interlace.printable import prepare_streams, say
 from interlace.sources.pinned import PinnedSources
+from interlace.system import interruption
+from interlace.system.distributed import process_rank
+from interlace.system.documents import read_record, read_yaml
+from interlace.system.locks import locked
+from interlace.system.outputs import full_disk_named, remove, write_json
 from stages.digests import code_digest
 
 WRITERS = {  # stage -> what it writes, as in dvc.yaml

@@ -9,9 +9,9 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.scores.answers import write_answers
 from interlace.evaluation.scores.retention import summary_lines
-from interlace.outputs import write_json
 from interlace.params.evaluating import EvaluateParams
 from interlace.printable import say
+from interlace.system.outputs import write_json
 from stages.command import command, is_first_process, pinned, scratch_folder, scratch_root
 
 OUT, MODELS = Path("artifacts/evaluation"), ("dense", "pruned", "tuned", "reference")

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from interlace.outputs import write_json
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import check_made_for, export
 from interlace.pruning.new_weights import new_weights
 from interlace.pruning.parity import check_parity
+from interlace.system.outputs import write_json
 from stages.command import command, pinned, scratch_folder
 
 

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from interlace.distributed import world_size
 from interlace.errors import InputError
+from interlace.system.distributed import world_size
 
 STAGE = "stages.collect"  # DVC writes a stage's module after the prefix
 _QUOTED = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"")

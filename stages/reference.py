@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from interlace.healing.heal import train_reference
-from interlace.outputs import write_json
 from interlace.params.healing import ReferenceParams
 from interlace.plan.record import read_reference
+from interlace.system.outputs import write_json
 from stages.command import command, is_first_process, pinned, scratch_folder
 
 OUT = Path("artifacts/reference")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from interlace.outputs import whole, write_json
 from interlace.params.rounds import RoundsParams
+from interlace.system.outputs import whole, write_json
 from stages.command import command, pinned, scratch_folder
 
 

@@ -7,9 +7,9 @@ from interlace.data.datasheet import datasheet
 from interlace.data.files import data_files
 from interlace.data.probes import tasks_to_ask, write_probes
 from interlace.data.sets import sample
-from interlace.outputs import write_json
 from interlace.params.inputs import SampleParams
 from interlace.printable import say
+from interlace.system.outputs import write_json
 from stages.command import command, pinned, scratch_folder, scratch_root
 
 OUT = Path("data")

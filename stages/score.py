@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pyarrow import csv, parquet
 
-from interlace.outputs import whole
 from interlace.params.section import ScoreParams
 from interlace.report.terminal.console import print_blocks
 from interlace.report.terminal.profile import profile_text
@@ -14,6 +13,7 @@ from interlace.scores.probes import probe_table
 from interlace.scores.resample import bootstrap
 from interlace.scores.table import read_scores
 from interlace.selection.calibration import calibration_sizes
+from interlace.system.outputs import whole
 from stages.command import command
 
 

@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-from interlace.outputs import write_json
 from interlace.params.choosing import SelectParams
 from interlace.plan.record import read_decision
 from interlace.plan.removals import Removals
@@ -14,6 +13,7 @@ from interlace.scores.table import read_scores
 from interlace.selection.removals import paper_rule, removals
 from interlace.selection.select import resolve_ratio, select_layers
 from interlace.selection.stability import stability
+from interlace.system.outputs import write_json
 from stages.command import command
 
 

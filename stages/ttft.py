@@ -4,11 +4,11 @@ from itertools import islice
 from pathlib import Path
 
 from interlace.errors import MissingInputError
-from interlace.outputs import write_json
 from interlace.params.timing import TtftParams
 from interlace.printable import say
 from interlace.samples.rows import iterate
 from interlace.speed.compare import compare_checkpoints, speedup_line
+from interlace.system.outputs import write_json
 from stages.command import command, pinned
 
 

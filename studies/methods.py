@@ -23,11 +23,11 @@ import click
 import dvc.api
 from tqdm import tqdm
 
-from interlace.documents import read_yaml
 from interlace.errors import InputError
 from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.methods.registry import METHODS
 from interlace.selection.select import select
+from interlace.system.documents import read_yaml
 from studies.methods_page import Cell, write_page
 
 RATIOS = (0.1, 0.25, 0.4)

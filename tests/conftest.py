@@ -49,7 +49,7 @@ def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training_runs import PLAN
 
     import interlace
-    from interlace.outputs import write_json
+    from interlace.system.outputs import write_json
 
     folder = tmp_path_factory.mktemp("project")
     (folder / "dense").symlink_to(dense_dir)

@@ -14,11 +14,11 @@ from PIL import Image
 
 from interlace.data.files import data_files
 from interlace.data.sets import DrawCounts, sample
-from interlace.outputs import remove
 from interlace.params.inputs import Data
 from interlace.samples.rows import SCHEMA, iterate
 from interlace.sources.pin import pin_data
 from interlace.sources.pinned import PinnedData
+from interlace.system.outputs import remove
 
 Row = dict[str, Any]
 INPUT_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("images", "texts", "source")])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from interlace.outputs import write_json
 from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
+from interlace.system.outputs import write_json
 
 
 def pinned_model(folder: Path | str = "model", **changes: Any) -> PinnedModel:

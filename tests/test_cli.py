@@ -16,8 +16,8 @@ from report.report_cases import TTFT, evaluations, full_scores, plan, score_tabl
 
 from interlace.cli import main
 from interlace.methods.registry import METHODS
-from interlace.outputs import write_json
 from interlace.report.facts.summary import summarise
+from interlace.system.outputs import write_json
 
 
 def run(*words: str) -> Result:

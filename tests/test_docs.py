@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from interlace.documents import read_yaml
 from interlace.methods.registry import METHODS
 from interlace.params.section import Section
 from interlace.params.whole import Params
+from interlace.system.documents import read_yaml
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data/demo/README.md"]

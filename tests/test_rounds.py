@@ -21,7 +21,6 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import InputError
 from interlace.methods.choice import Choice
-from interlace.outputs import remove, write_json
 from interlace.params.choosing import Select
 from interlace.params.exporting import Export
 from interlace.params.healing import Heal, Recipe
@@ -34,6 +33,7 @@ from interlace.pruning.export import export
 from interlace.pruning.new_weights import compensated
 from interlace.scores.table import read_scores
 from interlace.selection.select import select
+from interlace.system.outputs import remove, write_json
 
 LAYERS = 6
 COLLECT = Collect(dtype="float32")

@@ -13,10 +13,10 @@ from typing import Any
 from plans import PLAN, PREFIX, weights
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.documents import as_yaml
 from interlace.healing.heal import heal
 from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
+from interlace.system.documents import as_yaml
 
 ROOT = Path(__file__).parents[1]
 STEPS = 6

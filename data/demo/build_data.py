@@ -16,7 +16,7 @@ from drawing import Handwriting
 from questions import DIALOGUES, PRACTICE, SOURCES
 from tqdm import tqdm
 
-from interlace.documents import read_yaml
+from interlace.system.documents import read_yaml
 
 RATINGS = ("relevance", "image_correspondence", "visual_dependency", "formatting")
 FEATURES = Features(

@@ -21,13 +21,13 @@ from questions import MATH_SOURCES, PRACTICE, SOURCES
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from interlace.documents import read_yaml
 from interlace.measurements.cosines import measure_batch
 from interlace.model.batches import batches
 from interlace.model.bypass import bypass
 from interlace.model.chat import collate, encode_prompt
 from interlace.params.measuring import Collect
 from interlace.selection.select import select
+from interlace.system.documents import read_yaml
 
 SPANS = (1, 2, 3)
 BEGIN, END = "<!-- examination: begin -->\n", "<!-- examination: end -->\n"

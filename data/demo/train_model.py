@@ -35,8 +35,8 @@ from tqdm import tqdm
 from transformers import AutoModelForImageTextToText
 from transformers.utils import logging as transformers_logging
 
-from interlace.documents import read_yaml
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
+from interlace.system.documents import read_yaml
 
 Settings = Mapping[str, Any]
 

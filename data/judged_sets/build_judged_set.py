@@ -23,10 +23,10 @@ from tqdm import tqdm
 from typeset import typeset
 
 from interlace.errors import InputError
-from interlace.outputs import whole
 from interlace.samples import rows as samples
 from interlace.samples.order import shuffle_key
 from interlace.sources.files import parquet_files
+from interlace.system.outputs import whole
 
 SCHEMA = pa.schema(
     [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import ContractError
-from interlace.outputs import link_or_copy, whole
-from interlace.resumable import kept
+from interlace.system.outputs import link_or_copy, whole
+from interlace.system.resumable import kept
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from interlace.data.sets import DrawCounts
-from interlace.documents import read_record
 from interlace.samples.rows import iterate_tables
+from interlace.system.documents import read_record
 
 Tally = Counter[str]
 _COLUMNS = ("source", "domain", "texts", "images.list.element.path")  # no image is read

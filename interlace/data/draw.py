@@ -30,13 +30,13 @@ from interlace.data.row_groups import Outline, RowGroup, outline
 from interlace.data.subsets import Subset
 from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw
 from interlace.errors import InputError
-from interlace.outputs import write_json
 from interlace.params.inputs import Data
-from interlace.resumable import intact, kept
 from interlace.samples.columns import plain_table
 from interlace.samples.order import shuffle_key
 from interlace.samples.parquet import ERRORS as PARQUET_ERRORS
 from interlace.samples.rows import SCHEMA, sample_id, write_rows
+from interlace.system.outputs import write_json
+from interlace.system.resumable import intact, kept
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
 _CHUNK_BYTES = 2**26  # Parquet bytes to read between two resume points

@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
-from interlace.documents import read_yaml
 from interlace.errors import InputError
 from interlace.params.inputs import Probes
 from interlace.params.section import Section, validated
@@ -26,6 +25,7 @@ from interlace.samples.order import shuffle_key
 from interlace.samples.parquet import file_tables
 from interlace.sources.pin import pin_data
 from interlace.sources.pinned import PinnedData
+from interlace.system.documents import read_yaml
 
 Domain = Literal["math", "nonmath"]
 DOMAINS: tuple[Domain, ...] = get_args(Domain)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from interlace.data.files import open_parquet
 from interlace.data.subsets import Subset
-from interlace.resumable import intact, keep_json
+from interlace.system.resumable import intact, keep_json
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from pathlib import Path
 from interlace.data.files import DataFile, data_files, open_parquet
 from interlace.errors import InputError
 from interlace.params.inputs import Data
-from interlace.resumable import keep_json, read_digests
 from interlace.samples.parquet import readable
 from interlace.sources.hub import hub_errors
 from interlace.sources.pinned import PinnedData
+from interlace.system.resumable import keep_json, read_digests
 
 _SHARD = re.compile(r"(-\d+-of-\d+)?\.parquet$")
 _OTHER_SPLITS = re.compile(r"(^|/)(test|val|valid|validation|dev)(/|[-.]|_\d)")

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from interlace import distributed
 from interlace.model.chat import IGNORED
 from interlace.model.decoder import decoder_layers
 from interlace.params.healing import Recipe
+from interlace.system import distributed
 from interlace.training.checkpointing import GradientCheckpointing
 from interlace.training.engines import Engine, all_gather, tuned_parameters
 from interlace.training.loop import NotFiniteError

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from interlace import distributed
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.replace import with_tensors
 from interlace.errors import ContractError
@@ -31,6 +30,7 @@ from interlace.model.open import attention
 from interlace.params.healing import Recipe
 from interlace.plan.record import Plan
 from interlace.printable import say
+from interlace.system import distributed
 from interlace.training import loop, lora, packing
 from interlace.training.curve import write_curve
 from interlace.training.deepspeed import join, partitioned_loading, zero_config

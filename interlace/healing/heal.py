@@ -10,18 +10,18 @@ from pathlib import Path
 
 from torch import nn
 
-from interlace import distributed
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.distillation import DistilledLoss
 from interlace.healing.finetune import finetune
 from interlace.healing.local import CURVE as LOCAL_CURVE
 from interlace.healing.local import heal_locally
 from interlace.model.answer_loss import AnswerLoss
-from interlace.outputs import whole
 from interlace.params.healing import Finetune, Recipe
 from interlace.plan.record import Plan
 from interlace.pruning.export import export
-from interlace.resumable import intact, mark
+from interlace.system import distributed
+from interlace.system.outputs import whole
+from interlace.system.resumable import intact, mark
 from interlace.training.curve import write_curve
 
 

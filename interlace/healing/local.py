@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from interlace import distributed
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.replace import with_tensors
 from interlace.errors import InputError
@@ -30,6 +29,7 @@ from interlace.model.states import Recording, forward
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan
 from interlace.plan.segments import segments
+from interlace.system import distributed
 from interlace.training import loop
 from interlace.training.curve import write_curve
 from interlace.training.engines import all_gather, optimizer_tensors, restore_optimizer

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import interlace
-from interlace.distributed import barrier, process_group, process_rank, world_size
 from interlace.errors import ContractError, InputError, MissingInputError, way_to_finite
 from interlace.measurements.cosines import NotFinite, measure_batch
 from interlace.measurements.tables import LEFT_OUT, Parts, pooled_table, similarity_table
@@ -39,9 +38,10 @@ from interlace.measurements.windows import (
 from interlace.model.batches import encode_rows, token_batches
 from interlace.model.chat import Inputs, collate
 from interlace.model.open import input_device
-from interlace.outputs import remove, whole
 from interlace.params.measuring import Collect
 from interlace.sources.pinned import PinnedModel
+from interlace.system.distributed import barrier, process_group, process_rank, world_size
+from interlace.system.outputs import remove, whole
 
 Row = dict[str, Any]
 

@@ -26,11 +26,11 @@ from interlace.model.answer_loss import layer_gradients, losses_without
 from interlace.model.bypass import bypassed
 from interlace.model.decoder import decoder_layers
 from interlace.model.families import architecture
-from interlace.outputs import remove, whole
 from interlace.params.measuring import LossCriterion, Sensitivity
-from interlace.resumable import intact, kept
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.scores.table import SCHEMA, SLEB, TAYLOR
+from interlace.system.outputs import remove, whole
+from interlace.system.resumable import intact, kept
 
 SLEB_LOSS = f"{SLEB}/loss"  # the loss once the layer is removed
 CANDIDATES = pa.schema(

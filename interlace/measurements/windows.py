@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from interlace.resumable import intact, keep_json, kept
 from interlace.samples.parquet import readable
+from interlace.system.resumable import intact, keep_json, kept
 
 ROWS = 64  # of a window: enough for full batches, few enough to share out evenly
 

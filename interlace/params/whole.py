@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import Field
 
-from interlace.documents import read_yaml
 from interlace.params.budget import BudgetParams
 from interlace.params.choosing import ReferencePlanParams, SelectParams
 from interlace.params.evaluating import EvaluateParams
 from interlace.params.inputs import Model, SampleParams
 from interlace.params.rounds import RoundsParams
 from interlace.params.section import Section, validated
+from interlace.system.documents import read_yaml
 
 
 class PinParams(

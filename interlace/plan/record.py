@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from interlace.documents import read_record
 from interlace.params.choosing import Base, Policy, Tuned
+from interlace.system.documents import read_record
 
 Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
 

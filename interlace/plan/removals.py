@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlace.documents import read_record
 from interlace.plan.record import Record
+from interlace.system.documents import read_record
 
 
 class PaperRule(Record):

@@ -39,8 +39,8 @@ from interlace.model.states import hooked, state_before
 from interlace.pruning.least_squares import Sums, solve
 from interlace.pruning.mlp import check_added_as_it_is, last_linear, residual_multiplier
 from interlace.pruning.report import CutReport
-from interlace.resumable import intact, keep_json
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens
+from interlace.system.resumable import intact, keep_json
 
 RIDGE = 1e-2  # lambda, times the mean diagonal of M'M
 HELD_OUT = 4  # every n-th sample is held out of the fit, to judge it

@@ -25,9 +25,9 @@ from interlace.checkpoint.safetensors import (
 )
 from interlace.errors import ContractError, InputError
 from interlace.model.files import INDEX
-from interlace.outputs import whole
 from interlace.plan.record import Plan
 from interlace.sources.pinned import PinnedModel
+from interlace.system.outputs import whole
 
 Dtype = Literal["keep", "bfloat16", "float16", "float32"]
 Tensors = dict[str, Stored]  # by name

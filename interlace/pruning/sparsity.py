@@ -22,8 +22,8 @@ from interlace.checkpoint.safetensors import stored_tensors
 from interlace.errors import ContractError, InputError
 from interlace.model.decoder import decoder_layers, following
 from interlace.model.states import hooked, state_before
-from interlace.resumable import intact
 from interlace.samples.answered_rows import AnsweredRows
+from interlace.system.resumable import intact
 
 GROUP, KEPT = 4, 2
 

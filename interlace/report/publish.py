@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from interlace.errors import InputError, MissingInputError
-from interlace.outputs import whole
 from interlace.report.facts.inputs import Workspace, changed_since_report
 from interlace.report.facts.run import PLACEHOLDER, Which
+from interlace.system.outputs import whole
 
 Files = Mapping[str, Path | bytes]  # what lies where in the repository
 

@@ -15,7 +15,6 @@ from interlace.data.datasheet import read_datasheet
 from interlace.evaluation.benchmarks.images import row_images
 from interlace.evaluation.scores.answers import Answer
 from interlace.evaluation.scores.retention import common_benchmarks
-from interlace.outputs import whole, write_json
 from interlace.params.whole import Params
 from interlace.report.card.card import model_card
 from interlace.report.facts.calibration import read_sizes
@@ -44,6 +43,7 @@ from interlace.report.page.run import run_page
 from interlace.report.terminal.summary import summary_table
 from interlace.scores.probes import read_probe_table
 from interlace.scores.table import read_scores
+from interlace.system.outputs import whole, write_json
 
 EXAMPLES = 2  # changed answers that the page shows of each kind and benchmark
 

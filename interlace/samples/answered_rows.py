@@ -18,9 +18,9 @@ from interlace.errors import InputError, MissingInputError
 from interlace.model.batches import batches, encode_rows
 from interlace.model.chat import IGNORED, Inputs, collate
 from interlace.params.measuring import Sensitivity
-from interlace.resumable import intact, kept
 from interlace.samples.parquet import readable
 from interlace.samples.rows import iterate
+from interlace.system.resumable import intact, kept
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interlace.errors import InputError
-from interlace.outputs import whole
 from interlace.params.inputs import RATINGS
 from interlace.samples.columns import NUMBER, check_column
 from interlace.samples.parquet import file_tables, readable
+from interlace.system.outputs import whole
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 TURN = pa.struct([("user", pa.string()), ("assistant", pa.string())])

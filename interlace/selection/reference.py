@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from interlace.methods.baselines import DENSE_FT
-from interlace.outputs import write_json
 from interlace.params.choosing import Auto, Select
 from interlace.plan.record import Decision, Plan
 from interlace.scores.table import Scores
 from interlace.selection.by_rule import layers_to_drop, plan_by_rule
 from interlace.sources.pinned import PinnedModel
+from interlace.system.outputs import write_json
 
 
 def reference_plan(

@@ -22,9 +22,9 @@ from interlace.checkpoint.companions import SMALL_FILES, companions
 from interlace.errors import InputError, complaint
 from interlace.model.families import vision_token_ids
 from interlace.model.files import read_object
-from interlace.resumable import keep_json, read_digests
 from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
+from interlace.system.resumable import keep_json, read_digests
 
 TEMPLATE_SECONDS = 20  # for one short conversation; more would take a data set days
 _LONGEST = 100_000  # letters of a short question in its template

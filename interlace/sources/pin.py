@@ -12,10 +12,10 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import files_read
 from interlace.errors import InputError
 from interlace.model.files import CONFIG, check_weights
-from interlace.resumable import intact, keep_json
 from interlace.sources.files import checked_file, parquet_files
 from interlace.sources.hub import hub_errors, hub_snapshot
 from interlace.sources.pinned import Files, PinnedData, PinnedFile, PinnedModel
+from interlace.system.resumable import intact, keep_json
 
 
 def looks_local(source: str) -> bool:

@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.documents import read_json
 from interlace.errors import MissingInputError
-from interlace.outputs import write_json
 from interlace.sources.hub import hub_snapshot
+from interlace.system.documents import read_json
+from interlace.system.outputs import write_json
 
 PREFIX = "pinned_"  # of the keys of sources.json
 

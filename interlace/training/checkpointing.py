@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from interlace import distributed
 from interlace.model.decoder import decoder_layers
 from interlace.params.healing import Recipe
+from interlace.system import distributed
 from interlace.training.engines import all_gather
 
 FREE_SHARE = 0.5  # of the free memory: `auto` checkpoints passes whose activations would fill more

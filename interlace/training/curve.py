@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from interlace.outputs import whole
+from interlace.system.outputs import whole
 from interlace.training.resume import Update
 
 

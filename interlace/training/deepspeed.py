@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from interlace.distributed import device, meet, process_rank, world_size
 from interlace.errors import InputError
 from interlace.params.healing import Recipe
 from interlace.printable import say
+from interlace.system.distributed import device, meet, process_rank, world_size
 
 
 def join(params: Recipe) -> None:

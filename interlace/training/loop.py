@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from interlace import distributed
 from interlace.errors import ContractError
-from interlace.outputs import write_json
 from interlace.params.healing import Recipe
 from interlace.printable import say
+from interlace.system import distributed
+from interlace.system.outputs import write_json
 from interlace.training.engines import all_gather
 from interlace.training.resume import Point, Update, newest_point, point_folder, write_point
 from interlace.training.rows import Collator, Pass, TrainingBatches, TrainingRows, load_passes

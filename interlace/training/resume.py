@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from interlace.errors import InputError
-from interlace.outputs import remove, whole
+from interlace.system.outputs import remove, whole
 
 MAX_POINTS = 2  # on disk: the newest, and the one before in case the newest is damaged
 RECORD, RECORD_DIGEST = "point.json", "point.sha256"

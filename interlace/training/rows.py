@@ -18,9 +18,9 @@ from torch import Tensor
 
 from interlace.errors import InputError
 from interlace.model import chat
-from interlace.outputs import full_disk_named
 from interlace.params.healing import Recipe
-from interlace.resumable import unpacked_once
+from interlace.system.outputs import full_disk_named
+from interlace.system.resumable import unpacked_once
 from interlace.training import packing
 
 

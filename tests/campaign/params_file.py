@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from campaign.damage import BYTES, HALVES, PLACES, harm
 
-from interlace.documents import read_yaml
 from interlace.params.section import leaf_names
 from interlace.params.whole import Params
+from interlace.system.documents import read_yaml
 
 RAW = (  # as they stand in the file
     *("", "~", "''", "abc", "-1", "0", "1", "2", "0.5", "1e-3", "1e400", ".inf", "-.inf", ".nan"),

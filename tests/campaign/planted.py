@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import interlace.outputs
 import interlace.scores.table
+import interlace.system.outputs
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def _whole_in_place(path: Path) -> Iterator[Path]:
 
 def in_place() -> None:
     """Write outputs in place, not beside it."""
-    interlace.outputs.whole = _whole_in_place
+    interlace.system.outputs.whole = _whole_in_place
 
 
 def process_in_output() -> None:

@@ -10,9 +10,9 @@ import pytest
 from drawn_rows import Draw, stored, text_row
 
 from interlace.data.datasheet import Datasheet, datasheet, read_datasheet
-from interlace.outputs import write_json
 from interlace.report.figures import datasheet as figure
 from interlace.samples.rows import write_rows
+from interlace.system.outputs import write_json
 
 PROBE = text_row(0, "a", images=1) | {"domain": "math", "task": "count", "sample_id": "0" * 16}
 

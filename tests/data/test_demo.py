@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interlace.documents import read_yaml
+from interlace.system.documents import read_yaml
 
 DEMO = Path(__file__).parents[2] / "data/demo"
 STAGES = read_yaml(DEMO / "dvc.lock")["stages"]

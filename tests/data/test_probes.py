@@ -14,10 +14,10 @@ from drawn_rows import Draw, Row, ids, picture, pinned, stored, text_row
 from sources_json import write_sources
 
 from interlace.data.probes import ProbeTask, probe, read_tasks, tasks_to_ask, write_probes
-from interlace.documents import as_yaml
 from interlace.errors import InputError
 from interlace.params.inputs import Probes
 from interlace.samples.rows import SCHEMA, iterate, sample_id
+from interlace.system.documents import as_yaml
 from stages.sample import main as sample_stage
 
 ROOT = Path(__file__).parents[2]

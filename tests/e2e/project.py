@@ -13,7 +13,7 @@ import models
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from interlace.documents import as_yaml, read_yaml
+from interlace.system.documents import as_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
 COPIED = (

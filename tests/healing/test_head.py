@@ -30,9 +30,9 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.healing.end_to_end import EndToEnd
 from interlace.healing.heal import train_reference
-from interlace.outputs import write_json
 from interlace.params.healing import Recipe
 from interlace.selection.reference import reference_plan
+from interlace.system.outputs import write_json
 from interlace.training import resume
 from interlace.training.head import stored_head
 

@@ -22,9 +22,9 @@ from interlace.measurements.collect import Collected, collect, halved
 from interlace.measurements.cosines import measure_batch
 from interlace.model.chat import collate, encode_prompt
 from interlace.model.open import open_model
-from interlace.outputs import remove, whole
 from interlace.params.measuring import Collect
 from interlace.samples.rows import iterate, write_rows
+from interlace.system.outputs import remove, whole
 
 ROWS, LAYERS, WIDTH = 12, 6, 32
 Run = Callable[..., Path]

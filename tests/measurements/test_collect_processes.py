@@ -21,7 +21,7 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 
-from interlace.distributed import process_rank
+from interlace.system.distributed import process_rank
 from interlace.measurements import collect as collect_module, windows
 from interlace.model.open import open_model, open_processor
 from interlace.params.measuring import Collect

@@ -19,16 +19,16 @@ from click.testing import CliRunner
 from interruptions import damage, interrupt
 from sources_json import pinned_model, write_sources
 
-from interlace.documents import as_yaml
 from interlace.errors import ContractError, InputError
 from interlace.measurements import sensitivity
 from interlace.measurements.sensitivity import measure, removal_count
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
-from interlace.outputs import write_json
 from interlace.params.measuring import LossCriterion, Sensitivity
 from interlace.scores.table import SCHEMA
+from interlace.system.documents import as_yaml
+from interlace.system.outputs import write_json
 from stages.sensitivity import main
 
 LAYERS, SAMPLES = 6, 8

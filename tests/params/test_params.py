@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from interlace.data.probes import read_tasks
-from interlace.documents import as_yaml, read_yaml
 from interlace.errors import InputError
 from interlace.params.section import leaf_names, validated
 from interlace.params.whole import Params, read_params, settings
 from interlace.selection.feasible import check_parameters
+from interlace.system.documents import as_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from interlace.errors import InputError, MissingInputError
 from interlace.methods.registry import METHODS
-from interlace.outputs import write_json
 from interlace.plan.record import (
     Decision,
     Plan,
@@ -25,6 +24,7 @@ from interlace.plan.record import (
     read_reference,
 )
 from interlace.selection.select import select
+from interlace.system.outputs import write_json
 
 KEYS = {"method", "ratio", "n_layers", "drop", "tune", "freeze", "groups", "protected", "sources"}
 GROUP_KEYS = {"kind", "layers", "score", "layer_scores", "drop", "tune", "anchor"}

@@ -24,7 +24,6 @@ from report.report_cases import (
 )
 from sources_json import pinned_model
 
-from interlace.documents import parse_yaml
 from interlace.evaluation.scores.result import Evaluation
 from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
@@ -34,6 +33,7 @@ from interlace.report.card.recipe import training_text
 from interlace.report.facts.run import PLACEHOLDER, Which, inherited_metadata, is_hub_id
 from interlace.selection.select import select
 from interlace.sources.pinned import PinnedData, PinnedFile, PinnedSources
+from interlace.system.documents import parse_yaml
 
 BOTH: tuple[Which, ...] = ("pruned", "tuned")
 NONE = "\u2013"

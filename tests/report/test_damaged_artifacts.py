@@ -18,7 +18,6 @@ from interlace.data.datasheet import read_datasheet
 from interlace.errors import InputError, MissingInputError
 from interlace.evaluation.scores.answers import read_answers
 from interlace.evaluation.scores.result import read_evaluation
-from interlace.outputs import write_json
 from interlace.plan.record import Decision, read_decision, read_plan, read_reference
 from interlace.plan.removals import read_removals
 from interlace.pruning.report import ExportReport
@@ -30,6 +29,7 @@ from interlace.scores.probes import read_probe_table
 from interlace.scores.resample import bootstrap, read_replicates
 from interlace.scores.table import NATIVE, read_scores
 from interlace.sources.pinned import PinnedSources
+from interlace.system.outputs import write_json
 from stages.command import WRITERS, read_pinned, way_out
 
 DECISION = Decision(budget="params", target=0.8, drops=5, values={0: 1.0}, how="", reason="")

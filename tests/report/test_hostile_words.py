@@ -27,11 +27,11 @@ from rich.console import Console
 
 from interlace.cli import main
 from interlace.evaluation.scores.answers import Answer, write_answers
-from interlace.outputs import write_json
 from interlace.printable import one_line, printable
 from interlace.report.card.markdown import code, escaped, fenced
 from interlace.report.facts.changes import changes
 from interlace.report.terminal.changes import changes_text
+from interlace.system.outputs import write_json
 
 WORDS = (
     *(

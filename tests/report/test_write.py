@@ -32,16 +32,16 @@ from report.report_cases import (
 from sources_json import pinned_model
 
 from interlace.cli import main
-from interlace.documents import read_json
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, write_answers
-from interlace.outputs import link_or_copy, write_json
 from interlace.plan.removals import Removals
 from interlace.report.facts.published import PUBLISHED
 from interlace.report.write import write_report
 from interlace.selection.calibration import SIZES
 from interlace.selection.reference import reference_plan, write_reference
 from interlace.selection.removals import paper_rule, removals
+from interlace.system.documents import read_json
+from interlace.system.outputs import link_or_copy, write_json
 
 DEMO = Path(__file__).parents[2] / "data/demo/model"
 PARITY = {"samples": 4, "tokens": 99, "greatest_difference": 0.0}

@@ -7,13 +7,13 @@ from report.report_cases import full_scores
 
 from interlace.errors import InputError
 from interlace.methods.registry import METHODS
-from interlace.outputs import write_json
 from interlace.params.choosing import Select
 from interlace.plan.removals import PaperRule, read_removals
 from interlace.report.facts.roles import layer_roles
 from interlace.scores.table import MATH
 from interlace.selection.removals import paper_rule, removals
 from interlace.selection.select import select
+from interlace.system.outputs import write_json
 
 
 def test_every_method_that_removes_by_a_rule_is_asked_in_order() -> None:

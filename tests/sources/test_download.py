@@ -16,12 +16,12 @@ from hub import MODEL, Hub
 from interlace.data import draw as subset_draws
 from interlace.data.files import data_files
 from interlace.data.subsets import check_subsets
-from interlace.documents import as_yaml
 from interlace.errors import InputError
 from interlace.params.inputs import Data
 from interlace.samples.rows import iterate
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedData, PinnedModel
+from interlace.system.documents import as_yaml
 
 ROOT = Path(__file__).parents[2]
 NAME = "org/rows"

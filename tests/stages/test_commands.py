@@ -18,8 +18,8 @@ import pytest
 from click.testing import CliRunner, Result
 from drawn_rows import PICTURE
 
-from interlace.documents import as_yaml
 from interlace.params.section import leaf_names
+from interlace.system.documents import as_yaml
 from stages.digests import ENTRYPOINTS, stage_names
 
 ROOT = Path(__file__).parents[2]

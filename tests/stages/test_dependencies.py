@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from interlace.documents import read_yaml
 from interlace.errors import MissingInputError
 from interlace.params.whole import Params
+from interlace.system.documents import read_yaml
 from stages.command import way_out
 from stages.digests import ENTRYPOINTS
 

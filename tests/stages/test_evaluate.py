@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from sources_json import write_sources
 
-from interlace.documents import as_yaml, read_yaml
 from interlace.evaluation.scores.answers import read_answers
 from interlace.evaluation.scores.result import Evaluation
+from interlace.system.documents import as_yaml, read_yaml
 from stages import evaluate
 
 RESULT = Evaluation(

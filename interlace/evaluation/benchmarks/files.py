@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from interlace.documents import card_metadata
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import Benchmark
 from interlace.params.evaluating import key
@@ -19,6 +18,7 @@ from interlace.samples.columns import check_column
 from interlace.samples.parquet import read_schema
 from interlace.samples.rows import IMAGE
 from interlace.sources.files import checked_file, is_data, is_hidden, parquet_files
+from interlace.system.documents import card_metadata
 
 _TEXT = (pa.string(),)
 _TYPES = dict.fromkeys(("question", "instruction", "text"), _TEXT)  # of columns with one type alone

@@ -21,9 +21,9 @@ from interlace.evaluation.benchmarks.catalogue import BENCHMARKS, find_benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
 from interlace.model.images import UnfitImage, encoded_bytes, open_image
 from interlace.params.evaluating import Evaluate
-from interlace.resumable import keep_json, read_digests
 from interlace.samples.parquet import file_rows, readable
 from interlace.samples.rows import in_groups
+from interlace.system.resumable import keep_json, read_digests
 
 _FEW = 32  # rows whose images are opened at a time
 

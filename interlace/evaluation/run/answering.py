@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from lmms_eval.api.reasoning import strip_reasoning_tags
 from tqdm import tqdm
 
-from interlace.distributed import gather, process_group, process_rank, world_size
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.tasks import ScoredTask
 from interlace.evaluation.scores.answers import Answer, answer_id
 from interlace.printable import one_line
+from interlace.system.distributed import gather, process_group, process_rank, world_size
 
 JUDGEMENTS = 8  # answers that the judge grades at the same time
 REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-eval removes it

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.distributed import meet, process_rank
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, NOT_MATCHED
 from interlace.evaluation.run.isolation import isolated
@@ -19,9 +18,10 @@ from interlace.evaluation.run.judge import Endpoint
 from interlace.evaluation.run.validate import published_benchmarks, skip_reason, validate
 from interlace.evaluation.scores.answers import benchmark_score, write_answers
 from interlace.evaluation.scores.result import Evaluation, Score
-from interlace.outputs import full_disk_named
 from interlace.params.evaluating import Evaluate
-from interlace.resumable import unpacked_once
+from interlace.system.distributed import meet, process_rank
+from interlace.system.outputs import full_disk_named
+from interlace.system.resumable import unpacked_once
 
 if TYPE_CHECKING:
     from interlace.evaluation.run.tasks import ScoredTask

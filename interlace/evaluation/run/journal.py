@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from interlace.outputs import full_disk_named
+from interlace.system.outputs import full_disk_named
 
 
 class Journal:

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from interlace.errors import InputError, shown
-from interlace.outputs import whole
 from interlace.params.evaluating import Judge
 from interlace.printable import say
+from interlace.system.outputs import whole
 
 RETRIES = 7  # the client waits 0.5 to 8 seconds before each, about half a minute in all
 TIMEOUT = 120.0  # seconds for one reply

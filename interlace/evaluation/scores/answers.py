@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from interlace.errors import MissingInputError
 from interlace.evaluation.scores.result import Score
-from interlace.outputs import whole
+from interlace.system.outputs import whole
 
 SCHEMA = pa.schema(
     [

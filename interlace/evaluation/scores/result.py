@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from interlace.documents import read_record
+from interlace.system.documents import read_record
 
 
 class _Result(BaseModel):

@@ -10,7 +10,6 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from interlace.documents import as_yaml
 from interlace.evaluation.scores.result import Evaluation
 from interlace.printable import one_line
 from interlace.report.card.markdown import bold
@@ -35,6 +34,7 @@ from interlace.report.facts.scores import Table, retentions, score_rows, share_t
 from interlace.report.facts.summary import references_in
 from interlace.report.facts.wording import parameter_sizes, spelled
 from interlace.report.render import render
+from interlace.system.documents import as_yaml
 
 TASK = "image-text-to-text"
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from interlace.documents import read_record
+from interlace.system.documents import read_record
 
 RECORD = "inputs.json"  # in the report's folder
 _LATER = (  # what a run writes after its plan, in that order

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.documents import card_metadata
 from interlace.evaluation.scores.answers import Answer, read_answers
 from interlace.evaluation.scores.result import Evaluation, read_evaluation
 from interlace.evaluation.scores.significance import differences
@@ -31,6 +30,7 @@ from interlace.report.facts.summary import (
     summarise,
 )
 from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
+from interlace.system.documents import card_metadata
 
 Which = Literal["pruned", "tuned"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interlace.documents import read_record
 from interlace.errors import MissingInputError
+from interlace.system.documents import read_record
 
 _Value = int | float | bool | str | None
 _NUMBERS = ("_ms", "_bytes", "_speedup", "_low", "_high", "_ideal", "tokens", "pairs", "threads")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interlace.documents import read_record
 from interlace.errors import MissingInputError
 from interlace.evaluation.scores.result import Evaluation
 from interlace.evaluation.scores.retention import (
@@ -19,6 +18,7 @@ from interlace.evaluation.scores.retention import (
     relative_performance,
 )
 from interlace.plan.record import Plan
+from interlace.system.documents import read_record
 
 Metrics = Mapping[str, Any]  # numbers, flat; those of `latency.measure` also say why one is not
 

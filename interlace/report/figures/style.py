@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from interlace.errors import InputError
-from interlace.outputs import whole
 from interlace.printable import one_line
 from interlace.report.facts.roles import Role
 from interlace.report.facts.scale import nines
+from interlace.system.outputs import whole
 
 INK, MUTED, HAIRLINE = "#1F2937", "#6B7280", "#D1D5DB"
 SPAN_COLOURS = {1: "#46648C", 2: "#D99A2B", 3: "#8E4585"}  # S_1, S_2, S_3

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlace.documents import as_yaml
 from interlace.plan.record import Plan
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.published import HEADINGS, Beside, difference_notes, published_rows
@@ -30,6 +29,7 @@ from interlace.report.page.changes import Comparison
 from interlace.report.page.images import Drawing
 from interlace.report.render import render
 from interlace.sources.pinned import PinnedData, PinnedModel
+from interlace.system.documents import as_yaml
 
 
 @dataclass(frozen=True)

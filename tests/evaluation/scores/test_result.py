@@ -8,7 +8,7 @@ import pytest
 
 from interlace.errors import InputError
 from interlace.evaluation.scores.result import read_evaluation
-from interlace.outputs import write_json
+from interlace.system.outputs import write_json
 
 
 def evaluation(notes: dict[str, Any], **missing: int) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interlace import interruption, locks
 from interlace.errors import InputError
+from interlace.system import interruption, locks
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _unfinished: set[Path] = set()  # temporary paths of this process

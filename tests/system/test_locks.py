@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from interlace import locks
-from interlace.locks import NoLocksError, acquire, holder, locked, release
+from interlace.system import locks
+from interlace.system.locks import NoLocksError, acquire, holder, locked, release
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from interlace.locks import acquire
+from interlace.system.locks import acquire
 
 acquire(Path(sys.argv[1]))
 print("held", flush=True)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError
-from interlace.outputs import link_or_copy, remove, whole, write_json
+from interlace.system.outputs import link_or_copy, remove, whole, write_json
 
 
 def names(folder: Path) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import parse_yaml as dvc_parse_yaml
 
-from interlace.documents import as_yaml, card_metadata, parse_yaml, read_json, read_yaml
 from interlace.errors import InputError, MissingInputError
+from interlace.system.documents import as_yaml, card_metadata, parse_yaml, read_json, read_yaml
 
-SOURCES = sorted(Path(__file__).parents[1].glob("[isdb]*/**/*.py"))
+SOURCES = sorted(Path(__file__).parents[2].glob("[isdb]*/**/*.py"))
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + chr(ord(name) - 1)] * 10)}]\n" for name in "bcdefgh"
 )

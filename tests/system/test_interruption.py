@@ -14,8 +14,8 @@ import pytest
 WORK = """
 import multiprocessing, sys, time
 from pathlib import Path
-from interlace import interruption
-from interlace.outputs import whole
+from interlace.system import interruption
+from interlace.system.outputs import whole
 
 def work():
     time.sleep(60)

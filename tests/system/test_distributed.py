@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from interlace.distributed import process_rank, world_size
+from interlace.system.distributed import process_rank, world_size
 
 
 def test_without_a_launcher_there_is_one_process_without_torch() -> None:
     code = """
 import sys
-from interlace.distributed import barrier, gather, process_group, process_rank, world_size
+from interlace.system.distributed import barrier, gather, process_group, process_rank, world_size
 assert (process_rank(), world_size()) == (0, 1)
 with process_group():
     barrier()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interlace.resumable import intact, keep_json, kept
+from interlace.system.resumable import intact, keep_json, kept
 
 
 def test_what_was_kept_is_intact(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interlace.distributed import barrier, process_rank
-from interlace.outputs import json_text, remove, whole
 from interlace.printable import say
+from interlace.system.distributed import barrier, process_rank
+from interlace.system.outputs import json_text, remove, whole
 
 
 @contextmanager
