@@ -97,7 +97,7 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         def run(params_file: Path | None, **options: Any) -> None:
             _be_quiet()
             try:
-                with interruption.installed(), _work_folder(), full_disk_named():
+                with interruption.installed(), full_disk_named(), _work_folder():
                     function(_read(model, params_file), **options)
             except InputError as error:
                 say(f"error: {error}{way_out(error)}", error=True)

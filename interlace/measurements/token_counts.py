@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from interlace.samples.parquet import row_count
 from interlace.samples.rows import iterate_tables
 
 Tally = Counter[str]
@@ -38,7 +39,7 @@ def text_tokens(tokenizer: Any, folder: Path) -> Tallies:
         folder: of rows that `sample` wrote.
     """
     tallies = Tallies()
-    total = sum(pq.read_metadata(path).num_rows for path in folder.glob("*.parquet"))
+    total = sum(row_count(path) for path in folder.glob("*.parquet"))
     with tqdm(total=total, unit="row", desc=f"tokens: {folder.name}") as progress:
         for table in iterate_tables(folder, ["source", "domain", "texts"]):
             rows = table.to_pylist()

@@ -53,6 +53,16 @@ def read_schema(path: Path) -> pa.Schema:
         return pq.read_schema(path)
 
 
+def row_count(path: Path) -> int:
+    """Count the rows of a file, from its end alone.
+
+    Raises:
+        InputError: see `readable`.
+    """
+    with readable(str(path)):
+        return int(pq.read_metadata(path).num_rows)
+
+
 def file_tables(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Iterate over the rows of a file, a few at a time, in one row group after another.
 

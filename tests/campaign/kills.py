@@ -9,11 +9,10 @@ from pathlib import Path
 
 from campaign.bench import TARGETS, Bench, Target, ended
 from campaign.faults import Fault
-from campaign.outcomes import Evidence, Run, Try
+from campaign.outcomes import MISSED, Evidence, Run, Try
 from campaign.project import CHAIN, LAUNCHED, STAGES, remove_outputs
 
 KINDS = ("kill",)
-MISSED = "the run ended before the kill"
 BY_HAND = (  # victim, signal, moment: an event counted in percent of all, or a time
     *(("stage", "KILL", "event"), ("stage", "KILL", "event"), ("stage", "KILL", "event")),
     *(("group", "KILL", "time"), ("stage", "TERM", "event"), ("group", "INT", "event")),

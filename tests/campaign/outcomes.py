@@ -12,6 +12,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     *("same", "accepted", "clear line"),
     *("traceback", "hang", "silent", "lost"),
 )
+MISSED = "the run ended before the kill"
 FAULTS: tuple[Outcome, ...] = ("traceback", "hang", "silent", "lost")
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from campaign.kills import MISSED
-from campaign.outcomes import FAULTS, OUTCOMES
+from campaign.outcomes import FAULTS, MISSED, OUTCOMES
 
 
 class Row(TypedDict):

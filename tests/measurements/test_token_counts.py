@@ -10,6 +10,7 @@ import models
 import pytest
 from similarity_rows import rows, stored
 
+from interlace.errors import InputError
 from interlace.measurements.token_counts import Tallies, text_tokens, token_sheet, vision_tokens
 from interlace.samples.rows import write_rows
 
@@ -61,3 +62,9 @@ def test_image_tokens_are_the_mean_over_measured_rows(tmp_path: Path) -> None:
         "not_measured": None,
         **{name: pytest.approx(mean) for name, mean in means.items()},
     }
+
+
+def test_a_damaged_file_of_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"part-00000.parquet: not a readable Parquet file"):
+        text_tokens(None, tmp_path)
