@@ -52,9 +52,11 @@ class Run:
 
     @property
     def error_lines(self) -> list[str]:
-        """The lines in which it says why it gave up; DVC adds its own."""
+        """The lines in which it says why it gave up; DVC's own where it read no stage."""
         lines = re.split(r"[\r\n]+", self.output)
-        return [line for line in lines if line.startswith(("error: ", "failed: ", "Error: "))]
+        ours = [line for line in lines if line.startswith(("error: ", "failed: ", "Error: "))]
+        own = [line for line in lines if line.startswith("ERROR: ") and "dvc.lock" in line]
+        return ours or own
 
     @property
     def traceback(self) -> str:
@@ -120,7 +122,7 @@ def judge(seen: Evidence) -> Verdict:
             return Verdict("traceback", f"{run.label}: {run.traceback}"[:400])
     refused = [] if seen.killed else [run for run in seen.harmed if run.code]
     for run in refused:
-        if run.code not in (1, 2) or not run.error_lines:
+        if run.code not in (1, 2, 255) or not run.error_lines:
             return Verdict("traceback", f"{run.label}: code {run.code} without a line of ours")
     if not seen.kept:
         return Verdict("lost", f"an earlier result is gone or changed{_why(refused)}")

@@ -28,6 +28,8 @@ KILLED = Run("stage", -9, "")
         (Evidence(harmed=[REFUSED], after=[FINE], same=True, kept=False), "lost"),
         (Evidence(harmed=[BROKEN]), "traceback"),
         (Evidence(harmed=[Run("stage", 1, "")]), "traceback"),
+        (Evidence(harmed=[Run("dvc", 255, "ERROR: 'dvc.lock' is invalid.\n")]), "clear line"),
+        (Evidence(harmed=[Run("dvc", 255, "ERROR: unexpected error\n")]), "traceback"),
         (Evidence(harmed=[Run("stage", -11, "")]), "traceback"),
         (Evidence(harmed=[Run("stage", None, "")]), "hang"),
         (Evidence(harmed=[KILLED], after=[FINE], same=True, killed=True), "same"),
