@@ -23,7 +23,7 @@ from interlace.scores.table import Scores, read_scores
 from interlace.selection.removals import paper_rule
 from interlace.system import interruption
 from interlace.system.documents import read_record
-from interlace.system.outputs import full_disk_named, whole
+from interlace.system.outputs import refusals_named, whole
 
 SCORES = Path("artifacts/scores.parquet")
 PLAN = Path("artifacts/plan.json")
@@ -59,7 +59,7 @@ class OneLineErrors(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            with interruption.installed(), full_disk_named():
+            with interruption.installed(), refusals_named():
                 return super().invoke(ctx)
         except MissingInputError as error:
             say(f"error: {error}; run the pipeline: dvc repro", error=True)

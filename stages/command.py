@@ -24,7 +24,7 @@ from interlace.system import interruption
 from interlace.system.distributed import process_rank
 from interlace.system.documents import read_record, read_yaml
 from interlace.system.locks import locked
-from interlace.system.outputs import full_disk_named, remove, write_json
+from interlace.system.outputs import refusals_named, remove, write_json
 from stages.digests import code_digest
 
 WRITERS = {  # stage -> what it writes, as in dvc.yaml
@@ -97,7 +97,7 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         def run(params_file: Path | None, **options: Any) -> None:
             _be_quiet()
             try:
-                with interruption.installed(), full_disk_named(), _work_folder():
+                with interruption.installed(), refusals_named(), _work_folder():
                     function(_read(model, params_file), **options)
             except InputError as error:
                 say(f"error: {error}{way_out(error)}", error=True)

@@ -17,6 +17,8 @@ from interlace.errors import InputError
 from interlace.system import interruption, locks
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_BLOCKED = (errno.ENOTDIR, errno.EEXIST)
 _unfinished: set[Path] = set()  # temporary paths of this process
 
 
@@ -29,7 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
     write the same output; the last one wins.
 
     Raises:
-        InputError: the disk, a quota or a limit on the size of a file is full.
+        InputError: the file system refuses to write it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,39 +41,53 @@ def whole(path: Path) -> Iterator[Path]:
             synced(partial)
             _move(partial, path, old)
     except Exception as error:
-        raise_if_full(error, path)
+        raise_if_refused(error, path)
         raise
 
 
 @contextmanager
-def full_disk_named(path: Path | None = None) -> Iterator[None]:
-    """Turn the error of a full disk into one line, also where a library wraps it in its own.
+def refusals_named(path: Path | None = None) -> Iterator[None]:
+    """Turn what the file system refuses into one line, also where a library wraps its error.
 
     Args:
         path: what the block writes; `None`: the error's own file, if it has one.
 
     Raises:
-        InputError: the disk, a quota or a limit on the size of a file is full.
+        InputError: the disk, a quota or a limit on the size of a file is full, a right is missing,
+            or a file is where a folder should be.
     """
     try:
         yield
     except Exception as error:
-        raise_if_full(error, path)
+        raise_if_refused(error, path)
         raise
 
 
-def raise_if_full(error: BaseException, path: Path | None) -> None:
-    """Raise InputError if an error, or one that caused it, is that of a full disk."""
+def raise_if_refused(error: BaseException, path: Path | None) -> None:
+    """Raise InputError if the file system refused something, by an error or one that caused it."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
-        number = _error_number(cause)
-        if number in _FULL:
-            file = path or getattr(cause, "filename", None) or "a file"
-            reason = os.strerror(number)
-            raise InputError(
-                f"{file}: could not be written: {reason}; free disk space and run it again"
-            ) from None
+        if refusal := _refusal(cause, path):
+            raise InputError(refusal) from None
         cause = cause.__cause__ or cause.__context__
+
+
+def _refusal(error: BaseException, path: Path | None) -> str | None:
+    number, own_file = _error_number(error), getattr(error, "filename", None)
+    file = path or own_file
+    if number in _FULL:
+        reason = os.strerror(number)
+        return (
+            f"{file or 'a file'}: could not be written: {reason}; free disk space and run it again"
+        )
+    if number in _DENIED and file:
+        return f"{file}: {os.strerror(number).lower()}; let this user read and write there"
+    if number in _BLOCKED and own_file:
+        for folder in (Path(os.fsdecode(own_file)), *Path(os.fsdecode(own_file)).parents):
+            if os.path.lexists(folder):
+                blocked = not folder.is_dir()
+                return f"{folder}: a file where a folder should be; move it" if blocked else None
+    return None
 
 
 @contextmanager

@@ -41,6 +41,8 @@ def intact(path: Path) -> bool:
     except FileNotFoundError:
         if not path.exists():
             return False
+    except NotADirectoryError:  # the folder is none
+        raise
     except OSError:
         pass
     say(f"{path}: unfinished or damaged, done again", error=True)

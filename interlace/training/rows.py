@@ -19,7 +19,7 @@ from torch import Tensor
 from interlace.errors import InputError
 from interlace.model import chat
 from interlace.params.healing import Recipe
-from interlace.system.outputs import full_disk_named
+from interlace.system.outputs import refusals_named
 from interlace.system.resumable import unpacked_once
 from interlace.training import packing
 
@@ -48,7 +48,7 @@ class TrainingRows(torch.utils.data.Dataset[chat.Inputs]):
         from datasets import load_dataset
 
         files = [str(path) for path in sorted(train.glob("*.parquet"))]
-        with unpacked_once(cache), full_disk_named(cache):
+        with unpacked_once(cache), refusals_named(cache):
             self.rows = load_dataset(
                 "parquet", data_files=files, split="train", cache_dir=str(cache)
             )

@@ -20,7 +20,7 @@ from interlace.evaluation.scores.answers import benchmark_score, write_answers
 from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.params.evaluating import Evaluate
 from interlace.system.distributed import meet, process_rank
-from interlace.system.outputs import full_disk_named
+from interlace.system.outputs import refusals_named
 from interlace.system.resumable import unpacked_once
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def evaluate(
         from interlace.evaluation.run.adapter import open_adapter
         from interlace.evaluation.run.answering import answer_tasks
 
-        with unpacked_once(cache), full_disk_named(cache):
+        with unpacked_once(cache), refusals_named(cache):
             tasks = list(_tasks(params, judge, cache))
         adapter = open_adapter(
             checkpoint,

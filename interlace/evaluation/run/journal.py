@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from interlace.system.outputs import full_disk_named
+from interlace.system.outputs import refusals_named
 
 
 class Journal:
@@ -46,7 +46,7 @@ class Journal:
         if self.folder is None:
             return
         path, text = self.folder / f"answers-{process}.jsonl", json.dumps(answers)
-        with full_disk_named(path):
+        with refusals_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 # the last line of a killed process may be truncated
