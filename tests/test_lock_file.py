@@ -13,6 +13,17 @@ ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / "dvc.lock").read_text(encoding="utf-8")
 
 
+def judged(folder: Path, code: int) -> str:
+    """Judge the lock of a folder; return the one line that is said of a bad one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
+    command = ["sh", str(ROOT / ".ci/lock")]
+    run = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+    assert run.returncode == code, run.stderr
+    assert len(run.stderr.splitlines()) == (code > 0)
+    return run.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [
@@ -28,10 +39,9 @@ LOCK = (ROOT / "dvc.lock").read_text(encoding="utf-8")
 def test_a_torn_lock_is_named(tmp_path: Path, content: str | None, code: int) -> None:
     if content is not None:
         (tmp_path / "dvc.lock").write_text(content, encoding="utf-8")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    command = ["sh", str(ROOT / ".ci/lock")]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
-    assert run.returncode == code, run.stderr
-    assert len(run.stderr.splitlines()) == (code > 0)
-    assert ("git checkout dvc.lock" in run.stderr) == (code > 0)
+    assert ("git checkout HEAD dvc.lock" in judged(tmp_path, code)) == (code > 0)
+
+
+def test_a_lock_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").symlink_to("nowhere")
+    assert "error: dvc.lock" in judged(tmp_path, 2)

@@ -96,6 +96,13 @@ def test_every_stage_takes_what_deepspeed_s_launcher_appends(stage: str) -> None
     assert "local_rank" not in CliRunner().invoke(command(stage), ["--help"]).output
 
 
+@pytest.mark.parametrize("blocked", [".scratch", ".scratch/locks", ".scratch/pin", "artifacts"])
+def test_a_file_in_the_place_of_a_folder_ends_in_one_line(project: Path, blocked: str) -> None:
+    (project / blocked).parent.mkdir(exist_ok=True)
+    (project / blocked).touch()
+    assert mistake() == f"error: {blocked}: a file where a folder should be; move it"
+
+
 def test_sound_input_is_pinned(project: Path) -> None:
     result = run("pin")
     assert result.exit_code == 0, result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError
-from interlace.system.outputs import link_or_copy, remove, whole, write_json
+from interlace.system.outputs import link_or_copy, refusals_named, remove, whole, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -115,6 +116,29 @@ def test_tensors_that_the_disk_cannot_hold_are_one_line(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert "batch: could not be written: File too large; free" in str(refusal.value)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "artifacts/evaluation", "dangling/evaluation"])
+def test_a_file_where_a_folder_should_be_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("artifacts").touch()
+    Path("dangling").symlink_to("nowhere")
+    blocked = folder.partition("/")[0]
+    with pytest.raises(InputError, match=f"^{blocked}: a file where a folder should be"):
+        write_json(Path(folder, "dense.json"), [])
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_missing_right_is_named(number: int) -> None:
+    with pytest.raises(InputError, match=r"^\.scratch/locks: .*; let this user"), refusals_named():
+        raise OSError(number, os.strerror(number), ".scratch/locks")
+
+
+def test_a_folder_that_exists_already_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError), refusals_named():
+        tmp_path.mkdir()
 
 
 def test_another_failure_of_safetensors_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
