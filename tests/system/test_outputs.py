@@ -141,9 +141,9 @@ def test_a_folder_that_exists_already_is_a_bug(tmp_path: Path) -> None:
         tmp_path.mkdir()
 
 
-def test_another_failure_of_safetensors_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+def test_another_failure_of_safetensors_is_no_refusal(tmp_path: Path) -> None:
     with pytest.raises(SafetensorError), whole(tmp_path / "batch"):
-        raise SafetensorError("I/O error: Permission denied (os error 13)")
+        raise SafetensorError("I/O error: Input/output error (os error 5)")
 
 
 def test_a_read_only_output_is_replaced_not_written_through(tmp_path: Path) -> None:
