@@ -24,8 +24,8 @@ def test_batches_stay_within_the_budget_and_cover_every_row(
 
 
 BROKEN = {
-    "a broken image": ({"images": [{"bytes": b"GIF89a", "path": None}]}, "UnidentifiedImageError"),
-    "no image bytes": ({"images": [{"bytes": None, "path": None}]}, "UnidentifiedImageError"),
+    "a broken image": ({"images": [{"bytes": b"GIF89a", "path": None}]}, "of no known format"),
+    "no image bytes": ({"images": [{"bytes": None, "path": None}]}, "an image is empty"),
     "no turns": ({"texts": []}, "IndexError"),
     "a turn without text": ({"texts": [{"user": None, "assistant": "a"}]}, "has no user text"),
     "a column missing": ({"texts": None}, "TypeError"),

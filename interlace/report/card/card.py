@@ -58,7 +58,7 @@ def model_card(run: Run, which: Which) -> str:
         name=name_of(run, which),
         this=models[which],
         tuned=plan.tune if which == "tuned" else [],
-        head=" and the output head" if run.params.finetune.train_lm_head else "",
+        head_trained=run.params.finetune.train_lm_head,
         same_weights=_same_weights(run),
         overview=_overview(run, which),
         trust_remote_code=run.base.trust_remote_code,
