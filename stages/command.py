@@ -21,7 +21,7 @@ from interlace.params.section import S, Section, validated
 from interlace.printable import prepare_streams, say
 from interlace.sources.pinned import PinnedSources
 from interlace.system import interruption
-from interlace.system.distributed import process_rank
+from interlace.system.distributed import lost_processes_named, process_rank
 from interlace.system.documents import read_record, read_yaml
 from interlace.system.locks import locked
 from interlace.system.outputs import refusals_named, remove, write_json
@@ -97,7 +97,12 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         def run(params_file: Path | None, **options: Any) -> None:
             _be_quiet()
             try:
-                with interruption.installed(), refusals_named(), _work_folder():
+                with (
+                    interruption.installed(),
+                    refusals_named(),
+                    _work_folder(),
+                    lost_processes_named(),
+                ):
                     function(_read(model, params_file), **options)
             except InputError as error:
                 say(f"error: {error}{way_out(error)}", error=True)

@@ -108,12 +108,32 @@ def gather(value: Any) -> list[Any]:
 
 
 @contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Turn a backend's complaint about another process into one line, wherever they met.
+
+    Raises:
+        ContractError: a process ended, or is too late.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if world_size() == 1 or not ("DistError" in names or "gloo" in str(error)):
+            raise
+        raise _lost_process(error) from None
+
+
+@contextmanager
 def _timeouts_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # what every backend raises
-        reason = " ".join(str(error).split())[:200]
-        raise ContractError(
-            f"process {process_rank()} of {world_size()}: another process ended or is too late"
-            f" ({reason}); see its output, then run the stage again: finished work is kept"
-        ) from None
+        raise _lost_process(error) from None
+
+
+def _lost_process(error: RuntimeError) -> ContractError:
+    reason = " ".join(str(error).split())[:200]
+    return ContractError(
+        f"process {process_rank()} of {world_size()}: another process ended or is too late"
+        f" ({reason}); see its output, then run the stage again: finished work is kept"
+    )

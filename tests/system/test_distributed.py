@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from interlace.system.distributed import process_rank, world_size
+from interlace.errors import ContractError
+from interlace.system.distributed import lost_processes_named, process_rank, world_size
 
 
 def test_without_a_launcher_there_is_one_process_without_torch() -> None:
@@ -35,3 +36,22 @@ def test_empty_variables_are_those_of_one_process(monkeypatch: pytest.MonkeyPatc
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.setenv(name, "")
     assert (process_rank(), world_size()) == (0, 1)
+
+
+GLOO = RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
+BACKEND = type("DistBackendError", (type("DistError", (RuntimeError,), {}),), {})("NCCL error")
+
+
+@pytest.mark.parametrize("error", [GLOO, BACKEND], ids=["gloo", "nccl"])
+def test_a_process_that_ended_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ContractError, match="another process ended"), lost_processes_named():
+        raise error
+
+
+def test_another_failure_in_a_launch_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="shapes"), lost_processes_named():
+        raise RuntimeError("shapes differ")
