@@ -92,11 +92,10 @@ def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
             odd.add(f"cut after turn {max_turns}")
             break
         turn = {side: (text or {}).get(side) or "" for side in ("user", "assistant")}
-        bare = {side: _PLACEHOLDER.sub("", words) for side, words in turn.items()}
-        for side in turn:
-            if bare[side] != turn[side]:
-                odd.add("freed of placeholders and control tokens")
-                turn[side] = bare[side].strip()
+        bare = {side: freed(words) for side, words in turn.items()}
+        if bare != turn:
+            odd.add("freed of placeholders and control tokens")
+            turn = bare
         if not turn["user"].strip() or not turn["assistant"].strip():
             odd.add("cut at an empty turn")
             break
@@ -104,6 +103,12 @@ def _turns(texts: Any, max_turns: int, odd: set[str]) -> list[dict[str, str]]:
     if not turns:
         raise UnfitRow("the first turn has no question or no answer")
     return turns
+
+
+def freed(text: str) -> str:
+    """Remove image placeholders and control tokens; text without any stays as it is."""
+    bare = _PLACEHOLDER.sub("", text)
+    return text if bare == text else bare.strip()
 
 
 def _ratings(row: Row, turns: int, data: Data, odd: set[str]) -> Row:

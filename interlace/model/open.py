@@ -152,6 +152,13 @@ def check_opens(folder: Path, *, trust_remote_code: bool = False) -> None:
             logging.enable_progress_bar()
 
 
+def end_tokens(generation_config: Any, tokenizer: Any) -> list[Any]:
+    """Return the ids of the tokens that end an answer, as a model's files name them."""
+    ends = generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return [token for token in (ends if isinstance(ends, list) else [ends]) if token is not None]
+
+
 def check_device_map(device_map: str) -> None:
     """Refuse to spread a model over all GPUs more than once, or without accelerate.
 

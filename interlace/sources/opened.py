@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import re
 import signal
 import threading
 import warnings
@@ -21,7 +22,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import SMALL_FILES, companions
 from interlace.errors import InputError, complaint
 from interlace.model.families import vision_token_ids
-from interlace.model.files import read_object
+from interlace.model.files import CONFIG, read_object
 from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
 from interlace.system.resumable import keep_json, read_digests
@@ -29,6 +30,7 @@ from interlace.system.resumable import keep_json, read_digests
 TEMPLATE_SECONDS = 20  # for one short conversation; more would take a data set days
 _LONGEST = 100_000  # letters of a short question in its template
 _LIBRARIES = ("transformers", "tokenizers", "torch")
+_TOKEN = re.compile(r"token_(id|ids|index)$")
 _SIDES = ("patch_size", "temporal_patch_size")  # of images, as processor and model cut them
 
 
@@ -58,6 +60,7 @@ def check_opens(model: PinnedModel, max_pixels: int | None, *, checked: Path) ->
         if path.suffix == ".json":
             read_object(path)
     with warnings.catch_warnings(action="ignore"):
+        _refuse_odd_tokens(checkpoint.config, str(checkpoint.config_file))
         if local:
             checkpoint.check()
             checkpoint.check_opens()
@@ -103,6 +106,7 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
         ) from None
     _refuse_foreign(checkpoint, processor, inputs["input_ids"].tolist())
     _refuse_unknown_tokens(checkpoint, processor.tokenizer)
+    _refuse_unknown_ends(checkpoint, processor.tokenizer)
 
 
 def _refuse_unknown_tokens(checkpoint: Checkpoint, tokenizer: Any) -> None:
@@ -115,6 +119,54 @@ def _refuse_unknown_tokens(checkpoint: Checkpoint, tokenizer: Any) -> None:
             f" knows {known}; enlarge the model by resize_token_embeddings({number + 1}), or remove"
             " the token from the tokenizer's files"
         )
+
+
+def _refuse_unknown_ends(checkpoint: Checkpoint, tokenizer: Any) -> None:
+    """Refuse an end of answers that the model can never write: its answers would not end."""
+    from interlace.model.open import end_tokens
+
+    known = checkpoint.transformers_config().get_text_config(decoder=True).vocab_size
+    for token in end_tokens(_generation_config(checkpoint.folder), tokenizer):
+        if type(token) is not int or not 0 <= token < known:
+            raise InputError(
+                f"{checkpoint.folder}: eos_token_id = {_shortened(token)} is no token of the model,"
+                f" which knows 0 to {known - 1}; mend it in generation_config.json, or in"
+                " config.json if there is none"
+            )
+
+
+def _generation_config(folder: Path) -> Any:
+    """Return the settings of generation as transformers gives them to a model that it opens."""
+    from transformers import GenerationConfig
+
+    try:
+        if (folder / "generation_config.json").exists():
+            return GenerationConfig.from_pretrained(folder)
+        return GenerationConfig.from_pretrained(folder, CONFIG, _from_model_config=True)
+    except (OSError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{folder}: the settings of generation cannot be read: {complaint(error)}; mend"
+            " generation_config.json"
+        ) from None
+
+
+def _refuse_odd_tokens(config: dict[str, Any], where: str) -> None:
+    """Refuse token ids that no tensor can hold, wherever a configuration names some."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _refuse_odd_tokens(value, where)
+        elif _TOKEN.search(name) and value is not None:
+            for token in value if isinstance(value, list) else [value]:
+                if type(token) is not int or abs(token) >= 2**31:
+                    raise InputError(
+                        f"{where}: {name} = {_shortened(value)}: expected the number of a token;"
+                        " copy it again"
+                    )
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _refuse_foreign(checkpoint: Checkpoint, processor: Any, ids: list[int]) -> None:

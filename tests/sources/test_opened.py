@@ -97,6 +97,19 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no norm": (lacks("model.language_model.norm.weight"), "the weights lack .*norm.weight"),
     "deep tokenizer": (text("tokenizer.json", DEEP), r"tokenizer\.json: .* nested too deeply"),
     "empty settings": (text("generation_config.json", ""), r"generation_config\.json: not reada"),
+    "huge end": (
+        field("eos_token_id", value=10**20, file="generation_config.json"),
+        r"eos_token_id = 100000000000000000000 is no token of the model",
+    ),
+    "unknown end": (
+        field("eos_token_id", value=[2, 10**6], file="generation_config.json"),
+        r"eos_token_id = 1000000 is no token",
+    ),
+    "end in letters": (
+        field("eos_token_id", value="2", file="generation_config.json"),
+        r"eos_token_id = '2' is no token",
+    ),
+    "huge video token": (field("video_token_id", value=2**70), r"video_token_id = 1180591.*: exp"),
     "thin processor": (
         text("processor_config.json", '{"processor_class": "Qwen3VLProcessor"}'),
         "the processor cannot be opened",
@@ -164,4 +177,15 @@ def test_a_token_without_an_embedding_is_named(folder: Path) -> None:
     tokenizer["added_tokens"].append(added)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(InputError, match=rf"model: .* '<box>' as token {known}, .* knows {known};"):
+        check(folder)
+
+
+def test_the_end_of_answers_comes_from_the_configuration_without_one_for_generation(
+    folder: Path,
+) -> None:
+    (folder / "generation_config.json").unlink()
+    check(folder)
+    field("eos_token_id", value=[10**6])(folder)
+    field(TEXT, "eos_token_id", value=[10**6])(folder)
+    with pytest.raises(InputError, match="eos_token_id = 1000000 is no token"):
         check(folder)

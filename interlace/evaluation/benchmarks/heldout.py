@@ -1,7 +1,8 @@
 """A held-out Parquet file in FineVision's schema: each of its sources is a benchmark.
 
 A row asks for its last answer, after its images and its earlier turns with their true answers. The
-score is normalised exact match. No torch and no lmms-eval here: the file is checked before anything
+score is normalised exact match. Placeholders and control tokens are removed from its text, as from
+the text of training rows. No torch and no lmms-eval here: the file is checked before anything
 is loaded.
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from interlace.data.cleaning import freed
 from interlace.errors import InputError
 from interlace.samples import rows as samples
 from interlace.samples.parquet import file_rows, file_tables, read_schema, readable
@@ -58,6 +61,7 @@ def check_rows(path: Path) -> list[str]:
     """
     sources: set[str] = set()
     for row, values in file_rows(path, ["texts", "source"]):
+        values = values | {"texts": _freed(values["texts"])}
         samples.check_row(values, f"{path}: row {row}")
         sources.add(values["source"])
     if not sources:
@@ -78,13 +82,32 @@ def read_sources(path: Path) -> dict[str, pa.Table]:
     schema = pa.schema([samples.SCHEMA.field(name) for name in COLUMNS])
     with readable(str(path)):  # a few rows at a time: pyarrow joins no 2 GiB of nested bytes
         table = pa.concat_tables(
-            few.select(COLUMNS).cast(schema) for few in file_tables(path, COLUMNS)
+            _without_placeholders(few.select(COLUMNS).cast(schema))
+            for few in file_tables(path, COLUMNS)
         )
     sources = table["source"]
     return {
         source: table.filter(pc.equal(sources, source))
         for source in sorted(sources.unique().to_pylist())
     }
+
+
+def _without_placeholders(rows: pa.Table) -> pa.Table:
+    texts = rows["texts"].to_pylist()
+    bare = [_freed(turns) for turns in texts]
+    if bare == texts:
+        return rows
+    column = rows.schema.get_field_index("texts")
+    return rows.set_column(column, rows.schema.field(column), pa.array(bare, rows["texts"].type))
+
+
+def _freed(turns: Any) -> Any:
+    return [
+        {side: freed(text) if isinstance(text, str) else text for side, text in turn.items()}
+        if turn
+        else turn
+        for turn in turns or ()
+    ]
 
 
 def question(turns: Sequence[Mapping[str, str]]) -> str:

@@ -19,6 +19,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, collate, encode_messages, encode_whole
 from interlace.model.images import UnfitImage, open_image
+from interlace.model.open import end_tokens
 
 # of an image: ours, and those of tasks that decode base64 on their own
 BROKEN = (UnfitImage, UnidentifiedImageError, Image.DecompressionBombError, binascii.Error)
@@ -45,9 +46,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         self.device = model.device
         self.dtype = model.dtype
         tokenizer = processor.tokenizer
-        ends = model.generation_config.eos_token_id
-        ends = tokenizer.eos_token_id if ends is None else ends
-        self.end_ids = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
+        self.end_ids = frozenset(end_tokens(model.generation_config, tokenizer))
         self.pad_id = tokenizer.pad_token_id
         if self.pad_id is None:
             self.pad_id = min(self.end_ids, default=0)

@@ -78,3 +78,25 @@ def test_text_that_is_not_utf_8_is_named_with_its_rows(write_rows: Write, tmp_pa
     pq.write_table(table.set_column(table.column_names.index("source"), "source", text), path)
     with pytest.raises(InputError, match=rf"^{path}, rows 0 to 2: .*utf-8"):
         check_rows(path)
+
+
+def test_placeholders_are_removed_as_from_training_rows(write_rows: Write) -> None:
+    turns = [
+        {"user": "<image>\nRed < blue?", "assistant": "No"},
+        {"user": " Sure<|image_pad|>", "assistant": " Yes"},
+    ]
+    plain, odd = text_row(0, "a"), text_row(0, "a") | {"texts": turns}
+    path = write_rows([plain, odd])
+    assert check_rows(path) == ["a"]
+    texts = read_sources(path)["a"]["texts"].to_pylist()
+    assert texts[0] == plain["texts"]
+    assert texts[1] == [
+        {"user": "Red < blue?", "assistant": "No"},
+        {"user": "Sure", "assistant": " Yes"},
+    ]
+
+
+def test_a_question_that_is_only_a_placeholder_is_refused(write_rows: Write) -> None:
+    bare = text_row(0, "a") | {"texts": [{"user": "<|image_pad|>", "assistant": "Yes"}]}
+    with pytest.raises(InputError, match="turn 0 has an empty user text"):
+        check_rows(write_rows([bare]))
