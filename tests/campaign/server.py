@@ -166,6 +166,10 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> int:
         if rest[:1] == ["-m"]:
             from campaign.faults import prepare
 
+            from interlace.system import interruption
+
+            if rest[1].startswith("stages."):  # as `stages` does when it is imported
+                interruption.install()
             sys.argv = rest[1:]
             prepare(rest[1])
             runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
