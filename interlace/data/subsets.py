@@ -16,7 +16,7 @@ from pathlib import Path
 from interlace.data.files import DataFile, data_files, open_parquet
 from interlace.errors import InputError
 from interlace.params.inputs import Data
-from interlace.samples.parquet import readable
+from interlace.samples.parquet import check_footers, readable
 from interlace.sources.hub import hub_errors
 from interlace.sources.pinned import PinnedData
 from interlace.system.resumable import keep_json, read_digests
@@ -90,6 +90,8 @@ def check_subsets(pinned: PinnedData, data: Data, *, checked: Path) -> None:
         for file in subset.files[: None if local else 1]
         if file.digest not in digests
     ]
+    if local:
+        check_footers([Path(file.location) for file in unchecked])
     errors = nullcontext() if local else hub_errors("data.id", pinned.id, pinned.revision)
     with errors, ThreadPoolExecutor(data.workers) as pool:
         list(pool.map(_check, unchecked))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,8 +51,48 @@ def read_schema(path: Path) -> pa.Schema:
     Raises:
         InputError: see `readable`.
     """
+    check_footers([path])
     with readable(str(path)):
         return pq.read_schema(path)
+
+
+def check_footers(paths: Sequence[Path]) -> None:
+    """Read the ends of files in a process of its own: over some damaged ones pyarrow aborts it.
+
+    Raises:
+        InputError: names the file.
+    """
+    if not paths:
+        return
+    read_end, write_end = os.pipe()
+    if not (child := os.fork()):
+        _read_footers(paths, write_end)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        begun = len(pipe.read())
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        raise InputError(
+            f"{paths[max(0, begun - 1)]}: not a readable Parquet file: pyarrow ends by"
+            f" {signal.Signals(number).name} over its footer; write or download it again"
+        )
+
+
+def _read_footers(paths: Sequence[Path], pipe: int) -> NoReturn:
+    """Read the ends of files, a byte into the pipe before each; end the process."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        for path in paths:
+            os.write(pipe, b".")
+            with suppress(Exception):  # the process itself reads it next, and says what is wrong
+                metadata = pq.read_metadata(path)
+                for number in range(metadata.num_row_groups):
+                    group = metadata.row_group(number)
+                    for column in range(group.num_columns):
+                        group.column(column)
+    finally:
+        os._exit(0)
 
 
 def row_count(path: Path) -> int:
