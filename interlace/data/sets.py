@@ -74,7 +74,7 @@ def sample(
     drawn_subsets = draw_subsets(selected_subsets(files, data), data, seed, scratch, outlines)
     counts = _add_up(drawn_subsets)
     chunks = [chunk for subset in drawn_subsets.values() for chunk in subset.chunks]
-    _write_sets(chunks, train, calibration, counts, data.calibration_fraction, seed)
+    _write_sets(chunks, train, calibration, counts, data, seed)
     return counts
 
 
@@ -101,7 +101,7 @@ def _write_sets(
     train: Path,
     calibration: Path,
     counts: DrawCounts,
-    calibration_fraction: float,
+    data: Data,
     seed: int,
 ) -> None:
     """Write both sets in one pass over the chunks, without repeats."""
@@ -110,10 +110,10 @@ def _write_sets(
     first[np.unique(ids, return_index=True)[1]] = True
     counts.rows = int(first.sum())
     if not counts.rows:
-        raise InputError(_no_rows(counts))
+        raise InputError(_no_rows(counts, data))
     if repeated := len(ids) - counts.rows:
         counts.left_out["repeated"] += repeated
-    calibrates = _calibration(ids, first, calibration_fraction, seed)
+    calibrates = _calibration(ids, first, data.calibration_fraction, seed)
     counts.calibration = int(calibrates.sum())
     begin = 0
     with shards(train) as to_train, shards(calibration) as to_calibration:
@@ -150,6 +150,9 @@ def _calibration(
     return calibrates
 
 
-def _no_rows(counts: DrawCounts) -> str:
+def _no_rows(counts: DrawCounts, data: Data) -> str:
     reasons = "; ".join(f"{rows} rows: {reason}" for reason, rows in counts.left_out.most_common(3))
-    return f"no rows were drawn: the data is empty, or all were skipped ({reasons or 'no rows'})"
+    return (
+        f"data.id = {data.id}: no rows were drawn: the data is empty, or all were skipped"
+        f" ({reasons or 'no rows'})"
+    )

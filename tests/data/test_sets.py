@@ -185,7 +185,7 @@ def test_calibration_depends_on_seed_and_content_but_not_on_order(
 def test_a_draw_without_rows_is_refused_with_the_reason(
     tmp_path: Path, draw: Draw, rows: list[Row], reason: str
 ) -> None:
-    with pytest.raises(InputError, match=f"no rows were drawn.*{reason}"):
+    with pytest.raises(InputError, match=f"^data.id = .*no rows were drawn.*{reason}"):
         draw(stored(tmp_path / "x.parquet", rows))
 
 
