@@ -9,7 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from interlace.checkpoint.config import pruned_config, refuse_deep_towers, refuse_quantised
+from interlace.checkpoint.config import (
+    pruned_config,
+    refuse_deep_towers,
+    refuse_odd_rope,
+    refuse_quantised,
+)
 from interlace.checkpoint.layers import StoredLayers
 from interlace.checkpoint.safetensors import FLOATS, WRITABLE, Stored, checkpoint_tensors
 from interlace.errors import InputError, complaint
@@ -152,9 +157,15 @@ class Checkpoint:
         )
 
     def check_opens(self) -> None:
-        """Open the model on torch's meta device; see `interlace.model.open.check_opens`."""
+        """Open the model on torch's meta device; see `interlace.model.open.check_opens`.
+
+        Raises:
+            InputError: config.json cannot be used, or it does not fit the weights.
+        """
         from interlace.model.open import check_opens
 
+        _ = self.architecture  # its sections are there
+        refuse_odd_rope(self.config, str(self.config_file))
         check_opens(self.folder, trust_remote_code=self.trust_remote_code)
 
     def open_processor(

@@ -127,6 +127,22 @@ def tied_head(config: Config, where: str) -> bool:
     return bool(as_read(config, where)[0].get("tie_word_embeddings"))
 
 
+def refuse_odd_rope(config: Config, where: str) -> None:
+    """Refuse sections of rotary positions that no forward pass can use: time, height and width."""
+    text = text_config(config)
+    for name in ("rope_parameters", "rope_scaling"):
+        rope = text.get(name)
+        sections = rope.get("mrope_section") if isinstance(rope, dict) else None
+        if sections is None:
+            continue
+        counts = sections if isinstance(sections, list) else []
+        if len(counts) != 3 or not all(type(count) is int and count >= 0 for count in counts):
+            raise InputError(
+                f"{where}: {name}.mrope_section = {str(sections)[:60]}: expected three counts;"
+                " copy it again"
+            )
+
+
 def refuse_quantised(config: Config, where: str) -> None:
     """Refuse a configuration of quantised weights."""
     for section in (config, text_config(config)):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from interlace.data.sets import DrawCounts
+from interlace.errors import MissingInputError
 from interlace.samples.rows import iterate_tables
 from interlace.system.documents import read_record
 
@@ -125,4 +126,7 @@ def read_datasheet(path: Path) -> Datasheet:
         InputError: the file is missing, or holds something else.
     """
     sheet: Datasheet = read_record(path, Datasheet)
+    for name, tally in sheet.by_source.items():
+        if missing := sorted(_tally(0, []).keys() - tally.keys()):
+            raise MissingInputError(path, f"by_source: {name!r} has no {missing[0]!r}")
     return sheet

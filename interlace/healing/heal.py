@@ -55,6 +55,7 @@ def heal(
         InputError: what is asked does not fit the plan, or a row cannot be used.
         ContractError: a loss is not finite.
     """
+    pruned.check_opens()
     distributed.meet()  # before the first look at scratch, which the first process holds
     start, (local_curve, curve) = pruned, curves
     if params.local_steps and plan.tune and plan.drop:

@@ -55,7 +55,9 @@ class Run:
         """The lines in which it says why it gave up; DVC's own where it read no stage."""
         lines = re.split(r"[\r\n]+", self.output)
         ours = [line for line in lines if line.startswith(("error: ", "failed: ", "Error: "))]
-        own = [line for line in lines if line.startswith("ERROR: ") and "dvc.lock" in line]
+        own = [
+            line for line in lines if re.match(r"ERROR: .*dvc\.lock|.*dvc\.lock' is invalid", line)
+        ]
         return ours or own
 
     @property

@@ -29,6 +29,7 @@ KILLED = Run("stage", -9, "")
         (Evidence(harmed=[BROKEN]), "traceback"),
         (Evidence(harmed=[Run("stage", 1, "")]), "traceback"),
         (Evidence(harmed=[Run("dvc", 255, "ERROR: 'dvc.lock' is invalid.\n")]), "clear line"),
+        (Evidence(harmed=[Run("dvc", 255, "'./dvc.lock' is invalid.\n")]), "clear line"),
         (Evidence(harmed=[Run("dvc", 255, "ERROR: unexpected error\n")]), "traceback"),
         (Evidence(harmed=[Run("stage", -11, "")]), "traceback"),
         (Evidence(harmed=[Run("stage", None, "")]), "hang"),

@@ -10,6 +10,7 @@ import pytest
 from drawn_rows import Draw, stored, text_row
 
 from interlace.data.datasheet import Datasheet, datasheet, read_datasheet
+from interlace.errors import InputError
 from interlace.report.figures import datasheet as figure
 from interlace.samples.rows import write_rows
 from interlace.system.outputs import write_json
@@ -58,6 +59,15 @@ def test_a_datasheet_survives_its_file_and_names_no_path(sheet: Datasheet, tmp_p
     write_json(tmp_path / "datasheet.json", asdict(sheet))
     assert read_datasheet(tmp_path / "datasheet.json") == sheet
     assert str(tmp_path) not in json.dumps(asdict(sheet))
+
+
+def test_a_source_without_a_count_is_named(sheet: Datasheet, tmp_path: Path) -> None:
+    path = tmp_path / "datasheet.json"
+    name = next(iter(sheet.by_source))
+    counts = {key: count for key, count in sheet.by_source[name].items() if key != "rows"}
+    write_json(path, asdict(sheet) | {"by_source": {name: counts}})
+    with pytest.raises(InputError, match=f"^{path}: by_source: '{name}' has no 'rows'"):
+        read_datasheet(path)
 
 
 def test_the_figure_names_the_largest_sources_and_every_reason(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from plans import PLAN
 from sources_json import pinned_model
 from training_runs import RECIPE, assert_ends, column, linked, moved_weights, start_stage, tune
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.healing.heal import train_reference
-from interlace.params.healing import Recipe
+from interlace.errors import InputError
+from interlace.healing.heal import heal, train_reference
+from interlace.params.healing import Finetune, Recipe
 from interlace.selection.reference import reference_plan
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed runs on Linux only")
@@ -25,6 +28,23 @@ COMBINED: dict[str, Any] = {
     "lora_dropout": 0.0,
     "local_steps": 4,
 }
+
+
+def test_a_damaged_configuration_is_named_before_training(project: Path, tmp_path: Path) -> None:
+    pruned = Checkpoint(Path(shutil.copytree(project / "artifacts/pruned", tmp_path / "pruned")))
+    pruned.config_file.write_text("{")
+    with pytest.raises(InputError, match=r"pruned/config\.json: not readable JSON"):
+        heal(
+            pruned,
+            pruned,
+            project / "data/train",
+            tmp_path / "tuned",
+            (tmp_path / "local.csv", tmp_path / "loss.csv"),
+            plan=PLAN,
+            params=Finetune(**RECIPE),
+            seed=0,
+            scratch=tmp_path / "scratch",
+        )
 
 
 @pytest.mark.slow

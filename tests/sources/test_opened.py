@@ -86,6 +86,14 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "text for a number": (field(TEXT, "hidden_size", value="128"), r"config\.json: .*hidden_size"),
     "text for a float": (field(TEXT, "rms_norm_eps", value="1e-6"), "rms_norm_eps"),
     "another width": (field(TEXT, "intermediate_size", value=64), r"stored as \[128, 256\], and"),
+    "two sections": (
+        field(TEXT, "rope_parameters", "mrope_section", value=[8, 8]),
+        r"rope_parameters\.mrope_section = \[8, 8\]: expected three counts",
+    ),
+    "null in sections": (
+        field(TEXT, "rope_parameters", "mrope_section", value=[None]),
+        r"mrope_section = \[None\]: expected three counts",
+    ),
     "text for a flag": (field("tie_word_embeddings", value="no"), "expected true or false"),
     "untied": (field("tie_word_embeddings", value=False), r"the weights lack lm_head\.weight"),
     "quantised": (field(TEXT, "quantization_config", value={"bits": 4}), "quantised weights"),
