@@ -89,7 +89,6 @@ def test_a_planted_fault_is_counted(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="faults that the campaign found are being mended", strict=False)
 def test_a_short_campaign_finds_no_fault(bench: Bench, tmp_path: Path) -> None:
     listed = tries.chosen(tries.all_tries(0), 39)
     rows = list(tries.run(bench, listed, tmp_path / "results.jsonl", jobs=2))
