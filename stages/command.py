@@ -27,6 +27,7 @@ from interlace.system.locks import locked
 from interlace.system.outputs import refusals_named, remove, write_json
 from stages.digests import code_digest
 
+ARTIFACTS = Path("artifacts")
 WRITERS = {  # stage -> what it writes, as in dvc.yaml
     "pin": ("artifacts/code.json", "artifacts/params.json", "artifacts/sources.json"),
     "sample": ("data/train", "data/calibration", "data/probes", "data/datasheet.json"),
@@ -164,12 +165,12 @@ def read_pinned(name: str) -> dict[str, Any]:
 
 def write_pinned(name: str, values: dict[str, Any]) -> None:
     """Write a file that `read_pinned` reads."""
-    write_json(Path(f"artifacts/{name}.json"), values)
+    write_json(ARTIFACTS / f"{name}.json", values)
 
 
 def pinned() -> PinnedSources:
     """Read what `pin` wrote; keep the hub's clients offline where all sources are local."""
-    sources = PinnedSources.read(Path("artifacts/sources.json"))
+    sources = PinnedSources.read(ARTIFACTS / "sources.json")
     if sources.local:
         os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
     return sources

@@ -1,7 +1,5 @@
 """`pin`: check all that can be checked; pin the parameters, the code, the model and the data."""
 
-from pathlib import Path
-
 from interlace.data.probes import pin_prompts
 from interlace.data.subsets import check_subsets
 from interlace.evaluation.benchmarks.pin import pin_evaluation
@@ -13,8 +11,8 @@ from interlace.sources.opened import check_opens
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from interlace.training.head import check_head
-from stages.command import command, scratch_root, write_pinned
-from stages.digests import code_digests
+from stages.command import ARTIFACTS, command, scratch_root, write_pinned
+from stages.digests import code_digest, code_digests
 from stages.launch import check_program
 
 
@@ -24,18 +22,19 @@ def main(params: PinParams) -> None:
     check_program(params.launch)
     model, data = params.model, params.data
     hashes, trust = scratch_root() / "pin/hashes.json", model.trust_remote_code
+    passed = scratch_root() / "pin" / code_digest("pin")  # other code may refuse what passed
     prompts = pin_prompts(params.probes, hashes)
     dense = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     rows = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
     drops = check_parameters(params, dense.n_layers, dense.deepstack_layers)
     check_head(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
-    check_subsets(rows, data, checked=scratch_root() / "pin/checked.json")
-    check_opens(dense, params.measure.max_pixels, checked=scratch_root() / "pin/opened.json")
+    check_subsets(rows, data, checked=passed / "subsets.json")
+    check_opens(dense, params.measure.max_pixels, checked=passed / "models.json")
     validate(params.evaluate, warn=True)
-    records = {"model": dense, "data": rows, "prompts": prompts}
-    sources = PinnedSources.model_validate(records | pin_evaluation(params.evaluate, hashes))
-    sources.write(Path("artifacts"))
+    evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")
+    records = {"model": dense, "data": rows, "prompts": prompts} | evaluation
+    PinnedSources.model_validate(records).write(ARTIFACTS)
     write_pinned("params", settings(params) | {"loss_criterion": loss})
     write_pinned("code", code_digests())
     layers = "by the budget, some" if drops is None else drops

@@ -10,15 +10,17 @@ from interlace.sources.pin import pin_data
 from interlace.sources.pinned import PinnedData, PinnedJudged
 
 
-def pin_evaluation(params: Evaluate, hashes: Path) -> dict[str, PinnedData | PinnedJudged | None]:
+def pin_evaluation(
+    params: Evaluate, hashes: Path, images: Path
+) -> dict[str, PinnedData | PinnedJudged | None]:
     """Record sizes and hashes of the held-out file, the judged files and the local benchmarks.
 
     All images of new files are opened once.
 
     Args:
         params: name the files; checked by `validate`.
-        hashes: file that caches the hashes of unchanged files; that of the files whose images
-            passed lies beside it.
+        hashes: file that caches the hashes of unchanged files.
+        images: file that caches the files whose images passed.
 
     Returns:
         `heldout`, `judged` and `benchmarks` of `PinnedSources`; `None` for unused data. Benchmarks
@@ -45,7 +47,7 @@ def pin_evaluation(params: Evaluate, hashes: Path) -> dict[str, PinnedData | Pin
         )
         for name, file in files.items()
     }
-    check_images(image_columns(params), digests, hashes.with_name("images.json"))
+    check_images(image_columns(params), digests, images)
     return {
         "heldout": heldout,
         "judged": PinnedJudged(files=judged) if judged else None,

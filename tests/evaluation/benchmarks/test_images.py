@@ -87,19 +87,19 @@ def test_an_image_that_cannot_be_opened_is_named_before_any_work(
 ) -> None:
     path = write_parquet(name, tmp_path / f"{name}.parquet", 6)
     params = Evaluate(benchmarks=(name,), data=str(tmp_path))
-    pin_evaluation(params, tmp_path / "hashes.json")
+    pin_evaluation(params, tmp_path / "hashes.json", tmp_path / "images.json")
     damaged(path, 3, change)
     with pytest.raises(InputError, match=f"{path}: row 3, column 'image': {reason}"):
-        pin_evaluation(params, tmp_path / "hashes.json")
+        pin_evaluation(params, tmp_path / "hashes.json", tmp_path / "images.json")
 
 
 def test_a_held_out_image_is_opened_once_per_file(
     write_rows: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = Evaluate(heldout=str(write_rows(rows(4))))
-    pin_evaluation(params, tmp_path / "hashes.json")
+    pin_evaluation(params, tmp_path / "hashes.json", tmp_path / "images.json")
     monkeypatch.setattr(images, "open_image", None)
-    pin_evaluation(params, tmp_path / "hashes.json")
+    pin_evaluation(params, tmp_path / "hashes.json", tmp_path / "images.json")
 
 
 def test_the_report_shows_images_as_the_model_saw_them(
