@@ -15,7 +15,7 @@ from interlace.printable import one_line, prepare_streams, say
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
 from interlace.report.facts.run import Which
 from interlace.report.facts.summary import left_out, read_summary
-from interlace.report.terminal.console import plain, print_blocks
+from interlace.report.terminal.console import plain_text, print_blocks
 from interlace.report.terminal.methods import methods_table, removals_text
 from interlace.report.terminal.plan import groups_table, layer_map_text
 from interlace.report.terminal.summary import summary_table
@@ -87,7 +87,7 @@ def show_run() -> None:
     if groups := groups_table(plan):
         blocks += ["", groups]
     if reason := other_run(Workspace()):
-        blocks += ["", plain(f"no summary of this plan: {reason}; run: dvc repro", "yellow")]
+        blocks += ["", plain_text(f"no summary of this plan: {reason}; run: dvc repro", "yellow")]
     else:
         blocks += _summary_blocks()
     print_blocks(*blocks)

@@ -21,11 +21,12 @@ def main(params: CollectParams) -> None:
     with scratch_folder("collect", inputs, key) as scratch:
         processor = dense.open_processor(max_pixels=options.max_pixels)
         counted = [train, rows[1]] if is_first_process() else []
-        text = [text_tokens(processor.tokenizer, drawn) for drawn in counted]  # the pass comes last
+        # before the pass over the samples, which may take hours
+        text = [text_tokens(processor.tokenizer, folder) for folder in counted]
         opened = dense.open_model(**options.opening())
-        about = provenance_of(model)
+        provenance = provenance_of(model)
         collected = collect(
-            opened, processor, rows, out, params=options, scratch=scratch, provenance=about
+            opened, processor, rows, out, params=options, scratch=scratch, provenance=provenance
         )
     if collected:
         write_json(Path("artifacts/tokens.json"), token_sheet(out / "similarity", *text))

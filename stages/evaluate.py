@@ -25,10 +25,10 @@ def main(params: EvaluateParams, name: str) -> None:
     checkpoint = model.checkpoint() if dense else Checkpoint(folder, model.trust_remote_code)
     inputs = [Path("artifacts/sources.json"), *([] if dense else [folder])]
     answers, judgements = OUT / f"answers/{name}.parquet", scratch_root() / "judged"
-    places: dict[str, Any] = {"answers_file": answers, "judgements": judgements}
+    files: dict[str, Any] = {"answers_file": answers, "judgements": judgements}
     exists = checkpoint.config_file.is_file()  # not where no reference is asked for
     with scratch_folder("evaluate", inputs, params) as scratch:
-        options = {"params": params.evaluate, "dtype": params.dtype, "scratch": scratch, **places}
+        options = {"params": params.evaluate, "dtype": params.dtype, "scratch": scratch, **files}
         result = evaluate(checkpoint, model_name=name, **options) if exists else None
         if is_first_process():
             if result is None:

@@ -15,11 +15,13 @@ from stages.command import command, pinned, scratch_folder
 @command(ExportParams)
 def main(params: ExportParams) -> None:
     """Write the checkpoint that the plan leaves, before any tuning; check it on a few samples."""
-    model, chosen, rows = pinned().model, Path("artifacts/plan.json"), Path("data/calibration")
-    plan = read_plan(chosen)
+    model, plan_file, rows = pinned().model, Path("artifacts/plan.json"), Path("data/calibration")
+    plan = read_plan(plan_file)
     check_made_for(plan, model)
     dense = Dense(model.checkpoint(), rows, params.answer_options)
-    with scratch_folder("export", [Path("artifacts/dense.json"), chosen, rows], params) as scratch:
+    with scratch_folder(
+        "export", [Path("artifacts/dense.json"), plan_file, rows], params
+    ) as scratch:
         replaced, report = new_weights(dense, plan, params.export, scratch)
         parity = export(
             dense.checkpoint.folder,

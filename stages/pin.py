@@ -7,7 +7,7 @@ from interlace.evaluation.run.validate import validate
 from interlace.params.whole import PinParams, settings
 from interlace.printable import say
 from interlace.selection.feasible import check_parameters, loss_criterion
-from interlace.sources.opened import check_opens
+from interlace.sources.opened import check_pinned_model
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from interlace.training.head import check_head
@@ -30,7 +30,7 @@ def main(params: PinParams) -> None:
     check_head(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_subsets(rows, data, checked=passed / "subsets.json")
-    check_opens(dense, params.measure.max_pixels, checked=passed / "models.json")
+    check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")
     validate(params.evaluate, warn=True)
     evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")
     records = {"model": dense, "data": rows, "prompts": prompts} | evaluation

@@ -23,8 +23,8 @@ def main(params: SampleParams) -> None:
     train, calibration, probes = OUT / "train", OUT / "calibration", OUT / "probes"
     same = data.model_copy(update={"workers": 1, "revision": source.model_dump_json()})
     with scratch_folder("sample", [], SampleParams(seed=seed, data=same)) as scratch:
-        places = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
-        counts = sample(data_files(source), train, calibration, data=data, seed=seed, **places)
+        folders = {"scratch": scratch, "outlines": scratch_root() / "outlines"}
+        counts = sample(data_files(source), train, calibration, data=data, seed=seed, **folders)
         n_probes = write_probes(train, probes, tasks, probes=params.probes, seed=seed)
         sheet = datasheet(counts, train, calibration, probes)
         write_json(OUT / "datasheet.json", asdict(sheet))

@@ -33,8 +33,8 @@ def main(params: SelectParams) -> None:
     replicates = read_replicates(artifacts / "replicates.parquet", scores)
     plan = plan.model_copy(update={"stability": stability(plan, scores, replicates, choose)})
     write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
-    others = removals(scores, options=params.select, seed=params.seed)
-    table = Removals(rule=paper_rule(plan.method), removals=tuple(others))
+    choices = removals(scores, options=params.select, seed=params.seed)
+    table = Removals(rule=paper_rule(plan.method), removals=tuple(choices))
     write_json(artifacts / "removals.json", table.model_dump(mode="json"))
     print_blocks(layer_map_text(plan, table.rule))
 

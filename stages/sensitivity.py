@@ -33,9 +33,11 @@ def main(params: SensitivityParams) -> None:
         dense.open_model(dtype=options.dtype),
         dense.open_processor(max_pixels=options.max_pixels),
     )
-    paths, about = {"calibration": calibration, "out": out}, provenance_of(model)
+    paths, provenance = {"calibration": calibration, "out": out}, provenance_of(model)
     with scratch_folder("sensitivity", inputs, options, needed) as scratch:
-        measure(*models, needed=needed, params=options, provenance=about, scratch=scratch, **paths)
+        measure(
+            *models, needed=needed, params=options, provenance=provenance, scratch=scratch, **paths
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(params: TtftParams) -> None:
         raise MissingInputError(tuned, "no such folder")
     rows = (row for row in iterate(Path("data/calibration")) if row["images"])
     dense = model.checkpoint()
-    measured = compare_checkpoints(
+    times = compare_checkpoints(
         dense,
         dense.at(tuned),
         list(islice(rows, 16 * params.ttft.requests)),
@@ -28,8 +28,8 @@ def main(params: TtftParams) -> None:
         seed=params.seed,
         dtype=params.dtype,
     )
-    write_json(Path("metrics/ttft.json"), measured)
-    say(f"ttft: {speedup_line(measured)}")
+    write_json(Path("metrics/ttft.json"), times)
+    say(f"ttft: {speedup_line(times)}")
 
 
 if __name__ == "__main__":

@@ -62,11 +62,15 @@ def files_read(folder: Path, weights: list[Path], *, trust_remote_code: bool) ->
     Raises:
         InputError: as `companions` does, or there is no processor.
     """
-    known = {folder / CONFIG, *weights, *companions(folder, trust_remote_code=trust_remote_code)}
-    if not known & {folder / name for name in PROCESSORS}:
+    stock_files = {
+        folder / CONFIG,
+        *weights,
+        *companions(folder, trust_remote_code=trust_remote_code),
+    }
+    if not stock_files & {folder / name for name in PROCESSORS}:
         raise InputError(f"{folder}: no {PROCESSORS[0]}; copy the processor's files there too")
     check_file(folder, folder / CONFIG)
-    return sorted(known | set(_others(folder, trust_remote_code)))
+    return sorted(stock_files | set(_others(folder, trust_remote_code)))
 
 
 def _others(folder: Path, trust_remote_code: bool) -> Iterator[Path]:

@@ -154,7 +154,7 @@ class _SubsetDraw:
     folder: Path
     stop: threading.Event
     bar: Any
-    place: str = "its files"  # file and row group that are read
+    location: str = "its files"  # file and row group that are read
 
     def run(self, outlines: Path) -> None:
         """Draw; try again for a while if reading fails and may succeed later."""
@@ -178,7 +178,7 @@ class _SubsetDraw:
     def _failed(self, error: Exception, hint: str) -> InputError:
         lines = str(error).strip().splitlines() or [""]
         return InputError(
-            f"subset {self.subset.name}: cannot be read: {self.place} ({type(error).__name__}:"
+            f"subset {self.subset.name}: cannot be read: {self.location} ({type(error).__name__}:"
             f" {lines[0]}); {hint} to resume, drawn rows are kept"
         )
 
@@ -203,7 +203,7 @@ class _SubsetDraw:
             nonlocal bytes_read
             for number, groups in groupby(chunk, key=lambda item: item[0].file):
                 file = self.subset.files[number]
-                self.place = file.location
+                self.location = file.location
                 with open_parquet(file) as (parquet, stream):
                     for group, count in groups:
                         if self.stop.is_set():
@@ -228,7 +228,7 @@ class _SubsetDraw:
         columns = [name for name in names if name in parquet.schema_arrow.names]
         key = ("row", self.subset.name, file.name, group.number)
         numbers = rows_in_group(group.rows, count, self.seed, *key)
-        self.place = f"{file.location}, row group {group.number}"
+        self.location = f"{file.location}, row group {group.number}"
         for source_row in _python_rows(parquet, group.number, columns, numbers, counts):
             converted = convert(source_row) if convert else source_row
             row = clean_row(converted, self.subset.name, self.data, counts)
@@ -268,9 +268,9 @@ def _python_rows(
     end = 0
     for batch in parquet.iter_batches(_FEW, row_groups=[group], columns=columns, use_threads=False):
         begin, end = end, end + batch.num_rows
-        drawn = numbers[bisect_left(numbers, begin) : bisect_left(numbers, end)]
+        drawn_numbers = numbers[bisect_left(numbers, begin) : bisect_left(numbers, end)]
         few = plain_table(pa.Table.from_batches([batch])).take(
-            pa.array([row - begin for row in drawn], pa.int64())
+            pa.array([row - begin for row in drawn_numbers], pa.int64())
         )
         try:
             yield from few.to_pylist()

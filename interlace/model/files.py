@@ -105,9 +105,11 @@ def _refuse_other_weights(folder: Path, names: Iterable[str]) -> None:
                 f"{folder / name}: transformers would read this part of a distributed checkpoint;"
                 " load the model with transformers and save_pretrained it"
             )
-    if CONFIG in names and (other := read_object(folder / CONFIG).get("transformers_weights")):
+    if CONFIG in names and (
+        weights_name := read_object(folder / CONFIG).get("transformers_weights")
+    ):
         raise InputError(
-            f"{folder / CONFIG}: transformers_weights = {other!r} names other weights than"
+            f"{folder / CONFIG}: transformers_weights = {weights_name!r} names other weights than"
             f" {SINGLE}; rename the file, and remove the key"
         )
 

@@ -87,10 +87,10 @@ class Recipe(Section):
     def _head_is_trained_whole(self) -> Recipe:
         if self.train_lm_head and (self.lora_rank or not self.max_steps):
             name = "lora_rank" if self.lora_rank else "max_steps"
-            way = "set lora_rank to 0" if self.lora_rank else "set max_steps to -1"
+            remedy = "set lora_rank to 0" if self.lora_rank else "set max_steps to -1"
             raise ValueError(
                 f"train_lm_head = true trains all of lm_head.weight end to end, and {name} ="
-                f" {getattr(self, name)}; {way}, or train_lm_head to false"
+                f" {getattr(self, name)}; {remedy}, or train_lm_head to false"
             )
         return self
 

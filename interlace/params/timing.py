@@ -27,8 +27,8 @@ RequestShape = Literal[
 
 def _shape(value: Any) -> Any:
     """Return a benchmark's name as `evaluate.benchmarks` takes it: V*, MIA-Bench."""
-    known = {key(name): name for name in get_args(RequestShape)}
-    return known.get(key(value), value) if isinstance(value, str) else value
+    shapes_by_key = {key(name): name for name in get_args(RequestShape)}
+    return shapes_by_key.get(key(value), value) if isinstance(value, str) else value
 
 
 class Ttft(Section):

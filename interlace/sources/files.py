@@ -22,8 +22,8 @@ def is_data(name: str) -> bool:
     Names that begin with a dot or an underscore are those of copies, caches and logs, of files as
     of folders.
     """
-    parts = PurePosixPath(name).parts
-    return name.endswith(".parquet") and not any(map(is_hidden, parts))
+    names = PurePosixPath(name).parts
+    return name.endswith(".parquet") and not any(map(is_hidden, names))
 
 
 def parquet_files(folder: Path) -> list[Path]:

@@ -34,7 +34,7 @@ _TOKEN = re.compile(r"token_(id|ids|index)$")
 _SIDES = ("patch_size", "temporal_patch_size")  # of images, as processor and model cut them
 
 
-def check_opens(model: PinnedModel, max_pixels: int | None, *, checked: Path) -> None:
+def check_pinned_model(model: PinnedModel, max_pixels: int | None, *, checked: Path) -> None:
     """Check that a pinned model opens, before any long work.
 
     Of a model on the hub only the processor is opened: its weights are not fetched yet.
@@ -111,13 +111,13 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
 
 def _refuse_unknown_tokens(checkpoint: Checkpoint, tokenizer: Any) -> None:
     """Refuse a tokenizer with tokens that have no embedding: text that holds one ends a run."""
-    known = checkpoint.transformers_config().get_text_config(decoder=True).vocab_size
+    vocabulary = checkpoint.transformers_config().get_text_config(decoder=True).vocab_size
     token, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if number >= known:
+    if number >= vocabulary:
         raise InputError(
             f"{checkpoint.folder}: the tokenizer writes {token!r} as token {number}, and the model"
-            f" knows {known}; enlarge the model by resize_token_embeddings({number + 1}), or remove"
-            " the token from the tokenizer's files"
+            f" knows {vocabulary}; enlarge the model by resize_token_embeddings({number + 1}), or"
+            " remove the token from the tokenizer's files"
         )
 
 
@@ -125,12 +125,12 @@ def _refuse_unknown_ends(checkpoint: Checkpoint, tokenizer: Any) -> None:
     """Refuse an end of answers that the model can never write: its answers would not end."""
     from interlace.model.open import end_tokens
 
-    known = checkpoint.transformers_config().get_text_config(decoder=True).vocab_size
+    vocabulary = checkpoint.transformers_config().get_text_config(decoder=True).vocab_size
     for token in end_tokens(_generation_config(checkpoint.folder), tokenizer):
-        if type(token) is not int or not 0 <= token < known:
+        if type(token) is not int or not 0 <= token < vocabulary:
             raise InputError(
                 f"{checkpoint.folder}: eos_token_id = {_shortened(token)} is no token of the model,"
-                f" which knows 0 to {known - 1}; mend it in generation_config.json, or in"
+                f" which knows 0 to {vocabulary - 1}; mend it in generation_config.json, or in"
                 " config.json if there is none"
             )
 

@@ -80,10 +80,10 @@ def _check_size(root: Node | None, where: str) -> None:
 
     def size(node: Node) -> int:
         if id(node) in sizes:
-            known = sizes[id(node)]
-            if known is None:
+            known_size = sizes[id(node)]
+            if known_size is None:
                 raise InputError(f"{where}: an alias holds itself; write its values out")
-            return known
+            return known_size
         sizes[id(node)] = None
         children: list[Node] = [] if isinstance(node, ScalarNode) else list(node.value)
         if isinstance(node, MappingNode):

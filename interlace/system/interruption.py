@@ -53,8 +53,8 @@ def installed() -> Iterator[None]:
 
 def _end(number: int, _: FrameType | None = None) -> None:
     """Say why, end the children, take the last steps, and exit."""
-    for other in WORDS:  # a second Ctrl-C ends it without a word
-        signal.signal(other, lambda number, _: os._exit(128 + number))
+    for signal_number in WORDS:  # a second Ctrl-C ends it without a word
+        signal.signal(signal_number, lambda number, _: os._exit(128 + number))
     if os.environ.get("RANK", "0") == "0":
         _say(number)
     _end_children()

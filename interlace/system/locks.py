@@ -16,7 +16,7 @@ from typing import IO
 
 PAUSE = 0.3  # seconds between two tries
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-_held: set[IO[str]] = set()
+_locked_files: set[IO[str]] = set()
 
 
 class NoLocksError(Exception):
@@ -79,14 +79,14 @@ def acquire(path: Path) -> IO[str] | None:
     if not current:
         file.close()
         return None
-    _held.add(file)
+    _locked_files.add(file)
     _write_holder(file)
     return file
 
 
 def release(path: Path, file: IO[str]) -> None:
     """Release a lock that `acquire` returned, and remove its file."""
-    _held.discard(file)
+    _locked_files.discard(file)
     path.unlink(missing_ok=True)
     file.close()
 
@@ -118,10 +118,10 @@ def holder(path: Path) -> str:
 
 def _forget_in_child() -> None:
     """Close the locks' files in a forked child, which would hold them longer than its parent."""
-    for file in _held:
+    for file in _locked_files:
         with suppress(OSError):
             os.close(file.fileno())
-    _held.clear()
+    _locked_files.clear()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -23,7 +23,7 @@ from interlace.report.facts.published import (
     retention_beside,
     speedup_beside,
 )
-from interlace.report.facts.setting import DOMAIN_AWARE, differences
+from interlace.report.facts.setting import DOMAIN_AWARE, setting_differences
 from interlace.report.facts.speed import PhaseTiming, Speed
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,7 @@ SUMMARY: dict[str, Any] = {
 def test_retention_is_beside_that_of_the_same_reference() -> None:
     given = params(data={"id": "a/b", "fraction": 0.03})
     beside = {
-        (one.what, one.source): (one.ours, one.published)
+        (one.quantity, one.source): (one.ours, one.published)
         for one in retention_beside(SUMMARY, given, 0.25, ROWS)
     }
     assert beside == {
@@ -213,14 +213,14 @@ def test_what_differs_from_a_published_score_is_said_in_plain_words(
     if run.evaluate.max_new_tokens > 50:
         always.remove(SHORT)
     left = [*dict.fromkeys([*always, *expected])]
-    for text in differences(row, run):
+    for text in setting_differences(row, run):
         (pattern,) = (pattern for pattern in left if re.fullmatch(pattern, text))
         left.remove(pattern)
     assert not left
 
 
 def test_the_mean_over_all_names_each_benchmark_that_differs() -> None:
-    texts = differences(row_of("2511.19676", "interlace", "all"), PROFILE)
+    texts = setting_differences(row_of("2511.19676", "interlace", "all"), PROFILE)
     named = [text.split(":")[0].split()[-1] for text in texts if " of " in text.split(":")[0]]
     assert sorted(named) == ["MMBench", "OCRBench", "POPE", "ScienceQA"]
 
@@ -228,8 +228,11 @@ def test_the_mean_over_all_names_each_benchmark_that_differs() -> None:
 def test_the_domain_aware_paper_s_setting_is_that_of_its_profile_but_for_prompts_and_data() -> None:
     run = read_params(ROOT / "profiles/qwen3-vl-2b-domain-aware.yaml")
     row = row_of(DOMAIN_AWARE, "mixed", "ChartQA", "")
-    assert [text.split(":")[0] for text in differences(row, run)] == ["prompt", "tuning data"]
-    other = differences(row, params("Qwen/Qwen3-VL-2B-Instruct", method="mixed"))
+    assert [text.split(":")[0] for text in setting_differences(row, run)] == [
+        "prompt",
+        "tuning data",
+    ]
+    other = setting_differences(row, params("Qwen/Qwen3-VL-2B-Instruct", method="mixed"))
     assert "tuning: finetune.lora_rank = 0 here, 32 there" in other
     assert "tuning: select.tuned = planned here, all there" in other
     assert any(text.startswith("protected layers: the first 3 and the last 1") for text in other)

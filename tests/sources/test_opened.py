@@ -19,7 +19,7 @@ from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import InputError
 from interlace.model.files import CONFIG, SINGLE
 from interlace.sources import opened
-from interlace.sources.opened import check_opens
+from interlace.sources.opened import check_pinned_model
 from interlace.sources.pin import pin_model
 
 PREFIX = "model.language_model.layers"
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 def check(folder: Path, max_pixels: int | None = None) -> None:
     model = pin_model(str(folder), None, hashes=folder.parent / "hashes.json")
-    check_opens(model, max_pixels, checked=folder.parent / "opened.json")
+    check_pinned_model(model, max_pixels, checked=folder.parent / "opened.json")
 
 
 def field(*path: str, value: Any, file: str = CONFIG) -> Callable[[Path], None]:

@@ -35,7 +35,7 @@ def is_exact_match(answer: str, target: str) -> bool:
     return normalised(answer) == normalised(target)
 
 
-def check_file(path: Path, field: str = "evaluate.heldout") -> None:
+def check_questions(path: Path, field: str = "evaluate.heldout") -> None:
     """Refuse a file that is not Parquet in FineVision's schema.
 
     Args:

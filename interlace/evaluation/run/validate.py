@@ -40,7 +40,7 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
             benchmark_files(Path(params.data), benchmark)
     files = [("heldout", params.heldout)] if params.heldout is not None else []
     for field, file in [*files, *(("judged", file) for file in params.judged)]:
-        heldout.check_file(Path(file), f"evaluate.{field}")
+        heldout.check_questions(Path(file), f"evaluate.{field}")
         names += heldout.check_rows(Path(file))
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(

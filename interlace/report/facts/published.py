@@ -30,7 +30,7 @@ from interlace.evaluation.scores.result import Score
 from interlace.evaluation.scores.significance import LEVEL
 from interlace.params.evaluating import key
 from interlace.params.whole import Params
-from interlace.report.facts.setting import LENGTH, differences
+from interlace.report.facts.setting import LENGTH, setting_differences
 from interlace.report.facts.speed import Speed
 
 PUBLISHED = Path("data/published.csv")
@@ -59,7 +59,7 @@ class Beside:
         error: its standard error, if it has one.
         published: the same of the paper.
         source: the paper and its table.
-        what: `SCORE`, `FIRST_TOKEN` (its speedup), or what retention is of.
+        quantity: `SCORE`, `FIRST_TOKEN` (its speedup), or what retention is of.
         differences: what differs between the two settings; empty where they are the same.
     """
 
@@ -69,7 +69,7 @@ class Beside:
     error: float | None
     published: float
     source: str
-    what: str = SCORE
+    quantity: str = SCORE
     differences: tuple[str, ...] = ()
 
     @property
@@ -142,7 +142,7 @@ def beside_published(
                         score.standard_error,
                         float(row["value"]),
                         _source(row),
-                        differences=differences(row, params),
+                        differences=setting_differences(row, params),
                     )
                 )
     return _once(pairs)
@@ -182,7 +182,7 @@ def retention_beside(
         error = _error(ends, LEVEL) if name == "all" else None
         metric = f"of {reference.replace('_', '-')}"
         value = float(row["value"])
-        differing = differences(row, params, _share(row))
+        differing = setting_differences(row, params, _share(row))
         pairs.append(
             Beside("tuned", str(name), ours, error, value, _source(row), metric, differing)
         )
@@ -266,9 +266,9 @@ def _once(pairs: Sequence[Beside]) -> list[Beside]:
     unique: dict[tuple[str, str, str, str], Beside] = {}
     for pair in sorted(pairs, key=_has_other_length):
         paper = pair.source.split(",")[0]
-        unique.setdefault((pair.model, pair.benchmark, pair.what, paper), pair)
-    kept = {id(pair) for pair in unique.values()}
-    return [pair for pair in pairs if id(pair) in kept]
+        unique.setdefault((pair.model, pair.benchmark, pair.quantity, paper), pair)
+    kept_ids = {id(pair) for pair in unique.values()}
+    return [pair for pair in pairs if id(pair) in kept_ids]
 
 
 def _has_other_length(pair: Beside) -> bool:
@@ -294,7 +294,7 @@ def published_rows(pairs: Sequence[Beside]) -> Sequence[Sequence[str]]:
     """
     rows, numbers_of_notes = [], {text: n for n, text in enumerate(_distinct(pairs), start=1)}
     for pair in pairs:
-        digits, unit = {SCORE: (1, ""), FIRST_TOKEN: (2, "x")}.get(pair.what, (1, "%"))
+        digits, unit = {SCORE: (1, ""), FIRST_TOKEN: (2, "x")}.get(pair.quantity, (1, "%"))
         error = "" if pair.error is None else f" ± {pair.error:.{digits}f}"
         apart = f"{pair.ours - pair.published:+.{digits}f}"
         agree = {True: "yes", False: apart, None: ""}[pair.agrees]
@@ -303,7 +303,7 @@ def published_rows(pairs: Sequence[Beside]) -> Sequence[Sequence[str]]:
             notes = sorted(numbers_of_notes[text] for text in pair.differences)
             published, agree = "", f"see {', '.join(map(str, notes))}"
         numbers = (f"{pair.ours:.{digits}f}{unit}{error}", published)
-        metric = pair.model if pair.what == SCORE else pair.what
+        metric = pair.model if pair.quantity == SCORE else pair.quantity
         rows.append((pair.benchmark, metric, *numbers, agree, pair.source))
     return rows
 

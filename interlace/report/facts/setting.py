@@ -55,7 +55,7 @@ ADAPTERS = {
 HEALING = {"local_steps": 0, "distill_logits": 0.0, "distill_states": 0.0}
 
 
-def differences(row: Row, params: Params, share: float = 0.01) -> tuple[str, ...]:
+def setting_differences(row: Row, params: Params, share: float = 0.01) -> tuple[str, ...]:
     """List what differs between a run and the setting of a published score or retention.
 
     Args:
@@ -134,13 +134,13 @@ def _of_tuning(row: Row, params: Params, share: float, pruned: bool) -> Iterator
     domain_aware = row["paper"] == DOMAIN_AWARE
     trimmed = data.subsets or data.weights or data.min_ratings
     if domain_aware:
-        there = "100,000 math and 100,000 general samples"
+        their_data = "100,000 math and 100,000 general samples"
     else:
-        there = f"{100 * share:g}% of FineVision"
+        their_data = f"{100 * share:g}% of FineVision"
     if domain_aware or trimmed or data.id != FINEVISION or abs(data.share - share) > 1e-9:
         source = Path(data.id).name if data.id.startswith("/") else data.id
-        part = " in part" if trimmed else ""
-        yield f"tuning data: {100 * data.share:g}% of {source}{part} here, {there} there"
+        qualifier = " in part" if trimmed else ""
+        yield f"tuning data: {100 * data.share:g}% of {source}{qualifier} here, {their_data} there"
     published: dict[str, object] = {**(ADAPTERS if domain_aware else RECIPE)}
     if not domain_aware:  # the published code trains the 8B's head
         published["train_lm_head"] = key(row["model"]) == "qwen3vl8b"

@@ -20,7 +20,7 @@ from interlace.report.facts.changes import (
     examples,
     retained_text,
 )
-from interlace.report.terminal.console import PlainTable, plain
+from interlace.report.terminal.console import PlainTable, plain_text
 
 
 def changes_text(answers: Answers, limit: int) -> RenderableType:
@@ -39,7 +39,7 @@ def changes_text(answers: Answers, limit: int) -> RenderableType:
             table.add_row(*difference_cells(difference))
         table.add_section()
         table.add_row(*difference_cells(rows[-1]), style="bold")
-        blocks += [table, plain(retained_text(first, second, rows[-1])), ""]
+        blocks += [table, plain_text(retained_text(first, second, rows[-1])), ""]
     blocks.append(Text(EXPLAINED, style="dim"))
     for change in examples(changes(answers), limit):
         blocks += ["", _change_text(change, list(answers))]
@@ -48,7 +48,7 @@ def changes_text(answers: Answers, limit: int) -> RenderableType:
 
 def _change_text(change: Change, models: Sequence[str]) -> Text:
     row = change.first
-    text = plain(f"{change.kind}: {row.benchmark} {row.sample_id}\n", "bold")
+    text = plain_text(f"{change.kind}: {row.benchmark} {row.sample_id}\n", "bold")
     text.append(f"{printable(row.prompt)}\n", style="not bold")
     width = max(map(len, [*models, "true"]))
     for name, answer, score in change.lines:

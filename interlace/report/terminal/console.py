@@ -26,7 +26,7 @@ def print_blocks(*blocks: RenderableType) -> None:
     console.print(*map(_Printable, blocks), sep="\n")
 
 
-def plain(text: str, style: str = "") -> Text:
+def plain_text(text: str, style: str = "") -> Text:
     """Return text in which nothing is markup or a control character."""
     return Text(printable(text), style=style)
 
@@ -44,7 +44,7 @@ class PlainTable(Table):
 
 
 def _plain_cell(cell: Any) -> Any:
-    return plain(cell) if isinstance(cell, str) else cell
+    return plain_text(cell) if isinstance(cell, str) else cell
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Printable:
     block: RenderableType
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        block = plain(self.block) if isinstance(self.block, str) else self.block
+        block = plain_text(self.block) if isinstance(self.block, str) else self.block
         for segment in console.render(block, options):
             text = segment.text if segment.control else printable(segment.text)
             yield Segment(text, segment.style, segment.control)

@@ -14,7 +14,7 @@ from interlace.plan.removals import Removal
 from interlace.printable import printable
 from interlace.report.facts.decision import percent
 from interlace.report.facts.roles import Role, layer_roles
-from interlace.report.terminal.console import PlainTable, plain
+from interlace.report.terminal.console import PlainTable, plain_text
 from interlace.report.terminal.strips import glyph, legend, lines, ruler
 from interlace.scores.table import HOW_TO_MEASURE, Scores
 from interlace.selection.removals import removals
@@ -84,7 +84,7 @@ def removals_text(scores: Scores, ratio: float, *, seed: int = 0) -> RenderableT
 
 
 def _strip(removal: Removal) -> Text:
-    text = plain(removal.method.ljust(NAMES), "bold")
+    text = plain_text(removal.method.ljust(NAMES), "bold")
     if removal.reason:
         return text.append(printable(removal.reason), style="not bold yellow")
     roles = layer_roles(removal)

@@ -14,7 +14,7 @@ from interlace.printable import printable
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present
 from interlace.report.facts.wording import NONE
-from interlace.report.terminal.console import PlainTable, plain
+from interlace.report.terminal.console import PlainTable, plain_text
 from interlace.report.terminal.strips import LABEL, glyph, legend, lines, ruler
 
 TO = "\u2013"
@@ -23,7 +23,7 @@ TO = "\u2013"
 def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
     """Show a letter per layer, its group underneath, the meaning of the letters, and notes."""
     roles = layer_roles(plan)
-    text = plain(f"{asked(plan)}\n", "bold")
+    text = plain_text(f"{asked(plan)}\n", "bold")
     text.append(f"{outcome(plan)}\n", style="not bold")
     for layers in lines(plan.n_layers):
         text.append_text(ruler(layers))

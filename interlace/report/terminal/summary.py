@@ -11,7 +11,7 @@ from interlace.report.facts.calibration import ENOUGH
 from interlace.report.facts.roles import Role
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
 from interlace.report.facts.wording import NONE, parameter_sizes
-from interlace.report.terminal.console import PlainTable, plain
+from interlace.report.terminal.console import PlainTable, plain_text
 from interlace.report.terminal.strips import ROLE_COLOURS
 
 
@@ -24,8 +24,8 @@ def summary_table(summary: Metrics, left_out: Mapping[str, str] | None = None) -
     """
     blocks: list[RenderableType] = [_scores_table(summary), _facts(summary)]
     if left_out:
-        blocks.append(plain("excluded from the means:", "yellow"))
-        blocks += [plain(f"  {name}: {reason}", "dim") for name, reason in left_out.items()]
+        blocks.append(plain_text("excluded from the means:", "yellow"))
+        blocks += [plain_text(f"  {name}: {reason}", "dim") for name, reason in left_out.items()]
     return Group(*blocks)
 
 

@@ -11,7 +11,7 @@ from models import rows
 
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks.heldout import (
-    check_file,
+    check_questions,
     check_rows,
     is_exact_match,
     read_sources,
@@ -43,7 +43,7 @@ def test_an_unusable_file_is_named_with_column_and_row(write_rows: Write, tmp_pa
     table, path = pq.read_table(write_rows(rows(3, source="a"))), tmp_path / "bad.parquet"
     path.write_text("not parquet")
     with pytest.raises(InputError, match=f"{path}: not a readable Parquet file"):
-        check_file(path)
+        check_questions(path)
     for changed, message in (
         (table.drop_columns(["source"]), "column 'source' is missing"),
         (with_column(table, "source", ["a", None, "a"]), "row 1, column 'source': empty"),
@@ -51,14 +51,14 @@ def test_an_unusable_file_is_named_with_column_and_row(write_rows: Write, tmp_pa
     ):
         pq.write_table(changed, path)
         with pytest.raises(InputError, match=f"^{path}: {message}"):
-            check_file(path)
+            check_questions(path)
             check_rows(path)
 
 
 def test_a_file_without_images_is_accepted(write_rows: Write) -> None:
     path = write_rows(rows(3, source="a"))
     pq.write_table(with_column(pq.read_table(path), "images", [None] * 3), path)
-    check_file(path)
+    check_questions(path)
     assert check_rows(path) == ["a"]
 
 
