@@ -77,20 +77,26 @@ def open_model(
 
     Raises:
         InputError: the checkpoint lacks weights, which transformers would draw at random, or holds
-            some in other shapes or outside of its folder; several processes would each spread the
-            model; or this machine lacks the requested attention.
+            some in other shapes or outside of its folder; transformers refuses its configuration;
+            several processes would each spread the model; or this machine lacks the requested
+            attention.
     """
     on_gpu = torch.cuda.is_available()
     if dtype == "auto":
         dtype = "bfloat16" if on_gpu else "float32"
     check_device_map(device_map)
-    model = _loaded(
-        folder,
-        dtype=getattr(torch, dtype),
-        trust_remote_code=trust_remote_code,
-        device_map=None if device_map == "none" else device_map,
-        attn_implementation=attention(attn_implementation, dtype, on_gpu=on_gpu),
-    )
+    options = {
+        "dtype": getattr(torch, dtype),
+        "device_map": None if device_map == "none" else device_map,
+        "attn_implementation": attention(attn_implementation, dtype, on_gpu=on_gpu),
+    }
+    try:
+        model = _loaded(folder, trust_remote_code=trust_remote_code, **options)
+    except InputError:
+        raise
+    except Exception:
+        check_opens(Path(folder), trust_remote_code=trust_remote_code)  # the files are at fault
+        raise
     if device_map == "none":
         model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu")
     return model.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +70,15 @@ def test_damaged_weights_are_named_by_their_folder(dense_dir: Path, tmp_path: Pa
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[:-8])
     with pytest.raises(InputError, match=r"/model: a file of weights is damaged: .* copy them"):
+        open_model(folder, dtype="float32")
+
+
+def test_a_damaged_configuration_is_named_by_its_folder(dense_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(dense_dir, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["vision_config"]["deepstack_visual_indexes"] = {}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(InputError, match=r"/model: .*'deepstack_visual_indexes'.*copy it again"):
         open_model(folder, dtype="float32")
 
 
