@@ -249,13 +249,17 @@ def measurement_batches(path: Path, columns: Sequence[str], rows: int) -> Iterat
     """Read columns of measurements, at most `rows` rows at once.
 
     Raises:
-        InputError: a column is missing, or the file is damaged.
+        InputError: a column or a value is missing, or the file is damaged.
     """
     try:
         file = pq.ParquetFile(path)
         missing = [name for name in columns if name not in file.schema_arrow.names]
         if missing:
             raise MissingInputError(path, f"column {missing[0]!r} is missing")
-        yield from file.iter_batches(batch_size=rows, columns=list(columns))
+        for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+            for name in columns:
+                if batch[name].null_count:
+                    raise MissingInputError(path, f"column {name!r} has rows without a value")
+            yield batch
     except (pa.ArrowException, OSError) as error:
         raise MissingInputError(path, f"not a Parquet file: {error}") from None

@@ -64,6 +64,7 @@ def check_pinned_model(model: PinnedModel, max_pixels: int | None, *, checked: P
         if local:
             checkpoint.check()
             checkpoint.check_opens()
+        _refuse_uneven_heads(checkpoint)
         check_processor(checkpoint, max_pixels)
     keep_json(checked, sorted(digests | {digest}))
 
@@ -162,6 +163,22 @@ def _refuse_odd_tokens(config: dict[str, Any], where: str) -> None:
                         f"{where}: {name} = {_shortened(value)}: expected the number of a token;"
                         " copy it again"
                     )
+
+
+def _refuse_uneven_heads(checkpoint: Checkpoint) -> None:
+    """Refuse attention heads that do not divide a section's width; the weights' shapes hide it."""
+    config = checkpoint.transformers_config()
+    for section in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        width = getattr(section, "hidden_size", None)
+        for name in ("num_heads", "num_attention_heads"):
+            heads = getattr(section, name, None)
+            if not isinstance(width, int) or not isinstance(heads, int):
+                continue
+            if not getattr(section, "head_dim", None) and (heads < 1 or width % heads):
+                raise InputError(
+                    f"{checkpoint.config_file}: {name} = {heads} does not divide hidden_size ="
+                    f" {width} of {section.model_type}; copy the file again"
+                )
 
 
 def _shortened(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import glob
 import json
@@ -131,9 +132,11 @@ def _clear_remnants(path: Path) -> None:
 
 
 def _move(partial: Path, path: Path, old: Path) -> None:
-    """Move a file or folder to its place; an old folder cannot be replaced in one step."""
+    """Move a file or folder to its place."""
     while True:
         if _is_folder(path) or (_is_folder(partial) and os.path.lexists(path)):
+            if _exchange(partial, path):
+                return  # the old version is removed with the temporary path
             remove(old)
             with suppress(FileNotFoundError):
                 os.replace(path, old)
@@ -143,6 +146,15 @@ def _move(partial: Path, path: Path, old: Path) -> None:
         except OSError as error:  # another process was faster
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
                 raise
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step, by Linux's renameat2; tell if the system can."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0)
 
 
 def _is_folder(path: Path) -> bool:

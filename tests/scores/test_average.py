@@ -83,7 +83,7 @@ def test_scores_do_not_depend_on_how_measurements_lie_in_files(
 @pytest.mark.parametrize("column", ["cosine", "cosine_last"])
 def test_a_cosine_that_is_not_finite_names_the_file(tmp_path: Path, column: str) -> None:
     with pytest.raises(ContractError, match=r"part-00000\.parquet: .* not finite"):
-        score(stored(tmp_path / "s", FRAME.assign(**{column: math.nan})))
+        score(stored(tmp_path / "s", FRAME.assign(**{column: math.inf})))
 
 
 def test_a_missing_measurement_names_the_file_and_the_column(folder: Path, tmp_path: Path) -> None:
@@ -188,3 +188,11 @@ def test_a_profile_has_a_column_for_each_span_of_calibration_rows(tmp_path: Path
     for row in columns.to_pylist():
         for span in (1, 2, 3):
             assert row[f"S_{span}"] == values.get(("cosine", row["first"], span))
+
+
+@pytest.mark.parametrize("column", ["domain", "first", "cosine_last"])
+def test_rows_without_a_value_are_named(tmp_path: Path, column: str) -> None:
+    frame = FRAME.astype({column: object})
+    frame.loc[3, column] = None
+    with pytest.raises(InputError, match=rf"part-\S+\.parquet: column '{column}' has rows without"):
+        score(stored(tmp_path / "similarity", frame))

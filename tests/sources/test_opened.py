@@ -126,6 +126,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         field("image_processor", "patch_size", value=16, file="processor_config.json"),
         "patch_size = 16, and the model has 8",
     ),
+    "vision heads": (
+        field("vision_config", "num_heads", value=7),
+        r"num_heads = 7 does not divide hidden_size = \d+ of qwen3_vl",
+    ),
     "half a template": (text("chat_template.jinja", "{% for"), "cannot encode a question"),
     "no image token": (text("chat_template.jinja", "{{ 'a' }}"), "cannot encode a question"),
     "long text": (text("chat_template.jinja", "{{ 'a' * 10**8 }}"), "writes 100000000 letters"),

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,10 +88,22 @@ def test_a_folder_takes_the_place_of_a_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="takes two steps elsewhere")
+def test_a_folder_is_replaced_in_one_step(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "replace")
+    with whole(model) as partial:
+        partial.mkdir()
+    assert names(model) == []
+    assert names(tmp_path) == ["model"]
+
+
 def test_a_folder_that_cannot_be_replaced_stays(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = os.replace
+    monkeypatch.setattr("interlace.system.outputs._exchange", lambda *_: False)
 
     def interrupted(source: Path, target: Path) -> None:
         if source.name.endswith(".partial"):
