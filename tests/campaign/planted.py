@@ -34,7 +34,7 @@ def process_in_output() -> None:
 def traceback() -> None:
     """Raise another error than ours where the scores are read."""
 
-    def reading(*arguments: Any) -> Any:
+    def reading(*_: Any, **__: Any) -> Any:
         raise KeyError("value")
 
     interlace.scores.table.read_scores = reading
@@ -42,4 +42,4 @@ def traceback() -> None:
 
 def hang() -> None:
     """Never end."""
-    interlace.scores.table.read_scores = lambda *arguments: time.sleep(3600)
+    interlace.scores.table.read_scores = lambda *_, **__: time.sleep(3600)
