@@ -73,9 +73,15 @@ def _say(number: int) -> None:
 
 
 def _end_children() -> None:
+    """End the children; one that was forked just now may have lost the signal, and is killed."""
     if multiprocessing := sys.modules.get("multiprocessing"):
-        for child in multiprocessing.active_children():
+        children = multiprocessing.active_children()
+        for child in children:
             child.terminate()
+        deadline = time.monotonic() + GRACE / 4
+        for child in children:
+            child.join(max(0.0, deadline - time.monotonic()))
+            child.kill()
 
 
 def _watch(pipe: int) -> None:
