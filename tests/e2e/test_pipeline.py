@@ -53,8 +53,9 @@ def test_show_prints_the_plan_and_the_summary(project: Project) -> None:
 
 
 def test_nothing_is_left_unfinished(project: Project) -> None:
-    leftovers = [*(project.folder / ".scratch").glob("*/*/*"), *project.folder.rglob("*.partial")]
-    assert leftovers == []
+    scratch = project.folder / ".scratch"
+    unfinished = [path for path in scratch.glob("*/*/*") if path.parts[-3] != "pin"]  # its caches
+    assert [*unfinished, *project.folder.rglob("*.partial")] == []
 
 
 def test_outputs_name_no_place_on_this_machine(project: Project) -> None:
