@@ -76,6 +76,29 @@ def answer_loss(model: nn.Module, state: Tensor, labels: Tensor) -> float:
     return total.item()
 
 
+def token_losses(model: nn.Module, batch: Inputs) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of each answer token, and the model's first choice in its place.
+
+    Args:
+        model: in evaluation mode.
+        batch: inputs and labels.
+
+    Returns:
+        Cross-entropies in nats, [N] float64, and choices, [N] int64; row by row.
+    """
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    losses: list[Tensor] = []
+    choices: list[Tensor] = []
+    with torch.inference_mode():
+        states, tokens = answer_states(normed_state(model, inputs), batch["labels"])
+        for chunk in _chunks(len(tokens), _MEASURED_CHUNKS * CHUNK):
+            logits = logits_of(model, states[chunk])  # [n, V]
+            labels = tokens[chunk].to(logits.device)
+            losses.append(cross_entropy(logits, labels, reduction="none").double())
+            choices.append(logits.argmax(dim=-1))
+    return torch.cat(losses), torch.cat(choices)
+
+
 def _loss_of_states(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
     norm, _ = norm_and_head(model)
     logits = logits_of(model, norm(states))
