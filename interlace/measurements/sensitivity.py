@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import interlace
-from interlace.errors import ContractError, InputError, way_to_finite
-from interlace.model.answer_loss import layer_gradients, losses_without
-from interlace.model.bypass import bypassed
+from interlace.errors import ContractError, InputError
+from interlace.measurements.set_losses import dtype_name, in_type, set_losses
+from interlace.model.answer_loss import layer_gradients
 from interlace.model.decoder import decoder_layers
-from interlace.model.families import architecture
 from interlace.params.measuring import LossCriterion, Sensitivity
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.scores.table import SCHEMA, SLEB, TAYLOR
@@ -42,7 +41,6 @@ CANDIDATES = pa.schema(
         ("removed", pa.bool_()),
     ]
 )
-_LOSSES = pa.schema([("layer", pa.int32()), ("loss_sum", pa.float64()), ("n_tokens", pa.int64())])
 _RESUME_POINTS = 10  # of Taylor: a killed run loses at most a tenth of the batches
 
 
@@ -78,7 +76,7 @@ def measure(
     rows = answered_rows(processor, calibration, scratch / "rows", params)
     tables = MEASURES[needed.criterion](model, rows, needed.protected, params, scratch)
     metadata = provenance | {
-        "dtype": _name(model.dtype),
+        "dtype": dtype_name(model.dtype),
         "rows_left_out": str(rows.skipped),
         "code_version": interlace.__version__,
     }
@@ -87,15 +85,6 @@ def measure(
         for name, table in tables.items():
             pq.write_table(table.replace_schema_metadata(metadata), partial / f"{name}.parquet")
     remove(scratch)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _in_type(dtype: torch.dtype) -> str:
-    """Name a dtype, with advice for numbers that are not finite in it."""
-    return f"{_name(dtype)}; {way_to_finite(_name(dtype), 'dtype')}"
 
 
 def _sleb_tables(
@@ -168,21 +157,18 @@ def removal_losses(
     Raises:
         ContractError: a loss is not finite.
     """
-    n_layers = len(decoder_layers(model))
-    candidates = [layer for layer in range(n_layers) if layer not in protected]
+    free = [layer for layer in range(len(decoder_layers(model))) if layer not in protected]
     removed: list[int] = []
     tables = []
-    runs = sum(len(candidates) - step for step in range(steps)) * len(rows.groups)
+    runs = sum(len(free) - step for step in range(steps)) * len(rows.groups)
     with tqdm(total=runs, unit="candidate", desc="sleb") as progress:
         for step in range(steps):
-            remaining = [layer for layer in range(n_layers) if layer not in removed]
-            positions = {layer: remaining.index(layer) for layer in candidates}
-            with bypassed(model, removed):
-                losses, tokens = _mean_losses(model, rows, positions, step, scratch, progress)
-            best = min(candidates, key=lambda layer: (losses[layer], layer))
-            tables.append(_candidates(step, losses, tokens, best))
-            removed.append(best)
-            candidates.remove(best)
+            layers = [layer for layer in free if layer not in removed]
+            drops = [tuple(sorted([*removed, layer])) for layer in layers]
+            sums, tokens = set_losses(model, rows, drops, scratch / f"step-{step:03d}", progress)
+            losses = {layer: total / tokens for layer, total in zip(layers, sums, strict=True)}
+            removed.append(min(layers, key=lambda layer: (losses[layer], layer)))
+            tables.append(_candidates(step, losses, tokens, removed[-1]))
     return pa.concat_tables(tables).combine_chunks()
 
 
@@ -192,47 +178,6 @@ def _candidates(step: int, losses: dict[int, float], tokens: int, best: int) -> 
         for i, loss in losses.items()
     ]
     return pa.Table.from_pylist(rows, schema=CANDIDATES)
-
-
-def _mean_losses(
-    model: Any,
-    rows: AnsweredRows,
-    positions: dict[int, int],
-    step: int,
-    scratch: Path,
-    progress: Any,
-) -> tuple[dict[int, float], int]:
-    """Return the loss by bypassed layer, from the candidates' positions, and the answer tokens."""
-    sums, tokens = dict.fromkeys(positions, 0.0), 0
-    for number in range(len(rows.groups)):
-        path = scratch / f"step-{step:03d}" / f"batch-{number:05d}.parquet"
-        if not intact(path):
-            table = _losses_of_batch(model, rows, number, positions, step)
-            with kept(path) as partial:
-                pq.write_table(table, partial)
-        losses = pq.read_table(path).to_pylist()
-        for row in losses:
-            sums[row["layer"]] += row["loss_sum"]
-        tokens += losses[0]["n_tokens"]
-        progress.update(len(positions))
-    return {layer: total / tokens for layer, total in sums.items()}, tokens
-
-
-def _losses_of_batch(
-    model: Any, rows: AnsweredRows, number: int, positions: dict[int, int], step: int
-) -> pa.Table:
-    batch = rows.batch(number, model.device)
-    deepstack_layers = architecture(model.config.to_dict(), "the model").deepstack_layers
-    losses = losses_without(model, batch, list(positions.values()), deepstack_layers)
-    for layer, loss in zip(positions, losses, strict=True):
-        if not math.isfinite(loss):
-            raise ContractError(
-                f"sleb, step {step}: the loss on answers without layer {layer} is not finite in"
-                f" {_in_type(model.dtype)}"
-            )
-    tokens = answer_tokens(batch["labels"])
-    columns = [list(positions), losses, [tokens] * len(losses)]
-    return pa.table(columns, schema=_LOSSES)
 
 
 def taylor_importance(model: Any, rows: AnsweredRows, scratch: Path) -> list[float]:
@@ -287,5 +232,5 @@ def _add_gradients(sums: dict[str, Tensor], model: Any, batch: dict[str, Tensor]
             if not sums[f"{layer}.{name}"].abs().sum().isfinite():
                 raise ContractError(
                     f"taylor: the gradient of layer {layer} ({name}) is not finite in"
-                    f" {_in_type(model.dtype)}"
+                    f" {in_type(model.dtype)}"
                 )

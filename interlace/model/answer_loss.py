@@ -1,4 +1,4 @@
-"""The loss on answers: of a model, without single layers, with its gradient, and in training.
+"""The loss on answers: of a model, with its gradient, and in training.
 
 Shapes: B samples, T padded tokens, d the decoder's width, V the vocabulary, N answer tokens. A loss
 is always a sum of cross-entropies over answer tokens, so the sums of batches add up to that of all
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from interlace.model.bypass import bypassed
 from interlace.model.chat import IGNORED, Inputs
 from interlace.model.decoder import decoder_layers, norm_and_head
-from interlace.model.states import Recording, forward, recorded, state_before
+from interlace.model.states import Recording, forward, recorded
 
 CHUNK = 512  # answer tokens whose logits exist at once: 300 MB for 151,936 words in float32
 _MEASURED_CHUNKS = 2  # of these at once where nothing is trained
@@ -50,7 +49,8 @@ def logits_of(model: nn.Module, states: Tensor) -> Tensor:
     head: Any = norm_and_head(model)[1]
     text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
     logits = nn.functional.linear(states, head.weight, head.bias).float()
-    logits = logits / getattr(text, "logits_scaling", 1)
+    if (scaling := getattr(text, "logits_scaling", 1)) != 1:  # Granite
+        logits = logits / scaling
     if cap := getattr(text, "final_logit_softcapping", None):  # Gemma 2
         logits = cap * torch.tanh(logits / cap)
     return logits
@@ -104,40 +104,6 @@ def _loss_of_states(model: nn.Module, states: Tensor, tokens: Tensor) -> Tensor:
     logits = logits_of(model, norm(states))
     losses = cross_entropy(logits, tokens.to(logits.device), reduction="none")
     return losses.double().sum()
-
-
-def losses_without(
-    model: nn.Module, batch: Inputs, positions: Sequence[int], deepstack_layers: int
-) -> list[float]:
-    """Return the loss of the model without each of some layers, one layer at a time.
-
-    The states before a bypassed layer are those of the full model, so one pass of it serves all,
-    and each bypass runs only the layers after it. Where visual features are added after the first
-    positions, a bypass there moves them to other layers, and the full model runs without it.
-
-    Args:
-        model: the model; it is unchanged afterwards.
-        batch: inputs and labels.
-        positions: of the layers to bypass, one at a time.
-        deepstack_layers: leading positions after which visual features are added.
-
-    Returns:
-        Sums over the answer tokens of the batch, in the order of `positions`.
-    """
-    losses = []
-    layers, (norm, _) = decoder_layers(model), norm_and_head(model)
-    with torch.inference_mode():
-        recording = _recorded_pass(model, batch)
-        for position in positions:
-            if position < deepstack_layers:
-                with bypassed(model, [position]):
-                    state = state_before(model, batch, norm)
-            else:
-                state = recording.inputs[position]
-                for layer in range(position + 1, len(layers)):
-                    state = recording.arguments[layer].output(layers[layer], state)
-            losses.append(answer_loss(model, state, batch["labels"]))
-    return losses
 
 
 def _recorded_pass(model: nn.Module, batch: Inputs) -> Recording:

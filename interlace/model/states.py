@@ -7,7 +7,7 @@ module of the library registers hooks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -140,6 +140,21 @@ def recorded(
     returning = {layer: layers[layer] for layer in sorted(outputs)}
     with hooked(called, on_call=record), hooked(returning, on_return=recording.outputs.__setitem__):
         yield recording
+
+
+@contextmanager
+def skipped(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let layers return their input while the block runs; their hooks run as always."""
+    wrapped = [(module, module.__dict__.get("forward")) for module in modules]
+    try:
+        for module, _ in wrapped:
+            module.forward = lambda *args, **kwargs: _input(args, kwargs)
+        yield
+    finally:
+        for module, forward in wrapped:
+            del module.forward
+            if forward is not None:  # a wrapper's, on this module alone
+                module.forward = forward
 
 
 class _ReachedError(Exception):

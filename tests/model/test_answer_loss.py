@@ -10,16 +10,17 @@ import family_models
 import models
 import pytest
 import torch
-from answered_samples import loss_of_pruned, slow_loss, snapshot
+from answered_samples import slow_loss, snapshot
 
 from interlace.errors import InputError
 from interlace.healing.finetune import freeze_all_but
 from interlace.model import answer_loss
-from interlace.model.answer_loss import AnswerLoss, layer_gradients, losses_without
+from interlace.model.answer_loss import AnswerLoss, layer_gradients
 from interlace.model.bypass import bypassed
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers, norm_and_head
 from interlace.model.open import open_model
+from interlace.model.pruned_losses import losses_without
 from interlace.model.states import hooked
 from interlace.training.checkpointing import graph_layers, set_checkpointing
 
@@ -46,42 +47,13 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("removed", [[], [1, 4]], ids=str)
-def test_the_loss_without_a_layer_is_that_of_the_pruned_model(
-    dense: Any, padded: Inputs, removed: list[int]
-) -> None:
-    remaining = [layer for layer in range(LAYERS) if layer not in removed]
-    with bypassed(dense, removed):
-        losses = losses_without(dense, padded, range(len(remaining)), DEEPSTACK)
-    expected = [loss_of_pruned(dense, padded, [*removed, layer]) for layer in remaining]
-    assert losses == pytest.approx(expected, rel=1e-5)
-    assert all(abs(a - b) > 1e-3 for i, a in enumerate(losses) for b in losses[:i])
-
-
-def test_each_bypass_runs_only_the_layers_after_it(dense: Any, padded: Inputs) -> None:
-    runs: list[int] = []
-    with hooked(dict(enumerate(decoder_layers(dense))), on_call=lambda i, *_: runs.append(i)):
-        losses_without(dense, padded, [3, 5], DEEPSTACK)
-    assert runs == [*range(LAYERS), 4, 5]
-
-
-def test_layers_keep_their_own_masks(tmp_path: Path) -> None:
-    model = open_model(family_models.save("qwen2_5_vl", tmp_path / "model"), dtype="float32")
-    batch = collate(family_models.samples("qwen2_5_vl")[:1], pad_token_id=2)
-    kinds = list(model.config.text_config.layer_types)
-    losses = losses_without(model, batch, range(LAYERS), 0)
-    expected = [loss_of_pruned(model, batch, [layer]) for layer in range(LAYERS)]
-    assert losses == pytest.approx(expected, rel=1e-5)
-    assert model.config.text_config.layer_types == kinds
-
-
 def test_logits_exist_for_a_few_answer_tokens_at_a_time(
     dense: Any, padded: Inputs, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = losses_without(dense, padded, [4], DEEPSTACK)
+    expected = losses_without(dense, padded, [(4,)], DEEPSTACK)
     sizes.clear()
     monkeypatch.setattr(answer_loss, "CHUNK", 2)
-    assert losses_without(dense, padded, [4], DEEPSTACK) == pytest.approx(expected, rel=1e-6)
+    assert losses_without(dense, padded, [(4,)], DEEPSTACK) == pytest.approx(expected, rel=1e-6)
     assert max(sizes) == 4
     assert sum(sizes) == (padded["labels"] != IGNORED).sum()
 
@@ -115,7 +87,7 @@ def test_gradients_are_those_of_one_backward_pass(
 def test_measuring_leaves_no_trace(dense_dir: Path, padded: Inputs, required: bool) -> None:
     model = open_model(dense_dir, dtype="float32").requires_grad_(required)
     original = snapshot(model)
-    losses_without(model, padded, range(LAYERS), DEEPSTACK)
+    losses_without(model, padded, [(layer,) for layer in range(LAYERS)], DEEPSTACK)
     list(layer_gradients(model, padded))
     assert snapshot(model) == original
     assert all(w.requires_grad is required and w.grad is None for w in model.parameters())
