@@ -1,4 +1,4 @@
-"""A tiny random model of every family, and an input with an image for each.
+"""A tiny random model of every family, and an input for each, with an image where it takes some.
 
 Configurations are JSON as checkpoints on the hub have it: per-layer lists are left to defaults and
 patterns where models do so. Decoders are 32 wide, pictures 16 pixels.
@@ -26,7 +26,7 @@ class Tiny:
 
     Attributes:
         config: the contents of config.json.
-        pixels: what the processor would make of the picture.
+        pixels: what the processor would make of the picture; empty: a family without images.
         image_tokens: how many tokens the picture takes.
     """
 
@@ -86,6 +86,13 @@ DEEPSEEK_MOE = MOE | {
     "topk_group": 1,
     "routed_scaling_factor": 1.0,
     "first_k_dense_replace": 2,
+}
+LINEAR = {
+    "full_attention_interval": 3,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
 }
 FLAT_PATCHES = patches(16, 96)
 
@@ -166,11 +173,7 @@ def qwen3_5(model_type: str = "qwen3_5", **extra: Any) -> Tiny:
         rope_parameters=rope(
             mrope_section=[4, 2, 2], mrope_interleaved=True, partial_rotary_factor=1.0
         ),
-        full_attention_interval=3,
-        linear_key_head_dim=8,
-        linear_value_head_dim=8,
-        linear_num_key_heads=2,
-        linear_num_value_heads=2,
+        **LINEAR,
         **extra,
     )
     return qwen(model_type, decoder, QWEN3_TOWER | {"deepstack_visual_indexes": []})
@@ -294,7 +297,75 @@ def granite() -> Tiny:
     return Tiny(whole("granite4_vision", decoder, vision, **extra), sized(1, 2), 10)
 
 
-TINY = {
+def decoder(kind: str, *, head_dim: bool = True, **extra: Any) -> Tiny:
+    """A decoder that is a model of its own."""
+    config = text(kind, **extra)
+    return Tiny(config if head_dim else without(config, "head_dim"), {}, 0)
+
+
+SPARSE_GPT = {
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "sliding_window": 4,
+    "rope_parameters": rope(),
+}
+QWEN_WINDOW = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 3}
+GRANITE = {
+    "embedding_multiplier": 2.0,
+    "logits_scaling": 2.0,
+    "residual_multiplier": 0.5,
+    "attention_multiplier": 0.25,
+}
+LONG = {
+    "type": "longrope",
+    "short_factor": [1.0 + 0.1 * i for i in range(6)],  # as many as layers, and not one for each
+    "long_factor": [2.0 + 0.1 * i for i in range(6)],
+}
+TEXT = {
+    "cohere2": decoder("cohere2", head_dim=False, **SLIDING),
+    "gemma": decoder("gemma", tie_word_embeddings=True),
+    "gemma2": decoder("gemma2", sliding_window=4, query_pre_attn_scalar=16),
+    "gemma3_text": decoder("gemma3_text", query_pre_attn_scalar=16, **SLIDING),
+    "glm4": decoder("glm4", partial_rotary_factor=0.5),
+    "gpt_oss": decoder("gpt_oss", **SPARSE_GPT),
+    "granite": decoder("granite", head_dim=False, **GRANITE),
+    "lfm2": decoder(
+        "lfm2", full_attn_idxs=[1, 3, 4], conv_L_cache=3, block_auto_adjust_ff_dim=False
+    ),
+    "llama": decoder("llama"),
+    "llama, tied": decoder("llama", tie_word_embeddings=True),
+    "ministral3": decoder(
+        "ministral3",
+        rope_parameters=rope(llama_4_scaling_beta=0.1, original_max_position_embeddings=8),
+    ),
+    "mistral": decoder("mistral", sliding_window=4),
+    "olmo2": decoder("olmo2", head_dim=False),
+    "olmo3": decoder("olmo3", head_dim=False, sliding_window=4),
+    "phi3": decoder("phi3", head_dim=False, partial_rotary_factor=0.75, sliding_window=6),
+    "phi3, long": decoder(
+        "phi3",
+        head_dim=False,
+        partial_rotary_factor=0.75,
+        original_max_position_embeddings=8,
+        rope_scaling=LONG,
+    ),
+    "qwen2": decoder("qwen2", head_dim=False, **QWEN_WINDOW),
+    "qwen3": decoder("qwen3", **QWEN_WINDOW),
+    "qwen3_5_text": decoder(
+        "qwen3_5_text",
+        rope_parameters=rope(
+            mrope_section=[4, 2, 2], mrope_interleaved=True, partial_rotary_factor=1.0
+        ),
+        **LINEAR,
+    ),
+    "qwen3_moe": decoder("qwen3_moe", mlp_only_layers=[3], decoder_sparse_step=2, **MOE),
+    "smollm3": decoder(
+        "smollm3", no_rope_layer_interval=3, use_sliding_window=True, sliding_window=4
+    ),
+    "smollm3, listed": decoder("smollm3", no_rope_layers=[1, 0, 0, 1, 1, 0]),
+}
+
+WITH_IMAGES = {
     "qwen3_vl": qwen3_vl(),
     "qwen3_vl_moe": qwen3_vl("qwen3_vl_moe", mlp_only_layers=[1, 3], **MOE),
     "qwen3_vl_moe, every second layer sparse": qwen3_vl(
@@ -347,6 +418,7 @@ TINY = {
     "kimi_k25, kimi_k2": kimi("kimi_k2"),
     "granite4_vision": granite(),
 }
+TINY = WITH_IMAGES | TEXT
 
 
 def save(name: str, folder: Path) -> Path:
@@ -356,10 +428,15 @@ def save(name: str, folder: Path) -> Path:
 
 def save_config(json_config: Config, folder: Path) -> Path:
     """Save a model with random weights, of which each matters to what it computes."""
-    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+    from transformers import (
+        CONFIG_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
 
     config = CONFIG_MAPPING[json_config["model_type"]].from_dict(copy.deepcopy(json_config))
-    model = AutoModelForImageTextToText.from_config(config)
+    text = json_config["model_type"] in TEXT
+    model = (AutoModelForCausalLM if text else AutoModelForImageTextToText).from_config(config)
     random = torch.Generator().manual_seed(0)
     for tensor in model.state_dict().values():
         weights = torch.randn(tensor.shape, generator=random)
@@ -373,12 +450,14 @@ def save_config(json_config: Config, folder: Path) -> Path:
 
 
 def inputs(name: str) -> Inputs:
-    """A prompt of text around one picture, one row."""
+    """A prompt of text around one picture if the family takes some, one row."""
     tiny = TINY[name]
     picture = [92, *[IMAGE] * tiny.image_tokens, 93]
     ids = torch.tensor([[5, 6, 7, *picture, 8, 9, 10, 11, 12, 13]])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | tiny.pixels
-    if "temporal_patch_size" in tiny.config["vision_config"]:  # positions in time, height, width
+    if "temporal_patch_size" in tiny.config.get(
+        "vision_config", {}
+    ):  # positions in time, height, width
         batch["mm_token_type_ids"] = (ids == IMAGE).int()
     if tiny.config["model_type"] in ("gemma3", "paligemma"):  # pictures are seen in both directions
         batch["token_type_ids"] = (ids == IMAGE).int()

@@ -1,5 +1,7 @@
 """A tiny processor of each family, built offline, and a tiny model for its output.
 
+A family without images has a tokenizer in its place.
+
 The tokenizer is a byte-level BPE with the family's special tokens. Chat templates differ in how an
 image is written and in whether the text begins with a token of its own; those tokenizers also add
 that token by themselves, as published ones do.
@@ -19,6 +21,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as tokenizer_models
 
+from interlace.model.families import text_config
+
 BEGIN, PAD, TURN, END = "<s>", "<pad>", "<turn>", "<end>"
 TEMPLATE = """\
 {%- for message in messages -%}
@@ -32,6 +36,7 @@ TEMPLATE = """\
 <turn>assistant
 {% endif -%}
 """
+CONTENT = TEMPLATE[TEMPLATE.index("{% for part") : TEMPLATE.index("{%- endfor -%}") + 14]
 EDGE = 16  # pixels, of what a vision tower takes
 
 
@@ -81,6 +86,8 @@ def tokenizer(family: Family) -> Any:
 
 
 def chat_template(family: Family) -> str:
+    if family is TEXT:  # such templates expect each content as one string
+        return BEGIN + TEMPLATE.replace(CONTENT, "{{ message.content -}}")
     return (BEGIN if family.begins == "template" else "") + TEMPLATE.replace("IMAGE", family.image)
 
 
@@ -190,6 +197,7 @@ PALIGEMMA = Family(
     build("PaliGemma", SQUARE | {"image_seq_length": 4}, image_class="Siglip"),
     **LLAVA | {"image": "<image>", "begins": "processor"},
 )
+TEXT = Family(lambda tokenizer: tokenizer, "", {}, begins="template")
 
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": Family(qwen("Qwen2VL"), **QWEN),
@@ -334,6 +342,8 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+FAMILIES |= {name: TEXT for name in family_models.TEXT if "," not in name}
+
 
 def save(name: str, folder: Path) -> Path:
     """Save the tiny processor and model of a name."""
@@ -345,13 +355,13 @@ def save(name: str, folder: Path) -> Path:
     for attribute, token in family.tokens.items():
         for key in config.keys() & {f"{attribute}_id", f"{attribute}_index"}:
             config[key] = tok.convert_tokens_to_ids(token)
-    config["text_config"] |= {
-        "vocab_size": len(tok),
-        "max_position_embeddings": 1024,
-        "bos_token_id": tok.bos_token_id,
-        "eos_token_id": tok.eos_token_id,
-        "pad_token_id": tok.pad_token_id,
-    }
+    text_config(config).update(
+        vocab_size=len(tok),
+        max_position_embeddings=1024,
+        bos_token_id=tok.bos_token_id,
+        eos_token_id=tok.eos_token_id,
+        pad_token_id=tok.pad_token_id,
+    )
     if "visual_indicator_token_ids" in config:
         indicators = tok.convert_tokens_to_ids(OVIS_TOKENS)
         config |= {"visual_indicator_token_ids": indicators, "vocab_size": len(tok)}

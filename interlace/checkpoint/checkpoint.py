@@ -125,11 +125,12 @@ class Checkpoint:
             InputError: transformers does not accept the configuration.
         """
         import torch
-        from transformers import AutoModelForImageTextToText
+
+        from interlace.model.open import auto_model
 
         try:
             with torch.device("meta"):
-                return AutoModelForImageTextToText.from_config(
+                return auto_model(self.folder).from_config(
                     self.transformers_config(), trust_remote_code=self.trust_remote_code
                 )
         except Exception as error:  # whatever a model's class raises over its configuration

@@ -26,7 +26,7 @@ from interlace.errors import ContractError
 from interlace.healing.end_to_end import EndToEnd
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.decoder import decoder_layers, decoder_prefix
-from interlace.model.open import attention
+from interlace.model.open import attention, auto_model
 from interlace.params.healing import Recipe
 from interlace.plan.record import Plan
 from interlace.printable import say
@@ -150,12 +150,10 @@ def _open(
     objective: Objective,
 ) -> tuple[nn.Module, Engine]:
     """Open the model with all but the trained weights frozen, and the engine that updates these."""
-    from transformers import AutoModelForImageTextToText
-
     config = zero_config(params, _dtype(params), batches.passes)
     options = {"attn_implementation": "flash_attention_2"} if flash else {}
     with partitioned_loading(config) if params.zero_stage else nullcontext():
-        model = AutoModelForImageTextToText.from_pretrained(
+        model = auto_model(pruned.folder).from_pretrained(
             pruned.folder,
             dtype=_dtype(params),
             use_safetensors=True,

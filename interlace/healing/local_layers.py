@@ -14,6 +14,7 @@ from interlace.checkpoint.layers import StoredLayers
 from interlace.healing.local_targets import SegmentTarget, segment_targets
 from interlace.model.decoder import decoder_layers
 from interlace.model.families import FAMILIES
+from interlace.model.open import auto_model
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan
 
@@ -47,10 +48,8 @@ def open_segments(
         plan: which layers were dropped and are tuned.
         params: of `finetune`.
     """
-    from transformers import AutoModelForImageTextToText
-
     by_position = not FAMILIES[model.config.model_type].entries
-    start = AutoModelForImageTextToText.from_pretrained(
+    start = auto_model(pruned.folder).from_pretrained(
         pruned.folder,
         dtype=torch.float32,
         use_safetensors=True,

@@ -34,6 +34,7 @@ class Decoder:
 
 
 _PLAIN = Decoder()
+_TYPED = Decoder(lists=("layer_types",))
 _QWEN2 = Decoder(lists=("layer_types",), leading=("max_window_layers",))
 _QWEN3_5 = Decoder(lists=("layer_types",), periods=("full_attention_interval",))
 _SLIDING = Decoder(
@@ -50,13 +51,18 @@ DECODERS = {
     "gemma3_text": _SLIDING,
     "glm4v_moe_text": _FIRST_DENSE,
     "glm4v_text": _PLAIN,
-    "gpt_oss": Decoder(lists=("layer_types",)),
+    "glm4": _PLAIN,
+    "gpt_oss": _TYPED,
+    "granite": _PLAIN,
     "granite4_vision_text": _PLAIN,
     "kimi_k2": _FIRST_DENSE,
     "lfm2": Decoder(lists=("layer_types",), indices=("full_attn_idxs",)),
     "llama": _PLAIN,
     "ministral3": _PLAIN,
     "mistral": _PLAIN,
+    "olmo2": _PLAIN,
+    "olmo3": _TYPED,
+    "phi3": _PLAIN,
     "qwen2": _QWEN2,
     "qwen2_5_vl_text": _QWEN2,
     "qwen2_vl_text": _QWEN2,
@@ -66,7 +72,15 @@ DECODERS = {
     "qwen3_moe": _SPARSE,
     "qwen3_vl_moe_text": _SPARSE,
     "qwen3_vl_text": _PLAIN,
+    "smollm3": Decoder(
+        lists=("no_rope_layers", "layer_types"), periods=("no_rope_layer_interval",)
+    ),
 }
+_TEXT = (  # decoders that are models of their own
+    *("cohere2", "gemma", "gemma2", "gemma3_text", "glm4", "gpt_oss", "granite", "lfm2", "llama"),
+    *("ministral3", "mistral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "qwen3_5_text"),
+    *("qwen3_moe", "smollm3"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,10 +91,13 @@ class Family:
         decoders: `model_type` of the text configuration; the first is the default.
         entries: top-level fields that list the layers before which visual features are added, as
             layers or as pairs that end in one.
+        takes_images: False: the decoder alone, opened by AutoModelForCausalLM, with a tokenizer
+            in place of a processor.
     """
 
     decoders: tuple[str, ...]
     entries: tuple[str, ...] = ()
+    takes_images: bool = True
 
     @property
     def lists(self) -> tuple[str, ...]:
@@ -116,7 +133,7 @@ FAMILIES = {
     "qwen3_vl": Family(("qwen3_vl_text",)),
     "qwen3_vl_moe": Family(("qwen3_vl_moe_text",)),
     "smolvlm": Family(("llama",)),
-}
+} | {kind: Family((kind,), takes_images=False) for kind in _TEXT}
 
 _MOST_LAYERS = 10_000  # more are a mistake
 _PACKED = "keeps weights of all layers in one tensor, or shares keys and values between layers"
@@ -145,6 +162,11 @@ class Architecture:
     deepstack_layers: int
 
 
+def takes_images(model_type: str) -> bool:
+    """Return True for a family of vision-language models, False for one of text alone."""
+    return model_type not in FAMILIES or FAMILIES[model_type].takes_images
+
+
 def text_config(config: Config) -> Config:
     """Return the decoder's section of a configuration (not a copy)."""
     section: Config = config.get("text_config", config)
@@ -169,8 +191,8 @@ def architecture(config: Config, where: str) -> Architecture:
         )
     if model_type not in FAMILIES:
         raise InputError(
-            f"{where}: model_type {config.get('model_type')!r} is not a supported vision-language"
-            f" model; supported: {', '.join(sorted(FAMILIES))}"
+            f"{where}: model_type {config.get('model_type')!r} is not a supported model;"
+            f" supported: {', '.join(sorted(FAMILIES))}"
         )
     _check_types(config, where)
     decoder_kind(config, where)

@@ -11,7 +11,9 @@ import torch
 from safetensors import SafetensorError
 
 from interlace.errors import InputError, complaint
+from interlace.model.families import takes_images
 from interlace.model.files import weight_files
+from interlace.model.text import TextProcessor
 
 BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V")  # image processors; others bound edges, if anything
 
@@ -23,26 +25,70 @@ def open_processor(
     max_pixels: int | None = None,
     trust_remote_code: bool = False,
 ) -> Any:
-    """Open the processor beside a checkpoint, with bounds on an image's area in pixels."""
-    from transformers import AutoProcessor
+    """Open the processor beside a checkpoint, with bounds on an image's area in pixels.
 
+    A family without images has a tokenizer in its place, and nothing to bound.
+
+    Raises:
+        InputError: it cannot be opened, has no chat template, or its images have no such bound.
+    """
     try:
-        processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+        with_images = takes_images(_model_type(model))
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        processor = _with_images(model, options) if with_images else _tokenizer(model, options)
+    except InputError:
+        raise
     except Exception as error:  # ImportError of a family's package; tokenizers raises Exception
         raise InputError(
             f"{model}: the processor cannot be opened: {complaint(error)}; copy its files again, or"
             " install the package that it names"
         ) from None
-    if not hasattr(processor, "image_processor"):
-        raise InputError(
-            f"{model}: the processor is a {type(processor).__name__} and takes no images; copy the"
-            " processor's files again"
-        )
     if processor.chat_template is None:
         raise InputError(
             f"{model}: the processor has no chat template; put a chat_template.jinja beside it, or"
             " choose a checkpoint that was tuned on conversations"
         )
+    if with_images:
+        _bound_area(model, processor, min_pixels, max_pixels)
+    return processor
+
+
+def _model_type(model: Path | str) -> str:
+    """Return the family of a folder or of a repository on the hub."""
+    from transformers import PreTrainedConfig
+
+    return str(PreTrainedConfig.get_config_dict(str(model))[0].get("model_type"))
+
+
+def auto_model(model: Path | str) -> Any:
+    """Return the class of transformers that opens a checkpoint's family."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    with_images = takes_images(_model_type(model))
+    return AutoModelForImageTextToText if with_images else AutoModelForCausalLM
+
+
+def _tokenizer(model: Path | str, options: dict[str, Any]) -> TextProcessor:
+    from transformers import AutoTokenizer
+
+    return TextProcessor(AutoTokenizer.from_pretrained(str(model), **options))
+
+
+def _with_images(model: Path | str, options: dict[str, Any]) -> Any:
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(str(model), **options)
+    if not hasattr(processor, "image_processor"):
+        raise InputError(
+            f"{model}: the processor is a {type(processor).__name__} and takes no images; copy the"
+            " processor's files again"
+        )
+    return processor
+
+
+def _bound_area(
+    model: Path | str, processor: Any, min_pixels: int | None, max_pixels: int | None
+) -> None:
     bounds = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
     bounds = {edge: bound for edge, bound in bounds.items() if bound is not None}
     if bounds:
@@ -54,7 +100,6 @@ def open_processor(
             )
         size = image_processor.size
         image_processor.size = type(size)(**(dict(size) | bounds))
-    return processor
 
 
 def open_model(
@@ -104,12 +149,10 @@ def open_model(
 
 def _loaded(folder: Path | str, **options: Any) -> Any:
     """Load a model from the files that `weight_files` names, all of its weights from them."""
-    from transformers import AutoModelForImageTextToText
-
     if os.path.isdir(folder):
         weight_files(Path(folder))
     try:
-        model, loading = AutoModelForImageTextToText.from_pretrained(
+        model, loading = auto_model(folder).from_pretrained(
             str(folder),
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # refused below, by name

@@ -34,6 +34,9 @@ PLAIN = {
     "mistral3",
     "ovis2",
     "smolvlm",
+    # text alone
+    *("cohere2", "gemma", "gemma2", "gemma3_text", "glm4", "granite", "llama", "ministral3"),
+    *("mistral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3"),
 }
 MROPE = {
     "glm46v",

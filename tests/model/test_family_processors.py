@@ -23,7 +23,7 @@ from interlace.model.open import open_model, open_processor
 ANSWERS = {0: ["3"], 1: ["1 2", "left"], 2: ["4 5 6"]}  # by the row's number of images
 SIZES = [(24, 16), (16, 40), (30, 20)]  # width and height, pixels: other tiles, other patches
 # Linear attention is computed in chunks in float32, so that its rounding depends on the padding.
-TOLERANCE = {"qwen3_5": 1e-3, "qwen3_5_moe": 1e-3}
+TOLERANCE = {"qwen3_5": 1e-3, "qwen3_5_moe": 1e-3, "qwen3_5_text": 1e-3}
 BOUNDED = ("qwen", "glm")  # families whose processors bound the area of an image
 
 
@@ -42,7 +42,7 @@ def row(images: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """A tiny processor and model, and the rows the family takes: with 0, 1 and 2 images."""
+    """A tiny processor and model, and rows for it: with 0, 1 and 2 images where it takes some."""
 
     name: str
     processor: Any
@@ -53,11 +53,19 @@ class Case:
         return [1, 2] if self.name.startswith("paligemma") else [0, 1, 2]
 
     @property
+    def takes_images(self) -> bool:
+        return self.name in family_models.WITH_IMAGES
+
+    def row(self, images: int) -> dict[str, Any]:
+        """The row of that many images, without them if the family takes none."""
+        return row(images) if self.takes_images else row(images) | {"images": []}
+
+    @property
     def pad(self) -> int:
         return int(self.processor.tokenizer.pad_token_id)
 
     def encoded(self) -> list[Inputs]:
-        return [encode_training(self.processor, row(images)) for images in self.images]
+        return [encode_training(self.processor, self.row(images)) for images in self.images]
 
     def image_tokens(self, example: Inputs) -> int:
         ids = torch.tensor(vision_token_ids(self.model.config))
@@ -88,13 +96,13 @@ def test_labels_are_the_answers_and_nothing_else(case: Case) -> None:
 def test_a_prompt_is_the_beginning_of_the_training_tokens(case: Case) -> None:
     begin = case.processor.tokenizer.convert_tokens_to_ids(family_processors.BEGIN)
     for images, training in zip(case.images, case.encoded(), strict=True):
-        encoded = encode_prompt(case.processor, row(images))
+        encoded = encode_prompt(case.processor, case.row(images))
         prompt = encoded["input_ids"]
         assert torch.equal(prompt, training["input_ids"][: len(prompt)])
         assert (encoded["labels"] == IGNORED).all()
         assert training["labels"][len(prompt)] != IGNORED
         assert (prompt == begin).sum() == bool(family_processors.FAMILIES[case.name].begins)
-        assert (case.image_tokens(training) > 0) == (images > 0)
+        assert (case.image_tokens(training) > 0) == (case.takes_images and images > 0)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -107,7 +115,7 @@ def test_a_padded_batch_gives_what_its_rows_give(case: Case, reverse: bool) -> N
 
 
 def test_answers_of_a_batch_padded_left_are_those_of_its_rows(case: Case) -> None:
-    prompts = [encode_prompt(case.processor, row(images)) for images in case.images]
+    prompts = [encode_prompt(case.processor, case.row(images)) for images in case.images]
     for prompt, answer in zip(prompts, generated(case, prompts), strict=True):
         assert torch.equal(generated(case, [prompt])[0], answer)
 
@@ -123,6 +131,12 @@ def generated(case: Case, prompts: list[Inputs]) -> torch.Tensor:
     return tokens[:, batch["input_ids"].shape[1] :]
 
 
+with_images = pytest.mark.parametrize(
+    "case", [n for n in family_processors.FAMILIES if n in family_models.WITH_IMAGES], indirect=True
+)
+
+
+@with_images
 def test_the_second_image_matters(case: Case) -> None:
     two = row(2)
     other = two | {"images": [two["images"][0], picture(2 + 3 + 1)]}  # the same size
@@ -132,13 +146,14 @@ def test_the_second_image_matters(case: Case) -> None:
 
 
 def test_no_token_sees_the_answer_after_it(case: Case) -> None:
-    example = encode_training(case.processor, row(1))
+    example = encode_training(case.processor, case.row(1))
     changed = {name: value.clone() for name, value in example.items()}
     changed["input_ids"][-1] = changed["input_ids"][-2]
     before, after = case.logits(example)[0, :-1], case.logits(changed)[0, :-1]
     assert torch.equal(before, after)
 
 
+@with_images
 def test_a_bound_on_pixels_is_kept_or_refused(case: Case, tmp_path: Path) -> None:
     case.processor.save_pretrained(tmp_path)
     if not case.name.startswith(BOUNDED):
@@ -160,8 +175,9 @@ def test_paligemma_s_prompts_have_an_image_and_are_seen_both_ways(tmp_path: Path
         encode_prompt(processor, row(0))
 
 
-def test_a_processor_without_a_chat_template_is_refused(tmp_path: Path) -> None:
-    family_processors.save("llava", tmp_path)
+@pytest.mark.parametrize("family", ["llama", "llava"])
+def test_a_processor_without_a_chat_template_is_refused(tmp_path: Path, family: str) -> None:
+    family_processors.save(family, tmp_path)
     (tmp_path / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match=r"no chat template; put a chat_template\.jinja beside it"):
         open_processor(tmp_path)
@@ -175,6 +191,20 @@ def test_a_processor_whose_package_is_missing_is_refused(
     monkeypatch.setattr(processing_smolvlm, "num2words", None)
     with pytest.raises(InputError, match=r"processor cannot be opened: .*num2words"):
         open_processor(tmp_path)
+
+
+def test_a_text_model_refuses_an_image_and_ignores_bounds_on_images(tmp_path: Path) -> None:
+    family_processors.save("llama", tmp_path)
+    processor = open_processor(tmp_path, min_pixels=1, max_pixels=2)
+    with pytest.raises(InputError, match="takes text alone, and the row has an image"):
+        encode_prompt(processor, row(1))
+
+
+def test_text_inputs_have_no_types_of_tokens(tmp_path: Path) -> None:
+    processor = open_processor(family_processors.save("llama", tmp_path))
+    processor.tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    inputs = encode_training(processor, row(0))
+    assert inputs.keys() == {"input_ids", "attention_mask", "labels"}
 
 
 def test_every_family_has_a_tiny_processor() -> None:

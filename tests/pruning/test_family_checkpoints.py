@@ -28,7 +28,7 @@ from interlace.model.families import (
     decoder_kind,
     vision_token_ids,
 )
-from interlace.model.open import open_model
+from interlace.model.open import auto_model, open_model
 from interlace.model.states import reference_states, residual_states
 from interlace.pruning import compensation, sparsity
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
@@ -68,6 +68,9 @@ def opened(name: str, folder: Path) -> Dense:
 @pytest.fixture(scope="module", params=family_models.TINY)
 def dense(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Dense:
     return opened(request.param, tmp_path_factory.mktemp("family") / "dense")
+
+
+with_images = pytest.mark.parametrize("dense", family_models.WITH_IMAGES, indirect=True)
 
 
 @torch.inference_mode()
@@ -120,13 +123,12 @@ def test_cached_generation_is_that_without_cache(dense: Dense) -> None:
 
 
 def test_stock_transformers_misses_nothing(dense: Dense) -> None:
-    from transformers import AutoModelForImageTextToText
-
     folder = dense.without(MIDDLE)
-    _, loading = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    _, loading = auto_model(folder).from_pretrained(folder, output_loading_info=True)
     assert not any(loading.values())
 
 
+@with_images
 def test_the_picture_matters(dense: Dense) -> None:
     other = dense.inputs | {"pixel_values": -dense.inputs["pixel_values"]}
     assert not torch.equal(logits(dense.model, other), logits(dense.model, dense.inputs))
@@ -176,6 +178,7 @@ def test_the_head_is_stored_once_or_tied(dense: Dense) -> None:
         assert torch.equal(stored, weight)
 
 
+@with_images
 def test_tokens_of_the_picture_are_told_from_text(dense: Dense) -> None:
     assert family_models.IMAGE in vision_token_ids(dense.model.config)
 
@@ -224,9 +227,13 @@ def same_rows(dense: Dense, folder: Path) -> AnsweredRows:
 
 
 WITH_EXPERTS = {name for name in family_models.TINY if "moe" in name or "kimi" in name}
-WITH_EXPERTS |= {"internvl, gpt_oss"}
-AT_OTHER_LAYERS = {"qwen3_vl_moe, every second layer sparse"}  # than those before dropped ones
+WITH_EXPERTS |= {"internvl, gpt_oss", "gpt_oss"}
+AT_OTHER_LAYERS = {  # than those before dropped ones
+    "qwen3_vl_moe, every second layer sparse",
+    "qwen3_moe",
+}
 NORMALISING = {"paligemma, gemma2", "gemma3", "glm4v", "glm46v"}
+NORMALISING |= {"gemma2", "gemma3_text", "glm4", "olmo2", "olmo3"}
 
 
 @pytest.mark.usefixtures("every_map_kept")
