@@ -346,7 +346,7 @@ TEXT = {
         "phi3",
         head_dim=False,
         partial_rotary_factor=0.75,
-        original_max_position_embeddings=8,
+        original_max_position_embeddings=2,  # all inputs are long
         rope_scaling=LONG,
     ),
     "qwen2": decoder("qwen2", head_dim=False, **QWEN_WINDOW),

@@ -51,6 +51,8 @@ def logits_of(model: nn.Module, states: Tensor) -> Tensor:
     logits = nn.functional.linear(states, head.weight, head.bias).float()
     if (scaling := getattr(text, "logits_scaling", 1)) != 1:  # Granite
         logits = logits / scaling
+    if (scale := getattr(model, "logit_scale", 1)) != 1:  # Cohere 2 alone, not below a tower
+        logits = logits * scale
     if cap := getattr(text, "final_logit_softcapping", None):  # Gemma 2
         logits = cap * torch.tanh(logits / cap)
     return logits
