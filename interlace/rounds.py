@@ -232,7 +232,9 @@ def measure_without(
         provenance=provenance_of(pinned) | layers,
     )
     pooled = states / "pooled"
-    scores = score(states / "similarity", pooled if pooled.is_dir() else None)
+    scores = score(
+        states / "similarity", pooled if pooled.is_dir() else None, sinks=states / "sinks"
+    )
     remove(scratch)
     return scores
 

@@ -21,7 +21,8 @@ from stages.command import command
 def main(params: ScoreParams) -> None:
     """Average the measurements into one table of scores, and resample it."""
     artifacts, similarity = Path("artifacts"), Path("artifacts/hidden_states/similarity")
-    optional = (similarity.with_name("pooled"), artifacts / "sensitivity/scores.parquet")
+    pooled, sinks = (similarity.with_name(name) for name in ("pooled", "sinks"))
+    optional = pooled, artifacts / "sensitivity/scores.parquet", sinks
     table = score(similarity, *(path if path.exists() else None for path in optional))
     cosines, scores = read_sample_cosines(similarity), read_scores(table)
     for name, rows in {"scores": table, "replicates": bootstrap(cosines)}.items():

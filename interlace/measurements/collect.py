@@ -21,7 +21,13 @@ from tqdm import tqdm
 import interlace
 from interlace.errors import ContractError, InputError, MissingInputError, way_to_finite
 from interlace.measurements.cosines import NotFinite, measure_batch
-from interlace.measurements.tables import LEFT_OUT, Parts, pooled_table, similarity_table
+from interlace.measurements.tables import (
+    LEFT_OUT,
+    Parts,
+    pooled_table,
+    similarity_table,
+    sinks_table,
+)
 from interlace.measurements.windows import (
     Arrays,
     Window,
@@ -74,8 +80,8 @@ def collect(
         model: the dense model.
         processor: its processor.
         folders: of rows that `sample` wrote: the calibration set, the probes.
-        out: folder to write: `similarity/`, `pooled/` unless no sample's states are kept, and
-            `left_out.parquet`.
+        out: folder to write: `similarity/`, `sinks/`, `pooled/` unless no sample's states are kept,
+            and `left_out.parquet`.
         params: mode, spans, batch size.
         scratch: folder for finished batches, the same for all processes; must be another one
             whenever inputs or params change.
@@ -163,10 +169,10 @@ def _arrays(
             f" is not finite in {dtype}; {way_to_finite(dtype, 'dtype')}"
         ) from None
     arrays: dict[str, NDArray[Any]] = {
-        name: measurements[name].astype(np.int32) for name in ("spans", "counts")
+        name: measurements[name].astype(np.int32) for name in ("spans", "counts", "largest")
     }
     arrays["rows"] = np.array(group, np.int32)
-    arrays["cosines"] = measurements["cosines"].astype(np.float32)
+    arrays |= {name: measurements[name].astype(np.float32) for name in ("cosines", "sinks")}
     if pooled:
         arrays["pooled_rows"] = arrays["rows"][pooled]
         arrays["pooled"] = halved(measurements["pooled"][pooled], [rows[group[n]] for n in pooled])
@@ -221,7 +227,11 @@ def _write_dataset(
     out.mkdir()
     samples, skipped = 0, []
     columns = ["sample_id", "domain", "task", "source"]
-    with Parts(out / "similarity", metadata) as similar, Parts(out / "pooled", metadata) as pooled:
+    with (
+        Parts(out / "similarity", metadata) as similar,
+        Parts(out / "sinks", metadata) as sinks,
+        Parts(out / "pooled", metadata) as pooled,
+    ):
         for window, rows in tqdm(
             read_windows(windows, columns), total=len(windows), unit="window", desc="write"
         ):
@@ -229,9 +239,11 @@ def _write_dataset(
             skipped += [rows[i] | {"reason": reason} for i, reason in batches.skipped.items()]
             measurements = read_measurements(scratch / window.name, batches)
             if measurements:
-                order, (counts, cosines) = _in_order(measurements, "rows", ("counts", "cosines"))
-                spans = measurements[0]["spans"]
-                similar.write(similarity_table([rows[i] for i in order], counts, spans, cosines))
+                names = "counts", "cosines", "sinks", "largest"
+                order, (counts, cosines, *tokens) = _in_order(measurements, "rows", names)
+                spans, ordered = measurements[0]["spans"], [rows[i] for i in order]
+                similar.write(similarity_table(ordered, counts, spans, cosines))
+                sinks.write(sinks_table(ordered, *tokens))
                 samples += len(order)
             if with_states := [batch for batch in measurements if "pooled" in batch]:
                 order, (states,) = _in_order(with_states, "pooled_rows", ("pooled",))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interlace.errors import ContractError
+from interlace.measurements.sinks import sink_statistics
 from interlace.model.chat import Inputs
 from interlace.model.families import vision_token_ids
 from interlace.model.states import STATES, first_not_finite
@@ -131,8 +132,9 @@ def measure_batch(
 
     Returns:
         `spans` [S, 2] (first, span), `cosines` [B, S, 4] float64 (all, vision and text tokens, last
-        token; NaN where there are no such tokens), `counts` [B, 2] (tokens, those of images), and
-        if `pooled` [B, 2, L, d] float64 (inputs, outputs).
+        token; NaN where there are no such tokens), `counts` [B, 2] (tokens, those of images),
+        `sinks` [B, L, 8] and `largest` [B, L] (see `sink_statistics`), and if `pooled` [B, 2, L, d]
+        float64 (inputs, outputs).
 
     Raises:
         NotFinite: a state holds NaN or infinity.
@@ -150,6 +152,7 @@ def measure_batch(
             if params.mode == "reference" and side == "output":  # the next layer's input
                 layer, side = layer + 1, "input"
             raise NotFinite(row, layer, side)
+        sinks, largest = sink_statistics(inputs, outputs, attended)
     spans = spans_up_to(params.max_span, len(inputs))
     sums = sums[:, :, spans[:, 0], spans.sum(1) - 1]  # [B, 3, S]
     counts = masks.sum(-1).T.cpu().numpy()  # [B, 3]
@@ -159,6 +162,7 @@ def measure_batch(
     with np.errstate(invalid="ignore"):  # 0 / 0 where there are no such tokens
         cosines = (sums / counts[..., None]).transpose(0, 2, 1)  # [B, 4, S] -> [B, S, 4]
     measurements = {"spans": spans, "cosines": cosines, "counts": counts[:, :2]}
+    measurements |= {"sinks": sinks.cpu().numpy(), "largest": largest.cpu().numpy()}
     if state_sums is not None:
         measurements["pooled"] = state_sums.cpu().numpy() / counts[:, :1, None, None]
     return measurements

@@ -27,6 +27,22 @@ SIMILARITY = pa.schema(
         *((kind, pa.float32()) for kind in KINDS),
     ]
 )
+SINKS = pa.schema(  # norms are lengths of states; in, out: of a layer's input, output
+    [
+        *_SAMPLE,
+        ("source", pa.string()),
+        ("layer", pa.int32()),
+        ("median_in", pa.float32()),  # over the sample's tokens
+        ("median_out", pa.float32()),
+        ("first_cosine", pa.float32()),  # of the first token's input and output
+        ("first_in", pa.float32()),
+        ("first_out", pa.float32()),
+        ("largest_cosine", pa.float32()),  # of the token of greatest norm at this layer
+        ("largest_in", pa.float32()),
+        ("largest_out", pa.float32()),
+        ("largest_position", pa.int32()),  # of that token among the sample's
+    ]
+)
 LEFT_OUT = pa.schema([("sample_id", pa.string()), ("source", pa.string()), ("reason", pa.string())])
 PART_BYTES = 2**28  # in memory, after which another file begins
 
@@ -53,6 +69,26 @@ def similarity_table(
     flat = cosines.reshape(n * s, len(KINDS))  # [N, S, 4] -> [N*S, 4]
     columns += [pa.array(column, pa.float32(), from_pandas=True) for column in flat.T]
     return pa.table(columns, schema=SIMILARITY)
+
+
+def sinks_table(rows: Sequence[Row], statistics: NDArray[Any], positions: NDArray[Any]) -> pa.Table:
+    """Build a table with one row per (sample, layer).
+
+    Args:
+        rows: N samples: their id, domain, task and source.
+        statistics: [N, L, 8], as `sink_statistics` returns them.
+        positions: [N, L] of the tokens of greatest norm.
+    """
+    n, layers, _ = statistics.shape
+    repeated = pa.array(np.repeat(np.arange(n), layers))
+    columns = [
+        pa.array([row[name] for row in rows], pa.string()).take(repeated)
+        for name in SINKS.names[:4]
+    ]
+    columns.append(pa.array(np.tile(np.arange(layers), n), pa.int32()))
+    columns += [pa.array(column, pa.float32()) for column in statistics.reshape(n * layers, -1).T]
+    columns.append(pa.array(positions.reshape(-1), pa.int32()))
+    return pa.table(columns, schema=SINKS)
 
 
 def pooled_table(rows: Sequence[Row], states: NDArray[Any]) -> pa.Table:

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from interlace.errors import ContractError
+from interlace.scores.sinks import UNIT as SINK_UNIT
+from interlace.scores.sinks import sink_values
 from interlace.scores.table import (
     ANGULAR,
     CKA,
@@ -29,27 +31,29 @@ from interlace.scores.table import (
 
 
 class Means:
-    """Means and standard errors of values in about [-1, 1], by key.
+    """Means and standard errors of values, by key.
 
-    Values are rounded to multiples of 2^-31, finer than a float32 cosine is exact, and added as
-    integers: sums are exact, so they do not depend on the order, and no value is stored.
+    Values are rounded to multiples of 1 / `unit` and added as integers: sums are exact, so they do
+    not depend on the order, and no value is stored. By default values lie in about [-1, 1], and
+    multiples of 2^-31 are finer than a float32 cosine is exact.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: int = UNIT) -> None:
+        self._unit = unit
         self._sums: dict[tuple[str, int, int], tuple[int, int, int]] = {}  # n, sum, sum of squares
 
     def add(self, criterion: str, first: Any, span: Any, values: Any) -> None:
         """Add values [N] of spans, given by first layer and length [N]; at most 2^20 at once."""
         keys, index = np.unique(np.stack([first, span]), axis=1, return_inverse=True)
         index = index.reshape(-1)  # [N]
-        exact = np.rint(values.astype(np.float64) * UNIT).astype(np.int64)
-        high, low = np.divmod(exact * exact, UNIT)
+        exact = np.rint(values.astype(np.float64) * self._unit).astype(np.int64)
+        high, low = np.divmod(exact * exact, self._unit)
         counts = np.bincount(index)
         sums = [np.bincount(index, weights=terms) for terms in (exact, high, low)]  # below 2^53
         for number, (key, n) in enumerate(zip(keys.T.tolist(), counts.tolist(), strict=True)):
             total, highs, lows = (int(column[number]) for column in sums)
             previous = self._sums.get((criterion, *key), (0, 0, 0))
-            terms = n, total, highs * UNIT + lows
+            terms = n, total, highs * self._unit + lows
             self._sums[(criterion, *key)] = tuple(map(sum, zip(previous, terms, strict=True)))  # type: ignore[assignment]
 
     def rows(self) -> Iterator[Row]:
@@ -58,8 +62,8 @@ class Means:
             error = None
             if n > 1:
                 variance = (n * squares - total * total) / (n * (n - 1))  # an exact numerator
-                error = math.sqrt(variance / n) / UNIT
-            yield _row(criterion, first, span, total / n / UNIT, error, n)
+                error = math.sqrt(variance / n) / self._unit
+            yield _row(criterion, first, span, total / n / self._unit, error, n)
 
 
 def _row(criterion: str, first: int, span: int, value: float, error: float | None, n: int) -> Row:
@@ -67,7 +71,10 @@ def _row(criterion: str, first: int, span: int, value: float, error: float | Non
 
 
 def score(
-    similarity: Path, pooled: Path | None = None, sensitivity: Path | None = None
+    similarity: Path,
+    pooled: Path | None = None,
+    sensitivity: Path | None = None,
+    sinks: Path | None = None,
 ) -> pa.Table:
     """Average the measurements of `collect`.
 
@@ -75,6 +82,7 @@ def score(
         similarity: folder of Parquet files, one row per (sample, first, span).
         pooled: folder of Parquet files, one row per (sample, layer); those of probes are read.
         sensitivity: a Parquet file of `SCHEMA`, whose rows are added as they are.
+        sinks: folder of Parquet files, one row per (sample, layer).
 
     Returns:
         A table of `SCHEMA`; `standard_error` is the standard deviation over samples (n - 1) over
@@ -89,6 +97,7 @@ def score(
     for path in files:
         _add_similarity(path, means)
     rows = [*means.rows(), *(_pooled_rows(pooled) if pooled else ())]
+    rows += _sink_rows(sinks) if sinks else ()
     rows.sort(key=lambda row: (row["criterion"], row["span"], row["first"]))
     metadata = pq.read_schema(files[0]).metadata
     table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(metadata))
@@ -117,6 +126,16 @@ def _add_similarity(path: Path, means: Means) -> None:
             if domain == "native":
                 angles = np.arccos(np.clip(last[selected].astype(np.float64), -1, 1)) / np.pi
                 means.add(ANGULAR, first[selected], span[selected], angles)
+
+
+def _sink_rows(sinks: Path) -> Iterator[Row]:
+    """Yield the criteria of `SINKS` of all layers."""
+    means = Means(SINK_UNIT)
+    for path in measurement_files(sinks):
+        for layers, values_by_criterion in sink_values(path):
+            for criterion, values in values_by_criterion.items():
+                means.add(criterion, layers, np.ones_like(layers), values)
+    return means.rows()
 
 
 def _pooled_rows(pooled: Path) -> Iterator[Row]:

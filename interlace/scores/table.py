@@ -43,12 +43,24 @@ _TYPES = {
 }
 MOST_LAYERS = 10_000
 UNIT = 2**31  # cosines are rounded to multiples of its inverse, so that their sums are exact
-# Criteria: the meaning of a row's value. All but the last two are measured by `collect`.
+# Criteria: the meaning of a row's value. All but sleb and taylor are measured by `collect`.
 NATIVE = "cosine"  # mean cosine of a span's input and output, calibration rows (S_p)
 MATH, NONMATH = "cosine/math", "cosine/nonmath"  # the same on the probes of one domain
 ANGULAR = "angular"  # mean angle of the last token between a span's input and output, over pi
 POOLED = "pooled"  # mean over probe tasks of the cosine of a layer's mean-pooled input and output
 CKA = "cka"  # linear CKA over probe tasks of a layer's output and that of the layer before
+# Of layers, over calibration rows; growth and norm are decimal logarithms of ratios:
+FIRST_COSINE = "first/cosine"  # mean cosine of the first token's input and output
+FIRST_GROWTH = "first/growth"  # mean log10 of its norm after the layer over that before
+LARGEST_COSINE = "largest/cosine"  # the same of the token of greatest norm at this layer
+LARGEST_GROWTH = "largest/growth"
+LARGEST_NORM = "largest/norm"  # mean log10 of its norm after the layer over the sample's median
+SINK_START = "sink/start"  # share of samples in which the layer makes a massive activation
+SINK_END = "sink/end"  # share of samples in which it brings one down
+SINKS = (
+    *(FIRST_COSINE, FIRST_GROWTH, LARGEST_COSINE, LARGEST_GROWTH, LARGEST_NORM),
+    *(SINK_START, SINK_END),
+)
 SLEB = "sleb"  # when the layer was removed, counted from 0
 TAYLOR = "taylor"  # importance of the layer's weights
 _PROBES = "set probes.per_task, probes.math_sources and probes.nonmath_sources"

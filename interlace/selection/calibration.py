@@ -13,7 +13,7 @@ from interlace.methods.interlace import INTERLACE
 from interlace.params.choosing import Select
 from interlace.scores.per_sample import SampleCosines
 from interlace.scores.resample import Array, kendall_tau
-from interlace.scores.table import NATIVE, Scores
+from interlace.scores.table import NATIVE, SINKS, Scores
 from interlace.selection.by_rule import plan_by_rule
 
 SIZES = pa.schema(
@@ -77,7 +77,8 @@ def _taus(samples: SampleCosines, means: Array, full: Array) -> dict[str, float]
 def _interlace_drop(samples: SampleCosines, means: Array, scores: Scores) -> list[int]:
     """Return the layers that INTERLACE drops by these means; none if it cannot choose."""
     keys = [(NATIVE, first, span) for first, span in samples.spans]
-    table = replace(scores, values=dict(zip(keys, means.tolist(), strict=True)))
+    sinks = {key: value for key, value in scores.values.items() if key[0] in SINKS}
+    table = replace(scores, values=sinks | dict(zip(keys, means.tolist(), strict=True)))
     try:
         return plan_by_rule(table, "interlace", INTERLACE, RATIO, Select()).drop
     except InputError:

@@ -12,7 +12,7 @@ from interlace.errors import InputError
 from interlace.methods.registry import find_method
 from interlace.plan.record import Plan, Stability
 from interlace.scores.resample import replicate_tables
-from interlace.scores.table import Scores
+from interlace.scores.table import SINKS, Scores
 
 
 def stability(
@@ -35,7 +35,7 @@ def stability(
     resampled = set(pc.unique(replicates["criterion"]).to_pylist())
     if plan.rounds > 1 or not needs or not needs <= resampled:
         return None
-    tables = replicate_tables(replicates, scores, needs)
+    tables = replicate_tables(replicates, scores, needs | {*SINKS})
     drops = [_drop(choose, table) for table in tables]
     counts = Counter(layer for drop in drops for layer in drop)
     return Stability(

@@ -172,6 +172,20 @@ def test_a_row_without_images_has_no_vision_cosine(collected: Path) -> None:
         assert (row["cosine_vision"] is None) == (row["n_vision_tokens"] == 0)
 
 
+def test_the_tokens_of_greatest_norm_are_measured_in_order(
+    run: Run, dense: Any, processor: Any, calibration: Path, collected: Path
+) -> None:
+    rows = list(iterate(calibration))
+    table = pq.read_table(collected / "sinks").to_pandas()
+    order = [[row["sample_id"], layer] for row in rows for layer in range(LAYERS)]
+    assert table[["sample_id", "layer"]].to_numpy().tolist() == order
+    batch = collate([encode_prompt(processor, rows[4])], pad_token_id=0)
+    expected = measure_batch(dense, batch, Collect(max_span=3))
+    sample = table.iloc[4 * LAYERS : 5 * LAYERS]
+    np.testing.assert_allclose(sample[tables.SINKS.names[5:-1]], expected["sinks"][0], rtol=1e-4)
+    assert sample["largest_position"].tolist() == expected["largest"][0].tolist()
+
+
 def test_a_pooled_state_that_float16_cannot_hold_names_the_sample() -> None:
     states = np.zeros((2, 2, 1, 3))
     states[1, 0, 0, 2] = -7e4
@@ -179,7 +193,7 @@ def test_a_pooled_state_that_float16_cannot_hold_names_the_sample() -> None:
         halved(states, [{"sample_id": "fine"}, {"sample_id": "abc"}])
 
 
-@pytest.mark.parametrize("name", ["similarity", "pooled", "left_out.parquet"])
+@pytest.mark.parametrize("name", ["similarity", "sinks", "pooled", "left_out.parquet"])
 def test_files_say_how_they_were_measured(
     collected: Path, name: str, provenance: dict[str, str]
 ) -> None:
@@ -194,7 +208,7 @@ def test_files_in_mode_reference_say_the_type_of_cosines_and_end_before_the_last
     run: Run, tmp_path: Path
 ) -> None:
     out = run(tmp_path, mode="reference", pooled="all")
-    for name, column in (("similarity", "first"), ("pooled", "layer")):
+    for name, column in (("similarity", "first"), ("sinks", "layer"), ("pooled", "layer")):
         table = pq.read_table(out / name)
         metadata = table.schema.metadata
         assert (metadata[b"mode"], metadata[b"cosine_dtype"]) == (b"reference", b"float32")
@@ -263,9 +277,10 @@ def test_parts_hold_the_same_rows_however_large_they_are(
         (partial / "similarity").mkdir(parents=True)
         (partial / "similarity/part-00009.parquet").write_text("of an earlier run")
     out = run(tmp_path)
-    names = [f"{kind}/part-0000{n}.parquet" for kind in ("pooled", "similarity") for n in range(3)]
+    kinds = "pooled", "similarity", "sinks"
+    names = [f"{kind}/part-0000{n}.parquet" for kind in kinds for n in range(3)]
     assert list(written(out)) == ["left_out.parquet", *names]
-    for kind in ("similarity", "pooled"):
+    for kind in kinds:
         ids = [pq.read_table(folder / kind)["sample_id"].to_pylist() for folder in (out, collected)]
         assert ids[0] == ids[1]
 
