@@ -6,7 +6,6 @@ The budget bounds parameters, time to first token, or the accuracy that is retai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,11 +24,11 @@ from interlace.params.budget import BudgetParams
 from interlace.params.timing import Ttft
 from interlace.plan.record import Decision, Plan
 from interlace.samples.answered_rows import AnsweredRows, answered_rows
-from interlace.samples.rows import iterate
 from interlace.scores.table import read_scores
 from interlace.selection.select import select_layers
 from interlace.sources.pinned import PinnedModel
 from interlace.speed.compare import compare_models
+from interlace.speed.requests import timed_rows
 
 Plans = Callable[[int], Plan]  # K -> the plan that drops K layers
 
@@ -65,8 +64,7 @@ def resolve_budget(
     model = dense.open_model(dtype=params.dtype)
     if budget == "ttft_speedup":
         processor = dense.open_processor()
-        with_images = (row for row in iterate(calibration) if row["images"])
-        rows = list(islice(with_images, 16 * ttft.requests))
+        rows = timed_rows(calibration, dense.architecture.model_type, ttft.requests)
         return decide(
             budget, target, *speedups(model, processor, rows, plans, params=ttft, seed=params.seed)
         )

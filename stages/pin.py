@@ -1,7 +1,7 @@
 """`pin`: check all that can be checked; pin the parameters, the code, the model and the data."""
 
+from interlace.data.check import check_data
 from interlace.data.probes import pin_prompts
-from interlace.data.subsets import check_subsets
 from interlace.evaluation.benchmarks.pin import pin_evaluation
 from interlace.evaluation.run.validate import validate
 from interlace.params.whole import PinParams, settings
@@ -29,7 +29,7 @@ def main(params: PinParams) -> None:
     drops = check_parameters(params, dense.n_layers, dense.deepstack_layers)
     check_head(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
-    check_subsets(rows, data, checked=passed / "subsets.json")
+    check_data(params, dense, rows, checked=passed)
     check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")
     validate(params.evaluate, warn=True)
     evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")

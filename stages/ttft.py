@@ -1,13 +1,12 @@
 """`ttft`: time the dense and the tuned model side by side."""
 
-from itertools import islice
 from pathlib import Path
 
 from interlace.errors import MissingInputError
 from interlace.params.timing import TtftParams
 from interlace.printable import say
-from interlace.samples.rows import iterate
 from interlace.speed.compare import compare_checkpoints, speedup_line
+from interlace.speed.requests import timed_rows
 from interlace.system.outputs import write_json
 from stages.command import command, pinned
 
@@ -18,12 +17,11 @@ def main(params: TtftParams) -> None:
     model, tuned = pinned().model, Path("artifacts/tuned")
     if not tuned.is_dir():
         raise MissingInputError(tuned, "no such folder")
-    rows = (row for row in iterate(Path("data/calibration")) if row["images"])
     dense = model.checkpoint()
     times = compare_checkpoints(
         dense,
         dense.at(tuned),
-        list(islice(rows, 16 * params.ttft.requests)),
+        timed_rows(Path("data/calibration"), model.model_type, params.ttft.requests),
         params=params.ttft,
         seed=params.seed,
         dtype=params.dtype,

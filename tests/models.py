@@ -62,6 +62,44 @@ def tiny_qwen3_vl(path: Path, layers: int = 4, seed: int = 0, **sizes: int) -> P
     return path
 
 
+TEXT_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{% endif -%}
+"""
+
+
+def tiny_llama(path: Path, layers: int = 4, seed: int = 0) -> Path:
+    """Save an untrained Llama, which takes text alone, and its tokenizer; returns the folder."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_model.build_tokenizer(WORDS + list("0123456789"), 300)
+    tokenizer.chat_template = TEXT_TEMPLATE
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=SIZES["hidden"],
+        intermediate_size=SIZES["intermediate"],
+        num_attention_heads=SIZES["heads"],
+        num_key_value_heads=SIZES["kv_heads"],
+        num_hidden_layers=layers,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(4.0)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
 def untied_qwen3_vl(path: Path, layers: int = 4) -> Path:
     """Save that model with a head of its own, as the 8B has it; returns the folder."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration

@@ -16,6 +16,7 @@ SMALL_FILES = (  # of a repository: all but weights
     *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.bpe", "*.spm", "*.py"),
 )
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")  # one of them has to be there
+TOKENIZERS = ("tokenizer_config.json",)  # in their place, for families without images
 _NAMES = re.compile(  # of all families' processors, tokenizers and generation
     r"generation_config\.json"
     r"|((pre|image_|video_pre|video_|audio_)?processor|feature_extractor|audio_tokenizer)"
@@ -53,22 +54,31 @@ def companions(folder: Path, *, trust_remote_code: bool) -> list[Path]:
     return sorted(files)
 
 
-def files_read(folder: Path, weights: list[Path], *, trust_remote_code: bool) -> list[Path]:
+def files_read(
+    folder: Path, weights: list[Path], *, with_images: bool, trust_remote_code: bool
+) -> list[Path]:
     """Return all files of a checkpoint whose contents may matter, checked.
 
     They are its weights, its companions, and whatever else lies beside them, since a processor may
     read files of any name.
 
+    Args:
+        folder: the checkpoint.
+        weights: its files of weights.
+        with_images: the family takes images, and so needs a processor beside the tokenizer.
+        trust_remote_code: include the model's own code.
+
     Raises:
-        InputError: as `companions` does, or there is no processor.
+        InputError: as `companions` does, or there is no processor, or no tokenizer.
     """
     stock_files = {
         folder / CONFIG,
         *weights,
         *companions(folder, trust_remote_code=trust_remote_code),
     }
-    if not stock_files & {folder / name for name in PROCESSORS}:
-        raise InputError(f"{folder}: no {PROCESSORS[0]}; copy the processor's files there too")
+    needed, owner = (PROCESSORS, "processor") if with_images else (TOKENIZERS, "tokenizer")
+    if not stock_files & {folder / name for name in needed}:
+        raise InputError(f"{folder}: no {needed[0]}; copy the {owner}'s files there too")
     check_file(folder, folder / CONFIG)
     return sorted(stock_files | set(_others(folder, trust_remote_code)))
 

@@ -21,7 +21,7 @@ from typing import Any
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import SMALL_FILES, companions
 from interlace.errors import InputError, complaint
-from interlace.model.families import vision_token_ids
+from interlace.model.families import takes_images, vision_token_ids
 from interlace.model.files import CONFIG, read_object
 from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
@@ -87,7 +87,8 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
     folder, processor = checkpoint.folder, checkpoint.open_processor(max_pixels=max_pixels)
     try:
         with _time_limit(f"{folder}: the chat template", TEMPLATE_SECONDS):
-            messages = chat_messages(_row())[:1]
+            with_images = takes_images(checkpoint.architecture.model_type)
+            messages = chat_messages(_row(with_images))[:1]
             text = processor.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
@@ -101,9 +102,8 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
         raise
     except Exception as error:  # whatever a template, a tokenizer or an image processor raises
         raise InputError(
-            f"{folder}: its processor cannot encode a question about an image:"
-            f" {complaint(error)}; copy the"
-            " processor's files again"
+            f"{folder}: its processor cannot encode a question: {complaint(error)};"
+            " copy the processor's files again"
         ) from None
     _refuse_foreign(checkpoint, processor, inputs["input_ids"].tolist())
     _refuse_unknown_tokens(checkpoint, processor.tokenizer)
@@ -193,11 +193,12 @@ def _refuse_foreign(checkpoint: Checkpoint, processor: Any, ids: list[int]) -> N
     faults = []
     if max(ids) >= vocabulary:
         faults.append(f"token {max(ids)}, and the model knows {vocabulary}")
-    if (images := vision_token_ids(config)) and not set(images) & set(ids):
-        faults.append(f"no token for an image ({', '.join(map(str, images))})")
+    if (tokens := vision_token_ids(config)) and not set(tokens) & set(ids):
+        faults.append(f"no token for an image ({', '.join(map(str, tokens))})")
     vision = getattr(config, "vision_config", None)
+    images = getattr(processor, "image_processor", None)
     for name in _SIDES:
-        side, expected = getattr(processor.image_processor, name, None), getattr(vision, name, None)
+        side, expected = getattr(images, name, None), getattr(vision, name, None)
         if isinstance(side, int) and isinstance(expected, int) and side != expected:
             faults.append(f"{name} = {side}, and the model has {expected}")
     if faults:
@@ -207,14 +208,14 @@ def _refuse_foreign(checkpoint: Checkpoint, processor: Any, ids: list[int]) -> N
         )
 
 
-def _row() -> dict[str, Any]:
-    """Return a row with a question about a picture of one colour."""
+def _row(with_images: bool) -> dict[str, Any]:
+    """Return a row with a question, about a picture of one colour where there are images."""
     from PIL import Image
 
     picture = io.BytesIO()
     Image.new("RGB", (96, 64), "teal").save(picture, "PNG")
     return {
-        "images": [{"bytes": picture.getvalue(), "path": None}],
+        "images": [{"bytes": picture.getvalue(), "path": None}] if with_images else [],
         "texts": [{"user": "What is shown?", "assistant": "Nothing."}],
     }
 

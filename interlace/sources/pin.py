@@ -11,6 +11,7 @@ from typing import IO
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import files_read
 from interlace.errors import InputError
+from interlace.model.families import takes_images
 from interlace.model.files import CONFIG, check_weights
 from interlace.sources.files import checked_file, parquet_files
 from interlace.sources.hub import hub_errors, hub_snapshot
@@ -41,7 +42,7 @@ def pin_model(
         trust_remote_code: let the model's own code run in later stages.
 
     Raises:
-        InputError: no such folder or repository, not a supported vision-language model, or weights
+        InputError: no such folder or repository, not a supported model, or weights
             that are pickled or incomplete.
     """
     local = looks_local(source)
@@ -66,7 +67,9 @@ def pin_model(
 def _model_files(checkpoint: Checkpoint) -> list[Path]:
     """Return all files that matter, and refuse weights that are not all there."""
     weights = sorted({tensor.path for tensor in checkpoint.tensors.values()})
-    return files_read(checkpoint.folder, weights, trust_remote_code=checkpoint.trust_remote_code)
+    with_images = takes_images(checkpoint.architecture.model_type)
+    trust = checkpoint.trust_remote_code
+    return files_read(checkpoint.folder, weights, with_images=with_images, trust_remote_code=trust)
 
 
 def _check_hub_weights(source: str, revision: str) -> None:

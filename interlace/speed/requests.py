@@ -11,6 +11,8 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from PIL import Image
 
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, Row, collate, encode_prompt
+from interlace.model.families import takes_images
+from interlace.samples.rows import iterate
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,19 @@ SHAPES = {
     "MIABench": Shape(1024, 768, 70),
     "ScienceQA": Shape(400, 300, 90),
 }
+
+
+def timed_rows(calibration: Path, model_type: str, requests: int) -> list[dict[str, Any]]:
+    """Return rows enough to draw requests from: with images, where the family takes some.
+
+    Args:
+        calibration: folder that `sample` wrote.
+        model_type: the family.
+        requests: to be drawn.
+    """
+    text_counts = not takes_images(model_type)
+    rows = (row for row in iterate(calibration) if text_counts or row["images"])
+    return list(islice(rows, 16 * requests))
 
 
 def synthetic_row(processor: Any, shape: Shape) -> dict[str, Any]:

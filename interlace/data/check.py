@@ -1,0 +1,107 @@
+"""The check of a run's data before any long work: columns, and no images for text-only models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from interlace.data.files import data_files
+from interlace.data.subsets import check_subsets, selected_subsets
+from interlace.errors import InputError
+from interlace.model.families import takes_images
+from interlace.params.whole import Params
+from interlace.samples.parquet import file_tables, read_schema
+from interlace.sources.pinned import PinnedData, PinnedModel
+from interlace.system.resumable import keep_json, read_digests
+
+
+def check_data(params: Params, model: PinnedModel, data: PinnedData, *, checked: Path) -> None:
+    """Check the training data's columns, and refuse images for a model that takes text alone.
+
+    Args:
+        params: all parameters.
+        model: as `pin_model` returns it.
+        data: the training data, as `pin_data` returns it.
+        checked: folder for the digests of files that passed earlier.
+
+    Raises:
+        InputError: names the parameter, the subset, or the file and the column or row.
+    """
+    check_subsets(data, params.data, checked=checked / "subsets.json")
+    if not takes_images(model.model_type):
+        _check_text_only(params, model, data, checked / "text_only.json")
+
+
+def _check_text_only(params: Params, model: PinnedModel, data: PinnedData, checked: Path) -> None:
+    _refuse_requests(params, model.model_type)
+    for field, file in [("heldout", params.evaluate.heldout)] + [
+        ("judged", file) for file in params.evaluate.judged
+    ]:
+        if file and Path(file).is_file():  # if not, the evaluation's own check says so
+            _refuse_rows(Path(file), model.model_type, f"remove such rows from evaluate.{field}")
+    if params.data.max_images:
+        _check_training(params, model.model_type, data, checked)
+
+
+def _refuse_requests(params: Params, model_type: str) -> None:
+    """Refuse parameters that ask about images."""
+    requests = {
+        "probes.per_task": (params.probes.per_task, "0, with a method that needs no probes"),
+        "evaluate.benchmarks": (params.evaluate.benchmarks, "[], and evaluate.heldout"),
+        "ttft.shapes": (params.ttft.shapes, "[], to time rows of the data"),
+    }
+    for field, (value, remedy) in requests.items():
+        if value:
+            shown = ", ".join(value) if isinstance(value, tuple) else value
+            raise InputError(
+                f"{field} = {shown}: asks about images, and {model_type} takes text alone; set it"
+                f" to {remedy}"
+            )
+
+
+def _check_training(params: Params, model_type: str, data: PinnedData, checked: Path) -> None:
+    """Refuse local training rows with images, and rows of the hub unless images are skipped."""
+    remedy = "set data.max_images to 0, which skips such rows"
+    if data.files is None:
+        raise InputError(
+            f"data.id = {data.id}: rows of the hub are seen when they are drawn, and {model_type}"
+            f" takes text alone; {remedy}"
+        )
+    digests = read_digests(checked)
+    for subset in selected_subsets(data_files(data), params.data):
+        for file in subset.files:
+            if file.digest not in digests:
+                _refuse_rows(Path(file.location), model_type, remedy)
+                digests.add(file.digest)
+                keep_json(checked, sorted(digests))
+
+
+def _refuse_rows(path: Path, model_type: str, remedy: str) -> None:
+    """Refuse a file with a row that has an image.
+
+    Raises:
+        InputError: names the file and the row.
+    """
+    begin = 0
+    for images in _image_counts(path):
+        if (row := pc.index(pc.greater(images, 0), True).as_py()) >= 0:
+            raise InputError(
+                f"{path}: row {begin + row} has an image, and {model_type} takes text alone;"
+                f" {remedy}, or choose a vision-language model"
+            )
+        begin += len(images)
+
+
+def _image_counts(path: Path) -> Iterator[pa.ChunkedArray]:
+    """Yield the number of images of each row, a few rows at a time."""
+    names = read_schema(path).names
+    column = next((name for name in ("images", "image") if name in names), None)
+    for table in file_tables(path, [column]) if column else ():
+        values = table[column]
+        listed = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+        yield pc.fill_null(
+            pc.list_value_length(values) if listed else pc.cast(pc.is_valid(values), pa.int32()), 0
+        )
