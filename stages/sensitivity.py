@@ -13,7 +13,7 @@ from stages.command import command, is_first_process, pinned, read_pinned, scrat
 
 @command(SensitivityParams)
 def main(params: SensitivityParams) -> None:
-    """Measure what sleb or taylor needs; write an empty table for other methods."""
+    """Measure what sleb, search or taylor needs; write an empty table for other methods."""
     if not is_first_process():
         return  # one process measures, however many are launched
     out, calibration = Path("artifacts/sensitivity"), Path("data/calibration")

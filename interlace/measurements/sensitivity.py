@@ -1,4 +1,4 @@
-"""Layer scores from the loss on answers: SLEB's order of removal, and Taylor importance.
+"""Layer scores from the loss on answers: SLEB's order, searched sets, and Taylor importance.
 
 SLEB (arXiv 2402.09025) removes, step by step, the layer whose removal gives the lowest loss.
 First-order Taylor importance is `sum |W * dL/dW|` over the weights of a layer. The loss L is the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from tqdm import tqdm
 
 import interlace
 from interlace.errors import ContractError, InputError
+from interlace.measurements.search import search_sets
 from interlace.measurements.set_losses import dtype_name, in_type, set_losses
 from interlace.model.answer_loss import layer_gradients
 from interlace.model.decoder import decoder_layers
 from interlace.params.measuring import LossCriterion, Sensitivity
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
-from interlace.scores.table import SCHEMA, SLEB, TAYLOR
+from interlace.scores.table import SCHEMA, SEARCH, SLEB, TAYLOR
 from interlace.system.outputs import remove, whole
 from interlace.system.resumable import intact, kept
 
@@ -55,9 +57,10 @@ def measure(
     scratch: Path,
     provenance: dict[str, str],
 ) -> None:
-    """Measure a method's layer scores; write `scores.parquet`, for SLEB also `candidates.parquet`.
+    """Measure a method's layer scores; write `scores.parquet`, of sets also `candidates.parquet`.
 
-    An interrupted run resumes after the last finished batch (SLEB) or tenth of them (Taylor).
+    An interrupted run resumes after the last finished batch (SLEB; the search: of a few sets) or
+    tenth of them (Taylor).
 
     Args:
         model: the dense model; it is unchanged afterwards.
@@ -99,6 +102,19 @@ def _sleb_tables(
     return {"scores": _scores(values, len(rows.paths)), "candidates": candidates}
 
 
+def _search_tables(
+    model: Any, rows: AnsweredRows, protected: Sequence[int], params: Sensitivity, scratch: Path
+) -> dict[str, pa.Table]:
+    largest = removal_count(params.max_ratio, len(decoder_layers(model)), protected)
+    bests, candidates = search_sets(model, rows, protected, largest, params.passes, scratch)
+    values = [
+        (f"{SEARCH}/{size}", layer, loss) for size, (drop, loss) in bests.items() for layer in drop
+    ]
+    smallest = {i: size for size in sorted(bests, reverse=True) for i in bests[size][0]}
+    values += [(SEARCH, layer, float(size)) for layer, size in sorted(smallest.items())]
+    return {"scores": _scores(values, len(rows.paths)), "candidates": candidates}
+
+
 def _taylor_tables(
     model: Any, rows: AnsweredRows, _: Sequence[int], __: Sensitivity, scratch: Path
 ) -> dict[str, pa.Table]:
@@ -109,6 +125,7 @@ def _taylor_tables(
 
 MEASURES: dict[str, Callable[..., dict[str, pa.Table]]] = {
     SLEB: _sleb_tables,
+    SEARCH: _search_tables,
     TAYLOR: _taylor_tables,
 }
 
@@ -122,7 +139,7 @@ def _scores(values: Sequence[tuple[str, int, float]], n: int) -> pa.Table:
 
 
 def removal_count(max_ratio: float, n_layers: int, protected: Sequence[int]) -> int:
-    """Return the number of layers that SLEB removes: `floor(max_ratio * L)`, no protected ones.
+    """Return the most layers that are removed: `floor(max_ratio * L)`, and no protected ones.
 
     Raises:
         InputError: the number is 0.
@@ -165,7 +182,8 @@ def removal_losses(
         for step in range(steps):
             layers = [layer for layer in free if layer not in removed]
             drops = [tuple(sorted([*removed, layer])) for layer in layers]
-            sums, tokens = set_losses(model, rows, drops, scratch / f"step-{step:03d}", progress)
+            folder, advance = scratch / f"step-{step:03d}", partial(progress.update, len(drops))
+            sums, tokens = set_losses(model, rows, drops, folder, advance)
             losses = {layer: total / tokens for layer, total in zip(layers, sums, strict=True)}
             removed.append(min(layers, key=lambda layer: (losses[layer], layer)))
             tables.append(_candidates(step, losses, tokens, removed[-1]))

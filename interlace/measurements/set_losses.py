@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 
 from interlace.errors import ContractError, way_to_finite
 from interlace.model.families import architecture
-from interlace.model.pruned_losses import Layers, losses_without
+from interlace.model.paths import Layers
+from interlace.model.pruned_losses import losses_without
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens
 from interlace.system.resumable import intact, kept
 
@@ -21,7 +22,11 @@ _LOSSES = pa.schema([("loss_sum", pa.float64()), ("n_tokens", pa.int64())])
 
 
 def set_losses(
-    model: Any, rows: AnsweredRows, drops: Sequence[Layers], folder: Path, progress: Any
+    model: Any,
+    rows: AnsweredRows,
+    drops: Sequence[Layers],
+    folder: Path,
+    advance: Callable[[], object],
 ) -> tuple[list[float], int]:
     """Measure the loss without each of some sets of layers.
 
@@ -30,7 +35,7 @@ def set_losses(
         rows: the loss is measured on these.
         drops: the sets, 0-based layers, sorted.
         folder: for the losses of finished batches, which are not measured again.
-        progress: a bar that counts sets and batches.
+        advance: called after each batch.
 
     Returns:
         Sums over the answer tokens of all rows, in the order of `drops`, and the number of tokens.
@@ -48,7 +53,7 @@ def set_losses(
         losses = pq.read_table(path)
         sums = [a + b for a, b in zip(sums, losses["loss_sum"].to_pylist(), strict=True)]
         tokens += losses["n_tokens"][0].as_py()
-        progress.update(len(drops))
+        advance()
     return sums, tokens
 
 

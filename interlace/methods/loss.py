@@ -1,13 +1,15 @@
-"""Choices by the loss on answers: SLEB (arXiv 2402.09025) and first-order Taylor importance.
+"""Choices by the loss on answers: SLEB (arXiv 2402.09025), a search, and Taylor importance.
 
-Both read the measurements of the `sensitivity` stage.
+All read the measurements of the `sensitivity` stage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from interlace.errors import InputError
 from interlace.methods.choice import Choice, Request, attainable
-from interlace.scores.table import SLEB, TAYLOR, Scores
+from interlace.scores.table import SEARCH, SLEB, TAYLOR, Scores
 
 
 def sleb(scores: Scores, request: Request) -> Choice:
@@ -21,17 +23,37 @@ def sleb(scores: Scores, request: Request) -> Choice:
     removal = scores.of_span(1, SLEB)
     order = sorted(removal, key=lambda i: removal[i])
     drops = attainable(request, len(request.free), "only {} layers may go")
-    if drops > len(order):
+    _check_measured(SLEB, order[:drops], drops, len(order), request)
+    return Choice.of_ranking(order[:drops], removal, scores, request)
+
+
+def search(scores: Scores, request: Request) -> Choice:
+    """Drop the set of K layers without which the loss on answers is lowest, as far as was searched.
+
+    Raises:
+        InputError: no sets of K layers were measured, or other layers were protected then.
+    """
+    drops = attainable(request, len(request.free), "only {} layers may go")
+    smallest, criterion = scores.of_span(1, SEARCH), f"{SEARCH}/{drops}"
+    losses = {i: loss for (name, i, _), loss in scores.values.items() if name == criterion}
+    largest = int(max(smallest.values()))
+    _check_measured(SEARCH, sorted(losses), drops, len(losses) or largest, request)
+    return Choice.of_ranking(sorted(losses), losses, scores, request)
+
+
+def _check_measured(
+    method: str, drop: Sequence[int], drops: int, measured: int, request: Request
+) -> None:
+    if drops > len(drop):
         raise InputError(
-            f"sleb: {drops} layers are to go, {len(order)} removals were measured; raise"
+            f"{method}: {drops} layers are to go, {measured} removals were measured; raise"
             " sensitivity.max_ratio and run `sensitivity` again"
         )
-    if protected := sorted(set(order[:drops]) - request.free):
+    if protected := sorted({*drop} - request.free):
         raise InputError(
-            f"sleb: layers {protected} are protected, but were not when removals were measured; run"
-            " `sensitivity` with the same select.protect_first and select.protect_last"
+            f"{method}: layers {protected} are protected, but were not when removals were measured;"
+            " run `sensitivity` with the same select.protect_first and select.protect_last"
         )
-    return Choice.of_ranking(order[:drops], removal, scores, request)
 
 
 def taylor(scores: Scores, request: Request) -> Choice:

@@ -10,7 +10,7 @@ from interlace.methods.choice import Method
 from interlace.methods.interlace import INTERLACE, interlace_oa, interlace_tn
 from interlace.methods.manual import manual
 from interlace.methods.optimal import interlace_optimal
-from interlace.scores.table import ANGULAR, CKA, MATH, NONMATH, POOLED, SLEB, TAYLOR
+from interlace.scores.table import ANGULAR, CKA, MATH, NONMATH, POOLED, SEARCH, SLEB, TAYLOR
 
 METHODS: dict[str, Method] = {
     "interlace": INTERLACE,
@@ -28,6 +28,7 @@ METHODS: dict[str, Method] = {
     "shortgpt": Method(baselines.shortgpt),
     "angular-block": Method(baselines.angular_block, (ANGULAR,)),
     "sleb": Method(loss.sleb, (SLEB,), 1, 1),
+    "search": Method(loss.search, (SEARCH,), 1, 1),
     "taylor": Method(loss.taylor, (TAYLOR,)),
     "manual": Method(manual, needs=()),
     "wanda-2:4": Method(baselines.wanda_2_4, needs=(), removes=False, sparsity="wanda-2:4"),

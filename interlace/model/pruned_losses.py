@@ -6,7 +6,6 @@ Shapes: B samples, T padded tokens, d the decoder's width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -15,34 +14,8 @@ from interlace.model.answer_loss import answer_loss
 from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs
 from interlace.model.decoder import decoder_layers, norm_and_head
+from interlace.model.paths import Layers, common_length, survivors
 from interlace.model.states import forward, recorded, skipped, state_before
-
-Layers = tuple[int, ...]  # positions, sorted
-
-
-def survivors(n_layers: int, drop: Sequence[int]) -> Layers:
-    """Return the positions that stay, sorted."""
-    return tuple(layer for layer in range(n_layers) if layer not in drop)
-
-
-def common_length(first: Layers, second: Layers) -> int:
-    """Count the first layers that two paths through the decoder share."""
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def layer_runs(n_layers: int, drops: Sequence[Layers]) -> int:
-    """Count the runs of layers that the losses without some sets of layers take.
-
-    Args:
-        n_layers: L, of the decoder.
-        drops: the sets, as for `losses_without`; none reaches the layers that add visual features.
-    """
-    runs, last = 0, Layers()
-    for path in sorted({survivors(n_layers, drop) for drop in drops}):
-        runs += len(path) - common_length(last, path)
-        last = path
-    return runs
 
 
 def losses_without(

@@ -9,6 +9,7 @@ from pydantic import Field
 from interlace.params.section import Dtype, Section, merged
 
 Mode = Literal["residual", "reference"]
+SCREENED = 4  # of so many rows, search screens sets on one
 
 
 class Measure(Section):
@@ -76,19 +77,27 @@ class Answers(Measure):
 
 
 class LossOptions(Section):
-    """The loss on answers as layers go or weights move, for sleb and taylor."""
+    """The loss on answers as layers go or weights move, for sleb, search and taylor."""
 
     max_ratio: float = Field(
-        0.4, gt=0, lt=1, description="share of the layers that sleb removes; serves smaller ratios"
+        0.4,
+        gt=0,
+        lt=1,
+        description="share of the layers that sleb and search remove; serves smaller ratios",
     )
     samples: int = Field(128, ge=1, description="calibration rows to measure on, samples")
+    passes: int = Field(
+        120,
+        ge=1,
+        description="budget of search: forward passes over these rows, counted in layers that run",
+    )
 
 
 class LossCriterion(Section):
     """The criterion on answers that the method needs; `pin` writes it, a user does not set it."""
 
-    criterion: Literal["sleb", "taylor"]
-    protected: tuple[int, ...] = Field((), description="layers that sleb does not remove, 0-based")
+    criterion: Literal["sleb", "search", "taylor"]
+    protected: tuple[int, ...] = Field((), description="layers that are not removed, 0-based")
 
 
 class Sensitivity(Answers, LossOptions):
@@ -109,7 +118,7 @@ class CollectParams(Section):
 
 
 class SensitivityParams(Section):
-    """`sensitivity`: measure what sleb or taylor needs; nothing for other methods."""
+    """`sensitivity`: measure what sleb, search or taylor needs; nothing for other methods."""
 
     dtype: Dtype
     measure: Measure = Measure()

@@ -17,7 +17,7 @@ from torch import Tensor
 from interlace.errors import InputError, MissingInputError
 from interlace.model.batches import batches, encode_rows
 from interlace.model.chat import IGNORED, Inputs, collate
-from interlace.params.measuring import Sensitivity
+from interlace.params.measuring import SCREENED, Sensitivity
 from interlace.samples.parquet import readable
 from interlace.samples.rows import iterate
 from interlace.system.resumable import intact, kept
@@ -54,6 +54,14 @@ class AnsweredRows:
         order = sorted(range(len(self.paths)), key=lambda i: self.paths[i].name)
         remaining = [i for n, i in enumerate(order, 1) if n % every]
         return self._subset(remaining), self._subset(order[every - 1 :: every])
+
+    def screening(self) -> tuple[AnsweredRows, AnsweredRows]:
+        """Split off rows to screen many models on; return the others, and these.
+
+        Too few rows are not split: there are no others, or rather these are all.
+        """
+        others, screened = self.split(SCREENED)
+        return (others, screened) if screened.paths else (self, self)
 
     def _subset(self, numbers: Sequence[int]) -> AnsweredRows:
         paths, lengths = [self.paths[i] for i in numbers], [self.lengths[i] for i in numbers]

@@ -43,7 +43,7 @@ _TYPES = {
 }
 MOST_LAYERS = 10_000
 UNIT = 2**31  # cosines are rounded to multiples of its inverse, so that their sums are exact
-# Criteria: the meaning of a row's value. All but sleb and taylor are measured by `collect`.
+# Criteria: the meaning of a row's value. All but the last three are measured by `collect`.
 NATIVE = "cosine"  # mean cosine of a span's input and output, calibration rows (S_p)
 MATH, NONMATH = "cosine/math", "cosine/nonmath"  # the same on the probes of one domain
 ANGULAR = "angular"  # mean angle of the last token between a span's input and output, over pi
@@ -62,6 +62,7 @@ SINKS = (
     *(SINK_START, SINK_END),
 )
 SLEB = "sleb"  # when the layer was removed, counted from 0
+SEARCH = "search"  # size of the smallest best set with the layer; `search/K`: loss of that of K
 TAYLOR = "taylor"  # importance of the layer's weights
 _PROBES = "set probes.per_task, probes.math_sources and probes.nonmath_sources"
 HOW_TO_MEASURE = {
@@ -72,6 +73,7 @@ HOW_TO_MEASURE = {
     POOLED: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
     CKA: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
     SLEB: "the stage `sensitivity` measures it: set method to sleb and run it",
+    SEARCH: "the stage `sensitivity` measures it: set method to search and run it",
     TAYLOR: "the stage `sensitivity` measures it: set method to taylor and run it",
 }
 
@@ -110,7 +112,7 @@ class Scores:
         first = 1 if criterion == CKA else 0
         last = self.n_layers - span - (self.provenance.get("mode") != "residual")
         missing = sorted(set(range(first, last + 1)) - set(scores))
-        if scores and missing and criterion != SLEB:  # sleb measures as far as it removes
+        if scores and missing and criterion not in (SLEB, SEARCH):  # these measure some layers
             raise InputError(
                 f"scores hold no {criterion!r} of {span} layer(s) from layer {missing[0]} on, but"
                 f" from layer {min(scores)}: rows are missing; run `score` again"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from interlace.errors import InputError
+from interlace.methods.exchange import check_passes
 from interlace.methods.registry import find_method
+from interlace.model.paths import survivors
 from interlace.params.choosing import Select
-from interlace.params.measuring import Mode
+from interlace.params.measuring import SCREENED, Mode
 from interlace.params.whole import Params
 from interlace.plan.record import Plan
 from interlace.plan.segments import segments
@@ -18,6 +20,7 @@ from interlace.scores.table import (
     NATIVE,
     NONMATH,
     POOLED,
+    SEARCH,
     SLEB,
     TAYLOR,
     Scores,
@@ -60,6 +63,7 @@ def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> in
         params.collect.mode,
     )
     check_measurements(params, n_layers, len(plan.drop))
+    _check_passes(params, n_layers, deepstack_layers)
     _check_local_healing(params, plan)
     _check_head(params, plan)
     return None if by_budget else len(plan.drop)
@@ -130,6 +134,9 @@ def _favourable_values(
                 values[NATIVE, layer, 3] = float(favoured and index % 5 == 2)
         if 0 < layer < scored:  # compared with the layer before it
             values[CKA, layer, 1] = float(index)
+    for size in range(1, len(free) + 1):
+        values |= {(f"{SEARCH}/{size}", layer, 1): 0.0 for layer in free[:size]}
+        values[SEARCH, free[size - 1], 1] = float(size)
     return values
 
 
@@ -194,7 +201,7 @@ def _check_head(params: Params, plan: Plan) -> None:
 
 def loss_criterion(params: Params, n_layers: int, deepstack_layers: int) -> dict[str, Any] | None:
     """Return the `LossCriterion` that the method reads, as plain values for a file."""
-    criteria = {SLEB, TAYLOR} & {*find_method(params.method).needs}
+    criteria = {SLEB, SEARCH, TAYLOR} & {*find_method(params.method).needs}
     if not criteria:
         return None
     first, last = params.select.protect_first, params.select.protect_last
@@ -202,7 +209,21 @@ def loss_criterion(params: Params, n_layers: int, deepstack_layers: int) -> dict
         find_method(params.method), n_layers, deepstack_layers, first, last
     )
     (criterion,) = criteria
-    return {"criterion": criterion, "protected": protected if criterion == SLEB else []}
+    return {"criterion": criterion, "protected": [] if criterion == TAYLOR else protected}
+
+
+def _check_passes(params: Params, n_layers: int, deepstack_layers: int) -> None:
+    """Check that the budget of a search allows exchanges.
+
+    Raises:
+        InputError: it does not; names the least that does.
+    """
+    needed = loss_criterion(params, n_layers, deepstack_layers)
+    if needed and needed["criterion"] == SEARCH:
+        free = survivors(n_layers, needed["protected"])
+        largest = min(int(params.sensitivity.max_ratio * n_layers + 1e-9), len(free))
+        share = 1 / SCREENED if params.sensitivity.samples >= SCREENED else 1
+        check_passes(params.sensitivity.passes, n_layers, free, largest, share)
 
 
 def check_measurements(params: Params, n_layers: int, drops: int) -> None:
@@ -225,12 +246,12 @@ def check_measurements(params: Params, n_layers: int, drops: int) -> None:
             " leave it empty to measure every span"
         )
     removable = int(params.sensitivity.max_ratio * n_layers + 1e-9)
-    if SLEB in needs and removable < drops:
+    if needs & {SLEB, SEARCH} and removable < drops:
         raise InputError(
             f"method = {method} is to drop {drops} layers, and sensitivity.max_ratio ="
             f" {params.sensitivity.max_ratio} removes {removable}; raise it"
         )
-    if params.select.rounds > 1 and (not needs or needs & {SLEB, TAYLOR}):
+    if params.select.rounds > 1 and (not needs or needs & {SLEB, SEARCH, TAYLOR}):
         raise InputError(
             f"select.rounds = {params.select.rounds}: rounds measure similarity again, which"
             f" {method} does not read; set it to 1"

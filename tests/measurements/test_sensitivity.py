@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -32,13 +33,15 @@ from interlace.system.outputs import write_json
 from stages.sensitivity import main
 
 LAYERS, SAMPLES = 6, 8
-METHODS = ("sleb", "taylor")
+METHODS = ("sleb", "search", "taylor")
 Run = Callable[..., Path]
 ENDS = (0, 5)  # visual features are added before layers 1 and 2
 
 
 def options(
-    criterion: Literal["sleb", "taylor"], protected: tuple[int, ...] = ENDS, **settings: Any
+    criterion: Literal["sleb", "search", "taylor"],
+    protected: tuple[int, ...] = ENDS,
+    **settings: Any,
 ) -> dict[str, Any]:
     values = {"max_ratio": 0.5, "samples": SAMPLES, "batch_tokens": 256} | settings
     needed = LossCriterion(criterion=criterion, protected=protected)
@@ -118,6 +121,29 @@ def test_sleb_removes_the_layer_whose_removal_gives_the_lowest_loss(
     ]
 
 
+def test_search_writes_the_set_of_each_size_with_the_lowest_loss_of_a_full_pass(
+    dense: Any, outputs: dict[str, Path], everything: Inputs
+) -> None:
+    tokens = int((everything["labels"] != IGNORED).sum())
+    sets = [drop for k in (1, 2, 3) for drop in itertools.combinations(range(1, LAYERS - 1), k)]
+    losses = {drop: loss_of_pruned(dense, everything, list(drop)) / tokens for drop in sets}
+    bests = [min((s for s in sets if len(s) == k), key=losses.__getitem__) for k in range(1, 4)]
+    for size, best in enumerate(bests, 1):
+        expected = {layer: pytest.approx(losses[best], rel=1e-5) for layer in best}
+        assert values(outputs["search"], f"search/{size}") == expected
+    smallest = {i: min(k for k in (1, 2, 3) if i in bests[k - 1]) for best in bests for i in best}
+    assert values(outputs["search"], "search") == smallest
+    candidates = pq.read_table(outputs["search"] / "candidates.parquet").to_pylist()
+    for row in candidates:
+        if row["rows"] == "all":
+            assert row["n_tokens"] == tokens
+            assert row["loss"] == pytest.approx(losses.get(tuple(row["drop"]), row["loss"]), 1e-5)
+        else:
+            assert 0 < row["n_tokens"] < tokens
+    screened = {tuple(row["drop"]) for row in candidates if row["rows"] == "screening"}
+    assert screened == {(), *sets}  # few enough, here
+
+
 def test_taylor_is_the_sum_of_weights_times_gradients(
     dense_dir: Path, outputs: dict[str, Path], everything: Inputs
 ) -> None:
@@ -146,7 +172,11 @@ def test_scores_have_the_contract_s_columns_and_say_how_they_were_measured(
 
 @pytest.mark.parametrize(
     ("method", "name", "finished"),
-    [("sleb", "_losses_of_batch", 4), ("taylor", "layer_gradients", 2)],
+    [
+        ("sleb", "_losses_of_batch", 4),
+        ("search", "_losses_of_batch", 4),
+        ("taylor", "layer_gradients", 2),
+    ],
 )
 def test_an_interrupted_run_resumes_and_writes_the_same_bytes(
     dense: Any,
@@ -157,7 +187,7 @@ def test_an_interrupted_run_resumes_and_writes_the_same_bytes(
     name: str,
     finished: int,
 ) -> None:
-    owner = set_losses if method == "sleb" else sensitivity
+    owner = sensitivity if method == "taylor" else set_losses
     batches = interrupt(monkeypatch, owner, name=name)
     expected = written(run(tmp_path / "uninterrupted", options(method)))
     total, structure = len(batches), snapshot(dense)
@@ -173,7 +203,7 @@ def test_an_interrupted_run_resumes_and_writes_the_same_bytes(
     assert len(batches) == total - finished > 0
 
 
-@pytest.mark.parametrize("method", ["sleb", "taylor"])
+@pytest.mark.parametrize("method", METHODS)
 def test_damaged_work_is_done_again(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -276,7 +306,7 @@ def project(
     return tmp_path
 
 
-def write_params(folder: Path, criterion: Literal["sleb", "taylor"] | None) -> None:
+def write_params(folder: Path, criterion: Literal["sleb", "search", "taylor"] | None) -> None:
     """Write the parameters and the criterion that the method needs."""
     values = {
         "sensitivity": {"max_ratio": 0.5, "samples": SAMPLES},

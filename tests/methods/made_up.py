@@ -42,7 +42,18 @@ def table_for(
     if "sleb" in METHODS[method].needs:
         order = rng.permutation(range(n_layers) if removable is None else removable).tolist()
         values = {("sleb", i, 1): float(step) for step, i in enumerate(order)}
+    if "search" in METHODS[method].needs:
+        layers = range(n_layers) if removable is None else removable
+        values = best_sets([rng.permutation(layers).tolist()[:k] for k in range(len(layers) + 1)])
     return Scores(n_layers, 0, values, {}, kept)
+
+
+def best_sets(sets: list[list[int]]) -> dict[tuple[str, int, int], float]:
+    """What a search writes of the best set of each size."""
+    values = {(f"search/{len(drop)}", i, 1): 1.0 + len(drop) for drop in sets for i in drop}
+    for drop in sorted(sets, key=len, reverse=True):
+        values |= {("search", i, 1): float(len(drop)) for i in drop}
+    return values
 
 
 @dataclass(frozen=True)

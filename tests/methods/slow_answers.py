@@ -170,6 +170,15 @@ def greatest(criterion: str, sign: int = 1) -> Callable[[Scores, Request], Answe
     return answer
 
 
+def search(scores: Scores, request: Request) -> Answer:
+    """The set of K layers, as it was measured."""
+    drops, most = request.drops, len(request.free)
+    if drops > most and request.options.shortfall != "fewer":
+        return Answer([], set(), refused_at=most)
+    drop = sorted(of_span(scores, criterion=f"search/{min(drops, most)}"))
+    return Answer(drop, neighbours(drop, scores, request))
+
+
 def mixed(scores: Scores, request: Request) -> Answer:
     """By `alpha * Snon + (1 - alpha) * Smath` of z-scores over the free layers (eq. 8, 9)."""
 
@@ -204,5 +213,6 @@ ANSWERS: dict[str, Callable[[Scores, Request], Answer]] = {
     "shortgpt": greatest("cosine"),
     "angular-block": angular_block,
     "sleb": greatest("sleb", -1),
+    "search": search,
     "taylor": greatest("taylor", -1),
 }

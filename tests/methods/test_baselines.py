@@ -60,6 +60,26 @@ def test_sleb_refuses_an_order_measured_with_other_protection() -> None:
         select(SLEB, method="sleb", drops=2, protect_first=3)
 
 
+SEARCH = Scores(8, 0, made_up.best_sets([[3], [2, 6], [2, 3, 5]]), {})
+
+
+def test_search_drops_the_best_set_of_its_size_though_sets_are_not_nested() -> None:
+    plans = [select(SEARCH, method="search", drops=drops) for drops in (1, 2, 3)]
+    assert [plan.drop for plan in plans] == [[3], [2, 6], [2, 3, 5]]
+    assert [group.score for group in plans[2].groups] == [4.0] * 3
+
+
+@pytest.mark.parametrize("policy", made_up.POLICIES)
+def test_search_refuses_more_drops_than_were_measured(policy: Any) -> None:
+    with pytest.raises(InputError, match=r"search: 4 .* 3 .* sensitivity\.max_ratio"):
+        select(SEARCH, method="search", drops=4, shortfall=policy)
+
+
+def test_search_refuses_sets_measured_with_other_protection() -> None:
+    with pytest.raises(InputError, match=r"search: layers \[2\] are protected.* select\.protect"):
+        select(SEARCH, method="search", drops=2, protect_first=3)
+
+
 def test_a_block_that_was_not_measured_is_not_taken() -> None:
     scores = without_last_layer("angular-block")
     for drops in range(1, 7):

@@ -17,7 +17,10 @@ OF_THE_PAPER = {"math-aware", "nonmath-aware", "mixed", "cka", "interlace-pooled
 
 def test_the_published_protection_and_base_are_theirs_alone() -> None:
     ends = {name: (rule.protect_first, rule.protect_last) for name, rule in METHODS.items()}
-    assert {name for name, rule in ends.items() if rule == (1, 1)} == OF_THE_PAPER | {"sleb"}
+    assert {name for name, rule in ends.items() if rule == (1, 1)} == OF_THE_PAPER | {
+        "sleb",
+        "search",
+    }
     assert set(ends.values()) == {(0, 0), (1, 1)}
     assert {name for name, rule in METHODS.items() if rule.base == "prunable"} == OF_THE_PAPER
 

@@ -19,7 +19,8 @@ from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers, norm_and_head
 from interlace.model.open import open_model
-from interlace.model.pruned_losses import layer_runs, losses_without, survivors
+from interlace.model.paths import layer_runs, survivors
+from interlace.model.pruned_losses import losses_without
 from interlace.model.states import hooked, skipped, state_before
 
 LAYERS, DEEPSTACK = 6, 3

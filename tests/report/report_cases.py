@@ -28,6 +28,7 @@ from interlace.scores.table import (
     NONMATH,
     POOLED,
     SCHEMA,
+    SEARCH,
     SLEB,
     TAYLOR,
     Scores,
@@ -167,6 +168,9 @@ def full_scores(n_layers: int = 24, deepstack_layers: int = 0, without: str = ""
     order = draw.sample(range(1, n_layers - 1), n_layers * 2 // 5)
     inner = [i for i in order if i >= deepstack_layers]
     values |= {(SLEB, layer, 1): float(step) for step, layer in enumerate(inner)}
+    for size in range(len(inner), 0, -1):
+        values |= {(SEARCH, layer, 1): float(size) for layer in inner[:size]}
+        values |= {(f"{SEARCH}/{size}", layer, 1): 1 + size / 10 for layer in inner[:size]}
     values |= {(TAYLOR, layer, 1): draw.uniform(1e4, 1e6) for layer in range(n_layers)}
     values = {key: value for key, value in values.items() if key[0] != without}
     return Scores(n_layers, deepstack_layers, values, {"model": "made-up"})

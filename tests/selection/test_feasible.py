@@ -169,6 +169,14 @@ def test_a_budget_is_one_target_and_decides_later() -> None:
             *("sleb", "sensitivity", {"max_ratio": 0.22}, {"max_ratio": 0.25}),
             "drop 7 layers, .*max_ratio = 0.22 removes 6",
         ),
+        (
+            *("search", "sensitivity", {"max_ratio": 0.22}, {"max_ratio": 0.25}),
+            "drop 7 layers, .*max_ratio = 0.22 removes 6",
+        ),
+        (
+            *("search", "sensitivity", {"passes": 5}, {"passes": 25}),
+            "sensitivity.passes = 5: .* no layers would be exchanged; raise it to [0-9]+ or more$",
+        ),
         ("interlace", "select", {"rounds": 8}, {"rounds": 7}, "select.rounds = 8: only 7 layers"),
     ],
 )
@@ -179,7 +187,7 @@ def test_a_measurement_that_the_parameters_do_not_provide_is_named(
     assert checked(method=method, **{section: enough}) in (6, 7)
 
 
-@pytest.mark.parametrize("method", ["random", "dense-ft", "manual", "sleb", "taylor"])
+@pytest.mark.parametrize("method", ["random", "dense-ft", "manual", "sleb", "search", "taylor"])
 def test_rounds_measure_nothing_for_methods_that_do_not_read_similarity(method: str) -> None:
     complaint = refusal(method=method, select={"rounds": 2, "drop": [3, 4]})
     assert "select.rounds = 2" in complaint and method in complaint
@@ -219,6 +227,7 @@ def test_a_reference_without_training_is_refused() -> None:
         ("interlace", {}, None),
         ("sleb", {}, {"criterion": "sleb", "protected": [0, 1, 2, 5]}),
         ("sleb", {"protect_first": 1}, {"criterion": "sleb", "protected": [0, 5]}),
+        ("search", {}, {"criterion": "search", "protected": [0, 1, 2, 5]}),
         ("taylor", {"protect_first": 1}, {"criterion": "taylor", "protected": []}),
     ],
 )

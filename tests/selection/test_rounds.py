@@ -20,7 +20,9 @@ from interlace.selection.rounds import choose_in_rounds
 from interlace.selection.select import select
 
 MEASURED_AGAIN = sorted(
-    name for name, rule in METHODS.items() if rule.needs and not {"sleb", "taylor"} & {*rule.needs}
+    name
+    for name, rule in METHODS.items()
+    if rule.needs and not {"sleb", "search", "taylor"} & {*rule.needs}
 )
 
 

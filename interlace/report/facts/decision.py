@@ -20,6 +20,7 @@ SCORE_NAMES = {
     "shortgpt": "BI",
     "angular-block": "angle",
     "sleb": "step",
+    "search": "loss",
     "taylor": "importance",
 }
 TUNED_WORDS = {
