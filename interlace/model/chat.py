@@ -28,6 +28,10 @@ PER_TOKEN = frozenset(
 )
 
 
+class UnplacedLabels(InputError):
+    """A conversation whose answers cannot be told from the text around them."""
+
+
 def chat_messages(row: Row) -> list[dict[str, Any]]:
     """Return the conversation of a row: user and assistant messages in turn.
 
@@ -62,7 +66,7 @@ def _segments(processor: Any, messages: list[dict[str, Any]]) -> Iterator[tuple[
     for end in range(1, len(messages) + 1):
         text = _rendered(processor, messages[:end])
         if not text.startswith(prefix):
-            raise InputError(
+            raise UnplacedLabels(
                 "the model's chat template rewrites earlier turns, so labels cannot be placed;"
                 " set data.max_turns to 1, or give the model a template that only appends"
             )

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from interlace.errors import InputError
+from interlace.errors import InputError, way_to_finite
 from interlace.model.answer_loss import answer_states, token_losses
 from interlace.model.batches import batches
-from interlace.model.chat import IGNORED, Inputs, collate
+from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, collate
 from interlace.model.open import input_device
 
 BATCH_TOKENS = 8192  # padded tokens of a forward pass
@@ -62,7 +62,7 @@ def row_losses(
         One loss per row, in the order of `examples`.
 
     Raises:
-        InputError: a row has no answer token.
+        InputError: a row has no answer token, or the model's numbers are not finite.
     """
     counts = [int((example["labels"][1:] != IGNORED).sum()) for example in examples]
     if 0 in counts:
@@ -75,6 +75,11 @@ def row_losses(
         _, tokens = answer_states(batch["input_ids"], batch["labels"])
         sizes = [counts[row] for row in rows]
         columns = (torch.split(column.cpu(), sizes) for column in (by_token, tokens, choices))
+        if not by_token.isfinite().all():
+            dtype = str(model.dtype).removeprefix("torch.")
+            raise InputError(
+                f"the loss of a row is not finite in {dtype}; {way_to_finite(dtype, 'dtype')}"
+            )
         for row, row_loss, row_tokens, row_choices in zip(rows, *columns, strict=True):
             losses[row] = RowLoss(
                 row_loss.sum().item(), tuple(row_tokens.tolist()), tuple(row_choices.tolist())
@@ -98,7 +103,28 @@ def last_answer(example: Inputs) -> Inputs:
         example: from `chat.encode_training`; its labels end with those of the last answer.
     """
     labels = example["labels"].clone()
-    (others,) = torch.where(labels == IGNORED)
-    if len(others):
-        labels[: others[-1]] = IGNORED
+    labels[: _prompt_length(example)] = IGNORED
     return example | {"labels": labels}
+
+
+def prompt_of(example: Inputs) -> Inputs:
+    """Cut a row before its last answer: the tokens that generation starts from.
+
+    Args:
+        example: from `chat.encode_training`.
+
+    Returns:
+        The inputs without labels, as `chat.encode_messages` encodes the turns before that answer.
+    """
+    length = _prompt_length(example)
+    return {
+        name: value[:length] if name in PER_TOKEN else value
+        for name, value in example.items()
+        if name != "labels"
+    }
+
+
+def _prompt_length(example: Inputs) -> int:
+    """Count the tokens before the last answer."""
+    (others,) = torch.where(example["labels"] == IGNORED)
+    return int(others[-1]) + 1 if len(others) else 0

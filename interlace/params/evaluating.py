@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from interlace.params.section import Dtype, Section
@@ -30,6 +32,12 @@ class Evaluate(Section):
     )
     heldout: str | None = Field(
         None, description="Parquet file in FineVision's schema; each of its sources is a benchmark"
+    )
+    heldout_metric: Literal["exact-match", "next-token"] = Field(
+        "exact-match",
+        description="what scores its rows; exact-match: a generated answer; next-token: without"
+        " generating, the share of the true answer's tokens that are the model's first choice, for"
+        " long texts",
     )
     judged: tuple[str, ...] = Field(
         (), description="such files of open questions, whose answers the judge grades"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from interlace.evaluation.scores.answers import Answer, answer_id
 
@@ -19,4 +20,21 @@ def answers(
     return [
         Answer(answer_id(row, benchmark, "t"), benchmark, question, "q", "t", "a", score)
         for row, (question, score) in enumerate(zip(ids, scores, strict=True))
+    ]
+
+
+def measured(
+    losses: Sequence[float | None],
+    tokens: Sequence[int],
+    benchmark: str = "POPE",
+    *,
+    questions: Sequence[str] = (),
+    choices: Sequence[Sequence[int]] = (),
+) -> list[Answer]:
+    """One row per loss, nats; all answer tokens are 1, and so are `choices` unless given."""
+    rows = answers([1] * len(losses), benchmark, questions=questions)
+    columns = zip(rows, losses, tokens, choices or [[1] * int(n) for n in tokens], strict=True)
+    return [
+        row if loss is None else replace(row, loss=float(loss), n_tokens=int(n), choices=tuple(ids))
+        for row, loss, n, ids in columns
     ]

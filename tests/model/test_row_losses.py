@@ -13,9 +13,16 @@ from answered_samples import logits, slow_loss
 
 from interlace.errors import InputError
 from interlace.model.bypass import bypassed
-from interlace.model.chat import IGNORED, Inputs, chat_messages, collate, encode_training
+from interlace.model.chat import (
+    IGNORED,
+    Inputs,
+    chat_messages,
+    collate,
+    encode_messages,
+    encode_training,
+)
 from interlace.model.open import open_model
-from interlace.model.row_losses import last_answer, row_losses
+from interlace.model.row_losses import last_answer, prompt_of, row_losses
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +86,20 @@ def test_a_row_without_an_answer_is_refused(processor: Any, dense: Any) -> None:
         row_losses(dense, [encode_training(processor, models.row(1)), prompt])
 
 
-def test_a_conversation_begins_with_its_prompt(processor: Any) -> None:
+def test_a_row_cut_before_its_last_answer_is_its_prompt(processor: Any) -> None:
     """The loss is measured after the very tokens that generation starts from."""
-    from interlace.model.chat import encode_messages
-
     for row in models.rows(4):
-        messages = chat_messages(row)
-        prompt = encode_messages(processor, messages[:-1])["input_ids"]
-        labels = last_answer(encode_messages(processor, messages))["labels"]
-        assert (labels[: len(prompt)] == IGNORED).all() and labels[len(prompt)] != IGNORED
+        example = encode_training(processor, row)
+        expected = encode_messages(processor, chat_messages(row)[:-1])
+        del expected["labels"]
+        for cut in (prompt_of(example), prompt_of(last_answer(example))):
+            assert cut.keys() == expected.keys()
+            assert all(torch.equal(cut[name], expected[name]) for name in cut)
+
+
+def test_a_loss_that_is_not_finite_is_refused(dense_dir: Path, examples: list[Inputs]) -> None:
+    model = open_model(dense_dir, dtype="float16")
+    with torch.no_grad():
+        model.lm_head.weight[5] = torch.inf
+    with pytest.raises(InputError, match="not finite in float16; set dtype to float32 or bfloat16"):
+        row_losses(model, examples)

@@ -7,7 +7,8 @@ prompts in a batch, T the tokens of the longest.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +18,17 @@ from tqdm import tqdm
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.model.chat import Inputs, collate, encode_messages, encode_whole
+from interlace.evaluation.run.journal import Reply
+from interlace.model.chat import (
+    Inputs,
+    UnplacedLabels,
+    collate,
+    encode_messages,
+    encode_whole,
+)
 from interlace.model.images import UnfitImage, open_image
 from interlace.model.open import end_tokens
+from interlace.model.row_losses import RowLoss, last_answer, prompt_of, row_losses
 
 # of an image: ours, and those of tasks that decode base64 on their own
 BROKEN = (UnfitImage, UnidentifiedImageError, Image.DecompressionBombError, binascii.Error)
@@ -27,8 +36,28 @@ WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by le
 WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """A request as model inputs.
+
+    Attributes:
+        prompt: what generation starts from.
+        answered: the prompt and the true answer, with its labels; None: no loss is measured.
+    """
+
+    prompt: Inputs
+    answered: Inputs | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory; the prompt's tensors are views of the answered ones."""
+        return sum(value.nbytes for value in (self.answered or self.prompt).values())
+
+
 class CheckpointAdapter(lmms):  # type: ignore[misc]
     """A model that answers greedily, in batches of similar length, padded on the left.
+
+    Where a row's true answer is known, its loss is measured in the same pass over the data.
 
     Args:
         model: a generating vision-language model, on its device.
@@ -43,6 +72,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         self.model = model
         self.processor = processor
         self.batch_size = batch_size
+        self.conversations: dict[str, Callable[[Any], list[dict[str, Any]]]] = {}
         self.device = model.device
         self.dtype = model.dtype
         tokenizer = processor.tokenizer
@@ -70,10 +100,10 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         Returns:
             The answers, in the order of the requests, cut before the first stop string.
         """
-        texts: dict[int, str] = {}
+        replies: dict[int, Reply] = {}
         for batch in self.batches(requests):
-            texts |= batch
-        return [texts[index] for index in range(len(requests))]
+            replies |= batch
+        return [replies[index].text for index in range(len(requests))]
 
     def batches(
         self,
@@ -82,8 +112,8 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         skip: Container[int] = (),
         process: int = 0,
         processes: int = 1,
-    ) -> Iterator[dict[int, str]]:
-        """Answer requests batch by batch; yield the answers of each by index in `requests`.
+    ) -> Iterator[dict[int, Reply]]:
+        """Answer requests batch by batch; yield the replies of each by index in `requests`.
 
         Batches, and so rounding, depend neither on `skip` nor on the number of processes.
 
@@ -105,24 +135,24 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
                 skipped = len(window)
                 for batch, inputs in self._batches_of(requests, window, skip):
                     settings = [requests[index].args[2] for index in batch]
-                    yield dict(zip(batch, self._generate(inputs, settings), strict=True))
+                    yield dict(zip(batch, self._replies(inputs, settings), strict=True))
                     progress.update(len(batch))
                     skipped -= len(batch)
                 progress.update(skipped)
 
     def _batches_of(
         self, requests: Sequence[Any], window: Sequence[int], skip: Container[int]
-    ) -> Iterator[tuple[list[int], list[Inputs]]]:
-        """Encode a window's prompts, and form batches of similar length."""
+    ) -> Iterator[tuple[list[int], list[_Encoded]]]:
+        """Encode a window's requests, and form batches of prompts of similar length."""
         if all(index in skip for index in window):
             return
-        inputs_by_index: dict[int, Inputs] = {}
+        inputs_by_index: dict[int, _Encoded] = {}
         lengths: dict[int, int] = {}
         free_bytes = WINDOW_BYTES
         for index in window:
             inputs = self._encode(requests[index])
-            lengths[index] = inputs["input_ids"].shape[0]
-            free_bytes -= sum(value.nbytes for value in inputs.values())
+            lengths[index] = inputs.prompt["input_ids"].shape[0]
+            free_bytes -= inputs.size
             if free_bytes >= 0:
                 inputs_by_index[index] = inputs
         ordered = sorted(window, key=lambda index: -lengths[index])
@@ -135,10 +165,19 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
                     inputs_by_index[index] = self._encode(requests[index])
             yield batch, [inputs_by_index.pop(index) for index in batch]
 
-    def _encode(self, request: Any) -> Inputs:
-        _, doc_to_messages, _, row, task, split = request.args
+    def _encode(self, request: Any) -> _Encoded:
+        _, doc_to_messages, settings, row, task, split = request.args
+        doc = self.task_dict[task][split][row]
         try:
-            messages = _hf_messages(doc_to_messages(self.task_dict[task][split][row]), task)
+            if conversation := self.conversations.get(task):
+                messages = _hf_messages(conversation(doc), task)
+                try:
+                    answered = last_answer(encode_messages(self.processor, messages))
+                    return _Encoded(prompt_of(answered), answered)
+                except UnplacedLabels:
+                    if not settings["max_new_tokens"]:  # no score without the loss
+                        raise
+            messages = _hf_messages(doc_to_messages(doc), task)
         except BROKEN as error:
             raise InputError(
                 f"evaluate: task {task!r}, row {row}: {' '.join(str(error).split())}; repair the"
@@ -151,7 +190,43 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
             inputs = encode_messages(self.processor, messages)
         else:
             inputs = encode_whole(self.processor, messages)
-        return {name: value for name, value in inputs.items() if name != "labels"}
+        return _Encoded({name: value for name, value in inputs.items() if name != "labels"})
+
+    def _replies(
+        self, inputs: Sequence[_Encoded], settings: Sequence[Mapping[str, Any]]
+    ) -> list[Reply]:
+        """Answer a batch, and measure the loss where the true answer is known.
+
+        The choices behind the loss tell most answers, so few are generated.
+        """
+        examples = {i: request.answered for i, request in enumerate(inputs) if request.answered}
+        measured = row_losses(self.model, list(examples.values()), pad_token_id=self.pad_id)
+        losses = dict(zip(examples, measured, strict=True))
+        texts: dict[int, str] = {}
+        for i, loss in losses.items():
+            text = self._known_text(loss, settings[i]["max_new_tokens"])
+            if text is not None:
+                texts[i] = text
+        if unknown := [i for i in range(len(inputs)) if i not in texts]:
+            prompts = [inputs[i].prompt for i in unknown]
+            generated = self._generate(prompts, [settings[i] for i in unknown])
+            texts |= zip(unknown, generated, strict=True)
+        facts = {i: (loss.loss, loss.tokens, loss.choices) for i, loss in losses.items()}
+        return [Reply(texts[i], *facts.get(i, ())) for i in range(len(inputs))]
+
+    def _known_text(self, loss: RowLoss, longest: int) -> str | None:
+        """Return the text that greedy generation gives; None where the choices do not tell.
+
+        Generation repeats the true answer up to the first choice that differs, and continues from
+        that, unless it is an end token or the last one.
+        """
+        if not longest:  # nothing is generated
+            return str(self.processor.tokenizer.decode(loss.choices))
+        pairs = enumerate(zip(loss.tokens, loss.choices, strict=True))
+        same = next((i for i, (token, choice) in pairs if token != choice), len(loss.choices))
+        ids = loss.choices[: min(same + 1, longest)]
+        ends = len(ids) == longest or not self.end_ids.isdisjoint(ids)
+        return self._decode(list(ids)) if ends else None
 
     @torch.inference_mode()
     def _generate(

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from lmms_eval.api.reasoning import strip_reasoning_tags
 from tqdm import tqdm
 
-from interlace.evaluation.run.journal import Journal
+from interlace.evaluation.run.journal import Journal, Reply
 from interlace.evaluation.run.tasks import ScoredTask
 from interlace.evaluation.scores.answers import Answer, answer_id
 from interlace.printable import one_line
@@ -27,9 +27,10 @@ class Adapter(Protocol):
     """A model that answers lmms-eval's requests: see `adapter.CheckpointAdapter`."""
 
     task_dict: dict[str, Any]
+    conversations: dict[str, Any]  # by task, see `ScoredTask.conversation`
 
     def batches(self, requests: Sequence[Any], *, skip: Any, process: int, processes: int) -> Any:
-        """Yield the answers of each batch by request index."""
+        """Yield the replies of each batch by request index."""
 
 
 def answer_tasks(
@@ -54,21 +55,24 @@ def answer_tasks(
     requests = []
     for scored in tasks:
         scored.task.build_all_requests(limit=limit, rank=0, world_size=1)
-        model.task_dict[scored.task.config.task] = scored.task.dataset
+        name = scored.task.config.task
+        model.task_dict[name] = scored.task.dataset
+        if scored.conversation:
+            model.conversations[name] = scored.conversation
         requests += scored.task.instances
     with process_group():
         # all processes take the first one's reading: another may be writing by now
-        journal_texts: dict[int, str] = gather(journal.read())[0]
-        texts = dict(journal_texts)
+        journal_replies: dict[int, Reply] = gather(journal.read())[0]
+        replies = dict(journal_replies)
         for batch in model.batches(
-            requests, skip=journal_texts, process=process_rank(), processes=world_size()
+            requests, skip=journal_replies, process=process_rank(), processes=world_size()
         ):
             journal.save(batch, process_rank())
-            texts |= batch
-        for texts_of_process in gather(texts):
-            texts |= texts_of_process
+            replies |= batch
+        for replies_of_process in gather(replies):
+            replies |= replies_of_process
         for index, request in enumerate(requests):
-            request.resps = [texts[index]]
+            request.resps = [replies[index]]
         scores = {task.benchmark: _score(task) for task in tasks} if process_rank() == 0 else None
         answers: dict[str, list[Answer]] = gather(scores)[0]
     return answers
@@ -77,9 +81,9 @@ def answer_tasks(
 def _score(scored: ScoredTask) -> list[Answer]:
     """Score the answers to one task."""
     task = scored.task
-    texts = [request.resps[0] for request in task.instances]
-    for request, text in zip(task.instances, texts, strict=True):
-        request.resps = [strip_reasoning_tags(text, REASONING)]
+    replies: list[Reply] = [request.resps[0] for request in task.instances]
+    for request, reply in zip(task.instances, replies, strict=True):
+        request.resps = [strip_reasoning_tags(reply.text, REASONING)]
     task.apply_filters()
     rows = task.eval_docs_no_media
     progress = tqdm(
@@ -89,7 +93,7 @@ def _score(scored: ScoredTask) -> list[Answer]:
         disable=not scored.judged,
     )
 
-    def score(request: Any, text: str) -> Answer:
+    def score(request: Any, reply: Reply) -> Answer:
         row, number, prompt = rows[request.doc_id], request.doc_id, str(request.args[0])
         target = scored.target(row)
         answer = Answer(
@@ -98,14 +102,20 @@ def _score(scored: ScoredTask) -> list[Answer]:
             question_id=scored.question_id(row, number),
             prompt=prompt,
             target=target,
-            answer=text,
-            score=scored.score(row, _extracted(request.filtered_resps)),
+            answer=reply.text,
+            score=reply.accuracy
+            if scored.next_token
+            else scored.score(row, _extracted(request.filtered_resps)),
+            weight=len(reply.tokens) if scored.next_token else 1,
+            loss=reply.loss,
+            n_tokens=None if reply.loss is None else len(reply.tokens),
+            choices=None if reply.loss is None else tuple(reply.choices),
         )
         progress.update()
         return answer
 
     with progress, ThreadPoolExecutor(JUDGEMENTS if scored.judged else 1) as pool:
-        return list(pool.map(score, task.instances, texts))
+        return list(pool.map(score, task.instances, replies))
 
 
 def _extracted(responses: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.judge import Endpoint
 from interlace.evaluation.run.validate import published_benchmarks, skip_reason, validate
-from interlace.evaluation.scores.answers import benchmark_score, write_answers
+from interlace.evaluation.scores.answers import Answer, benchmark_score, write_answers
+from interlace.evaluation.scores.losses import loss_of
 from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.params.evaluating import Evaluate
 from interlace.system.distributed import meet, process_rank
@@ -90,7 +91,9 @@ def evaluate(
         versions={name: importlib.metadata.version(pip) for name, pip in LIBRARIES.items()},
         device=_device_name(adapter.device),
         dtype=str(adapter.dtype).removeprefix("torch."),
-        notes=_notes(params, scores),
+        notes=_notes(params, scores) | _without_loss(tasks, answers),
+        losses={name: loss for name, rows in answers.items() if (loss := loss_of(rows))},
+        loss=loss_of(answer for rows in answers.values() for answer in rows),
     )
 
 
@@ -115,7 +118,10 @@ def _tasks(params: Evaluate, judge: Endpoint | None, cache: Path) -> Iterator[Sc
                 benchmark, max_new_tokens=longest, data=data, cache=cache, judge=judge
             )
     if params.heldout is not None:
-        yield from heldout_tasks(Path(params.heldout), max_new_tokens=longest)
+        next_token = params.heldout_metric == "next-token"
+        yield from heldout_tasks(
+            Path(params.heldout), max_new_tokens=longest, next_token=next_token
+        )
     if judge is not None:
         for file in params.judged:
             yield from judged_tasks(Path(file), judge, max_new_tokens=longest)
@@ -145,6 +151,19 @@ def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
         name: f"{score.missing} answers have no judgement and count nowhere"
         for name, score in scores.items()
         if score.missing
+    }
+
+
+def _without_loss(
+    tasks: Iterable[ScoredTask], answers: Mapping[str, Sequence[Answer]]
+) -> dict[str, str]:
+    """Remarks on held-out sources, some rows of which have no loss."""
+    rows = {task.benchmark: answers[task.benchmark] for task in tasks if task.conversation}
+    counts = {name: sum(row.loss is None for row in source) for name, source in rows.items()}
+    return {
+        name: f"{count} rows have no loss: the model's chat template rewrites earlier turns"
+        for name, count in counts.items()
+        if count
     }
 
 

@@ -1,7 +1,7 @@
-"""The journal of answers, from which a killed evaluation resumes.
+"""The journal of replies, from which a killed evaluation resumes.
 
 A folder holds one file per process, with one line per batch: a digest, and JSON of request indices
-and answers. Lines that are truncated or damaged are skipped, and their requests answered again.
+and replies. Lines that are truncated or damaged are skipped, and their requests answered again.
 The folder belongs to one checkpoint, one set of parameters and one version of the data; the caller
 names it accordingly.
 """
@@ -11,14 +11,38 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from interlace.system.outputs import refusals_named
 
 
+@dataclass(frozen=True)
+class Reply:
+    """A model's reply to one request.
+
+    Attributes:
+        text: the generated answer; where nothing is generated, the first choices as text.
+        loss: sum of the cross-entropies of the true answer's tokens, nats; None without one.
+        tokens: the true answer's tokens.
+        choices: the model's first choice in place of each, given the true text before it.
+    """
+
+    text: str
+    loss: float | None = None
+    tokens: Sequence[int] = ()
+    choices: Sequence[int] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the true answer's tokens that are the model's first choice, 0 to 1."""
+        pairs = zip(self.tokens, self.choices, strict=True)
+        return sum(token == choice for token, choice in pairs) / len(self.tokens)
+
+
 class Journal:
-    """Answers by request index, on disk.
+    """Replies by request index, on disk.
 
     Args:
         folder: holds the files; None: nothing is saved.
@@ -27,25 +51,26 @@ class Journal:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def read(self) -> dict[int, str]:
-        """Read the answers that all processes saved."""
-        answers: dict[int, str] = {}
+    def read(self) -> dict[int, Reply]:
+        """Read the replies that all processes saved."""
+        replies: dict[int, Reply] = {}
         for path in sorted(self.folder.glob("answers-*.jsonl")) if self.folder else ():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 digest, _, text = line.partition(" ")
                 if digest == _digest(text):
-                    answers |= {int(index): answer for index, answer in json.loads(text).items()}
-        return answers
+                    replies |= {index: Reply(*reply) for index, reply in json.loads(text)}
+        return replies
 
-    def save(self, answers: Mapping[int, str], process: int) -> None:
-        """Append a batch of answers; it is on disk when this returns.
+    def save(self, replies: Mapping[int, Reply], process: int) -> None:
+        """Append a batch of replies; it is on disk when this returns.
 
         Raises:
             InputError: the disk is full.
         """
         if self.folder is None:
             return
-        path, text = self.folder / f"answers-{process}.jsonl", json.dumps(answers)
+        path = self.folder / f"answers-{process}.jsonl"
+        text = json.dumps([(index, astuple(reply)) for index, reply in replies.items()])
         with refusals_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:

@@ -42,6 +42,10 @@ class ScoredTask:
         target: row -> true answer.
         question_id: (row, row number) -> id of its question.
         judged: True if scoring may wait for a judge.
+        conversation: row -> messages that end with the true answer, on which the loss is measured;
+            None: no loss.
+        next_token: True if the share of the true answer's tokens that are the model's first choice
+            is the score, so that nothing is generated.
     """
 
     benchmark: str
@@ -51,6 +55,8 @@ class ScoredTask:
     target: Callable[[Row], str]
     question_id: Callable[[Row, int], str]
     judged: bool = False
+    conversation: Callable[[Row], list[dict[str, Any]]] | None = None
+    next_token: bool = False
 
 
 def _messages(row: Row) -> list[dict[str, Any]]:
@@ -103,16 +109,24 @@ class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
         self.dataset_no_image = {SPLIT: self._rows.remove_columns("images")}
 
 
-def heldout_tasks(path: Path, *, max_new_tokens: int) -> list[ScoredTask]:
-    """Build one task per source of a file in FineVision's schema, scored by exact match."""
+def heldout_tasks(path: Path, *, max_new_tokens: int, next_token: bool = False) -> list[ScoredTask]:
+    """Build one task per source of a file in FineVision's schema; each row gets a loss.
+
+    Args:
+        path: of the file.
+        max_new_tokens: longest answer, tokens.
+        next_token: score the true answer's tokens, without generating; else exact match.
+    """
     return [
         ScoredTask(
             source,
             heldout.CATEGORY,
-            HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
+            HeldOutTask(source, rows, max_new_tokens=0 if next_token else max_new_tokens),
             _exact_match,
             _target,
             _row_id,
+            conversation=chat_messages,
+            next_token=next_token,
         )
         for source, rows in heldout.read_sources(path).items()
     ]

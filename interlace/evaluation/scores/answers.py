@@ -2,8 +2,11 @@
 
 `answers/NAME.parquet` holds, in the order of benchmarks and rows: `sample_id` (row number in the
 benchmark's data and a hash of prompt and target), `benchmark`, `question_id` (shared by rows that
-ask one question in several ways), `prompt`, `target`, `answer` and `score` (0 to 1; null without a
-judgement).
+ask one question in several ways), `prompt`, `target`, `answer`, `score` (0 to 1; null without a
+judgement) and `weight` (of the row in its benchmark's score: 1, or its answer tokens where these
+are scored). Rows whose true answer was measured have `loss` (sum of the cross-entropies of its
+tokens, nats), `n_tokens` (their number, the end of the turn included) and `choices` (the model's
+first choice in place of each, given the true text before it); these are null in other rows.
 """
 
 from __future__ import annotations
@@ -33,8 +36,13 @@ SCHEMA = pa.schema(
         ("target", pa.string()),
         ("answer", pa.string()),
         ("score", pa.float64()),
+        ("weight", pa.int32()),
+        ("loss", pa.float64()),
+        ("n_tokens", pa.int32()),
+        ("choices", pa.list_(pa.int32())),
     ]
 )
+NULLABLE = frozenset({"score", "loss", "n_tokens", "choices"})
 ALL_RIGHT = frozenset({"MMBench"})  # a question counts if all its rows are right
 
 
@@ -49,6 +57,10 @@ class Answer:
     target: str
     answer: str
     score: float | None
+    weight: int = 1
+    loss: float | None = None
+    n_tokens: int | None = None
+    choices: tuple[int, ...] | None = None
 
 
 def answer_id(row: int, prompt: str, target: str) -> str:
@@ -82,12 +94,18 @@ def read_answers(path: Path) -> list[Answer]:
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise MissingInputError(path, f"not a Parquet file of answers: {reason}") from None
+    if table.schema.names == SCHEMA.names[:7]:
+        raise MissingInputError(
+            path, "holds no losses, an earlier version wrote it: evaluate again"
+        )
     if table.schema.names != SCHEMA.names:
         names = ", ".join(table.schema.names)
         raise MissingInputError(path, f"not answers; its columns are {names}")
     if not table.schema.equals(SCHEMA):
         raise MissingInputError(path, "not answers; its columns are of other types")
-    answers = [Answer(**row) for row in table.to_pylist()]
+    choices = [ids if ids is None else tuple(ids) for ids in table["choices"].to_pylist()]
+    rows = table.drop_columns(["choices"]).to_pylist()
+    answers = [Answer(**row, choices=ids) for row, ids in zip(rows, choices, strict=True)]
     for number, answer in enumerate(answers):
         if problem := _damage(answer):
             raise MissingInputError(path, f"row {number}: {problem}")
@@ -98,8 +116,17 @@ def _damage(answer: Answer) -> str:
     """Say what is wrong with a row; empty where nothing is."""
     if not re.match(r"\d+-", answer.sample_id or "", re.ASCII):
         return f"sample_id = {answer.sample_id!r} begins with no row number"
-    if any(value is None for name, value in vars(answer).items() if name != "score"):
+    if any(value is None for name, value in vars(answer).items() if name not in NULLABLE):
         return "a cell is empty"
+    if answer.weight < 1:
+        return f"weight = {answer.weight} is less than 1"
+    measured = [value is not None for value in (answer.loss, answer.n_tokens, answer.choices)]
+    if any(measured) != all(measured):
+        return "loss, n_tokens and choices are not all there"
+    if answer.loss is not None and not math.isfinite(answer.loss):
+        return f"loss = {answer.loss} is not finite"
+    if answer.choices is not None and not 0 < len(answer.choices) == answer.n_tokens:
+        return f"choices has {len(answer.choices)} tokens, and n_tokens = {answer.n_tokens}"
     if answer.score is not None and not 0 <= answer.score <= 1:
         return f"score = {answer.score} is not between 0 and 1"
     return ""
@@ -120,6 +147,19 @@ def question_scores(answers: Iterable[Answer], benchmark: str) -> dict[str, floa
     return {question: float(join(scores)) for question, scores in rows.items()}
 
 
+def question_weights(answers: Iterable[Answer], benchmark: str) -> dict[str, int]:
+    """Return the weight of each question in the score of one benchmark.
+
+    Args:
+        answers: with a score, of the benchmark.
+        benchmark: its name; questions of MMBench weigh the same, others by their rows.
+    """
+    weights: Counter[str] = Counter()
+    for answer in answers:
+        weights[answer.question_id] += answer.weight
+    return dict.fromkeys(weights, 1) if benchmark in ALL_RIGHT else dict(weights)
+
+
 def benchmark_score(answers: Sequence[Answer], category: str) -> Score | None:
     """Return the score of one benchmark; None if no row has a score.
 
@@ -134,14 +174,13 @@ def benchmark_score(answers: Sequence[Answer], category: str) -> Score | None:
         return None
     name = judged[0].benchmark
     questions = question_scores(judged, name)
-    rows = Counter(answer.question_id for answer in judged)
-    weights = dict.fromkeys(questions, 1) if name in ALL_RIGHT else rows
-    n = sum(weights.values())
-    mean = sum(questions[question] * weight for question, weight in weights.items()) / n
+    weights = question_weights(judged, name)
+    mean = sum(questions[question] * weight for question, weight in weights.items())
+    mean /= sum(weights.values())
     return Score(
         score=100 * mean,
         standard_error=_standard_error(questions, weights, mean),
-        n=n,
+        n=len(questions) if name in ALL_RIGHT else len(judged),
         category=category,
         missing=len(answers) - len(judged),
     )

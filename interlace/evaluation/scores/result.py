@@ -32,6 +32,20 @@ class Score(_Result):
     missing: int = 0
 
 
+class Loss(_Result):
+    """The loss of one model on true answers.
+
+    Attributes:
+        loss: nats per answer token.
+        standard_error: of `loss`, with questions as clusters; None for a single question.
+        tokens: number of answer tokens.
+    """
+
+    loss: float
+    standard_error: float | None
+    tokens: int
+
+
 class Evaluation(_Result):
     """The scores of one model; the same model, data and libraries give the same content.
 
@@ -43,6 +57,8 @@ class Evaluation(_Result):
         device: that the model ran on.
         dtype: of the model's weights.
         notes: benchmark -> what to know about its score.
+        losses: by held-out source.
+        loss: over the tokens of all held-out sources; None without one.
     """
 
     model: str
@@ -52,9 +68,11 @@ class Evaluation(_Result):
     device: str
     dtype: str
     notes: dict[str, str] = {}
+    losses: dict[str, Loss] = {}
+    loss: Loss | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON; `missing` and `notes` only where there are any."""
+        """Return plain values for JSON; `missing`, `notes` and losses only where there are any."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 

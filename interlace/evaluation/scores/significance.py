@@ -8,7 +8,6 @@ scores, for questions asked in several ways, and for means over benchmarks.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interlace.errors import InputError
-from interlace.evaluation.scores.answers import ALL_RIGHT, Answer, question_scores
+from interlace.evaluation.scores.answers import Answer, question_scores, question_weights
 
 DRAWS = 10_000
+DRAW_CELLS = 2**22  # numbers of draws in memory at once; graded answers differ in every row
 LEVEL = 0.95  # of every interval
 OVERALL = "all"
 
@@ -123,10 +123,8 @@ def _questions(
 ) -> NDArray[np.float64]:
     """Scores of each question for both models, and its weight: [questions, 3]."""
     first, second = question_scores(first_answers, name), question_scores(second_answers, name)
-    rows = Counter(answer.question_id for answer in first_answers)
-    return np.array(
-        [(first[q], second[q], 1 if name in ALL_RIGHT else rows[q]) for q in first], dtype=float
-    )
+    weights = question_weights(first_answers, name)
+    return np.array([(first[q], second[q], weights[q]) for q in first], dtype=float)
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -142,10 +140,14 @@ def _bootstrap(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray
     Questions with equal values form a kind; the number of draws of each kind is multinomial.
     """
     kinds, counts = np.unique(values, axis=0, return_counts=True)  # [kinds, 3], [kinds]
-    draws = rng.multinomial(len(values), counts / len(values), size=DRAWS)  # [DRAWS, kinds]
-    weights = draws * kinds[:, 2]
-    means: NDArray[np.float64] = 100 * weights @ kinds[:, :2] / weights.sum(axis=1, keepdims=True)
-    return means
+    few = max(1, DRAW_CELLS // len(kinds))
+    parts = []
+    for start in range(0, DRAWS, few):
+        size = min(few, DRAWS - start)
+        draws = rng.multinomial(len(values), counts / len(values), size=size)  # [few, kinds]
+        weights = draws * kinds[:, 2]
+        parts.append(100 * weights @ kinds[:, :2] / weights.sum(axis=1, keepdims=True))
+    return np.concatenate(parts)
 
 
 def _interval(draws: NDArray[np.float64]) -> Interval:

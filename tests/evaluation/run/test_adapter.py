@@ -10,7 +10,8 @@ from PIL import Image
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.model.chat import chat_messages, encode_messages, encode_whole
+from interlace.model.chat import chat_messages, encode_messages, encode_training, encode_whole
+from interlace.model.row_losses import row_losses
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -54,6 +55,34 @@ def test_batches_and_windows_do_not_change_answers(
     for name in ("WINDOW_BATCHES", "WINDOW_BYTES"):
         monkeypatch.setattr(f"interlace.evaluation.run.adapter.{name}", 1)
         assert answers(open_adapter(checkpoint, 3)) == one_by_one
+
+
+@pytest.mark.parametrize("longest", [1, 2, 8])
+@pytest.mark.parametrize("early", [False, True], ids=["model's end", "early end"])
+def test_a_known_true_answer_changes_no_generated_answer(
+    checkpoint: Checkpoint, early: bool, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choices behind the loss tell the greedy answer, or generation does."""
+    adapter = open_adapter(checkpoint)
+    texts = answers(adapter)
+    if early:  # the first token of an answer ends it
+        example = encode_training(adapter.processor, row(0, images=0))
+        adapter.end_ids |= {row_losses(adapter.model, [example])[0].choices[0]}
+        adapter.model.generation_config.eos_token_id = sorted(adapter.end_ids)
+    expected = answers(adapter, longest=longest)
+    conversations = []  # a true answer begins like the model's own: whole, in half, or not at all
+    for number, (turns, text) in enumerate(zip(CONVERSATIONS, texts, strict=True)):
+        answer = [text, text[: len(text) // 2] + "7", "left"][number % 3]
+        content = [{"type": "text", "text": answer}]
+        conversations.append([*turns, {"role": "assistant", "content": content}])
+    adapter.conversations = {"task": lambda turns: turns}
+    generated = []
+    generate = adapter._generate
+    monkeypatch.setattr(
+        adapter, "_generate", lambda *batch: generated.extend(batch[0]) or generate(*batch)
+    )
+    assert answers(adapter, conversations, longest=longest) == expected
+    assert len(generated) == 0 if longest == 1 else early <= (len(generated) < len(conversations))
 
 
 def test_answers_equal_generation_without_the_adapter(adapter: Any, checkpoint: Checkpoint) -> None:

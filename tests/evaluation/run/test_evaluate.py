@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -19,7 +20,8 @@ import torch
 from evaluation.judge_server import judge_server
 from evaluation.published_rows import write_parquet
 from interruptions import damage, interrupt
-from models import rows
+from models import row, rows
+from transformers import GenerationMixin
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
@@ -27,7 +29,9 @@ from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.scores.answers import read_answers
-from interlace.model.chat import chat_messages, encode_messages
+from interlace.evaluation.scores.losses import rate
+from interlace.model.chat import chat_messages, encode_messages, encode_training
+from interlace.model.row_losses import last_answer, row_losses
 from interlace.params.evaluating import Evaluate, Judge
 
 Write = Callable[..., Path]
@@ -66,6 +70,73 @@ def test_scores_and_answers_are_reproducible(
     assert set(first.versions) == {"torch", "transformers", "lmms_eval"}
     content = json.dumps(first.as_json())
     assert str(tmp_path) not in content and str(checkpoint.folder) not in content
+
+
+def test_the_loss_is_that_of_each_row_s_last_answer(
+    checkpoint: Checkpoint, params: Evaluate, tmp_path: Path
+) -> None:
+    result = evaluate(checkpoint, params=params, model_name="m", answers_file=tmp_path / "a")
+    model, processor = checkpoint.open_model(dtype="float32"), checkpoint.open_processor()
+    by_row = {
+        (answer.benchmark, answer.sample_id): answer for answer in read_answers(tmp_path / "a")
+    }
+    totals = {}
+    for source, n in (("a", 4), ("b", 7)):
+        answers = [answer for (name, _), answer in sorted(by_row.items()) if name == source]
+        encoded = [last_answer(encode_training(processor, row)) for row in rows(n)]
+        losses = [row_losses(model, [example])[0] for example in encoded]
+        assert [answer.loss for answer in answers] == pytest.approx([x.loss for x in losses])
+        assert [tuple(answer.choices or ()) for answer in answers] == [x.choices for x in losses]
+        totals[source] = sum(x.loss for x in losses), sum(len(x.tokens) for x in losses)
+        assert result.losses[source].loss == pytest.approx(totals[source][0] / totals[source][1])
+        assert result.losses[source].tokens == totals[source][1]
+    nats, tokens = map(sum, zip(*totals.values(), strict=True))
+    assert result.loss is not None and result.loss.loss == pytest.approx(nats / tokens)
+    assert result.loss.tokens == tokens
+    assert all(by_row[key].loss is None for key in by_row if key[0] == "HRBench4K")
+    assert result.losses.keys() == {"a", "b"}
+
+
+def test_next_tokens_are_scored_without_generating(
+    checkpoint: Checkpoint, write_rows: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(rows(9, source="a"))
+    params = Evaluate(heldout=str(path), batch_size=4, heldout_metric="next-token")
+    monkeypatch.setattr(GenerationMixin, "generate", None)
+    result = evaluate(checkpoint, params=params, model_name="m", answers_file=tmp_path / "a")
+    model, processor = checkpoint.open_model(dtype="float32"), checkpoint.open_processor()
+    encoded = [last_answer(encode_training(processor, row)) for row in rows(9)]
+    losses = row_losses(model, encoded)
+    correct, tokens = sum(x.correct for x in losses), sum(len(x.tokens) for x in losses)
+    assert 0 < correct < tokens
+    assert result.scores["a"].score == pytest.approx(100 * correct / tokens)
+    assert result.scores["a"].n == 9
+    expected = rate([100.0 * x.correct for x in losses], [len(x.tokens) for x in losses])
+    assert result.scores["a"].standard_error == pytest.approx(expected.standard_error)
+    answers = read_answers(tmp_path / "a")
+    assert [answer.weight for answer in answers] == [len(x.tokens) for x in losses]
+    assert answers[0].answer == processor.tokenizer.decode(losses[0].choices)
+    limited = evaluate(checkpoint, params=params.model_copy(update={"limit": 2}), model_name="m")
+    assert limited.scores["a"].n == 2
+
+
+def test_a_template_that_rewrites_turns_leaves_answers_without_a_loss(
+    checkpoint: Checkpoint, write_rows: Write, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint.folder, folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + "{% if add_generation_prompt %}<think>{% endif %}")
+    rewriting = Checkpoint(folder)
+    params = Evaluate(heldout=str(write_rows([row(seed) for seed in range(3)])), max_new_tokens=3)
+    result = evaluate(rewriting, params=params, model_name="m", answers_file=tmp_path / "a")
+    assert result.loss is None and not result.losses and result.scores["made_up"].n == 3
+    assert result.notes == {
+        "made_up": "3 rows have no loss: the model's chat template rewrites earlier turns"
+    }
+    with pytest.raises(InputError, match="rewrites earlier turns"):
+        next_token = params.model_copy(update={"heldout_metric": "next-token"})
+        evaluate(rewriting, params=next_token, model_name="m")
 
 
 def test_the_process_is_left_as_it_was(
@@ -116,7 +187,7 @@ def test_an_interrupted_evaluation_resumes_after_its_last_batch(
     with pytest.raises(KeyboardInterrupt):
         run(answers_file=resumed, scratch=tmp_path / "scratch")
     run(answers_file=resumed, scratch=tmp_path / "scratch")
-    sizes = [len(answers) for _, answers, _ in batches]
+    sizes = [len(replies) for _, replies, _ in batches]
     assert sizes[:3] == [3, 3, 3]  # the third is lost
     assert sum(sizes[3:]) == 5
     assert resumed.read_bytes() == reference.read_bytes()
@@ -172,7 +243,8 @@ def test_results_do_not_depend_on_the_number_of_processes(
     assert (tmp_path / "0.parquet").read_bytes() == answers_file.read_bytes()
     assert not (tmp_path / "1.parquet").exists()
     journals = [tmp_path / f"scratch/answers-{process}.jsonl" for process in "01"]
-    assert [journal.read_text().count("{") for journal in journals] == [8, 5]
+    batches = [len([line for line in path.read_text().splitlines() if line]) for path in journals]
+    assert batches == [8, 5]
 
 
 def test_an_image_that_cannot_be_opened_is_named(

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from evaluation.answer_rows import answers
+from evaluation.answer_rows import answers, measured
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from interlace.evaluation.scores.answers import (
     row_number,
     write_answers,
 )
+from interlace.evaluation.scores.losses import rate
 from interlace.evaluation.scores.result import Score
 
 
@@ -65,10 +68,39 @@ def test_a_row_without_a_judgement_counts_nowhere() -> None:
 
 
 def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
-    rows = answers([1.0, None, 0.25])
+    rows = answers([1.0, None, 0.25]) + measured([2.5, None], [3, 1])
+    rows[1] = replace(rows[1], weight=7)
     write_answers(rows, tmp_path / "sub/a.parquet")
     assert read_answers(tmp_path / "sub/a.parquet") == rows
-    assert [row_number(row.sample_id) for row in rows] == [0, 1, 2]
+    assert [row_number(row.sample_id) for row in rows] == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"weight": 0}, "weight = 0 is less than 1"),
+        ({"loss": None}, "loss, n_tokens and choices are not all there"),
+        ({"loss": math.inf}, "loss = inf is not finite"),
+        ({"n_tokens": 4}, "choices has 3 tokens, and n_tokens = 4"),
+        ({"n_tokens": 0, "choices": ()}, "choices has 0 tokens"),
+    ],
+    ids=str,
+)
+def test_a_damaged_loss_is_named(changes: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    good, bad = measured([2.5, 1.0], [3, 3])
+    write_answers([good, replace(bad, **changes)], tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=rf"a\.parquet: row 1: {complaint}"):
+        read_answers(tmp_path / "a.parquet")
+
+
+def test_text_rows_weigh_by_their_tokens() -> None:
+    """3 of 4 and 1 of 12 tokens right: 4 of 16, and not the mean of 75% and 8%."""
+    rows = [
+        replace(row, weight=w) for row, w in zip(answers([3 / 4, 1 / 12]), (4, 12), strict=True)
+    ]
+    result = benchmark_score(rows, "c")
+    assert result and (result.score, result.n) == (pytest.approx(25), 2)
+    assert result.standard_error == pytest.approx(rate([300, 100], [4, 12]).standard_error)
 
 
 def test_an_answer_id_depends_on_prompt_and_target() -> None:
@@ -82,6 +114,11 @@ def test_a_file_that_holds_no_answers_is_refused(tmp_path: Path) -> None:
         read_answers(path)
     pq.write_table(pa.table({"x": [1]}), path)
     with pytest.raises(InputError, match="columns are x"):
+        read_answers(path)
+    write_answers(answers([1.0]), path)
+    earlier = pq.read_table(path).drop_columns(["weight", "loss", "n_tokens", "choices"])
+    pq.write_table(earlier, path)
+    with pytest.raises(InputError, match="holds no losses, an earlier version wrote it: evaluate"):
         read_answers(path)
     path.write_text("no")
     with pytest.raises(InputError, match="not a Parquet file"):

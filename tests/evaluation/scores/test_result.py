@@ -10,6 +10,8 @@ from interlace.errors import InputError
 from interlace.evaluation.scores.result import read_evaluation
 from interlace.system.outputs import write_json
 
+LOSS = {"loss": 0.25, "standard_error": 0.5, "tokens": 9}
+
 
 def evaluation(notes: dict[str, Any], **missing: int) -> dict[str, Any]:
     score = {"score": 50.5, "standard_error": None, "n": 4, "category": "c"} | missing
@@ -18,7 +20,13 @@ def evaluation(notes: dict[str, Any], **missing: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "content", [evaluation({}), evaluation({"notes": {"a": "note"}}, missing=2)]
+    "content",
+    [
+        evaluation({}),
+        evaluation({"notes": {"a": "note"}}, missing=2),
+        evaluation({"losses": {"a": LOSS}, "loss": LOSS | {"standard_error": None}}),
+    ],
+    ids=["plain", "notes", "losses"],
 )
 def test_a_file_is_written_again_to_the_byte(content: dict[str, Any], tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", content)
