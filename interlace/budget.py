@@ -64,7 +64,8 @@ def resolve_budget(
     model = dense.open_model(dtype=params.dtype)
     if budget == "ttft_speedup":
         processor = dense.open_processor()
-        rows = timed_rows(calibration, dense.architecture.model_type, ttft.requests)
+        with_images = dense.architecture.takes_images
+        rows = timed_rows(calibration, ttft.requests, with_images=with_images)
         return decide(
             budget, target, *speedups(model, processor, rows, plans, params=ttft, seed=params.seed)
         )

@@ -10,6 +10,8 @@ from interlace.speed.requests import timed_rows
 from interlace.system.outputs import write_json
 from stages.command import command, pinned
 
+CALIBRATION = Path("data/calibration")
+
 
 @command(TtftParams)
 def main(params: TtftParams) -> None:
@@ -21,7 +23,7 @@ def main(params: TtftParams) -> None:
     times = compare_checkpoints(
         dense,
         dense.at(tuned),
-        timed_rows(Path("data/calibration"), model.model_type, params.ttft.requests),
+        timed_rows(CALIBRATION, params.ttft.requests, with_images=model.takes_images),
         params=params.ttft,
         seed=params.seed,
         dtype=params.dtype,

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from interlace.data.files import data_files
 from interlace.data.subsets import check_subsets, selected_subsets
 from interlace.errors import InputError
-from interlace.model.families import takes_images
 from interlace.params.whole import Params
 from interlace.samples.parquet import file_tables, read_schema
 from interlace.sources.pinned import PinnedData, PinnedModel
@@ -31,7 +30,7 @@ def check_data(params: Params, model: PinnedModel, data: PinnedData, *, checked:
         InputError: names the parameter, the subset, or the file and the column or row.
     """
     check_subsets(data, params.data, checked=checked / "subsets.json")
-    if not takes_images(model.model_type):
+    if not model.takes_images:
         _check_text_only(params, model, data, checked / "text_only.json")
 
 

@@ -161,6 +161,11 @@ class Architecture:
     n_layers: int
     deepstack_layers: int
 
+    @property
+    def takes_images(self) -> bool:
+        """True for a vision-language model, False for one that takes text alone."""
+        return takes_images(self.model_type)
+
 
 def takes_images(model_type: str) -> bool:
     """Return True for a family of vision-language models, False for one of text alone."""

@@ -53,8 +53,10 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     scores = artifacts / "scores.parquet"
     three = {name: run.evaluations[name] for name in MODELS}
     layer_map_figure(run.plan, run.rule, folder / "layer_map.png")
-    pipeline_figure(folder / "what-happens.svg", read_scores(scores), run.plan)
-    yield Drawing(folder / "what-happens.svg", "What happens to each layer, by its score")
+    what_happens = folder / "what-happens.svg"
+    table, with_images = read_scores(scores), run.base.takes_images
+    pipeline_figure(what_happens, table, run.plan, with_images=with_images)
+    yield Drawing(what_happens, "What happens to each layer, by its score")
     if common_benchmarks(*(evaluation.scores for evaluation in three.values())):
         retention_figure(three, folder / "retention.png")
         yield Drawing(folder / "retention.png", "Scores of the dense, pruned and tuned model")

@@ -21,7 +21,7 @@ from typing import Any
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import SMALL_FILES, companions
 from interlace.errors import InputError, complaint
-from interlace.model.families import takes_images, vision_token_ids
+from interlace.model.families import vision_token_ids
 from interlace.model.files import CONFIG, read_object
 from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
@@ -87,8 +87,7 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
     folder, processor = checkpoint.folder, checkpoint.open_processor(max_pixels=max_pixels)
     try:
         with _time_limit(f"{folder}: the chat template", TEMPLATE_SECONDS):
-            with_images = takes_images(checkpoint.architecture.model_type)
-            messages = chat_messages(_row(with_images))[:1]
+            messages = chat_messages(_row(checkpoint.architecture.takes_images))[:1]
             text = processor.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )

@@ -11,7 +11,6 @@ from typing import IO
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import files_read
 from interlace.errors import InputError
-from interlace.model.families import takes_images
 from interlace.model.files import CONFIG, check_weights
 from interlace.sources.files import checked_file, parquet_files
 from interlace.sources.hub import hub_errors, hub_snapshot
@@ -67,9 +66,12 @@ def pin_model(
 def _model_files(checkpoint: Checkpoint) -> list[Path]:
     """Return all files that matter, and refuse weights that are not all there."""
     weights = sorted({tensor.path for tensor in checkpoint.tensors.values()})
-    with_images = takes_images(checkpoint.architecture.model_type)
-    trust = checkpoint.trust_remote_code
-    return files_read(checkpoint.folder, weights, with_images=with_images, trust_remote_code=trust)
+    return files_read(
+        checkpoint.folder,
+        weights,
+        with_images=checkpoint.architecture.takes_images,
+        trust_remote_code=checkpoint.trust_remote_code,
+    )
 
 
 def _check_hub_weights(source: str, revision: str) -> None:

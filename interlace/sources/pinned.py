@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import MissingInputError
+from interlace.model.families import takes_images
 from interlace.sources.hub import hub_snapshot
 from interlace.system.documents import read_json
 from interlace.system.outputs import write_json
@@ -85,6 +86,11 @@ class PinnedModel(_Record):
     model_type: str
     n_layers: int
     deepstack_layers: int
+
+    @property
+    def takes_images(self) -> bool:
+        """True for a vision-language model, False for one that takes text alone."""
+        return takes_images(self.model_type)
 
     def identity(self) -> dict[str, str]:
         """Return the `model` (its id) and the `revision`, or a hash of a local folder's files."""

@@ -20,7 +20,6 @@ from PIL import Image
 
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, Row, collate, encode_prompt
-from interlace.model.families import takes_images
 from interlace.samples.rows import iterate
 
 
@@ -79,16 +78,15 @@ SHAPES = {
 }
 
 
-def timed_rows(calibration: Path, model_type: str, requests: int) -> list[dict[str, Any]]:
-    """Return rows enough to draw requests from: with images, where the family takes some.
+def timed_rows(calibration: Path, requests: int, *, with_images: bool) -> list[dict[str, Any]]:
+    """Return rows enough to draw requests from.
 
     Args:
         calibration: folder that `sample` wrote.
-        model_type: the family.
         requests: to be drawn.
+        with_images: leave out rows without an image; False for a model that takes text alone.
     """
-    text_counts = not takes_images(model_type)
-    rows = (row for row in iterate(calibration) if text_counts or row["images"])
+    rows = (row for row in iterate(calibration) if row["images"] or not with_images)
     return list(islice(rows, 16 * requests))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from interlace.report.publish import files_to_publish
 from interlace.system.documents import as_yaml
 
+ROOT = Path(__file__).parents[2]
 PARAMS: dict[str, Any] = {
     "model": {"id": "model"},
     "data": {"id": "rows.parquet", "fraction": 1.0, "calibration_fraction": 0.5},
@@ -29,6 +33,8 @@ PARAMS: dict[str, Any] = {
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a tiny Llama, rows of text, and parameters."""
     models.tiny_llama(tmp_path / "model", layers=8)
+    (tmp_path / "data").mkdir()
+    shutil.copy(ROOT / "data/published.csv", tmp_path / "data")
     rows = [models.row(i, images=0, source=f"source_{i % 2}") for i in range(40)]
     schema = pa.Table.from_pylist([models.row(0)]).schema
     pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "rows.parquet")
@@ -89,7 +95,7 @@ def test_images_are_refused_in_one_line(
 
 
 def test_probes_are_refused_in_one_line(project: Path) -> None:
-    prompts = Path(__file__).parents[2] / "data/probes.yaml"
+    prompts = ROOT / "data/probes.yaml"
     sources = {"math_sources": ["source_0"], "nonmath_sources": ["source_1"]}
     write_params(project, probes={"per_task": 2, "prompts": str(prompts)} | sources)
     result = run("pin")
@@ -120,7 +126,15 @@ def test_a_text_only_model_goes_through_all_stages(project: Path) -> None:
         *(("rounds",), ("select_layers",), ("export",), ("finetune",)),
         *(("reference_plan",), ("reference",)),
         *(("evaluate", "--model", name) for name in ("dense", "pruned", "tuned", "reference")),
-        ("ttft",),
+        *(("ttft",), ("report",)),
     ):
         result = run(stage, *arguments)
         assert result.exit_code == 0, f"{stage}: {result.output} {result.exception!r}"
+    summary = json.loads((project / "metrics/summary.json").read_text())
+    assert (summary["layers_before"], summary["layers_after"]) == (8, 6)
+    assert json.loads((project / "artifacts/export.json").read_text())["parity"] is not None
+    card = (project / "artifacts/report/tuned.md").read_text().partition("<details>")[0]
+    assert "AutoModelForCausalLM" in card and "pipeline_tag: text-generation" in card
+    assert not any(word in card for word in ("ImageText", "vision", "image"))
+    files = files_to_publish(project / "artifacts", "tuned", "you/tuned", None)
+    assert {"README.md", "config.json", "tokenizer.json"} <= files.keys()

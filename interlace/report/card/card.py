@@ -36,7 +36,7 @@ from interlace.report.facts.wording import parameter_sizes, spelled
 from interlace.report.render import render
 from interlace.system.documents import as_yaml
 
-TASK = "image-text-to-text"
+TASKS = {True: "image-text-to-text", False: "text-generation"}  # by whether images are taken
 
 
 def model_card(run: Run, which: Which) -> str:
@@ -88,10 +88,10 @@ def _metadata(run: Run, which: Which) -> ModelCardData:
         base_model=run.base.id if is_hub_id(run.base.id) else None,
         datasets=[data.id] if trained and data.revision else None,
         library_name="transformers",
-        pipeline_tag=TASK,
+        pipeline_tag=TASKS[run.base.takes_images],
         tags=["interlace", "layer-pruning"],
         model_name=name_of(run, which),
-        eval_results=_results(run.evaluations[which]) or None,
+        eval_results=_results(run.evaluations[which], TASKS[run.base.takes_images]) or None,
         **run.inherited,
     )
 
@@ -168,10 +168,10 @@ def _scores(run: Run, which: Which, models: Mapping[str, str]) -> Table | None:
     )
 
 
-def _results(evaluation: Evaluation) -> list[EvalResult]:
+def _results(evaluation: Evaluation, task: str) -> list[EvalResult]:
     return [
         EvalResult(
-            task_type=TASK,
+            task_type=task,
             dataset_type=slug,
             dataset_name=one_line(name),
             metric_type="score",

@@ -21,13 +21,14 @@ COLUMNS = (5.0, 44.0, 73.0)  # left edges: dense, selected, healed
 PANEL = 94.0  # left edge of the explanation
 
 
-def pipeline_figure(path: Path, scores: Scores, plan: Plan) -> None:
+def pipeline_figure(path: Path, scores: Scores, plan: Plan, *, with_images: bool = True) -> None:
     """Draw what happens: layers are scored, triplets selected, one of each dropped, one tuned.
 
     Args:
         path: where to write, .png, .svg or .pdf.
         scores: whose `S_1` to draw.
         plan: the decision on these scores.
+        with_images: the model has a vision tower.
     """
     with drawn(path, 12.0, 6.0, layout=None) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
@@ -40,7 +41,7 @@ def pipeline_figure(path: Path, scores: Scores, plan: Plan) -> None:
         _selected_column(axes, plan, pitch)
         _healed_column(axes, plan, pitch)
         for x, end in zip(COLUMNS, (TOP, TOP, BASE + len(plan.keep) * pitch), strict=True):
-            _ends(axes, x, end)
+            _ends(axes, x, end, with_images)
         _explanation(axes, plan, scores.deepstack_layers)
 
 
@@ -66,11 +67,12 @@ def _layer(axes: Axes, x: float, y: float, pitch: float, label: int, role: Role)
     cell_text(axes, x + WIDE / 2, y + 0.49 * pitch, label, role, size)
 
 
-def _ends(axes: Axes, x: float, end: float) -> None:
+def _ends(axes: Axes, x: float, end: float, with_images: bool) -> None:
     """Draw the parts that stay as they are: vision tower and embeddings below, the head above."""
+    below = "vision tower,\nembeddings" if with_images else "embeddings"
     plain = {"edgecolor": HAIRLINE, "linewidth": 1.0}
     for y, height, text in (
-        (BASE - 4.4, 3.8, "vision tower,\nembeddings"),
+        (BASE - 4.4, 3.8, below),
         (end + 0.5, 2.1, "head"),
     ):
         box(axes, x, y, WIDE, height, "white", **plain)
