@@ -1,4 +1,4 @@
-"""Interlace: remove whole decoder layers from vision-language models, then heal the rest.
+"""Interlace: remove whole layers from vision-language and language models, then heal the rest.
 
 From Python: `interlace.select` chooses the layers, `interlace.export` writes the checkpoint.
 """

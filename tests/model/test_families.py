@@ -99,6 +99,28 @@ def test_a_field_about_single_layers_without_a_rule_is_refused(field: str, value
         pruned_config(qwen3_vl(**{field: value}), [0, 1], "c")
 
 
+def test_a_text_only_model_s_unknown_field_is_refused() -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 6, "layer_scales": [1.0] * 6}
+    with pytest.raises(InputError, match=r"^c: layer_scales is about .*DECODERS\['llama'\]"):
+        pruned_config(config, [0, 1], "c")
+
+
+def test_a_list_inside_of_rope_scaling_is_not_about_layers() -> None:
+    scaling = {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [2.0] * 6}
+    config = {"model_type": "phi3", "num_hidden_layers": 6, "rope_scaling": scaling}
+    pruned = pruned_config(config | {"tie_word_embeddings": False}, [0, 5], "c")
+    assert pruned["rope_scaling"] == scaling
+
+
+@pytest.mark.parametrize("listed", [{}, {"no_rope_layers": [1, 1, 0, 1, 1, 0]}])
+def test_layers_without_rotary_positions_keep_their_kind(listed: dict[str, Any]) -> None:
+    config = family_models.TINY["smollm3"].config | listed  # every third layer has none
+    pruned = pruned_config(config, [1, 2, 5], "c")
+    assert pruned["no_rope_layers"] == [1, 0, 0]
+    assert pruned["layer_types"] == ["full_attention", "sliding_attention", "sliding_attention"]
+    assert "no_rope_layer_interval" not in pruned
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -171,6 +193,7 @@ def test_a_family_that_cannot_be_pruned_is_refused_with_the_reason(model_type: s
         ),
         (qwen3_vl(num_hidden_layers=None), "num_hidden_layers = None"),
         (qwen3_vl(num_hidden_layers=0), "num_hidden_layers = 0"),
+        ({"model_type": "llama"}, "num_hidden_layers = None"),
         (qwen3_vl(num_hidden_layers="36"), "num_hidden_layers = '36'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""An lmms-eval model for any Hugging Face vision-language checkpoint.
+"""An lmms-eval model for any Hugging Face checkpoint that chats, with images or text alone.
 
 This module imports lmms-eval (seconds): import it inside `isolation.isolated`. B is the number of
 prompts in a batch, T the tokens of the longest.
@@ -60,7 +60,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
     Where a row's true answer is known, its loss is measured in the same pass over the data.
 
     Args:
-        model: a generating vision-language model, on its device.
+        model: a generating model, on its device.
         processor: its processor.
         batch_size: prompts per batch.
     """
@@ -259,7 +259,7 @@ def open_adapter(
     """Load a checkpoint on this process's GPU, or on the CPU where there is none.
 
     Args:
-        checkpoint: any vision-language model; its folder may be a hub id.
+        checkpoint: any supported model; its folder may be a hub id.
         batch_size: prompts per batch.
         dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
         max_pixels: cap on an image's size; None: the processor's own.

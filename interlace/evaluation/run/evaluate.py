@@ -44,7 +44,7 @@ def evaluate(
     """Score one checkpoint.
 
     Args:
-        checkpoint: any vision-language model; its folder may be a hub id.
+        checkpoint: any supported model; its folder may be a hub id.
         params: benchmarks, data, judge and generation settings.
         model_name: its name in the result, e.g. "pruned".
         dtype: type to compute in; auto: bfloat16 on a GPU, float32 on a CPU.
