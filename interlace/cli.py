@@ -20,7 +20,6 @@ from interlace.report.terminal.methods import methods_table, removals_text
 from interlace.report.terminal.plan import groups_table, layer_map_text
 from interlace.report.terminal.summary import summary_table
 from interlace.scores.table import Scores, read_scores
-from interlace.selection.removals import paper_rule
 from interlace.system import interruption
 from interlace.system.documents import read_record
 from interlace.system.outputs import refusals_named, whole
@@ -83,7 +82,7 @@ def main() -> None:
 def show_run() -> None:
     """Print the plan of the last run, and its summary if there is one of this plan."""
     plan = read_plan(PLAN)
-    blocks: list[RenderableType] = [layer_map_text(plan, paper_rule(plan.method))]
+    blocks: list[RenderableType] = [layer_map_text(plan)]
     if groups := groups_table(plan):
         blocks += ["", groups]
     if reason := other_run(Workspace()):
@@ -278,7 +277,7 @@ def draw_layers(out: Path) -> None:
     from interlace.report.figures.layer_map import layer_map_figure
 
     plan = read_plan(PLAN)
-    layer_map_figure(plan, paper_rule(plan.method), out)
+    layer_map_figure(plan, out)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(params: SelectParams) -> None:
     choices = removals(scores, options=params.select, seed=params.seed)
     table = Removals(rule=paper_rule(plan.method), removals=tuple(choices))
     write_json(artifacts / "removals.json", table.model_dump(mode="json"))
-    print_blocks(layer_map_text(plan, table.rule))
+    print_blocks(layer_map_text(plan))
 
 
 if __name__ == "__main__":

@@ -148,8 +148,7 @@ def removal_count(max_ratio: float, n_layers: int, protected: Sequence[int]) -> 
     if count < 1:
         raise InputError(
             f"sensitivity.max_ratio = {max_ratio}: removes none of {n_layers} layers, of which"
-            f" {len(protected)} are protected; raise it, or lower select.protect_first or"
-            " select.protect_last"
+            f" {len(protected)} are protected; raise it, or protect fewer layers"
         )
     return count
 

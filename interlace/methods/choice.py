@@ -38,11 +38,13 @@ class Choice:
         groups: all groups it decided on, in the order of decision.
         drop: the removed layers.
         tune: the layers to fine-tune.
+        spared: the layers that make or end a massive activation in the model of a later round.
     """
 
     groups: tuple[Group, ...]
     drop: frozenset[int]
     tune: frozenset[int]
+    spared: frozenset[int] = frozenset()
 
     @classmethod
     def of_groups(cls, groups: Iterable[Group]) -> Choice:
@@ -87,6 +89,8 @@ class Method:
         base: the layers that its paper's ratio is a share of: all, or those not protected.
         removes: whether it drops layers at all.
         sparsity: which weights it zeroes, of a method that drops and tunes nothing.
+        spares_sinks: whether `protect: auto` spares the layers that make or end a massive
+            activation: not where removals themselves are measured, or a person decides.
     """
 
     choose: Callable[[Scores, Request], Choice]
@@ -96,6 +100,7 @@ class Method:
     base: Base = "all"
     removes: bool = True
     sparsity: Sparsity | None = None
+    spares_sinks: bool = True
 
 
 def attainable(

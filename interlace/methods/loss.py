@@ -52,7 +52,7 @@ def _check_measured(
     if protected := sorted({*drop} - request.free):
         raise InputError(
             f"{method}: layers {protected} are protected, but were not when removals were measured;"
-            " run `sensitivity` with the same select.protect_first and select.protect_last"
+            " run `sensitivity` with the same select.protect, protect_first and protect_last"
         )
 
 

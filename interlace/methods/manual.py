@@ -34,7 +34,7 @@ def manual(scores: Scores, request: Request) -> Choice:
     if protected := sorted(set(drop) - request.free):
         raise InputError(
             f"select.drop = {list(drop)}: layer {protected[0]} is protected; set"
-            " select.protect_first and select.protect_last to 0 to drop it all the same"
+            " select.protect to none to drop it all the same"
         )
     groups = [Group(kind="layer", layers=(i,), score=None, drop=(i,)) for i in sorted(drop)]
     return Choice(groups=tuple(groups), drop=frozenset(drop), tune=frozenset(tune))

@@ -27,10 +27,10 @@ METHODS: dict[str, Method] = {
     "interlace-pooled": Method(domain.interlace_pooled, (POOLED,), 1, 1, "prunable"),
     "shortgpt": Method(baselines.shortgpt),
     "angular-block": Method(baselines.angular_block, (ANGULAR,)),
-    "sleb": Method(loss.sleb, (SLEB,), 1, 1),
-    "search": Method(loss.search, (SEARCH,), 1, 1),
+    "sleb": Method(loss.sleb, (SLEB,), 1, 1, spares_sinks=False),
+    "search": Method(loss.search, (SEARCH,), 1, 1, spares_sinks=False),
     "taylor": Method(loss.taylor, (TAYLOR,)),
-    "manual": Method(manual, needs=()),
+    "manual": Method(manual, needs=(), spares_sinks=False),
     "wanda-2:4": Method(baselines.wanda_2_4, needs=(), removes=False, sparsity="wanda-2:4"),
     "magnitude-2:4": Method(
         baselines.magnitude_2_4, needs=(), removes=False, sparsity="magnitude-2:4"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from numbers import Integral
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, field_validator
+from pydantic import Field, PlainValidator, field_validator, model_validator
 
-from interlace.params.section import Section, Seed
+from interlace.params.section import MOST, Section, Seed
 
 Auto = Literal["auto"]
 Policy = Literal["pairs", "fewer", "error"]
@@ -41,17 +43,43 @@ Method = Annotated[
 ]
 
 
+def _protect(value: Any) -> Any:
+    """One complaint for whatever is wrong with the protected layers."""
+    if value in ("auto", "none"):
+        return value
+    layers = list(value) if isinstance(value, list | tuple) else [value]
+    if not isinstance(value, list | tuple) or not all(_is_layer(layer) for layer in layers):
+        raise ValueError("must be auto, none, or a list of layers counted from 0, e.g. [0, 11]")
+    if repeated := [layer for layer, times in Counter(layers).items() if times > 1]:
+        raise ValueError(f"layer {repeated[0]} is named twice")
+    return tuple(sorted(map(int, layers)))
+
+
+def _is_layer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) <= MOST
+
+
 class Protection(Section):
     """Layers that are never dropped nor grouped."""
 
+    protect: Annotated[
+        Literal["auto", "none"] | tuple[int, ...],
+        PlainValidator(_protect),
+        Field(
+            description="layers never dropped; auto: those that DeepStack feeds, those that the"
+            " method's paper protects, and those that make or end a massive activation; none: those"
+            " of the paper alone; or a list of exactly these, 0-based",
+        ),
+    ] = "auto"
     protect_first: int | Auto = Field(
         "auto",
-        description="leading layers never dropped, layers; auto: the DeepStack layers, and at"
-        " least those that the method's paper protects",
+        description="with protect: auto, leading layers never dropped, layers; auto: the DeepStack"
+        " layers, and at least those that the method's paper protects",
     )
     protect_last: int | Auto = Field(
         "auto",
-        description="trailing layers never dropped, layers; auto: as the method's paper has it",
+        description="with protect: auto, trailing layers never dropped, layers; auto: as the"
+        " method's paper has it",
     )
 
     @field_validator("protect_first", "protect_last")
@@ -60,6 +88,18 @@ class Protection(Section):
         if isinstance(value, int) and value < 0:
             raise ValueError("must be 0 or more, or auto")
         return value
+
+    @model_validator(mode="after")
+    def _one_of_the_two_protects(self) -> Protection:
+        for end in ("protect_first", "protect_last"):
+            layers = getattr(self, end)
+            if self.protect != "auto" and layers != "auto":
+                protect = self.protect if self.protect == "none" else list(self.protect)
+                raise ValueError(
+                    f"protect = {protect} and {end} = {layers}: {end} counts only with protect ="
+                    f" auto; set {end} to auto, or name its layers in protect"
+                )
+        return self
 
 
 class Select(Protection):

@@ -11,9 +11,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from interlace.params.choosing import Base, Policy, Tuned
+from interlace.scores.sinks import SinkLayers
 from interlace.system.documents import read_record
 
 Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
+Reason = Literal["user", "deepstack", "paper", "sink"]  # why a layer is protected
 
 
 class Record(BaseModel):
@@ -118,6 +120,10 @@ class Plan(Record):
         rounds: how many times the model was measured.
         tuned: the survivors that are tuned: those that the method names, or others.
         decision: how a budget became K; missing where the ratio was set.
+        protection: the protected layers by reason, each under its first one: named by the user, fed
+            by DeepStack, by the method's paper, or as layers that make or end a massive activation.
+        sinks: the layers that make or end one in the measured model, spared or not; missing where
+            the scores do not say.
         deepstack_layers: leading layers that visual features are added after, by position.
         settings: the method's own settings, e.g. alpha or seed.
         sparsity: which weights are zeroed, by a method that does so instead of dropping layers.
@@ -139,6 +145,8 @@ class Plan(Record):
     freeze: list[int]
     groups: list[Group]
     protected: list[int]
+    protection: dict[Reason, list[int]] = Field(default_factory=dict)
+    sinks: SinkLayers | None = None
     deepstack_layers: int = 0
     shortfall: Shortfall
     stability: Stability | None = None
@@ -163,6 +171,9 @@ class Plan(Record):
             raise ValueError(
                 f"groups hold layers {sorted(strangers)}, which are not in the decoder"
             )
+        reasons = sorted(layer for layers in self.protection.values() for layer in layers)
+        if self.protection and reasons != self.protected:
+            raise ValueError(f"protection must hold each of the layers {self.protected} once")
         if overlap := sorted(set(self.drop) & set(self.protected)):
             raise ValueError(f"layers {overlap} are both dropped and protected")
         return self

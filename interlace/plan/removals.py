@@ -13,13 +13,9 @@ class PaperRule(Record):
 
     Attributes:
         needs: criteria that it reads from the score table.
-        protect_first: leading layers that it never drops.
-        protect_last: trailing layers that it never drops.
     """
 
     needs: tuple[str, ...] = ()
-    protect_first: int = 0
-    protect_last: int = 0
 
 
 class Removal(Record):

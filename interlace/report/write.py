@@ -52,7 +52,7 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     """Draw all figures into the report's folder; yield those that the page shows, in its order."""
     scores = artifacts / "scores.parquet"
     three = {name: run.evaluations[name] for name in MODELS}
-    layer_map_figure(run.plan, run.rule, folder / "layer_map.png")
+    layer_map_figure(run.plan, folder / "layer_map.png")
     what_happens = folder / "what-happens.svg"
     table, with_images = read_scores(scores), run.base.takes_images
     pipeline_figure(what_happens, table, run.plan, with_images=with_images)

@@ -6,13 +6,15 @@ Nothing here knows the other methods, so that what needs one rule alone does not
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from interlace.errors import InputError
 from interlace.methods.choice import Choice, Method, Request
 from interlace.params.choosing import Policy, Select
 from interlace.plan.record import Decision, Group, Plan, Shortfall
+from interlace.scores.sinks import sink_layers
 from interlace.scores.table import Scores
-from interlace.selection.protected import protected_layers
+from interlace.selection.protected import layers_of, protection, spared_sinks
 from interlace.selection.rounds import Later, choose_in_rounds
 from interlace.selection.tuned import tuned_layers
 
@@ -44,22 +46,23 @@ def plan_by_rule(
     n_layers = scores.n_layers
     if scores.kept_layers not in ((), tuple(range(n_layers))):
         raise InputError("scores were measured on a pruned model; measure the dense one")
-    protected = protected_layers(
-        rule, n_layers, scores.deepstack_layers, options.protect_first, options.protect_last
-    )
+    protected = protection(rule, n_layers, scores.deepstack_layers, options)
+    free = frozenset(range(n_layers)) - frozenset(layers_of(protected))
     base = rule.base if options.base == "auto" else options.base
-    base_layers = n_layers if base == "all" else n_layers - len(protected)
+    base_layers = n_layers if base == "all" else len(free)  # known before sinks are measured
     if not base_layers:
         raise InputError(
             f"all {n_layers} layers are protected; lower select.protect_first or"
-            " select.protect_last"
+            " select.protect_last, or shorten select.protect"
         )
     if method == "manual":
         drops, ratio = len(options.drop), len(options.drop) / base_layers
     else:
         drops, ratio = _drops_and_ratio(rule, ratio_or_drops, n_layers, base_layers)
-    request = Request(drops, frozenset(range(n_layers)) - frozenset(protected), options, seed)
-    choice = choose_in_rounds(rule, request, scores, later)
+    spared = free & spared_sinks(rule, options, scores)
+    choice = _choose(rule, Request(drops, free, options, seed), spared, scores, later)
+    if sinks := sorted((spared | choice.spared) & free - choice.drop):
+        protected["sink"] = sinks
     tune = tuned_layers(options.tuned, choice, n_layers)
     return Plan(
         method=method,
@@ -76,11 +79,38 @@ def plan_by_rule(
         tune=sorted(tune),
         freeze=sorted(frozenset(range(n_layers)) - choice.drop - tune),
         groups=[_with_tuned(group, tune) for group in choice.groups],
-        protected=protected,
+        protected=layers_of(protected),
+        protection=protected,
+        sinks=sink_layers(scores),
         deepstack_layers=scores.deepstack_layers,
         shortfall=_shortfall(options.shortfall, drops if rule.removes else 0, choice),
         sources=dict(scores.provenance),
     )
+
+
+def _choose(
+    rule: Method, request: Request, spared: frozenset[int], scores: Scores, later: Later
+) -> Choice:
+    """Choose among the free layers without the spared ones.
+
+    Raises:
+        InputError: as the method does; where it could choose but for the spared layers, names them.
+    """
+    try:
+        free = request.free - spared
+        return choose_in_rounds(rule, replace(request, free=free), scores, later)
+    except InputError as error:
+        if not spared:
+            raise
+        try:
+            choose_in_rounds(rule, request, scores, later)
+        except InputError:
+            raise error from None
+        layers = ", ".join(map(str, sorted(spared)))
+        raise InputError(
+            f"{error}; select.protect = auto spares layers {layers}, which make or end a massive"
+            " activation: none drops them all the same"
+        ) from None
 
 
 def _drops_and_ratio(

@@ -25,7 +25,7 @@ from interlace.scores.table import (
     TAYLOR,
     Scores,
 )
-from interlace.selection.protected import protected_layers
+from interlace.selection.protected import layers_of, protection
 from interlace.selection.select import select_layers
 
 ON_PROBES = frozenset({MATH, NONMATH, POOLED, CKA})
@@ -93,8 +93,8 @@ def feasible_plan(
     Raises:
         InputError: as `select` does.
     """
-    ends = options.protect_first, options.protect_last
-    protected = protected_layers(find_method(method), n_layers, deepstack_layers, *ends)
+    rule = find_method(method)
+    protected = layers_of(protection(rule, n_layers, deepstack_layers, options))
     free = [i for i in range(n_layers) if i not in protected]
     scored = n_layers - 1 if mode == "reference" else n_layers
     values = _favourable_values(n_layers, scored, free, options)
@@ -204,10 +204,8 @@ def loss_criterion(params: Params, n_layers: int, deepstack_layers: int) -> dict
     criteria = {SLEB, SEARCH, TAYLOR} & {*find_method(params.method).needs}
     if not criteria:
         return None
-    first, last = params.select.protect_first, params.select.protect_last
-    protected = protected_layers(
-        find_method(params.method), n_layers, deepstack_layers, first, last
-    )
+    rule = find_method(params.method)
+    protected = layers_of(protection(rule, n_layers, deepstack_layers, params.select))
     (criterion,) = criteria
     return {"criterion": criterion, "protected": [] if criterion == TAYLOR else protected}
 

@@ -20,9 +20,7 @@ def paper_rule(method: str) -> PaperRule:
     rule = METHODS.get(method)
     if rule is None:
         return PaperRule()
-    return PaperRule(
-        needs=rule.needs, protect_first=rule.protect_first, protect_last=rule.protect_last
-    )
+    return PaperRule(needs=rule.needs)
 
 
 def removals(

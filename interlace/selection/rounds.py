@@ -9,6 +9,7 @@ from typing import TypeAlias
 from interlace.errors import InputError
 from interlace.methods.choice import Choice, Method, Request
 from interlace.scores.table import Scores, ScoreTable, read_scores
+from interlace.selection.protected import spared_sinks
 
 Later: TypeAlias = "Sequence[ScoreTable] | Callable[[Choice], ScoreTable]"
 
@@ -76,11 +77,12 @@ def add_round(
     survivors = scores.kept_layers or tuple(range(scores.n_layers))
     position = {layer: index for index, layer in enumerate(survivors)}
     rounds = request.options.rounds
+    spared = spared_sinks(rule, request.options, scores) if number > 1 else frozenset()
     share = request.drops * number // rounds - request.drops * (number - 1) // rounds
     share_request = replace(
         request,
         drops=share,
-        free=frozenset(position[i] for i in request.free - previous.drop - previous.tune),
+        free=frozenset(position[i] for i in request.free - previous.drop - previous.tune) - spared,
         tuned_before=frozenset(position[i] for i in previous.tune),
     )
     try:
@@ -103,4 +105,5 @@ def add_round(
         groups=(*previous.groups, *groups),
         drop=previous.drop | {survivors[i] for i in choice.drop},
         tune=previous.tune | {survivors[i] for i in choice.tune},
+        spared=previous.spared | {survivors[i] for i in spared},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import index
+from typing import Literal
 
 from interlace.errors import InputError
 from interlace.methods.registry import find_method
@@ -22,6 +23,7 @@ def select(
     ratio: float | Auto = 0.25,
     drops: int | None = None,
     shortfall: Policy = "pairs",
+    protect: Literal["auto", "none"] | Sequence[int] = "auto",
     protect_first: int | Auto = "auto",
     protect_last: int | Auto = "auto",
     base: Base | Auto = "auto",
@@ -42,11 +44,12 @@ def select(
         ratio: share of the decoder's layers to drop, in (0, 1); `auto`: as `decision` says.
         drops: K itself, instead of a ratio.
         shortfall: what to do when the method's own rule cannot reach K drops.
-        protect_first: leading layers that are never dropped nor grouped; `auto`: as many as
-            receive DeepStack features, which are added by position, and those of the method's
-            paper.
-        protect_last: trailing layers that are never dropped nor grouped; `auto`: those of the
-            method's paper.
+        protect: layers that are never dropped nor grouped; `auto`: as the next two say, and those
+            that make or end a massive activation, which a mean over tokens does not show; `none`:
+            those of the method's paper alone; or exactly these layers.
+        protect_first: leading layers, with `protect = auto`; `auto`: as many as receive DeepStack
+            features, which are added by position, and those of the method's paper.
+        protect_last: trailing layers, with `protect = auto`; `auto`: those of the method's paper.
         base: what the ratio is a share of: all layers or the `prunable` ones, those not protected;
             `auto`: as in the method's paper.
         alpha: of `mixed`: weight of the non-math ranking, in [0, 1].
@@ -66,6 +69,7 @@ def select(
     """
     options = {
         "shortfall": shortfall,
+        "protect": protect if isinstance(protect, str) else tuple(protect),
         "protect_first": protect_first,
         "protect_last": protect_last,
         "base": base,

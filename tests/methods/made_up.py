@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from interlace.methods.registry import METHODS
 from interlace.params.choosing import Policy, Select
 from interlace.params.measuring import Mode
 from interlace.plan.record import Plan
-from interlace.scores.table import Scores
+from interlace.scores.table import SINK_END, SINK_START, Scores
 from interlace.selection.select import select_layers
 
 POLICIES: tuple[Policy, ...] = ("pairs", "fewer", "error")
@@ -135,3 +136,13 @@ def everything(rng: np.random.Generator, n_layers: int, decimals: int = 9) -> Sc
         inner = list(range(1, n_layers - 1))
         values |= table_for(method, rng, n_layers, decimals, removable=inner).values
     return Scores(n_layers, 0, values, {})
+
+
+def with_sinks(scores: Scores, start: Sequence[int], end: Sequence[int] = ()) -> Scores:
+    """The same table, in which these layers make and end a massive activation in all samples."""
+    sinks = {
+        (name, layer, 1): float(layer in layers)
+        for name, layers in ((SINK_START, start), (SINK_END, end))
+        for layer in range(scores.n_layers)
+    }
+    return replace(scores, values={**scores.values, **sinks})

@@ -56,7 +56,9 @@ def test_sleb_refuses_more_drops_than_were_measured(policy: Any) -> None:
 
 
 def test_sleb_refuses_an_order_measured_with_other_protection() -> None:
-    with pytest.raises(InputError, match=r"layers \[2\] are protected.* select\.protect_first"):
+    with pytest.raises(
+        InputError, match=r"layers \[2\] are protected.* select\.protect, protect_first"
+    ):
         select(SLEB, method="sleb", drops=2, protect_first=3)
 
 

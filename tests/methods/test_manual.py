@@ -34,7 +34,7 @@ def test_the_named_layers_are_dropped_and_tuned_and_the_rest_is_frozen() -> None
         ([3, 5, 3], [], r"select\.drop = \[3, 5, 3\]: layer 3"),
         ([3], [4, 4], r"select\.tune = \[4, 4\]: layer 4"),
         ([3, 5], [4, 5], r"select\.drop and select\.tune overlap: layer 5"),
-        ([1, 5], [6], r"select\.drop = \[1, 5\]: layer 1 is protected; .* select\.protect_first"),
+        ([1, 5], [6], r"select\.drop = \[1, 5\]: layer 1 is protected; .* select\.protect to none"),
         ([*range(8)], [], r"select\.drop = .* one at least must stay"),
     ],
 )
@@ -45,4 +45,4 @@ def test_a_mistake_is_refused_in_one_line(drop: list[int], tune: list[int], comp
 
 
 def test_protection_can_be_lifted_as_the_message_says() -> None:
-    assert by_hand([1, 5], [6], protect_first=0, protect_last=0).drop == [1, 5]
+    assert by_hand([1, 5], [6], protect="none").drop == [1, 5]

@@ -16,7 +16,7 @@ from interlace.data.datasheet import Datasheet
 from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.params.whole import Params
 from interlace.plan.record import Decision, Group, Plan, Shortfall
-from interlace.plan.removals import PaperRule, Removals
+from interlace.plan.removals import Removals
 from interlace.report.facts.run import Run
 from interlace.report.facts.speed import parse_speed
 from interlace.report.facts.summary import Metrics, left_out, summarise
@@ -42,7 +42,6 @@ ILLUSTRATED = (  # -log10(1 - S_1)
     *(2.1, 1.8, 2.3, 2.45, 2.0, 1.85, 2.35, 2.05, 2.15, 1.9, 1.75, 1.2),
 )
 
-RULE = PaperRule()  # of a method whose paper protects no layer
 SCORES = {
     "dense": {"AI2D": 80.0, "ChartQA": 50.0, "POPE": 90.0},
     "pruned": {"AI2D": 40.0, "ChartQA": 20.0, "POPE": 81.0},

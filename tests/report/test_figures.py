@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from report.report_cases import (
     DATASHEET,
-    RULE,
     SIZE_ROWS,
     evaluations,
     full_scores,
@@ -53,13 +52,13 @@ PROBES = [
 TABLE = score_table(illustration(), standard_error=0.01)
 DRAW: dict[str, Callable[[Path, Path], None]] = {
     "profile": lambda path, _: profile_figure(TABLE, path),
-    "map": lambda path, _: layer_map_figure(plan(), RULE, path),
-    "map of a run": lambda path, _: layer_map_figure(plan("consecutive"), RULE, path),
-    "map of chance": lambda path, _: layer_map_figure(plan("random"), RULE, path),
-    "map of nine": lambda path, _: layer_map_figure(small_plan(), RULE, path),
-    "map of a ranking": lambda path, _: layer_map_figure(plan("shortgpt"), RULE, path),
-    "map of rounds": lambda path, _: layer_map_figure(in_rounds(), RULE, path),
-    "map of nothing": lambda path, _: layer_map_figure(plan("dense-ft"), RULE, path),
+    "map": lambda path, _: layer_map_figure(plan(), path),
+    "map of a run": lambda path, _: layer_map_figure(plan("consecutive"), path),
+    "map of chance": lambda path, _: layer_map_figure(plan("random"), path),
+    "map of nine": lambda path, _: layer_map_figure(small_plan(), path),
+    "map of a ranking": lambda path, _: layer_map_figure(plan("shortgpt"), path),
+    "map of rounds": lambda path, _: layer_map_figure(in_rounds(), path),
+    "map of nothing": lambda path, _: layer_map_figure(plan("dense-ft"), path),
     "retention": lambda path, _: retention_figure(evaluations(), path),
     "sizes": lambda path, _: calibration_size_figure(SIZE_ROWS, path),
     "no sizes": lambda path, _: calibration_size_figure([], path),

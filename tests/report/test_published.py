@@ -166,10 +166,19 @@ def changed(**sections: Any) -> Params:
             ["scores: .* uncapped there"],
         ),
         (
-            changed(select={"protect_first": "auto"}),
+            changed(select={"protect": "auto"}),
             "interlace",
             "AI2D",
-            ["protected layers: the first 3 and the last 0 here, the first 0 and the last 0 there"],
+            [
+                "protected layers: the first 3, the last 0 and those around massive activations"
+                " here, the first 0 and the last 0 there"
+            ],
+        ),
+        (
+            changed(select={"protect": [0, 4]}),
+            "interlace",
+            "AI2D",
+            [r"protected layers: \[0, 4\] here, the first 0 and the last 0 there"],
         ),
         (changed(select={"rounds": 2}), "interlace", "AI2D", ["rounds: 2 here, 1 there"]),
         (
@@ -235,7 +244,7 @@ def test_the_domain_aware_paper_s_setting_is_that_of_its_profile_but_for_prompts
     other = setting_differences(row, params("Qwen/Qwen3-VL-2B-Instruct", method="mixed"))
     assert "tuning: finetune.lora_rank = 0 here, 32 there" in other
     assert "tuning: select.tuned = planned here, all there" in other
-    assert any(text.startswith("protected layers: the first 3 and the last 1") for text in other)
+    assert any(text.startswith("protected layers: the first 3, the last 1 and") for text in other)
 
 
 def test_a_published_number_stands_beside_ours_only_where_the_setting_is_the_same() -> None:

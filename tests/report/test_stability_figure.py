@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.report_cases import RULE, SIZE_ROWS, shown, size_row, small_plan, summary_of
+from report.report_cases import SIZE_ROWS, shown, size_row, small_plan, summary_of
 
 from interlace.errors import InputError
 from interlace.plan.record import Plan, Stability
@@ -55,8 +55,8 @@ def test_the_least_certain_layers_are_named(
     plan = with_stability(same, shares)
     text = certainty(plan)
     assert re.fullmatch(facts.replace("(", r"\(").replace(")", r"\)"), text)
-    assert notes(plan, RULE)[-1] == text
-    assert text in shown(layer_map_text(plan, RULE), width=200)
+    assert notes(plan)[-1] == text
+    assert text in shown(layer_map_text(plan), width=200)
     assert certainty(small_plan()) == ""
 
 

@@ -3,11 +3,19 @@ from __future__ import annotations
 import re
 
 import pytest
-from report.report_cases import RULE, decided, full_scores, in_rounds, plan, small_plan
+from methods import made_up
+from report.report_cases import decided, full_scores, in_rounds, plan, small_plan
 
 from interlace.plan.record import Plan
-from interlace.report.facts.decision import asked, listed, notes, number, protection, shortfall_note
-from interlace.selection.removals import paper_rule
+from interlace.report.facts.decision import (
+    asked,
+    listed,
+    notes,
+    number,
+    protection,
+    shortfall_note,
+    sinks,
+)
 from interlace.selection.select import select
 
 
@@ -29,25 +37,47 @@ def test_the_request_names_method_share_base_and_options(plan: Plan, request_tex
     assert asked(plan) == request_text
 
 
-def test_the_reason_for_protection_is_what_it_follows_from() -> None:
-    mixed = select(full_scores(24, 3), method="mixed")
-    assert protection(mixed.model_copy(update={"deepstack_layers": 3}), paper_rule("mixed")) == (
+def test_protected_layers_are_listed_by_the_reason() -> None:
+    assert protection(select(full_scores(24, 3), method="mixed")) == (
         "4 protected: 0 to 2 (image features are added after them) and 23 (its paper's rule)"
     )
-    unfed = mixed.model_copy(update={"deepstack_layers": 0})
-    assert "0 to 2 (select.protect_first)" in protection(unfed, paper_rule("mixed"))
-    given = select(full_scores(), protect_first=2, protect_last=3)
-    assert protection(given, RULE) == (
-        "5 protected: 0, 1 (select.protect_first) and 21 to 23 (select.protect_last)"
+    by_hand = select(full_scores(), protect_first=2, protect_last=3)
+    assert protection(by_hand) == "5 protected: 0, 1, 21 to 23 (set in select)"
+    sleb = select(full_scores(), method="sleb")
+    assert protection(sleb) == "2 protected: 0, 23 (its paper's rule)"
+    assert protection(sleb.model_copy(update={"protection": {}})) == "2 protected: 0, 23"
+    assert protection(select(full_scores())) == ""
+    assert protection(select(made_up.with_sinks(full_scores(), [11], [22, 23]))) == (
+        "3 protected: 11, 22, 23 (massive activations)"
     )
-    assert protection(select(full_scores(), method="sleb"), paper_rule("sleb")) == (
-        "2 protected: 0 (its paper's rule) and 23 (its paper's rule)"
-    )
-    assert protection(select(full_scores()), RULE) == ""
+
+
+@pytest.mark.parametrize(
+    ("plan", "note"),
+    [
+        (
+            select(full_scores()),
+            "massive activations: not measured; run `collect` and `score` again",
+        ),
+        (select(made_up.with_sinks(full_scores(), [], [])), ""),
+        (
+            select(made_up.with_sinks(full_scores(), [11], [22, 23])),
+            "massive activation of a token: made by 11, ended by 22, 23",
+        ),
+        (
+            select(made_up.with_sinks(full_scores(), [11], []), method="manual", drop=[4, 11]),
+            "massive activation of a token: made by 11; 11 is dropped all the same",
+        ),
+        (select(full_scores(), method="wanda-2:4"), ""),
+    ],
+)
+def test_layers_around_a_massive_activation_are_named_dropped_or_not(plan: Plan, note: str) -> None:
+    assert sinks(plan) == note
+    assert (note in notes(plan)) == bool(note)
 
 
 def test_a_budget_gives_its_reason() -> None:
-    assert notes(decided(), RULE) == ["ratio = auto: the fewest layers"]
+    assert "ratio = auto: the fewest layers" in notes(decided())
 
 
 def test_a_shortfall_names_its_layers_and_what_ran_out() -> None:

@@ -46,7 +46,7 @@ def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
 
 
 def test_a_rule_is_that_of_the_paper() -> None:
-    assert (paper_rule("sleb").protect_first, paper_rule("no such method")) == (1, PaperRule())
+    assert (paper_rule("sleb").needs, paper_rule("no such method")) == (("sleb",), PaperRule())
 
 
 def test_a_table_that_is_missing_or_strange_is_named(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def model_card(run: Run, which: Which) -> str:
         placeholder=PLACEHOLDER,
         asked=asked(plan),
         layers=_layers(run, which),
-        notes=notes(plan, run.rule),
+        notes=notes(plan),
         scores=_scores(run, which, models),
         evaluation=run.evaluations[which],
         references=references_in(run.summary),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interlace.plan.record import Group, Plan
-from interlace.plan.removals import PaperRule
 from interlace.report.facts.roles import stretches
+from interlace.scores.sinks import SinkLayers
 
 # What a method's groups are taken for. Of the rest of the triplets and pairs: `S_3` and `S_2`.
 SCORE_NAMES = {
@@ -28,6 +28,12 @@ TUNED_WORDS = {
     "anchors": "tuning the anchors",
     "all": "tuning all that stay",
     "none": "tuning none",
+}
+REASONS = {  # why layers are protected, in the order of the text
+    "user": "set in select",
+    "deepstack": "image features are added after them",
+    "paper": "its paper's rule",
+    "sink": "massive activations",
 }
 PAIRS_FIRST = frozenset({"interlace-tn"})  # methods whose own groups are pairs
 LEAST = 2  # layers named as the least certain
@@ -59,11 +65,12 @@ def outcome(plan: Plan) -> str:
     return f"{plan.n_layers} layers, {n_kept} kept, {len(plan.tune) or 'none'} tuned"
 
 
-def notes(plan: Plan, rule: PaperRule) -> list[str]:
-    """List what else to know: sparsity, protection, the budget, a shortfall, the stability."""
+def notes(plan: Plan) -> list[str]:
+    """List what else to know: sparsity, protection, sinks, the budget, a shortfall, stability."""
     every = (
         sparsity(plan),
-        protection(plan, rule),
+        protection(plan),
+        sinks(plan),
         budget(plan),
         shortfall_note(plan),
         certainty(plan),
@@ -78,23 +85,43 @@ def sparsity(plan: Plan) -> str:
     return "zero: 2 of every 4 weights of the decoder's linear layers"
 
 
-def protection(plan: Plan, rule: PaperRule) -> str:
+def protection(plan: Plan) -> str:
     """Say which layers are protected and why; empty where none are."""
     if not plan.protected or plan.sparsity:
         return ""
-    first = [layer for position, layer in enumerate(plan.protected) if position == layer]
-    last = plan.protected[len(first) :]
-    reasons = []
-    for layers, published, parameter in (
-        (first, rule.protect_first, "select.protect_first"),
-        (last, rule.protect_last, "select.protect_last"),
-    ):
-        reason = "its paper's rule" if len(layers) == published else parameter
-        if layers == first and len(layers) == plan.deepstack_layers:
-            reason = "image features are added after them"
-        if layers:
-            reasons.append(f"{listed(layers)} ({reason})")
-    return f"{len(plan.protected)} protected: {' and '.join(reasons)}"
+    reasons = [
+        f"{listed(plan.protection[reason])} ({words})"
+        for reason, words in REASONS.items()
+        if reason in plan.protection
+    ]
+    return f"{len(plan.protected)} protected: {' and '.join(reasons) or listed(plan.protected)}"
+
+
+def sinks(plan: Plan) -> str:
+    """Name the layers that make or end a massive activation; empty where none do.
+
+    Says so where they were not measured, and which of them are dropped.
+    """
+    if plan.sparsity or not plan.groups:
+        return ""
+    if plan.sinks is None:
+        return "massive activations: not measured; run `collect` and `score` again"
+    if not plan.sinks.layers:
+        return ""
+    dropped = [layer for layer in plan.sinks.layers if layer in plan.drop]
+    verb = "is" if len(dropped) == 1 else "are"
+    warning = f"; {listed(dropped)} {verb} dropped all the same" if dropped else ""
+    return f"{sink_words(plan.sinks)}{warning}"
+
+
+def sink_words(layers: SinkLayers) -> str:
+    """Name the layers that make or end a massive activation."""
+    sides = [
+        f"{verb} by {listed(side)}"
+        for side, verb in ((layers.start, "made"), (layers.end, "ended"))
+        if side
+    ]
+    return f"massive activation of a token: {', '.join(sides)}"
 
 
 def budget(plan: Plan) -> str:

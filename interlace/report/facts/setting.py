@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.params.choosing import Select
 from interlace.params.evaluating import key
 from interlace.params.inputs import FINEVISION
 from interlace.params.whole import Params
@@ -114,19 +115,26 @@ def _of_choice(row: Row, params: Params) -> Iterator[str]:
     if method in BY_SIMILARITY and share != 0.1:
         yield f"scores: calibrated on {share:.4g} of the training rows here, on 0.1 there"
     ends = (1, 1) if row["paper"] == DOMAIN_AWARE else (0, 0)
-    first = DEEPSTACK_LAYERS if select.protect_first == "auto" else select.protect_first
-    last = ends[1] if select.protect_last == "auto" else select.protect_last
-    if method != "sleb" and (first, last) != ends:
-        yield (
-            f"protected layers: the first {first} and the last {last} here, the first {ends[0]} and"
-            f" the last {ends[1]} there"
-        )
+    theirs = f"the first {ends[0]} and the last {ends[1]}"
+    if method != "sleb" and (ours := _protected(select, ends[1], theirs)) != theirs:
+        yield f"protected layers: {ours} here, {theirs} there"
     if select.base != "auto":
         yield f"ratio: a share of {select.base} layers here, as the paper counts there"
     if select.rounds > 1:
         yield f"rounds: {select.rounds} here, 1 there"
     if params.export.compensate != "none":
         yield f"compensation: {params.export.compensate} here, none there"
+
+
+def _protected(select: Select, last_in_paper: int, as_published: str) -> str:
+    """Say which layers are protected here."""
+    if select.protect == "none":
+        return as_published
+    if select.protect != "auto":
+        return str(list(select.protect))
+    first = DEEPSTACK_LAYERS if select.protect_first == "auto" else select.protect_first
+    last = last_in_paper if select.protect_last == "auto" else select.protect_last
+    return f"the first {first}, the last {last} and those around massive activations"
 
 
 def _of_tuning(row: Row, params: Params, share: float, pruned: bool) -> Iterator[str]:

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from interlace.plan.record import Group, Plan
-from interlace.plan.removals import PaperRule
 from interlace.printable import one_line
 from interlace.report.facts.decision import asked, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present, stretches
@@ -22,20 +21,19 @@ LEVEL = 0.46  # a bracket and its label
 DENSE, PRUNED, LEGEND = 1.24, 0.56, 0.12  # lower edges of the rows
 
 
-def layer_map_figure(plan: Plan, rule: PaperRule, path: Path) -> None:
+def layer_map_figure(plan: Plan, path: Path) -> None:
     """Draw the dense decoder with the role of each layer, and the pruned one below it.
 
     Groups are bracketed, each under its place in the order of decision and its score.
 
     Args:
         plan: which layers are dropped, tuned and frozen.
-        rule: of the plan's method.
         path: where to write, .png, .svg or .pdf.
     """
     width = float(np.clip(1.6 + 0.36 * plan.n_layers, 8, 18))
     cells_per_inch = (plan.n_layers + 0.6) / width
     size = float(np.clip(24 / cells_per_inch, 4.5, 9.5))
-    every = [outcome(plan), *notes(plan, rule), *_order(plan)]
+    every = [outcome(plan), *notes(plan), *_order(plan)]
     text_lines = [line for note in every for line in textwrap.wrap(one_line(note), int(13 * width))]
     levels = label_levels(plan, min(size, 8) * 0.6 / 72 * cells_per_inch)
     height = DENSE + CELL + _above(plan, levels) + LINE * len(text_lines) + 0.38

@@ -13,8 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from interlace.errors import InputError
 from interlace.report.facts.scale import nines
-from interlace.report.figures.style import SPAN_COLOURS, drawn, scale_in_nines, with_formulas
-from interlace.scores.table import NATIVE
+from interlace.report.figures.style import INK, SPAN_COLOURS, drawn, scale_in_nines, with_formulas
+from interlace.scores.sinks import SinkLayers, sink_layers
+from interlace.scores.table import NATIVE, read_scores
 
 SPAN_LABELS = {1: "$S_1$ layer", 2: "$S_2$ pair", 3: "$S_3$ triplet"}
 NORMAL_95 = 1.96  # standard errors each side of a 95% interval
@@ -22,6 +23,8 @@ NORMAL_95 = 1.96  # standard errors each side of a 95% interval
 
 def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
     """Draw `S_1`, `S_2` and `S_3` over depth, with 95% bands of the mean.
+
+    Layers that make or end a massive activation are marked by triangles.
 
     Args:
         scores: the score table, or its Parquet file; criterion `cosine` is drawn.
@@ -44,11 +47,26 @@ def profile_figure(scores: pa.Table | Path | str, path: Path) -> None:
                 _profile_line(axes, span_rows, SPAN_COLOURS[span], label)
         values = [row["value"] for row in rows if row["span"] in SPAN_LABELS]
         scale_in_nines(axes, min(values), max(values))
+        _sink_marks(axes, sink_layers(read_scores(table)) or SinkLayers())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
         axes.set_xlabel("first layer of the span (0-based)")
         axes.set_ylabel("cosine of input and output")
         axes.set_title("How little each span of layers changes its input")
         with_formulas(axes.legend(loc="lower right", ncols=3, handlelength=1.4))
+
+
+def _sink_marks(axes: Axes, sinks: SinkLayers) -> None:
+    """Mark layers at the upper edge: they matter, however little a mean over tokens says so."""
+    for layers, marker, label in (
+        (sinks.start, "^", "makes a massive activation"),
+        (sinks.end, "v", "ends one"),
+    ):
+        for layer in layers:
+            axes.axvline(layer, color=INK, linewidth=0.9, linestyle=":", zorder=1)
+        if layers:
+            heights = [0.97] * len(layers)
+            marks = axes.plot(layers, heights, marker, color=INK, markersize=6, label=label)
+            marks[0].set_transform(axes.get_xaxis_transform())
 
 
 def _profile_line(axes: Axes, rows: list[dict[str, Any]], colour: str, label: str) -> None:

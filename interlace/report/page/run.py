@@ -68,7 +68,7 @@ def run_page(
         asked=asked(plan),
         roles=layer_roles(plan),
         legend=roles_present(plan),
-        notes=notes(plan, run.rule),
+        notes=notes(plan),
         groups=_groups(plan),
         scores=scores,
         categories=categories,

@@ -9,7 +9,6 @@ from rich.box import SIMPLE_HEAD
 from rich.text import Text
 
 from interlace.plan.record import Group, Plan
-from interlace.plan.removals import PaperRule
 from interlace.printable import printable
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present
@@ -20,7 +19,7 @@ from interlace.report.terminal.strips import LABEL, glyph, legend, lines, ruler
 TO = "\u2013"
 
 
-def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
+def layer_map_text(plan: Plan) -> Text:
     """Show a letter per layer, its group underneath, the meaning of the letters, and notes."""
     roles = layer_roles(plan)
     text = plain_text(f"{asked(plan)}\n", "bold")
@@ -40,7 +39,7 @@ def layer_map_text(plan: Plan, rule: PaperRule) -> Text:
             text.append(*glyph(roles[plan.keep[position]]))
         text.append("\n")
     text.append_text(legend(roles_present(plan), roles))
-    for note in notes(plan, rule):
+    for note in notes(plan):
         text.append(f"\n{printable(note)}", style="not bold yellow")
     return text
 

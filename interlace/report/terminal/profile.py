@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from rich.text import Text
 
+from interlace.report.facts.decision import sink_words
 from interlace.report.facts.scale import nines
 from interlace.report.terminal.strips import LABEL, SPAN_COLOURS, lines, ruler
+from interlace.scores.sinks import sink_layers
 from interlace.scores.table import NATIVE, Scores
 
 SPAN_NAMES = {1: "S_1", 2: "S_2", 3: "S_3"}
@@ -15,6 +17,8 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 def profile_text(table: Scores) -> Text:
     """Show `S_1`, `S_2` and `S_3` over depth as bars; all share one scale of nines.
+
+    Names the layers that make or end a massive activation.
 
     Args:
         table: the score table.
@@ -38,6 +42,8 @@ def profile_text(table: Scores) -> Text:
         least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
         text.append(f"{SPAN_NAMES[span].ljust(LABEL)}{values[least]:.4f} at layer {least}")
         text.append(f" to {values[most]:.4f} at layer {most}\n", style="")
+    if (sinks := sink_layers(table)) and sinks.layers:
+        text.append(f"{sink_words(sinks)}\n", style="yellow")
     text.rstrip()
     return text
 
