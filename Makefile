@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit slow e2e campaign study-methods study-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
+.PHONY: demo test lint unit slow e2e campaign study-methods study-healing study-real bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
 
 demo: environment
 	sh .ci/lock
@@ -41,6 +41,12 @@ study-methods: environment
 study-healing: environment
 	dvc repro score
 	python -m studies.healing
+
+# Every method on a real pretrained decoder at three ratios; resumes where it stopped; writes docs/study-real*,
+# and what it says into docs/study-methods.md and README.md
+study-real: environment
+	dvc repro data/smollm2/dvc.yaml
+	python -m studies.real
 
 # `collect` beside the obvious way, the bare decoder and two processes; writes docs/bench-collect.md
 bench-collect: environment

@@ -1,0 +1,159 @@
+"""Every method on a real pretrained decoder, before any tuning: the rise of the held-out loss.
+
+    make study-real
+
+Layers are chosen on training rows, and each choice is scored on held-out rows of other packages,
+with and without compensation. Finished measurements stay in .scratch/study-real by what they
+depend on, so a study that was stopped resumes. After a change to measuring itself, remove that
+folder. Writes docs/study-real.md, its tables and figures, and what it says into the demo's page and
+the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from interlace.scores.table import SEARCH, SLEB, TAYLOR, Scores
+from studies import real_bench
+from studies.real_bench import RULES, SIMILARITY, SPARSE, Inputs
+from studies.real_choices import COMPARED, SINGLE, choices, score_table
+from studies.real_facts import facts, layer_rows
+from studies.real_inputs import prepare
+from studies.real_losses import HeldoutLosses
+from studies.real_page import write_pages
+from studies.real_rows import PLAIN, Row, Variant, scored, write_rows
+
+SOURCE, SCRATCH = Path("data/smollm2"), Path(".scratch/study-real")
+BAR = "{desc}: {percentage:3.0f}% of the work|{bar}| {elapsed}, {remaining} left"
+PROCESSES = 2  # of one core each
+TOKENS = {
+    "heldout_tokens": 12_000,
+    "calibration_tokens": 12_000,
+    "loss_tokens": 1_000,
+    "search_tokens": 3_000,
+    "fitted_tokens": 6_000,
+}
+FITTING = 0.6  # work of new weights beside scoring, in passes of the dense model
+DECODER_SHARE = 0.8  # of a pass's work, the rest is the head
+COMPENSATED_DRAWS = 2  # of `random`
+FEW_RATIOS = (0.25, 0.4)
+FEW = (  # choices that all rules of compensation are tried on
+    ("interlace", "auto"),
+    ("angular-block", "none"),
+    (SINGLE, "none"),
+    (SEARCH, "none"),
+)
+
+
+class Study:
+    """The processes that measure and score, and what they gave so far.
+
+    Attributes:
+        inputs: what the study reads.
+        rows: choices, each with a model to score.
+        losses: by model.
+    """
+
+    def __init__(self, inputs: Inputs, pool: Any) -> None:
+        self.inputs, self.pool = inputs, pool
+        self.rows: list[Row] = []
+        self.losses: dict[Variant, HeldoutLosses] = {}
+
+    def measure(self, criterion: str, protected: Sequence[int] = ()) -> Future[None]:
+        """Begin a measurement of the dense model."""
+        future: Future[None] = self.pool.submit(real_bench.measure_once, criterion, protected)
+        return future
+
+    def scores(self, criteria: Sequence[str]) -> Scores:
+        """Return the similarity of layers, and some criteria of the loss."""
+        folders = {name: real_bench.measured(self.inputs, name) for name in criteria}
+        return score_table(real_bench.measured(self.inputs, SIMILARITY), folders)
+
+    def score(self, rows: Sequence[Row], name: str) -> None:
+        """Score the models of rows that were not scored yet, each once; add the rows."""
+        self.rows += [row for row in rows if row not in self.rows]
+        wanted = dict.fromkeys(row.variant for row in rows if not row.reason)
+        pending = [variant for variant in wanted if not self._read(variant)]
+        total = sum(map(self.cost, pending))
+        label = f"{name}: {len(pending)} models"
+        with tqdm(total=total, desc=label, bar_format=BAR, disable=not pending) as progress:
+            for future in as_completed([self.pool.submit(real_bench.score, v) for v in pending]):
+                self._read(variant := future.result())
+                progress.update(self.cost(variant))
+
+    def _read(self, variant: Variant) -> bool:
+        losses = self.inputs.losses(variant)
+        if losses is not None:
+            self.losses[variant] = losses
+        return losses is not None
+
+    def cost(self, variant: Variant) -> int:
+        """Estimate the work behind a model's losses, percent of a pass of the dense model."""
+        passes = 1 - DECODER_SHARE * len(variant.drop) / self.inputs.n_layers
+        return round(100 * (passes if variant.weights == PLAIN else passes + FITTING))
+
+    def write(self, docs: Path) -> None:
+        """Write the tables and pages as far as the study is."""
+        rows, layers = scored(self.rows, self.losses), layer_rows(self.inputs)
+        write_rows(rows, docs / "study-real.csv", Row)
+        write_pages(rows, layers, facts(self.inputs, self.losses), docs)
+
+
+def compensated(rows: Iterable[Row], rule: str = RULES[0]) -> list[Row]:
+    """Return rows with the same layers dropped and the other weights compensated."""
+    return [replace(row, weights=rule) for row in rows if not row.reason and row.dropped]
+
+
+def carry_out(study: Study, docs: Path) -> None:
+    """Measure, choose and score, what matters most first; write the page in between."""
+    for future in [study.measure(name) for name in (SLEB, SIMILARITY, TAYLOR)]:
+        future.result()
+    scores = study.scores((SLEB, TAYLOR))
+    searching = study.measure(SEARCH, (0, scores.n_layers - 1))  # as the method protects
+    cheap = choices(scores, [name for name in COMPARED if name != SEARCH])
+    chosen = [row for row in cheap if row.method != "random"]
+    drawn = [row for row in cheap if row.method == "random"]
+    dense = Row("dense", 0.0)
+    for rows, name in (([dense, *chosen], "methods"), (drawn, "random draws")):
+        study.score(rows, name)
+    study.write(docs)
+    study.score(compensated(chosen), "compensated")
+    study.write(docs)
+    searching.result()
+    searched = choices(study.scores([SEARCH]), [SEARCH])
+    study.score([*searched, *compensated(searched)], "search")
+    few = [row for row in (*chosen, *searched) if (row.method, row.protect) in FEW]
+    few = [row for row in few if row.ratio in FEW_RATIOS]
+    study.score([row for rule in RULES[1:] for row in compensated(few, rule)], "rules")
+    first = [row for row in drawn if row.seed < COMPENSATED_DRAWS and row.protect == "none"]
+    study.score(compensated(first), "compensated draws")
+    study.score([Row(name, 0.0, weights=name) for name in SPARSE], "2:4 sparsity")
+    study.write(docs)
+
+
+@click.command()
+@click.option("--source", default=SOURCE, type=click.Path(path_type=Path), help="Folder of data.")
+@click.option("--scratch", default=SCRATCH, type=click.Path(path_type=Path), help="Finished work.")
+@click.option("--out", default="docs", type=click.Path(path_type=Path), help="Folder of the page.")
+@click.option("--tokens", type=int, help="Held-out answer tokens; few for a trial.")
+def main(source: Path, scratch: Path, out: Path, tokens: int | None) -> None:
+    """Carry the study out, and write its page."""
+    model, train, test = (source / name for name in ("model", "train.parquet", "test.parquet"))
+    sizes = TOKENS | ({"heldout_tokens": tokens} if tokens else {})
+    inputs = prepare(model, train, test, scratch, **sizes)
+    processes = {"mp_context": get_context("spawn"), "initializer": real_bench.begin}
+    with ProcessPoolExecutor(PROCESSES, initargs=(inputs,), **processes) as pool:
+        carry_out(Study(inputs, pool), out)
+    click.echo(f"written: {out}/study-real.md and its tables and figures")
+
+
+if __name__ == "__main__":
+    main()

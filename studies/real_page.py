@@ -1,0 +1,352 @@
+"""The page of the study on real weights: every number in it is computed from the study's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import exp
+from pathlib import Path
+
+from studies.real_and_demo import APART, beside_demo, beside_real, which_method, with_section
+from studies.real_figures import draw_dropped, draw_layers, draw_rises
+from studies.real_rows import PLAIN, Facts, Layer, Row, write_rows
+from studies.real_table import Cell, Name, Table, label, percent
+
+WHICH = "## Which method to take"
+README_WORDS = """Before tuning, on a real pretrained decoder: the method that loses least among
+those that a measurement allows, the rise of its held-out loss in nats per token, and after → the
+rise that compensation leaves. The last column is the demo's exact match, percent. All are in
+[docs/study-real.md](docs/study-real.md) and [docs/study-methods.md](docs/study-methods.md).
+"""
+PROTECTED: Name = ("interlace", "auto")
+PUBLISHED: Name = ("interlace", "none")
+
+
+def write_pages(rows: Sequence[Row], layers: Sequence[Layer], facts: Facts, folder: Path) -> None:
+    """Write study-real.md and its figures; refresh what other pages take from it.
+
+    Args:
+        rows: all rows, those that were not scored too.
+        layers: of the dense model; none: not measured yet.
+        facts: what the page says beside the rows.
+        folder: where to write; study-methods.csv and study-methods.md are there already, and
+            README.md beside the folder.
+    """
+    table, demo = Table(rows, facts.rules[0]), folder / "study-methods.csv"
+    (folder / "study-real.md").write_text(page(table, layers, facts, demo), encoding="utf-8")
+    write_rows(layers, folder / "study-real-layers.csv", Layer)
+    _refresh(folder / "study-methods.md", beside_real(table, demo))
+    section = "\n".join([f"{WHICH}\n", README_WORDS, *which_method(table, demo)])
+    _refresh(folder.parent / "README.md", section, before="## What can be set")
+    draw_rises(table, folder / "study-real.png")
+    draw_dropped(table, layers, folder / "study-real-dropped.png")
+    if layers:
+        draw_layers(layers, folder / "study-real-layers.png")
+
+
+def _refresh(path: Path, section: str, before: str = "") -> None:
+    text = with_section(path.read_text(encoding="utf-8"), section, before)
+    path.write_text(text, encoding="utf-8")
+
+
+def page(table: Table, layers: Sequence[Layer], facts: Facts, demo: Path) -> str:
+    """Return the text of study-real.md.
+
+    Args:
+        table: all rows.
+        layers: see `write_pages`.
+        facts: see `write_pages`.
+        demo: the CSV file of the demo's study of methods.
+    """
+    sections = [_head(table, facts), *_rises(table), *_sentences(table), *_draws(table)]
+    sections += [*_protection(table, layers), *_compensation(table, facts), *_agreement(table)]
+    sections += [*_dropped(table), *_layers(layers), *_sparse(table), *beside_demo(table, demo)]
+    sections += [f"{WHICH}\n", *which_method(table, demo)]
+    sections += [*_costs(facts), *_missing(table, facts)]
+    return "\n".join(sections).rstrip() + "\n"
+
+
+def _head(table: Table, facts: Facts) -> str:
+    heldout_rows, tokens = facts.heldout
+    shares = ", ".join(map(percent, table.ratios))
+    errors = [row.error for row in table.rows if row.error and row.weights == PLAIN]
+    span = f"{min(errors):.3f} to {max(errors):.3f}" if errors else "not known yet"
+    return f"""# Every method on a real pretrained decoder, before tuning
+
+SmolLM2-135M-Instruct, {facts.n_layers} layers, loses {shares} of them; nothing is tuned.
+Layers are chosen on training rows. The loss is that of {tokens:,} answer tokens in
+{heldout_rows} held-out rows, from packages that no training row comes from
+([how the rows are made](../data/smollm2/README.md)). The dense model's loss is
+{facts.dense_loss:.3f} nats per token, a perplexity of {exp(facts.dense_loss):.1f}.
+
+A rise is the loss of the pruned model minus that of the dense model, in nats per token. ± is one
+standard error, paired row by row: {span} nats. All methods drop the same number of layers
+(`select.base=all`). `protected` is `select.protect: auto`, which spares the layers that make or end
+an attention sink; without it, the page shows the published rules. Choices that
+protection does not change have one row.
+
+    make study-real
+
+measures on two cores and resumes where it stopped. [study-real.csv](study-real.csv) holds all rows,
+[study-real-layers.csv](study-real-layers.csv) the layers. Measured on {facts.machine}.
+
+![Rise of the loss by method and ratio](study-real.png)
+"""
+
+
+def _rises(table: Table) -> Iterator[str]:
+    yield "## Rise of the loss\n"
+    shares = [percent(ratio) for ratio in table.ratios]
+    heads = [*shares, *(f"{share}, compensated" for share in shares)]
+    yield f"| method | {' | '.join(heads)} |"
+    yield "|---|" + "---:|" * len(heads)
+    for name in table.names:
+        cells = [
+            table.cell(name, ratio, weights)
+            for weights in (PLAIN, table.default)
+            for ratio in table.ratios
+        ]
+        if any(cells):
+            yield f"| {label(name)} | {' | '.join(map(_shown, cells))} |"
+    yield "\n`random`: mean and standard deviation over draws, and the least and the greatest."
+    yield f"Compensation follows the rule `{table.default}`.\n"
+
+
+def _shown(cell: Cell | None) -> str:
+    return cell.text if cell else "-"
+
+
+def _sentences(table: Table) -> Iterator[str]:
+    """Say what the rows say of INTERLACE, of the search, and of compensation."""
+    yield "## What the rows say\n"
+    for ratio in table.ratios:
+        yield from _of_ratio(table, ratio)
+    yield from _of_interlace(table)
+    for ratio in table.ratios:
+        yield from _of_search(table, ratio)
+    yield ""
+
+
+def _of_ratio(table: Table, ratio: float) -> Iterator[str]:
+    best = table.best(ratio)
+    if best is None:
+        return
+    near = []
+    for name in table.names:
+        cell = table.cell(name, ratio)
+        if cell and name != best[0] and min(row.z or 0.0 for row in cell.rows) < APART:
+            near.append(label(name))
+    within = f"; within {APART:g} paired errors of it: {', '.join(near)}" if near else ""
+    yield f"- {percent(ratio)}: {label(best[0])} loses least, {best[1].text}{within}."
+
+
+def _of_interlace(table: Table) -> Iterator[str]:
+    for ratio in table.ratios:
+        bare, spared = table.cell(PUBLISHED, ratio), table.cell(PROTECTED, ratio)
+        if bare and spared:
+            share = spared.rise / bare.rise
+            yield (
+                f"- INTERLACE at {percent(ratio)}: {bare.text} as published, {spared.text} with"
+                f" `protect: auto`, {share:.2f} of it."
+            )
+
+
+def _of_search(table: Table, ratio: float) -> Iterator[str]:
+    searched = table.best(ratio, without=[n for n, _ in table.names if n != "search"])
+    other = table.best(ratio, without=("search",))
+    if searched is None or other is None:
+        return
+    cell = searched[1]
+    line = (
+        f"- `search` at {percent(ratio)}: {cell.text}, {cell.rise / other[1].rise:.2f} of the best"
+        f" other method ({label(other[0])}, {other[1].text})"
+    )
+    repaired = [
+        c
+        for name in table.names
+        if name[0] == "search" and (c := table.cell(name, ratio, table.default))
+    ]
+    if repaired:
+        best = min(repaired, key=lambda c: c.rise)
+        line += f"; compensated {best.text}, {best.rise / other[1].rise:.2f} of it"
+    yield line + "."
+
+
+def _draws(table: Table) -> Iterator[str]:
+    yield "## Random draws\n"
+    yield "| ratio | protected | rise of each draw |\n|---:|---|---|"
+    for ratio in table.ratios:
+        for protect in ("none", "auto"):
+            if cell := table.cell(("random", protect), ratio):
+                values = " ".join(f"{row.rise:.2f}" for row in cell.rows)
+                yield f"| {percent(ratio)} | {'yes' if protect == 'auto' else 'no'} | {values} |"
+    yield ""
+    for ratio in table.ratios:
+        cell, best = table.cell(("random", "none"), ratio), table.best(ratio)
+        if cell and best:
+            ahead = sum((row.rise or 0.0) < best[1].rise for row in cell.rows)
+            yield (
+                f"- {percent(ratio)}: {ahead} of {len(cell.rows)} draws are better than the best"
+                f" method ({label(best[0])})."
+            )
+    yield ""
+
+
+def _protection(table: Table, layers: Sequence[Layer]) -> Iterator[str]:
+    """Set choices with and without protection side by side, where they differ."""
+    sinks = [layer.layer for layer in layers if layer.is_sink]
+    yield "## Protection of sink layers\n"
+    if sinks:
+        yield f"Layers that make or end a massive activation: {_listed(sinks)}.\n"
+    lines = []
+    for name in table.names:
+        for ratio in table.ratios:
+            bare, spared = (table.cell((name[0], p), ratio) for p in ("none", "auto"))
+            if name[1] == "auto" and name[0] != "random" and bare and spared:
+                hit = sorted(set(sinks) & set(table.drops((name[0], "none"), ratio)))
+                if table.drops(name, ratio) != table.drops((name[0], "none"), ratio):
+                    lines.append(
+                        f"| {name[0]} | {percent(ratio)} | {_listed(hit) or '-'} | {bare.text}"
+                        f" | {spared.text} | {spared.rise / bare.rise:.2f} |"
+                    )
+    if lines:
+        yield "| method | ratio | sink layers dropped | published | protected | share |"
+        yield "|---|---:|---|---:|---:|---:|"
+        yield from lines
+    unchanged = sorted({m for m, _ in table.names} - {m for m, p in table.names if p == "auto"})
+    yield f"\nProtection changes no choice of {', '.join(unchanged) or 'no method'}.\n"
+
+
+def _listed(layers: Sequence[int]) -> str:
+    return " ".join(map(str, layers))
+
+
+def _compensation(table: Table, facts: Facts) -> Iterator[str]:
+    """Say what compensation does to each method, and compare its rules."""
+    yield "## Compensation\n"
+    for ratio in table.ratios:
+        better, worse = [], []
+        for name in table.names:
+            if pair := _same_draws(table, name, ratio):
+                plain, repaired = pair
+                (better if repaired < plain else worse).append(label(name))
+        if better or worse:
+            but = f", not of {', '.join(worse)}" if worse else ""
+            yield (
+                f"- {percent(ratio)}: it lowers the rise of {len(better)} of"
+                f" {len(better) + len(worse)} choices{but}."
+            )
+    rules = [rule for rule in facts.rules if any(row.weights == rule for row in table.rows)]
+    lines = list(_rules(table, rules))
+    if lines:
+        yield "\nThe rules on a few choices:\n"
+        yield f"| method | ratio | plain | {' | '.join(rules)} |"
+        yield "|---|---:|---:|" + "---:|" * len(rules)
+        yield from lines
+    yield ""
+
+
+def _same_draws(table: Table, name: Name, ratio: float) -> tuple[float, float] | None:
+    """Return the mean rise of the draws that are compensated, before and after."""
+    plain, repaired = table.cell(name, ratio), table.cell(name, ratio, table.default)
+    if plain is None or repaired is None:
+        return None
+    seeds = {row.seed for row in repaired.rows}
+    same = tuple(row for row in plain.rows if row.seed in seeds)
+    return (Cell(same).rise, repaired.rise) if same else None
+
+
+def _rules(table: Table, rules: Sequence[str]) -> Iterator[str]:
+    for ratio in table.ratios:
+        for name in table.names:
+            cells = [table.cell(name, ratio, rule) for rule in rules]
+            if sum(cell is not None for cell in cells) > 1:
+                shown = " | ".join(map(_shown, [table.cell(name, ratio), *cells]))
+                yield f"| {label(name)} | {percent(ratio)} | {shown} |"
+
+
+def _agreement(table: Table) -> Iterator[str]:
+    yield "## First choices\n"
+    yield "The share of answer tokens on which the pruned model's likeliest token is the dense"
+    yield "model's, percent, and the factor by which the perplexity grows.\n"
+    shares = [percent(ratio) for ratio in table.ratios]
+    heads = [*(f"agreement, {s}" for s in shares), *(f"perplexity, {s}" for s in shares)]
+    yield f"| method | {' | '.join(heads)} |"
+    yield "|---|" + "---:|" * len(heads)
+    for name in table.names:
+        cells = [table.cell(name, ratio) for ratio in table.ratios]
+        if any(cells) and name[0] != "random":
+            rows = [cell.rows[0] if cell else None for cell in cells]
+            same = [_agrees(row) if row else "-" for row in rows]
+            factor = [f"x {row.perplexity_ratio:.3g}" if row else "-" for row in rows]
+            yield f"| {label(name)} | {' | '.join([*same, *factor])} |"
+    yield ""
+
+
+def _agrees(row: Row) -> str:
+    return f"{100 * (row.agreement or 0):.1f} ± {100 * (row.agreement_error or 0):.1f}"
+
+
+def _dropped(table: Table) -> Iterator[str]:
+    yield "## Dropped layers\n"
+    yield "![The layers that each method drops](study-real-dropped.png)\n"
+    yield f"| method | {' | '.join(map(percent, table.ratios))} |"
+    yield "|---|" + "---|" * len(table.ratios)
+    for name in table.names:
+        drops = [table.drops(name, ratio) for ratio in table.ratios]
+        if any(drops):
+            yield f"| {label(name)} | {' | '.join(_listed(layers) or '-' for layers in drops)} |"
+    yield ""
+
+
+def _layers(layers: Sequence[Layer]) -> Iterator[str]:
+    """Name the layers that similarity is blind to."""
+    if not layers:
+        return
+    yield "## Layer by layer\n"
+    yield "![Loss without each layer, and its similarity](study-real-layers.png)\n"
+    by_loss = sorted(layers, key=lambda layer: -layer.loss)
+    by_cosine = sorted(layers, key=lambda layer: layer.cosine)
+    few = max(len(layers) // 5, 1)
+    critical = {layer.layer for layer in by_loss[:few]}
+    seen = {layer.layer for layer in by_cosine[:few]}
+    greatest = _listed(sorted(critical))
+    yield f"The {few} layers without which, each alone, the loss is greatest: {greatest}."
+    yield f"The {few} of least similarity: {_listed(sorted(seen))}."
+    if blind := sorted(critical - seen):
+        yield f"Similarity does not see {_listed(blind)}."
+    yield ""
+
+
+def _sparse(table: Table) -> Iterator[str]:
+    rows = [row for row in table.rows if row.weights == row.method and row.rise is not None]
+    cells = [(row.method, Cell((row,))) for row in rows]
+    if cells:
+        yield "## 2:4 sparsity\n"
+        yield "No layer goes, and half of the weights of the decoder's linear layers are zero.\n"
+        yield "| method | rise |\n|---|---:|"
+        yield from (f"| `{method}` | {cell.text} |" for method, cell in cells)
+        yield ""
+
+
+def _costs(facts: Facts) -> Iterator[str]:
+    yield "## Cost of the measurements\n"
+    yield f"Similarity is measured on the prompts of {facts.calibration} rows. Losses are measured"
+    yield f"on the answers of {facts.loss_rows} of them, those of `search` on {facts.search_rows},"
+    yield f"and weights are fitted on {facts.fitted_rows}.\n"
+    yield "| measurement | seconds of one core |\n|---|---:|"
+    yield from (f"| {name} | {seconds:,.0f} |" for name, seconds in facts.seconds.items())
+    yield ""
+
+
+def _missing(table: Table, facts: Facts) -> Iterator[str]:
+    yield "## Not applicable, not feasible\n"
+    names = ", ".join(f"`{name}`" for name in facts.not_served)
+    yield f"Not applicable: {names}. They read measurements on probes, which are instructions about"
+    yield "images; this model has no images.\n"
+    reasons: dict[tuple[str, float, str], list[str]] = {}
+    for row in table.rows:
+        if row.reason:
+            reasons.setdefault((row.method, row.ratio, row.reason), []).append(row.protect)
+    for (method, ratio, reason), protections in reasons.items():
+        protected = "" if "none" in protections else ", protected"
+        yield f"- `{method}`{protected} at {percent(ratio)}: {reason}"
