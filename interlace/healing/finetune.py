@@ -96,7 +96,7 @@ def finetune(
         processor,
         positions,
         one_row=flash,
-        blank=pruned.architecture.takes_images and params.zero_stage == 3 and batches.processes > 1,
+        blank=params.zero_stage == 3 and batches.processes > 1,
     )
     steps = update_count(params, len(rows))
     updates = loop.train(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from interlace.errors import InputError
 from interlace.model import chat
+from interlace.model.text import TextProcessor
 from interlace.params.healing import Recipe
 from interlace.system.outputs import refusals_named
 from interlace.system.resumable import unpacked_once
@@ -152,10 +153,11 @@ def collator(
         positions: gives a sample's position ids, to pack; `None`: pad.
         one_row: pack all rows into one.
         blank: add a small image without labels where no row has one. Processes that share weights
-            must all run the same modules, including the vision tower.
+            must all run the same modules, including the vision tower, if there is one.
     """
     pad_token_id = processor.tokenizer.pad_token_id or 0
-    blank_sample = encode_blank(processor) if blank else None
+    with_tower = not isinstance(processor, TextProcessor)
+    blank_sample = encode_blank(processor) if blank and with_tower else None
 
     def collate(samples: Sequence[chat.Inputs]) -> Pass:
         tokens = sum(sample["input_ids"].shape[0] for sample in samples)

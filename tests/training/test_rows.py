@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from interlace.errors import InputError
 from interlace.model.chat import IGNORED, encode_training
+from interlace.model.open import open_processor
 from interlace.params.healing import Finetune
 from interlace.training.rows import (
     TrainingBatches,
@@ -112,3 +113,9 @@ def test_only_rows_without_any_image_get_a_blank_one_without_labels(processor: A
     assert (blank.labels != IGNORED).sum() == (plain.labels != IGNORED).sum()
     mixed = [*text, encode_training(processor, models.row(1))]
     assert len(padded(processor, blank=True)(mixed).labels) == len(mixed)
+
+
+def test_a_text_only_model_gets_no_blank_image(tmp_path: Path) -> None:
+    processor = open_processor(models.tiny_llama(tmp_path))
+    text = [encode_training(processor, models.row(seed, images=0)) for seed in range(3)]
+    assert len(padded(processor, blank=True)(text).labels) == len(text)
