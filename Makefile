@@ -6,12 +6,18 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo test lint unit slow e2e campaign study-methods study-healing study-real bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
+.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
 
 demo: environment
 	sh .ci/lock
 	dvc repro
 	interlace show
+
+# The pipeline on a pretrained model of 135M parameters, in real/; downloads 93 MB, once
+real: environment
+	dvc repro data/smollm2/dvc.yaml
+	sh .ci/project real profiles/smollm2-135m.yaml
+	cd real && dvc repro && interlace show
 
 test: lint unit slow e2e
 
