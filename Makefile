@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft environment clean
+.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb environment clean
 
 demo: environment
 	sh .ci/lock
@@ -86,6 +86,10 @@ bench-finetune: environment
 # published table too; writes docs/bench-ttft.md
 bench-ttft: environment
 	python -m benchmarks.ttft
+
+# SLEB's removals with shared states beside full passes; writes docs/bench-sleb.md
+bench-sleb: environment
+	python -m benchmarks.sleb
 
 environment: $(READY)
 
