@@ -144,7 +144,7 @@ def timed(case: Case) -> str:
 
 
 def random_case(answers: float, removals: int, rows: int) -> Case:
-    """Build a decoder of SmolLM2-135M's shape at a sixth of its width and vocabulary; rows of random tokens."""
+    """Build a decoder of SmolLM2-135M's shape at a sixth of its width; rows of random tokens."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -184,9 +184,7 @@ def main(removals: int, rows: int) -> None:
     torch.set_num_threads(1)
     cases = [lambda: random_case(0.0625, removals, rows), lambda: random_case(0.5, removals, rows)]
     demo, real = Path("data/demo"), Path("data/smollm2")
-    cases.append(
-        lambda: checkpoint_case("demo", demo / "model", demo / "train.parquet", 9, rows)
-    )
+    cases.append(lambda: checkpoint_case("demo", demo / "model", demo / "train.parquet", 9, rows))
     if (real / "model").is_dir():
         cases.append(
             lambda: checkpoint_case(
