@@ -19,6 +19,7 @@ from interlace.params.whole import Params
 from interlace.report.card.card import model_card
 from interlace.report.facts.calibration import read_sizes
 from interlace.report.facts.inputs import RECORD, Workspace, input_hashes
+from interlace.report.facts.losses import loss_table
 from interlace.report.facts.published import (
     PUBLISHED,
     beside_published,
@@ -122,6 +123,7 @@ def write_report(
             list(_draw(folder, run, artifacts, metrics, data)),
             plan_digest=hashlib.sha256((artifacts / "plan.json").read_bytes()).hexdigest(),
             published=beside,
+            losses=loss_table(answers),
             answers=_comparison(answers, params),
         )
         (folder / "report.html").write_text(page, encoding="utf-8")

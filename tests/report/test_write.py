@@ -50,7 +50,19 @@ PARITY = {"samples": 4, "tokens": 99, "greatest_difference": 0.0}
 def answers(model: str) -> list[Answer]:
     """A hundred to each benchmark, of which as many are right as its score says."""
     return [
-        Answer(f"{i:06d}-0", name, str(i), "asked", "yes", "", float(i < score))
+        Answer(
+            f"{i:06d}-0",
+            name,
+            str(i),
+            "asked",
+            "yes",
+            "",
+            float(i < score),
+            1,
+            1.0,
+            1,
+            (int(i < score),),
+        )
         for name, score in SCORES[model].items()
         for i in range(100)
     ]

@@ -20,6 +20,7 @@ from interlace.report.card.recipe import (
     training_text,
 )
 from interlace.report.facts.decision import asked, notes, percent
+from interlace.report.facts.losses import rise_text
 from interlace.report.facts.run import (
     PLACEHOLDER,
     Run,
@@ -30,8 +31,9 @@ from interlace.report.facts.run import (
     shareable,
     versions,
 )
-from interlace.report.facts.scores import Table, retentions, score_rows, share_text
+from interlace.report.facts.scores import retentions, score_rows, share_text
 from interlace.report.facts.summary import references_in
+from interlace.report.facts.table import Table
 from interlace.report.facts.wording import parameter_sizes, spelled
 from interlace.report.render import render
 from interlace.system.documents import as_yaml
@@ -136,6 +138,12 @@ def _overview(run: Run, which: Which) -> list[list[str]]:
         for name in references_in(summary):
             share = summary.get(f"retention_{which}_of_{name}")  # None where the reference scores 0
             rows.append([f"of {spelled(name)}'s", "", share_text(share)])
+    if f"loss_rise_{which}" in summary:
+        losses = [f"{summary[f'loss_{model}']:.3f}" for model in ("dense", which)]
+        losses[1] += f" ({rise_text(summary, which)})"
+        rows.append(["loss on held-out answers, nats per token", *losses])
+        agreed = share_text(summary[f"agreement_{which}"])
+        rows.append(["tokens with the dense model's first choice", "", agreed])
     if "ttft_dense_ms" in summary:
         dense, tuned = f"{summary['ttft_dense_ms']:.1f} ms", f"{summary['ttft_tuned_ms']:.1f} ms"
         ratio = f" ({summary['ttft_speedup']:.2f}x)" if "ttft_speedup" in summary else ""

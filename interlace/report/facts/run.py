@@ -21,6 +21,7 @@ from interlace.plan.record import Plan, read_plan, read_reference
 from interlace.plan.removals import PaperRule, Removals, read_removals
 from interlace.pruning.report import ExportReport
 from interlace.report.facts.calibration import enough, read_sizes
+from interlace.report.facts.losses import loss_numbers
 from interlace.report.facts.speed import Speed, parse_speed, read_timings
 from interlace.report.facts.summary import (
     MODELS,
@@ -225,6 +226,7 @@ def read_run(
         sources=PinnedSources.read(artifacts / "sources.json"),
         summary=summary
         | retention_intervals(answers, summary)
+        | loss_numbers(answers)
         | enough(sizes, rows["calibration"] / rows["train"]),
         evaluations=evaluations,
         speed=parse_speed(ttft),

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from interlace.report.facts.run import Run
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of
 from interlace.report.facts.wording import NONE, sample_counts, spelled
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text, whose first column names the rows."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
 
 
 def retentions(references: Sequence[str], models: Sequence[str] = MODELS[1:]) -> dict[str, str]:

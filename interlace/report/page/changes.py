@@ -20,7 +20,7 @@ from interlace.report.facts.changes import (
     examples,
     retained_text,
 )
-from interlace.report.facts.scores import Table
+from interlace.report.facts.table import Table
 from interlace.report.page.images import Picture, picture
 from interlace.report.render import render
 

@@ -16,7 +16,6 @@ from interlace.report.facts.published import HEADINGS, Beside, difference_notes,
 from interlace.report.facts.roles import layer_roles, roles_present
 from interlace.report.facts.run import Run, file_hashes, pinned_params, shareable, versions
 from interlace.report.facts.scores import (
-    Table,
     category_rows,
     retentions,
     score_rows,
@@ -24,6 +23,7 @@ from interlace.report.facts.scores import (
 )
 from interlace.report.facts.speed import PhaseTiming, Speed
 from interlace.report.facts.summary import MODELS, Metrics, references_in
+from interlace.report.facts.table import Table
 from interlace.report.facts.wording import NONE, device_name, parameter_sizes, spelled
 from interlace.report.page.changes import Comparison
 from interlace.report.page.images import Drawing
@@ -47,6 +47,7 @@ def run_page(
     *,
     plan_digest: str,
     published: Sequence[Beside] = (),
+    losses: Table | None = None,
     answers: Comparison | None = None,
 ) -> str:
     """Write the page.
@@ -56,6 +57,7 @@ def run_page(
         drawings: .png or .svg.
         plan_digest: SHA-256 of the plan's file.
         published: our numbers beside published ones.
+        losses: on true answers, by source; None or without rows where none was measured.
         answers: how the models' answers differ; None where nothing was scored.
     """
     plan = run.plan
@@ -72,6 +74,7 @@ def run_page(
         groups=_groups(plan),
         scores=scores,
         categories=categories,
+        losses=losses,
         left_out=run.left_out,
         published=Table(
             HEADINGS,

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 
 from interlace.report.facts.calibration import ENOUGH
+from interlace.report.facts.losses import rise_text
 from interlace.report.facts.roles import Role
 from interlace.report.facts.summary import MODELS, Metrics, benchmarks_of, references_in
 from interlace.report.facts.wording import NONE, parameter_sizes
@@ -105,6 +106,8 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
             for model in MODELS[1:]
         ]
         lines.append(("retention", f"{' and '.join(intervals)} at 95%"))
+    if "loss_dense" in summary:
+        lines += _loss_lines(summary)
     if "selection_same" in summary:
         share = _number(summary["selection_same"], percent=True)
         lines.append(("selection", f"{share} of resamples drop the same layers"))
@@ -116,6 +119,21 @@ def _fact_lines(summary: Metrics) -> Sequence[tuple[str, str]]:
         ideal = summary.get("prefill_ideal")
         text = f"{summary['prefill_speedup']:.2f}x speedup"
         lines.append(("prefill", text + (f", ideal {ideal:.2f}x" if ideal else "")))
+    return lines
+
+
+def _loss_lines(summary: Metrics) -> list[tuple[str, str]]:
+    """Say the losses on held-out answers, their rises and the agreement with the dense model."""
+    models = [name for name in (*MODELS, *references_in(summary)) if f"loss_{name}" in summary]
+    losses = ", ".join(f"{name.replace('_', '-')} {summary[f'loss_{name}']:.3f}" for name in models)
+    lines = [("loss", f"{losses} nats per answer token")]
+    if compared := [name for name in models if f"loss_rise_{name}" in summary]:
+        names = {name: name.replace("_", "-") for name in compared}
+        rises = ", ".join(f"{names[name]} {rise_text(summary, name)}" for name in compared)
+        shares = ", ".join(
+            f"{names[name]} {summary[f'agreement_{name}']:.1f}%" for name in compared
+        )
+        lines += [("loss rise", rises), ("agreement", f"{shares} of dense's first choices")]
     return lines
 
 
