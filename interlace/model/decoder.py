@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from torch import nn
 
 from interlace.errors import InputError
+from interlace.model.families import architecture
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -43,3 +45,10 @@ def following(model: nn.Module, layer: int) -> nn.Module:
     """Return the module after a layer: the next layer, or the final norm after the last."""
     layers = decoder_layers(model)
     return layers[layer + 1] if layer + 1 < len(layers) else norm_and_head(model)[0]
+
+
+def deepstack_layers(model: nn.Module) -> int:
+    """Return the count of leading layers after which visual features are added."""
+    config: Any = model.config
+    fields = json.loads(config.to_json_string(use_diff=False))  # lists, as in a file, not tuples
+    return architecture(fields, "the model").deepstack_layers

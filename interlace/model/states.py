@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from interlace.errors import ContractError
 from interlace.model.chat import Inputs
-from interlace.model.decoder import decoder_layers
+from interlace.model.decoder import decoder_layers, following
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -193,6 +193,34 @@ def forward(model: nn.Module, batch: Inputs, **options: Any) -> Any:
     base: Any = model.base_model
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     return base(**inputs, use_cache=False, **options)
+
+
+def entering_features(model: nn.Module, batch: Inputs, positions: int) -> dict[int, Tensor]:
+    """Return the visual features that are added to the states after the first layers, exactly.
+
+    The layers' outputs are replaced by zeros, so what comes before the next layer was added.
+
+    Args:
+        model: may have bypassed layers.
+        batch: inputs, per token [B, T].
+        positions: leading layers after which features may be added.
+
+    Returns:
+        Features [B, T, d] by the count of layers before them, from 1.
+    """
+    layers = decoder_layers(model)[:positions]
+    features: dict[int, Tensor] = {}
+    if not len(layers):
+        return features
+
+    def record(position: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        features[position] = _input(args, kwargs)
+
+    after = {i + 1: following(model, i) for i in range(len(layers))}
+    zeros = hooked(dict(enumerate(layers)), on_return=lambda _, output: torch.zeros_like(output))
+    with zeros, hooked(after, on_call=record):
+        state_before(model, batch, after[len(layers)])
+    return features
 
 
 def residual_states(model: nn.Module, batch: Inputs) -> tuple[list[Tensor], list[Tensor]]:

@@ -15,8 +15,8 @@ class Export(Section):
 
     compensate: Literal["none", "lstsq"] = Field(
         "none",
-        description="lstsq: fold a least-squares map into the layer before each run of dropped"
-        " ones, where held-out answers get likelier by it",
+        description="lstsq: fit the last weight of kept layers to make up for dropped ones, where"
+        " held-out answers get likelier by it",
     )
     compensate_samples: int = Field(
         512,

@@ -1,48 +1,48 @@
 """Make up for dropped layers by least squares, folded into weights that stay.
 
-A kept layer stands before each run of dropped ones. A linear map T of what its MLP adds to the
-state, M, brings the state after the run as near as possible to the dense model's. T is folded into
-the MLP's last linear layer, `W <- T'W`, so nothing is added to the model. The idea is ReplaceMe's
-(arXiv 2505.02819), applied to runs of layers anywhere in the decoder.
+From the layer before the first dropped one on, each kept layer's MLP ends in a linear layer that is
+fitted anew, in depth order: the states after it come as near as possible to those that the dense
+model has before the next kept layer. So nothing is added to the model. The idea is ReplaceMe's
+(arXiv 2505.02819), which fits one linear map in place of one run of layers; here the weight itself
+is fitted, and the layers after a run make up for what the layers before it could not.
 
-The target is the dense model's true input of the module that follows the run. It is compared with
-the input of the same module in the pruned model, all earlier runs compensated. Both hold the visual
-features that enter on the way.
+Each token counts by its error relative to the length of its target. The dense model's states are
+its true inputs of the next kept layer. They are compared with the input of the same layer in the
+pruned model, all earlier layers fitted. Both hold the visual features that enter on the way.
 
-A map that fits the calibration samples can still harm the answers, above all in early layers, whose
-errors the rest of the decoder amplifies. So each map is judged by the cross-entropy of answers on
-held-out samples, and kept only where it lowers that of the current model: earlier runs decided,
-later runs dropped and not compensated.
+A weight that fits the calibration samples can still harm the answers, above all in early layers,
+whose errors the rest of the decoder amplifies. So the strength of the ridge is the one with the
+least error on held-out samples, and each new weight is judged by the cross-entropy of answers on
+them, and kept only where it lowers that of the current model: earlier layers decided, later ones
+dropped or as they were.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from interlace.checkpoint.layers import StoredLayers
-from interlace.checkpoint.replace import write_weights
-from interlace.checkpoint.safetensors import stored_tensors
 from interlace.errors import ContractError, InputError, way_to_finite
-from interlace.model.answer_loss import answer_loss
 from interlace.model.bypass import bypassed
-from interlace.model.chat import Inputs
-from interlace.model.decoder import following, norm_and_head
-from interlace.model.states import hooked, state_before
-from interlace.pruning.least_squares import Sums, solve
-from interlace.pruning.mlp import check_added_as_it_is, last_linear, residual_multiplier
+from interlace.model.decoder import decoder_layers
+from interlace.pruning.least_squares import Sums, best_of
+from interlace.pruning.mlp import (
+    check_added_as_it_is,
+    ends_in_linear,
+    last_linear,
+    residual_multiplier,
+)
+from interlace.pruning.new_values import Fit, Store
+from interlace.pruning.passage import Passage
 from interlace.pruning.report import CutReport
-from interlace.samples.answered_rows import AnsweredRows, answer_tokens
-from interlace.system.resumable import intact, keep_json
+from interlace.samples.answered_rows import AnsweredRows
 
-RIDGE = 1e-2  # lambda, times the mean diagonal of M'M
+RIDGES = (0.01, 0.1, 1.0, 10.0)  # lambda, times the mean diagonal of A'A
 HELD_OUT = 4  # every n-th sample is held out of the fit, to judge it
 
 Weights = Mapping[nn.Parameter, Tensor]
@@ -50,51 +50,73 @@ Weights = Mapping[nn.Parameter, Tensor]
 
 @dataclass(frozen=True)
 class Cut:
-    """A run of dropped layers.
+    """A kept layer, and the dropped ones between it and the next kept one.
 
     Attributes:
-        layers: the run, in order; a kept layer, or the decoder's end, on either side.
+        layer: the kept layer; `None` where dropped layers begin the decoder.
+        dropped: in order; may be none.
     """
 
-    layers: tuple[int, ...]
+    layer: int | None
+    dropped: tuple[int, ...]
 
     @property
-    def folded_into(self) -> int | None:
-        """The kept layer before the run; `None` where it begins the decoder."""
-        return self.layers[0] - 1 if self.layers[0] else None
+    def end(self) -> int:
+        """The next kept layer, or the count of layers."""
+        return 1 + (self.dropped[-1] if self.dropped else self.layer or 0)
 
 
-def cuts_of(drop: Sequence[int]) -> list[Cut]:
-    """Group dropped layers into runs of neighbours, in depth order."""
-    runs: list[list[int]] = []
-    for layer in sorted(drop):
-        if runs and runs[-1][-1] == layer - 1:
-            runs[-1].append(layer)
+def cuts_of(drop: Sequence[int], n_layers: int) -> list[Cut]:
+    """Return the kept layers from the one before the first dropped layer on, in depth order."""
+    begin = max(min(drop, default=n_layers) - 1, 0)
+    cuts: list[Cut] = []
+    for layer in range(begin, n_layers):
+        if layer not in drop:
+            cuts.append(Cut(layer, ()))
+        elif cuts:
+            cuts[-1] = Cut(cuts[-1].layer, (*cuts[-1].dropped, layer))
         else:
-            runs.append([layer])
-    return [Cut(tuple(run)) for run in runs]
+            cuts.append(Cut(None, (layer,)))
+    return cuts
+
+
+@dataclass(frozen=True)
+class Compensated:
+    """The weights that make up for dropped layers.
+
+    Attributes:
+        weights: new values by the dense model's parameter, in its dtype.
+        reports: on each cut, in depth order.
+        heldout_before: cross-entropy per answer token of the held-out samples without the dropped
+            layers, nats.
+        heldout_after: the same with the new weights.
+    """
+
+    weights: dict[nn.Parameter, Tensor]
+    reports: list[CutReport]
+    heldout_before: float
+    heldout_after: float
 
 
 def compensate(
-    model: nn.Module, stored: StoredLayers, drop: Sequence[int], rows: AnsweredRows, scratch: Path
-) -> tuple[dict[str, Path], list[CutReport]]:
-    """Make up for the dropped layers, run by run in depth order.
+    model: nn.Module, drop: Sequence[int], rows: AnsweredRows, store: Store | None = None
+) -> Compensated:
+    """Make up for dropped layers in memory; no checkpoint is written.
+
+    While `pruned(model, drop, result.weights)` runs, the model is the compensated one.
 
     Args:
         model: the dense model; unchanged on return.
-        stored: its checkpoint's weights, which are folded in their stored dtype.
-        drop: dropped layers of the dense decoder.
+        drop: dropped layers of the dense decoder; at least one.
         rows: calibration samples with answers; every fourth is held out of the fit.
-        scratch: folder for each run's weights and report; runs that are in it are not done again.
-
-    Returns:
-        The file of each new weight by stored name, and a report on each run.
+        store: the stored values of weights, and the fits so far; `None`: the model's own, and none.
 
     Raises:
-        InputError: too few samples, or a layer whose MLP's output cannot be mapped.
+        InputError: too few samples, or a layer whose MLP's output cannot be fitted.
         ContractError: a state or a loss is not finite.
     """
-    cuts = cuts_of(drop)
+    store = store or Store()
+    cuts = cuts_of(drop, len(decoder_layers(model)))
     fitted, heldout = rows.split(HELD_OUT)
     if not heldout.paths:
         raise InputError(
@@ -102,139 +124,140 @@ def compensate(
             f" few, since every {HELD_OUT}th is held out; raise data.calibration_fraction or"
             " export.compensate_samples"
         )
-    layers = [cut.folded_into for cut in cuts if cut.folded_into is not None]
-    check_added_as_it_is(model, layers, fitted.batch(0, next(model.parameters()).device))
-    replaced: dict[str, Path] = {}
+    fits = [store.load(cut.end) for cut in cuts]
+    if None in fits:
+        layers = [cut.layer for cut in cuts if cut.layer is not None and fits_at(model, cut)]
+        check_added_as_it_is(model, layers, fitted.batch(0, next(model.parameters()).device))
+        repair = _Repair(model, store, Passage(model, drop, fitted), Passage(model, drop, heldout))
+        fits = repair.fit_all(cuts, fits)
+    complete = [fit for fit in fits if fit is not None]
+    reports = [fit.report for fit in complete]
     weights: dict[nn.Parameter, Tensor] = {}
-    reports: list[CutReport] = []
-    with tqdm(total=len(cuts), unit="run", desc="compensate") as progress:
-        for cut in cuts:
-            report_file = scratch / f"run-{cut.layers[0]:03d}.json"
-            weights_file = report_file.with_suffix(".safetensors")
-            if not (intact(report_file) and _has_weights(report_file, weights_file)):
-                repair = _Repair(model, stored, tuple(drop), fitted, heldout, weights)
-                report = repair.fit(cut, _loss_so_far(reports), weights_file)
-                keep_json(report_file, report.as_json())
-            reports.append(_read_report(report_file))
-            if reports[-1].kept:
-                weights |= stored.new_values(model, weights_file)
-                replaced |= dict.fromkeys(stored_tensors(weights_file), weights_file)
-            progress.update()
-    return replaced, reports
+    for cut, fit in zip(cuts, complete, strict=True):
+        weights |= _by_parameter(model, cut, fit.tensors)
+    return Compensated(weights, reports, reports[0].heldout_before, reports[-1].heldout_loss)
 
 
-def _read_report(file: Path) -> CutReport:
-    return CutReport.model_validate_json(file.read_text(encoding="utf-8"))
+def fits_at(model: nn.Module, cut: Cut) -> bool:
+    """Return True if a cut's kept layer is to be fitted.
+
+    Raises:
+        InputError: layers were dropped after it, and its MLP does not end in a linear layer.
+    """
+    if cut.layer is None:
+        return False
+    if cut.dropped:
+        last_linear(model, cut.layer)
+    return ends_in_linear(model, cut.layer)
 
 
-def _has_weights(report_file: Path, weights_file: Path) -> bool:
-    """Return True if the weights that a report names are there and undamaged."""
-    return not _read_report(report_file).kept or intact(weights_file)
-
-
-def _loss_so_far(reports: Sequence[CutReport]) -> float | None:
-    """Return the held-out loss after the last run; `None` before the first."""
-    judged = [report for report in reports if report.heldout_after is not None]
-    if not judged:
-        return None
-    return judged[-1].heldout_after if judged[-1].kept else judged[-1].heldout_before
+def _by_parameter(
+    model: nn.Module, cut: Cut, tensors: Mapping[str, Tensor]
+) -> dict[nn.Parameter, Tensor]:
+    """Return values by the model's parameter, in its dtype and on its device."""
+    values: dict[nn.Parameter, Tensor] = {}
+    if cut.layer is None:
+        return values
+    for name, value in tensors.items():
+        parameter = decoder_layers(model)[cut.layer].get_parameter(name)
+        values[parameter] = value.to(parameter.device, parameter.dtype)
+    return values
 
 
 @dataclass(frozen=True)
 class _Repair:
-    """One run's repair, on the model that the earlier ones left."""
+    """The fits of all layers, in depth order.
+
+    Attributes:
+        model: the dense model; while layers are fitted it has the new weights so far.
+        store: of stored values and of fits.
+        fitted: the samples that layers are fitted on.
+        heldout: the samples that judge.
+    """
 
     model: nn.Module
-    stored: StoredLayers
-    drop: tuple[int, ...]
-    fitted: AnsweredRows
-    heldout: AnsweredRows
-    weights: Weights
+    store: Store
+    fitted: Passage
+    heldout: Passage
 
-    def fit(self, cut: Cut, loss: float | None, file: Path) -> CutReport:
-        """Fit a run's map, judge it, and write its weights where they lower the loss.
+    def fit_all(self, cuts: Sequence[Cut], fits: Sequence[Fit | None]) -> list[Fit | None]:
+        """Fit the layers that are not fitted yet."""
+        results: list[Fit | None] = []
+        loss: float | None = None
+        with substituting() as put, tqdm(total=len(cuts), unit="layer", desc="compensate") as bar:
+            for cut, fit in zip(cuts, fits, strict=True):
+                for passage in (self.fitted, self.heldout):
+                    passage.advance_dense(cut.end)
+                if fit is None:
+                    loss = self.loss() if loss is None else loss
+                    fit = self.fit(cut, loss, put)
+                    self.store.save(cut.end, fit)
+                put(_by_parameter(self.model, cut, fit.tensors))
+                if cut.layer is not None:
+                    for passage in (self.fitted, self.heldout):
+                        passage.advance_pruned()
+                loss = fit.report.heldout_loss
+                results.append(fit)
+                bar.update()
+        return results
 
-        Args:
-            cut: the run.
-            loss: of the model without the map; `None`: not known yet.
-            file: for the weights.
-        """
-        layer, cut_layers = cut.folded_into, list(cut.layers)
-        if layer is None:
-            return CutReport(
-                cut=cut_layers,
-                folded_into=None,
-                residual_before=None,
-                residual_after=None,
-                heldout_before=None,
-                heldout_after=None,
-                kept=False,
-                reason=f"layer {cut.layers[0]} is the first: no kept layer stands before it",
-            )
-        sums = self.sums(cut, layer)
-        try:
-            transform = solve(sums, RIDGE)
-        except ContractError as error:
-            raise ContractError(f"compensation, layer {layer}: {error}; {self.remedy()}") from None
-        loss = self.loss(self.weights) if loss is None else loss
-        write_weights(self.folded(layer, transform), file)
-        new_loss = self.loss({**self.weights, **self.stored.new_values(self.model, file)})
+    def fit(self, cut: Cut, loss: float, put: Callable[[Weights], None]) -> Fit:
+        """Fit a layer, judge its new weights, and return them where they lower the loss."""
         report = CutReport(
-            cut=cut_layers,
-            folded_into=layer,
-            residual_before=sums.residual(),
-            residual_after=sums.residual(transform),
-            heldout_before=loss,
-            heldout_after=new_loss,
-            kept=new_loss < loss,
+            cut=list(cut.dropped), folded_into=cut.layer, heldout_before=loss, kept=False
+        )
+        if cut.layer is None:
+            return _refused(
+                report, f"layer {cut.dropped[0]} is the first: no kept layer stands before it"
+            )
+        if not fits_at(self.model, cut):
+            return _refused(report, "its MLP does not end in one linear layer")
+        sums, heldout = self.sums(cut.layer, self.fitted), self.sums(cut.layer, self.heldout)
+        try:
+            change, ridge = best_of(sums, heldout, RIDGES)
+        except ContractError as error:
+            raise ContractError(
+                f"compensation, layer {cut.layer}: {error}; {self.remedy()}"
+            ) from None
+        tensors = self.changed(cut.layer, change)
+        old = {parameter: parameter.data for parameter in _by_parameter(self.model, cut, tensors)}
+        put(_by_parameter(self.model, cut, tensors))
+        new_loss = self.loss()
+        put(old)
+        report = report.model_copy(
+            update={
+                "ridge": ridge,
+                "residual_before": heldout.residual(),
+                "residual_after": heldout.residual(change),
+                "heldout_after": new_loss,
+                "kept": new_loss < loss,
+            }
         )
         if report.kept:
-            return report
-        file.unlink()
-        return report.model_copy(update={"reason": "answers of held-out samples get no likelier"})
+            return Fit(report, tensors)
+        return _refused(report, "answers of held-out samples get no likelier")
 
-    def sums(self, cut: Cut, layer: int) -> Sums:
-        """Add up the sums of all valid tokens of the fitted samples."""
+    def sums(self, layer: int, passage: Passage) -> Sums:
+        """Add up the sums of all valid tokens of some samples."""
         scale = residual_multiplier(self.model)
-        follower = following(self.model, cut.layers[-1])
         linear = last_linear(self.model, layer)[1]
-        sums = Sums.of_width(linear.out_features, linear.weight.device)
-        signals: dict[None, Tensor] = {}
-        for batch in _batches(self.model, self.fitted, f"fit layer {layer}"):
-            valid = batch["attention_mask"].bool()  # [B, T]
-            with torch.inference_mode():
-                target = state_before(self.model, batch, follower)
-                with (
-                    pruned(self.model, self.drop, self.weights),
-                    hooked({None: linear}, on_return=signals.__setitem__),
-                ):
-                    state = state_before(self.model, batch, follower)
-                signal = signals[None] * scale
-            sums.add(*(states[valid] for states in (signal, state, target)))  # [B, T, d] -> [N, d]
+        sums = Sums.of_size(linear.in_features, linear.out_features, linear.weight.device)
+        for signal, state, target in passage.signals(linear):
+            sums.add(signal * scale, state, target)
         return sums
 
-    def folded(self, layer: int, transform: Tensor) -> dict[str, Tensor]:
-        """Fold the map into the linear layer's stored tensors: `W <- T'W`, `b <- T'b`."""
+    def changed(self, layer: int, change: Tensor) -> dict[str, Tensor]:
+        """Return the linear layer's new weight in its stored dtype, `W + D'`, by name."""
         name, linear = last_linear(self.model, layer)
-        tensors = {}
-        for suffix, parameter in linear.named_parameters():  # weight, bias
-            value = self.stored.read(layer, f"{name}.{suffix}", parameter.shape)
-            mapped = transform.T @ value.double()  # [d, d] @ [d, ff] or [d]
-            tensors[self.stored.name(layer, f"{name}.{suffix}")] = mapped.to(value.dtype)
-        return tensors
+        value = self.store.value(layer, f"{name}.weight", linear.weight)
+        return {f"{name}.weight": (value.double() + change.T.to(value.device)).to(value.dtype)}
 
-    def loss(self, weights: Weights) -> float:
+    def loss(self) -> float:
         """Return the pruned model's cross-entropy per held-out answer token, nats."""
-        total, tokens = 0.0, 0
-        norm = norm_and_head(self.model)[0]
-        with pruned(self.model, self.drop, weights), torch.inference_mode():
-            for batch in _batches(self.model, self.heldout, "judge"):
-                state = state_before(self.model, batch, norm)
-                total += answer_loss(self.model, state, batch["labels"])
-                tokens += answer_tokens(batch["labels"])
-        if not math.isfinite(total):
+        loss = self.heldout.loss()
+        if not math.isfinite(loss):
             raise ContractError(f"compensation: the loss on answers is not finite; {self.remedy()}")
-        return total / tokens
+        return loss
 
     def remedy(self) -> str:
         """Say what to change where a number is not finite."""
@@ -242,21 +265,30 @@ class _Repair:
         return way_to_finite(dtype, "dtype")
 
 
+def _refused(report: CutReport, reason: str) -> Fit:
+    return Fit(report.model_copy(update={"reason": reason}), {})
+
+
 @contextmanager
-def pruned(model: nn.Module, drop: Sequence[int], weights: Weights) -> Iterator[None]:
-    """Take layers out of a dense model and put new weights in while the block runs."""
-    old_values = {parameter: parameter.data for parameter in weights}
-    try:
+def substituting() -> Iterator[Callable[[Weights], None]]:
+    """Yield a function that puts new values into parameters until the block ends."""
+    old_values: dict[nn.Parameter, Tensor] = {}
+
+    def put(weights: Weights) -> None:
         for parameter, value in weights.items():
+            old_values.setdefault(parameter, parameter.data)
             parameter.data = value
-        with bypassed(model, drop):
-            yield
+
+    try:
+        yield put
     finally:
         for parameter, value in old_values.items():
             parameter.data = value
 
 
-def _batches(model: nn.Module, rows: AnsweredRows, description: str) -> Iterator[Inputs]:
-    device = next(model.parameters()).device
-    for number in tqdm(range(len(rows.groups)), unit="batch", desc=description, leave=False):
-        yield rows.batch(number, device)
+@contextmanager
+def pruned(model: nn.Module, drop: Sequence[int], weights: Weights) -> Iterator[None]:
+    """Take layers out of a dense model and put new weights in while the block runs."""
+    with substituting() as put, bypassed(model, drop):
+        put(weights)
+        yield

@@ -1,11 +1,16 @@
-"""Least squares on sums: the linear map of a signal that brings a state nearest to its target.
+"""Least squares on sums: the change of a linear layer that brings a state nearest to its target.
 
-Shapes: N tokens, d the decoder's width. Rows are tokens. All sums are float64.
+Each token is scaled by the length of its target, so that every token counts by its relative error:
+the next layer normalises each token before it reads it, and a massive activation, whose length is
+hundreds of times the others', outweighs none. Shapes: N tokens, p columns of the layer's input, d
+of its output, the decoder's width. Rows are tokens. All sums are float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,78 +22,90 @@ from interlace.errors import ContractError
 class Sums:
     """Sums over tokens that suffice for the solution and its residual.
 
+    With row t of the input A and of the error E divided by the length of target t:
+
     Attributes:
-        gram: `M'M` [d, d] of the signal.
-        cross: `M'E` [d, d] of the signal and the error.
+        gram: `A'A` [p, p].
+        cross: `A'E` [p, d].
         error: `||E||^2`.
-        target: `||X||^2` of the target states, to scale residuals.
+        tokens: the number of tokens.
     """
 
     gram: Tensor
     cross: Tensor
     error: float = 0.0
-    target: float = 0.0
+    tokens: int = 0
 
     @classmethod
-    def of_width(cls, width: int, device: torch.device | str = "cpu") -> Sums:
+    def of_size(cls, columns: int, width: int, device: torch.device | str = "cpu") -> Sums:
         """Return the sums of no tokens."""
-        zeros = torch.zeros(width, width, dtype=torch.float64, device=device)
-        return cls(zeros, zeros.clone())
+        zeros = partial(torch.zeros, dtype=torch.float64, device=device)
+        return cls(zeros(columns, columns), zeros(columns, width))
 
     def add(self, signal: Tensor, state: Tensor, target: Tensor) -> None:
-        """Add tokens.
+        """Add tokens; one whose target is zero is skipped.
 
         Args:
-            signal: M [N, d], the summand of the state that the map changes.
+            signal: A [N, p], the input of the linear layer, scaled as its output is added.
             state: the model's states, [N, d].
-            target: X [N, d], the states to reach.
+            target: the states to reach, [N, d].
         """
-        signal, state, target = signal.double(), state.double(), target.double()
-        error = target - state
+        target = target.double()
+        length = target.norm(dim=-1, keepdim=True)  # [N, 1]
+        counted = length[:, 0] != 0  # NaN counts, and is refused by `solve`
+        length, target = length[counted], target[counted]
+        signal = signal[counted].double() / length
+        error = (target - state[counted].double()) / length
         self.gram += signal.mT @ signal
         self.cross += signal.mT @ error
         self.error += error.square().sum().item()
-        self.target += target.square().sum().item()
+        self.tokens += len(error)
 
-    def residual(self, transform: Tensor | None = None) -> float:
-        """Return the squared error relative to the target: `||M(T - I) - E||^2 / ||X||^2`.
+    def residual(self, change: Tensor | None = None) -> float:
+        """Return the mean over tokens of the squared error relative to the target's square.
 
         Args:
-            transform: T [d, d]; `None`: the identity, which changes nothing.
+            change: D [p, d], added to the transposed weight; `None`: no change.
         """
         error = self.error
-        if transform is not None:
-            change = transform.to(self.gram.device) - _identity(self.gram)  # T - I
+        if change is not None:
+            change = change.to(self.gram.device)
             error += ((self.gram @ change - 2 * self.cross) * change).sum().item()
-        return max(error, 0.0) / self.target if self.target else 0.0
+        return max(error, 0.0) / self.tokens if self.tokens else 0.0
 
 
 def solve(sums: Sums, ridge: float) -> Tensor:
-    """Solve ridge regression for the map T of least error, shrunk towards the identity.
+    """Solve ridge regression for the change D of least error: `min ||A D - E||^2 + lambda ||D||^2`.
 
-    With `E = Z - Y - M`, where `M + Y` is the state and Z its target, `T = I + S` and
-    `(M'M + lambda I) S = M'E`, which is `(M'M + lambda I) T = M'(Z - Y) + lambda I`: the minimum of
-    `||M T + Y - Z||^2 + lambda ||T - I||^2`. Solved by Cholesky on the CPU.
+    It is `(A'A + lambda I) D = A'E`, solved by Cholesky on the device of the sums.
 
     Args:
         sums: of all tokens.
-        ridge: lambda as a multiple of the mean of the diagonal of `M'M`.
+        ridge: lambda as a multiple of the mean of the diagonal of `A'A`.
 
     Returns:
-        T [d, d] float64 on the CPU.
+        D [p, d] float64.
 
     Raises:
         ContractError: a sum is not finite, or the signal is zero everywhere.
     """
-    gram, cross = sums.gram.cpu(), sums.cross.cpu()
-    if not (gram.isfinite().all() and cross.isfinite().all()):
+    if not (sums.gram.isfinite().all() and sums.cross.isfinite().all()):
         raise ContractError("least squares: a sum over tokens is not finite")
-    strength = ridge * gram.diagonal().mean()
-    factor, failed = torch.linalg.cholesky_ex(gram + strength * _identity(gram))
+    strength = ridge * sums.gram.diagonal().mean()
+    regular = sums.gram.clone()
+    regular.diagonal().add_(strength)
+    factor, failed = torch.linalg.cholesky_ex(regular)
     if failed:
         raise ContractError("least squares: the signal does not span its space; raise the ridge")
-    return _identity(gram) + torch.cholesky_solve(cross, factor)
+    return torch.cholesky_solve(sums.cross, factor)
 
 
-def _identity(like: Tensor) -> Tensor:
-    return torch.eye(like.shape[0], dtype=like.dtype, device=like.device)
+def best_of(sums: Sums, heldout: Sums, ridges: Sequence[float]) -> tuple[Tensor, float]:
+    """Return the change of the ridge whose residual on held-out tokens is least, and the ridge.
+
+    Raises:
+        ContractError: as `solve`.
+    """
+    changes = {ridge: solve(sums, ridge) for ridge in ridges}
+    best = min(ridges, key=lambda ridge: (heldout.residual(changes[ridge]), ridge))
+    return changes[best], best

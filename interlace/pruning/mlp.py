@@ -34,6 +34,12 @@ def last_linear(model: nn.Module, layer: int) -> tuple[str, nn.Linear]:
     )
 
 
+def ends_in_linear(model: nn.Module, layer: int) -> bool:
+    """Return True if a decoder layer's MLP ends in one linear layer that `last_linear` finds."""
+    modules = dict(decoder_layers(model)[layer].named_modules())
+    return any(isinstance(modules.get(name), nn.Linear) for name in LAST_LINEAR)
+
+
 def residual_multiplier(model: nn.Module) -> float:
     """Return the factor of the MLP's output in Granite's layers; 1 elsewhere."""
     text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
@@ -43,8 +49,8 @@ def residual_multiplier(model: nn.Module) -> float:
 def check_added_as_it_is(model: nn.Module, layers: Sequence[int], batch: Inputs) -> None:
     """Refuse layers that do not add the output of their MLP's last linear layer to the state.
 
-    Some normalise or scale it first, which changes the effect of a linear map. Each layer is run
-    with noise as that output, whose tokens differ in size.
+    Some normalise or scale it first, which changes the effect of another weight. The first layer of
+    each class is run with noise as that output, whose tokens differ in size.
 
     Args:
         model: the model; unchanged on return.
@@ -54,11 +60,13 @@ def check_added_as_it_is(model: nn.Module, layers: Sequence[int], batch: Inputs)
     Raises:
         InputError: names the first such layer.
     """
-    linears = {layer: last_linear(model, layer)[1] for layer in layers}
+    every = decoder_layers(model)
+    one_of_each = {type(every[layer]): layer for layer in reversed(layers)}  # the first of a class
+    linears = {layer: last_linear(model, layer)[1] for layer in sorted(one_of_each.values())}
     if not layers:
         return
     with torch.inference_mode():
-        with recorded(model, inputs=layers, arguments=layers) as recording:
+        with recorded(model, inputs=list(linears), arguments=list(linears)) as recording:
             forward(model, batch)
         for number, linear in linears.items():
             layer, state = decoder_layers(model)[number], recording.inputs[number]

@@ -9,6 +9,7 @@ from interlace.params.exporting import Export
 from interlace.plan.record import Plan
 from interlace.pruning.compensation import compensate
 from interlace.pruning.dense import Dense
+from interlace.pruning.new_values import CheckpointStore
 from interlace.pruning.report import CompensationReport, CutReport, ExportReport, SparsityReport
 from interlace.pruning.sparsity import sparsify
 
@@ -48,9 +49,13 @@ def new_weights(
 def compensated(
     dense: Dense, drop: Sequence[int], samples: int, scratch: Path
 ) -> tuple[Replaced, list[CutReport]]:
-    """Make weights that compensate for dropped layers; report on each run of them."""
-    rows = dense.rows(samples, scratch / "rows")
-    return compensate(dense.open_model(), dense.checkpoint.layers, drop, rows, scratch)
+    """Make weights that compensate for dropped layers; report on each fitted layer."""
+    rows, store = (
+        dense.rows(samples, scratch / "rows"),
+        CheckpointStore(dense.checkpoint.layers, scratch),
+    )
+    reports = compensate(dense.open_model(), drop, rows, store).reports
+    return store.replaced(reports), reports
 
 
 def sparse(dense: Dense, method: str, samples: int, scratch: Path) -> Replaced:

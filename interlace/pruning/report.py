@@ -19,28 +19,44 @@ class _Record(BaseModel):
 
 
 class CutReport(_Record):
-    """The compensation of one run of dropped layers.
+    """The fit of one kept layer, and the dropped layers that it makes up for.
 
     Attributes:
-        cut: the dropped layers.
-        folded_into: the kept layer before them; `None` where they begin the decoder.
-        residual_before: squared error of the state after the run, as a share of the dense state's
-            square, on the fitted samples.
-        residual_after: the same with the map.
+        cut: the dropped layers between it and the next kept one; may be none.
+        folded_into: the fitted layer; `None` where dropped ones begin the decoder.
+        ridge: strength of the ridge, as a multiple of the mean diagonal.
+        residual_before: squared error of the states after it, as a share of the dense states'
+            square, mean over the tokens of the held-out samples.
+        residual_after: the same with the new weight.
         heldout_before: cross-entropy per answer token on the held-out samples, nats.
-        heldout_after: the same with the map.
-        kept: the map is in the checkpoint.
+        heldout_after: the same with the new weight.
+        kept: the new weight is in the checkpoint.
         reason: the reason why it is not.
     """
 
     cut: list[int]
     folded_into: int | None
+    ridge: float | None = None
     residual_before: float | None = None
     residual_after: float | None = None
-    heldout_before: float | None = None
+    heldout_before: float
     heldout_after: float | None = None
     kept: bool
     reason: str | None = None
+
+    @property
+    def end(self) -> int:
+        """The next kept layer, or the count of layers."""
+        return (0 if self.folded_into is None else self.folded_into + 1) + len(self.cut)
+
+    @property
+    def heldout_loss(self) -> float:
+        """The cross-entropy on the held-out samples that the fit leaves."""
+        return (
+            self.heldout_before
+            if self.heldout_after is None or not self.kept
+            else self.heldout_after
+        )
 
 
 class CompensationReport(_Record):

@@ -31,6 +31,7 @@ from interlace.model.families import (
 from interlace.model.open import auto_model, open_model
 from interlace.model.states import reference_states, residual_states
 from interlace.pruning import compensation, sparsity
+from interlace.pruning.new_values import CheckpointStore
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 from interlace.samples.answered_rows import AnsweredRows
 from interlace.training.head import head_weight, stored_head
@@ -241,7 +242,8 @@ def test_dropped_layers_are_made_up_for_or_refused(
     dense: Dense, request: Any, tmp_path: Path
 ) -> None:
     stored = Checkpoint(dense.folder).layers
-    inputs = (dense.model, stored, MIDDLE, same_rows(dense, tmp_path / "rows"), tmp_path)
+    store = CheckpointStore(stored, tmp_path)
+    inputs = (dense.model, MIDDLE, same_rows(dense, tmp_path / "rows"), store)
     name = request.node.callspec.params["dense"]
     if name in NORMALISING | WITH_EXPERTS - AT_OTHER_LAYERS:
         why = "normalises" if name in NORMALISING else "has an MLP that does not end in one linear"
@@ -249,13 +251,16 @@ def test_dropped_layers_are_made_up_for_or_refused(
         with pytest.raises(InputError, match=f"{layer}, {why}"):
             compensation.compensate(*inputs)
         return
-    replaced, reports = compensation.compensate(*inputs)
-    assert [report.kept for report in reports] == [True, True]
+    result = compensation.compensate(*inputs)
+    fitted = [report for report in result.reports if report.ridge]
+    assert all(report.kept for report in fitted)
+    assert [report.cut for report in fitted if report.cut] == [[1], [3]]
+    assert all("linear" in report.reason for report in result.reports if not report.ridge)
+    replaced = store.replaced(result.reports)
     out = tmp_path / "out"
     interlace.export(dense.folder, make_plan(MIDDLE, [], dense.n_layers), out, replaced=replaced)
     compensated = logits(open_model(out, dtype="float32"), dense.inputs)
-    new = {k: v for f in replaced.values() for k, v in stored.new_values(dense.model, f).items()}
-    with compensation.pruned(dense.model, MIDDLE, new):
+    with compensation.pruned(dense.model, MIDDLE, result.weights):
         assert torch.equal(compensated, logits(dense.model, dense.inputs))
     with bypassed(dense.model, MIDDLE):
         assert not torch.equal(compensated, logits(dense.model, dense.inputs))

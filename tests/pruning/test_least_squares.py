@@ -1,4 +1,4 @@
-"""The map from sums is the one that a slow solver finds on all tokens at once."""
+"""The change from sums is the one that a slow solver finds on all tokens at once."""
 
 from __future__ import annotations
 
@@ -9,67 +9,116 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlace.errors import ContractError
-from interlace.pruning.least_squares import Sums, solve
+from interlace.pruning.least_squares import Sums, best_of, solve
 
 SEEDS = st.integers(0, 10_000)
 WIDTHS = st.integers(1, 7)
-TOKENS = st.integers(1, 40)
+TOKENS = st.integers(2, 40)
 RIDGES = st.sampled_from([1e-4, 1e-2, 1.0])
+Tokens = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def tokens(seed: int, n: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the MLP gives (M), the state with it (M + Y), and what is wanted (Z), float32."""
+def tokens(seed: int, n: int, width: int) -> Tokens:
+    """The linear layer's input, the state, and what is wanted, float32."""
     random = torch.Generator().manual_seed(seed)
-    m, y, z = (torch.randn(n, width, generator=random) for _ in range(3))
-    return m, m + y, z
+    signal = torch.randn(n, width + 2, generator=random)
+    return signal, *(torch.randn(n, width, generator=random) for _ in range(2))
 
 
-def sums_of(*batches: tuple[torch.Tensor, ...]) -> Sums:
-    sums = Sums.of_width(batches[0][0].shape[1])
+def sums_of(*batches: Tokens) -> Sums:
+    sums = Sums.of_size(batches[0][0].shape[1], batches[0][1].shape[1])
     for batch in batches:
         sums.add(*batch)
     return sums
 
 
+def relative(batch: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """The input and the error of each token, divided by the length of its target."""
+    signal, state, target = (values.double().numpy() for values in batch)
+    length = np.sqrt((target**2).sum(1, keepdims=True))
+    return signal / length, (target - state) / length
+
+
 @given(SEEDS, TOKENS, WIDTHS, RIDGES)
 @settings(deadline=None)
-def test_the_map_is_that_of_the_stacked_problem_of_all_batches(
+def test_the_change_is_that_of_the_stacked_problem_of_all_batches(
     seed: int, n: int, width: int, ridge: float
 ) -> None:
-    m, state, z = tokens(seed, n, width)
+    batch = tokens(seed, n, width)
     cut = seed % n
-    transform = solve(
-        sums_of((m[cut:], state[cut:], z[cut:]), (m[:cut], state[:cut], z[:cut])), ridge
-    )
-    signal, target = m.double().numpy(), (z.double() - (state.double() - m.double())).numpy()
-    strength = np.sqrt(ridge * np.mean(np.sum(signal**2, 0))) * np.eye(width)
-    stacked, stacked_target = np.concatenate([signal, strength]), np.concatenate([target, strength])
-    np.testing.assert_allclose(transform, np.linalg.lstsq(stacked, stacked_target)[0], atol=1e-8)
+    parts = [tuple(v[cut:] for v in batch), tuple(v[:cut] for v in batch)]
+    change = solve(sums_of(*parts), ridge)
+    signal, error = relative(batch)
+    columns = signal.shape[1]
+    strength = np.sqrt(ridge * np.mean(np.sum(signal**2, 0))) * np.eye(columns)
+    stacked = np.concatenate([signal, strength])
+    expected = np.linalg.lstsq(stacked, np.concatenate([error, np.zeros((columns, width))]))[0]
+    np.testing.assert_allclose(change, expected, atol=1e-8)
 
 
 @given(SEEDS, TOKENS, WIDTHS, RIDGES)
 @settings(deadline=None)
-def test_the_residual_of_sums_is_that_of_the_tokens(
+def test_the_residual_of_sums_is_the_mean_of_the_tokens(
     seed: int, n: int, width: int, ridge: float
 ) -> None:
-    m, state, z = (values.double() for values in tokens(seed, n, width))
-    sums = sums_of((m, state, z))
-    transform = solve(sums, ridge)
-    mapped = m @ transform + state - m
-    scale = z.square().sum()
-    assert sums.residual() == pytest.approx(((z - state).square().sum() / scale).item())
-    expected = ((z - mapped).square().sum() / scale).item()
-    assert sums.residual(transform) == pytest.approx(expected, abs=1e-10)
+    batch, other = tokens(seed, n, width), tokens(seed + 1, n + 1, width)
+    sums = sums_of(batch)
+    change = solve(sums, ridge)
+    for measured in (sums, sums_of(other)):
+        signal, error = relative(batch if measured is sums else other)
+        assert measured.residual() == pytest.approx((error**2).sum(1).mean())
+        expected = ((error - signal @ change.numpy()) ** 2).sum(1).mean()
+        assert measured.residual(change) == pytest.approx(expected, abs=1e-10)
+
+
+@given(SEEDS, st.floats(2, 1e4))
+@settings(deadline=None)
+def test_a_massive_activation_counts_as_any_other_token(seed: int, size: float) -> None:
+    batch = tokens(seed, 30, 4)
+    larger = tuple(values.clone() for values in batch)
+    for values in larger:
+        values[7] *= size
+    change = solve(sums_of(batch), 1e-2)
+    torch.testing.assert_close(solve(sums_of(larger), 1e-2), change, rtol=1e-4, atol=1e-6)
+
+
+def test_a_sink_that_the_layer_adds_little_to_does_not_change_the_fit() -> None:
+    signal, state, target = tokens(0, 200, 4)
+    state[0], target[0] = 1e4, 1e4 + 100  # its error is fifty times the others'
+    with_sink = solve(sums_of((signal, state, target)), 1e-2)
+    without = solve(sums_of((signal[1:], state[1:], target[1:])), 1e-2)
+    assert (with_sink - without).norm() < 1e-3 * without.norm()
+
+
+def test_a_token_without_a_target_is_skipped() -> None:
+    signal, state, target = tokens(0, 9, 3)
+    target[4] = 0
+    others = [n for n in range(9) if n != 4]
+    sums = sums_of((signal, state, target))
+    expected = sums_of((signal[others], state[others], target[others]))
+    assert sums.tokens == 8
+    torch.testing.assert_close(sums.gram, expected.gram)
+    assert sums.residual() == pytest.approx(expected.residual())
+
+
+def test_the_ridge_is_that_of_the_least_heldout_residual() -> None:
+    sums, heldout = sums_of(tokens(0, 12, 4)), sums_of(tokens(1, 12, 4))
+    ridges = (1e-3, 1.0, 1e3)
+    change, ridge = best_of(sums, heldout, ridges)
+    residuals = {r: heldout.residual(solve(sums, r)) for r in ridges}
+    assert ridge == min(residuals, key=residuals.__getitem__) == 1e3
+    torch.testing.assert_close(change, solve(sums, 1e3))
+    assert best_of(sums, sums, ridges)[1] == 1e-3
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_sums_that_are_not_finite_are_refused(value: float) -> None:
-    m, state, z = tokens(0, 5, 3)
-    z[2, 1] = value
+    signal, state, target = tokens(0, 5, 3)
+    target[2, 1] = value
     with pytest.raises(ContractError, match="not finite"):
-        solve(sums_of((m, state, z)), 1e-2)
+        solve(sums_of((signal, state, target)), 1e-2)
 
 
 def test_a_signal_of_zeros_is_refused() -> None:
     with pytest.raises(ContractError, match="raise the ridge"):
-        solve(Sums.of_width(3), 1e-2)
+        solve(Sums.of_size(5, 3), 1e-2)

@@ -23,14 +23,14 @@ def encoded_rows(folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("every_map_kept")
-def test_compensation_replaces_a_weight_before_each_run(
+def test_compensation_replaces_a_weight_of_each_kept_layer(
     dense_dir: Path, calibration: Path, tmp_path: Path
 ) -> None:
     source = Dense(Checkpoint(dense_dir), calibration, Answers(dtype="float32"))
     params = Export(compensate="lstsq", compensate_samples=8)
     replaced, report = new_weights(source, plan_of([2, 4]), params, tmp_path)
-    assert set(replaced) == {f"{PREFIX}.{layer}.mlp.down_proj.weight" for layer in (1, 3)}
-    assert [cut.folded_into for cut in report.compensation.cuts] == [1, 3]
+    assert set(replaced) == {f"{PREFIX}.{layer}.mlp.down_proj.weight" for layer in (1, 3, 5)}
+    assert [cut.folded_into for cut in report.compensation.cuts] == [1, 3, 5]
     assert report.compensation.method == "lstsq" and report.sparsity is None
     assert encoded_rows(tmp_path) == 8
 

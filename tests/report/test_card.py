@@ -273,8 +273,9 @@ def test_settings_notes_and_calibration_are_the_methods() -> None:
 
 
 CUTS = [
-    {"cut": [2], "folded_into": 1, "residual_before": 0.25, "residual_after": 0.125, "kept": True},
-    {"cut": [5], "folded_into": 4, "residual_before": 0.1, "residual_after": 0.1, "kept": False},
+    {"cut": [2], "folded_into": 1, "residual_before": 0.25, "residual_after": 0.125},
+    {"cut": [], "folded_into": 3, "residual_before": 0.2, "residual_after": 0.15},
+    {"cut": [5], "folded_into": 4, "residual_before": 0.1, "residual_after": 0.1},
 ]
 
 
@@ -282,10 +283,16 @@ CUTS = [
 def test_compensation_and_parity_are_reported(which: Which) -> None:
     exported = {
         "parity": {"samples": 4, "tokens": 1200, "greatest_difference": 0.0},
-        "compensation": {"method": "least-squares", "cuts": CUTS},
+        "compensation": {
+            "method": "least-squares",
+            "cuts": [cut | {"heldout_before": 3.0, "kept": cut["cut"] != [5]} for cut in CUTS],
+        },
     }
     text = card(which, exported=ExportReport.model_validate(exported))
-    assert "least-squares: dropped layers folded, 2 into 1 (residual 0.25 to 0.125); not 5" in text
+    assert (
+        "least-squares: 2 folded into 1 (residual 0.25 to 0.125); 5 not folded: no help; later"
+        in text
+    )
     assert "bit for bit, on 4 samples of 1,200 tokens" in text
     assert not re.search(r"every (other )?weight", text, re.IGNORECASE)
 

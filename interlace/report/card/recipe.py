@@ -56,13 +56,15 @@ def _end_to_end(recipe: Recipe, heal: Heal) -> str:
 
 
 def compensation_text(compensation: CompensationReport) -> str:
-    """Say which runs of dropped layers were folded into the layer before them."""
-    folds = [
-        f"{listed(cut.cut)} into {cut.folded_into} (residual {cut.residual_before:.3g}"
+    """Say which dropped layers were folded where, and which layers after them were fitted."""
+    parts = [
+        f"{listed(cut.cut)} folded into {cut.folded_into} (residual {cut.residual_before:.3g}"
         f" to {cut.residual_after:.3g})"
         for cut in compensation.cuts
-        if cut.kept
+        if cut.kept and cut.cut
     ]
-    refused = [listed(cut.cut) for cut in compensation.cuts if not cut.kept]
-    folds += [f"not {', '.join(refused)}: no help"] if refused else []
-    return f"{compensation.method}: dropped layers folded, {'; '.join(folds)}"
+    refused = [listed(cut.cut) for cut in compensation.cuts if cut.cut and not cut.kept]
+    parts += [f"{', '.join(refused)} not folded: no help"] if refused else []
+    later = [cut.end - 1 for cut in compensation.cuts if cut.kept and not cut.cut]
+    parts += [f"later layers fitted anew: {listed(later)}"] if later else []
+    return f"{compensation.method}: {'; '.join(parts)}"
