@@ -105,15 +105,14 @@ def rows(params: Params, ratios: Sequence[float], dense: Score) -> tuple[list[st
             scored_checkpoint(params, plan, "none"),
             scored_checkpoint(params, plan, "lstsq"),
         )
-        kept_runs = sum(cut.kept for cut in repaired.cuts)
+        kept_weights = sum(cut.kept for cut in repaired.cuts)
         scores.append(
             f"| `{method}` | {100 * ratio:g}% | {' '.join(map(str, plan.drop))}"
             f" | {_retained(plain.score, dense)} | {_retained(repaired.score, dense)}"
-            f" | {kept_runs} of {len(repaired.cuts)} |"
+            f" | {kept_weights} of {len(repaired.cuts)} |"
         )
-        seconds = repaired.seconds / len(repaired.cuts)
         cuts.append(
-            f"| `{method}` | {100 * ratio:g}% | {len(repaired.cuts)} | {seconds:.1f}"
+            f"| `{method}` | {100 * ratio:g}% | {len(repaired.cuts)} | {repaired.seconds:.0f}"
             f" | {repaired.mib:.0f} | {plain.mib:.0f} |"
         )
     return scores, cuts
@@ -141,13 +140,13 @@ def page(params: Params, ratios: Sequence[float]) -> str:
             "Scores are percent of exact answers on the demo's held-out benchmarks before tuning;",
             f"brackets are percent of the dense model's {dense[0]:.1f}. ± is one standard error.",
             "`make study-compensation` repeats the study.\n",
-            "| method | ratio | dropped | plain | compensated | runs kept |",
+            "| method | ratio | dropped | plain | compensated | weights kept |",
             "|---|---:|---|---:|---:|---:|",
             *scores,
             "\n## Cost\n",
             f"Compensation uses at most {samples} calibration rows ({machine}).",
             "Memory is the peak of the whole process, with and without compensation.\n",
-            "| method | ratio | runs | seconds per run | MiB | MiB without |",
+            "| method | ratio | layers fitted | seconds | MiB | MiB without |",
             "|---|---:|---:|---:|---:|---:|",
             *cuts,
             "\n## 2:4 sparsity\n",

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from interlace.errors import ContractError, way_to_finite
-from interlace.model.families import architecture
+from interlace.model.decoder import deepstack_layers
 from interlace.model.paths import Layers
 from interlace.model.pruned_losses import losses_without
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens
@@ -61,8 +61,7 @@ def _losses_of_batch(
     model: Any, rows: AnsweredRows, number: int, drops: Sequence[Layers]
 ) -> pa.Table:
     batch = rows.batch(number, model.device)
-    deepstack_layers = architecture(model.config.to_dict(), "the model").deepstack_layers
-    losses = losses_without(model, batch, drops, deepstack_layers)
+    losses = losses_without(model, batch, drops, deepstack_layers(model))
     for drop, loss in zip(drops, losses, strict=True):
         if not math.isfinite(loss):
             layers = ", ".join(map(str, drop))
