@@ -15,7 +15,11 @@ from interlace.params.whole import Params
 from interlace.system.documents import read_yaml
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "data/demo/README.md"]
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "data").glob("*/README.md"),
+]
 CURRENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # it names what is gone, too
 
 
