@@ -1,9 +1,10 @@
 """Exchange search: sets of layers whose removal raises a loss least, with few of them measured.
 
 Rankings of layers add up single effects, and effects are not additive. So whole sets are measured,
-on a share of the rows at first: single layers and blocks, then, size by size, sets that differ by
-exchanges of dropped for kept layers. All sets measured so far predict which of these are worth it.
-The best of each size are measured on all rows, and the lowest loss wins. No torch here.
+on a share of the rows at first: single layers, blocks, and the layers that do least harm singly;
+then, size by size, sets that differ by exchanges of dropped for kept layers. All sets measured so
+far predict which of these are worth it. The best of each size are measured on all rows, and the
+lowest loss wins. No torch here.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Trial:
     """One measurement of a set.
 
     Attributes:
-        round: counted from 0; single layers and blocks have 0.
+        round: counted from 0; single layers and blocks have 0, singly harmless ones 1.
         drop: the set, sorted.
         screened: it is measured on a share of the rows alone.
         loss: mean over answer tokens.
@@ -85,6 +86,7 @@ class ExchangeSearch:
         """
         screened = self.share < 1
         self._measure(starts(self.free, self.largest), screened)
+        self._measure(sums_of_singles(self.losses(screened), self.largest), screened)
         self._exchange(screened)
         if screened:
             self._confirm()
@@ -167,12 +169,13 @@ def check_passes(passes: int, n_layers: int, free: Layers, largest: int, share: 
     Raises:
         InputError: it does not; names the least that does.
     """
-    first = passes_of(n_layers, starts(free, largest), share) + share * SETS_PER_ROUND
+    first = passes_of(n_layers, starts(free, largest), share)
+    first += share * (largest - 1 + SETS_PER_ROUND)  # at most a pass a set
     least = math.ceil(first / (_SCREENING if share < 1 else 1))
     if largest > 1 and passes < least:
         raise InputError(
-            f"sensitivity.passes = {passes}: single layers and blocks of {n_layers} layers alone"
-            f" take as many, so no layers would be exchanged; raise it to {least} or more"
+            f"sensitivity.passes = {passes}: the budget ends before any layers are exchanged;"
+            f" raise it to {least} or more"
         )
 
 
@@ -186,6 +189,17 @@ def starts(free: Layers, largest: int) -> list[Layers]:
     """List the sets that are measured first: none, single layers, blocks of 2, 4, 8, ... layers."""
     sizes = {largest, *(2**n for n in range(largest.bit_length()))}
     return sorted([(), *(block for size in sizes for block in blocks(free, size))])
+
+
+def sums_of_singles(losses: Mapping[Layers, float], largest: int) -> list[Layers]:
+    """List the sets of 2 to `largest` layers of the smallest losses on their own, if not measured.
+
+    They would be the best if effects added up.
+    """
+    singles = _by_size(losses)[1]
+    order = [layer for drop in sorted(singles, key=lambda s: (singles[s], s)) for layer in drop]
+    sets = [tuple(sorted(order[:size])) for size in range(2, largest + 1)]
+    return [drop for drop in sets if drop not in losses]
 
 
 def exchanges(drop: Layers, free: Collection[int]) -> Iterable[Layers]:

@@ -175,7 +175,7 @@ def test_a_budget_is_one_target_and_decides_later() -> None:
         ),
         (
             *("search", "sensitivity", {"passes": 5}, {"passes": 25}),
-            "sensitivity.passes = 5: .* no layers would be exchanged; raise it to [0-9]+ or more$",
+            "sensitivity.passes = 5: the budget ends before .*; raise it to [0-9]+ or more$",
         ),
         ("interlace", "select", {"rounds": 8}, {"rounds": 7}, "select.rounds = 8: only 7 layers"),
     ],
