@@ -21,11 +21,16 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
 
     Raises:
         InputError: there is no benchmark, an unknown one, or one named twice; a limit does not fit
-            a benchmark; data is missing or malformed; the judge's settings cannot work; or nothing
-            can be scored without a judge.
+            a benchmark; a metric of held-out rows has none; data is missing or malformed; the
+            judge's settings cannot work; or nothing can be scored without a judge.
     """
     if not params.benchmarks and params.heldout is None and not params.judged:
         raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
+    if params.heldout_metric == "next-token" and params.heldout is None:
+        raise InputError(
+            "evaluate.heldout_metric = next-token: no rows to score; set evaluate.heldout, or leave"
+            " it at exact-match"
+        )
     check_judge(params.judge)
     if warn:
         warn_of_plain_http(params.judge)

@@ -39,6 +39,10 @@ def test_validation_imports_neither_torch_nor_lmms_eval(write_rows: Write) -> No
         ({"benchmarks": ["POPE"], "data": "nowhere"}, "data = nowhere: no such folder"),
         ({"judged": ["nowhere.parquet"]}, r"judged = nowhere\.parquet: no such file"),
         ({"heldout": "nowhere.parquet"}, r"heldout = nowhere\.parquet: no such file"),
+        (
+            {"benchmarks": ["POPE"], "heldout_metric": "next-token"},
+            r"heldout_metric = next-token: no rows to score; set evaluate\.heldout",
+        ),
         ({"heldout": "a", "judge": {"url": "here"}}, r"judge\.url = 'here'"),
         ({"heldout": "a", "judge": {"url": "http://x"}}, r"judge\.model: empty"),
         ({"heldout": "a", "judge": KEYLESS}, r"judge\.key_variable = 'NO_SUCH_KEY'"),
