@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from methods import made_up
 from PIL import Image
 from report.report_cases import (
     DATASHEET,
@@ -95,6 +96,17 @@ def test_standard_errors_are_drawn_as_bands(tmp_path: Path) -> None:
     for name, error in (("without.png", None), ("with.png", 0.01)):
         profile_figure(score_table(illustration(), standard_error=error), tmp_path / name)
     assert (tmp_path / "without.png").read_bytes() != (tmp_path / "with.png").read_bytes()
+
+
+def test_layers_around_a_massive_activation_are_marked_and_no_others(tmp_path: Path) -> None:
+    sinks = {"none": ([], []), "one": ([11], []), "both": ([11], [23])}
+    for name, layers in sinks.items():
+        table = score_table(made_up.with_sinks(illustration(), *layers))
+        profile_figure(table, tmp_path / f"{name}.png")
+    profile_figure(score_table(illustration()), tmp_path / "unmeasured.png")
+    images = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
+    assert images["none"] == images["unmeasured"]
+    assert len({*images.values()}) == 3
 
 
 def test_labels_of_neighbouring_groups_are_never_on_top_of_each_other() -> None:

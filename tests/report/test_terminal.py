@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from methods import made_up
 from report.report_cases import (
     UNSURE,
     evaluations,
@@ -137,6 +138,13 @@ def test_the_profile_holds_no_other_criterion_and_no_longer_span() -> None:
     layers = {key: value for key, value in values if key[0] != NATIVE or key[2] == 1}
     text = shown(profile_text(replace(full_scores(), values=layers)))
     assert set(re.findall(r"S_\d", text)) == {"S_1"}
+
+
+def test_the_profile_names_the_layers_around_a_massive_activation() -> None:
+    lines = shown_lines(profile_text(made_up.with_sinks(illustration(), [11], [22, 23])))
+    assert lines[-1] == "massive activation of a token: made by 11, ended by 22, 23"
+    for scores in (illustration(), made_up.with_sinks(illustration(), [])):
+        assert "massive" not in shown(profile_text(scores))
 
 
 def test_the_profile_rises_with_the_scores() -> None:

@@ -62,7 +62,9 @@ def _sink_marks(axes: Axes, sinks: SinkLayers) -> None:
         (sinks.end, "v", "ends one"),
     ):
         for layer in layers:
-            axes.axvline(layer, color=INK, linewidth=0.9, linestyle=":", zorder=1)
+            axes.axvline(
+                layer, 0.2, color=INK, linewidth=0.9, linestyle=":", zorder=1
+            )  # above the legend
         if layers:
             heights = [0.97] * len(layers)
             marks = axes.plot(layers, heights, marker, color=INK, markersize=6, label=label)
