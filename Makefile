@@ -15,7 +15,7 @@ demo: environment
 
 # The pipeline on a pretrained model of 135M parameters, in real/; downloads 93 MB, once
 real: environment
-	dvc repro data/smollm2/dvc.yaml
+	cd data/smollm2 && dvc repro
 	sh .ci/project real profiles/smollm2-135m.yaml
 	cd real && dvc repro && interlace show
 
@@ -51,7 +51,7 @@ study-healing: environment
 # Every method on a real pretrained decoder at three ratios; resumes where it stopped; writes docs/study-real*,
 # and what it says into docs/study-methods.md and README.md
 study-real: environment
-	dvc repro data/smollm2/dvc.yaml
+	cd data/smollm2 && dvc repro
 	python -m studies.real
 
 # `collect` beside the obvious way, the bare decoder and two processes; writes docs/bench-collect.md
