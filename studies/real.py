@@ -23,13 +23,14 @@ from tqdm import tqdm
 
 from interlace.scores.table import SEARCH, SLEB, TAYLOR, Scores
 from studies import real_bench
-from studies.real_bench import RULES, SIMILARITY, SPARSE, Inputs
+from studies.real_bench import SIMILARITY, SPARSE, Inputs
 from studies.real_choices import COMPARED, SINGLE, choices, score_table
 from studies.real_facts import facts, layer_rows
 from studies.real_inputs import prepare
 from studies.real_losses import HeldoutLosses
 from studies.real_page import write_pages
 from studies.real_rows import PLAIN, Row, Variant, scored, write_rows
+from studies.real_rules import RULES
 
 SOURCE, SCRATCH = Path("data/smollm2"), Path(".scratch/study-real")
 BAR = "{desc}: {percentage:3.0f}% of the work|{bar}| {elapsed}, {remaining} left"
@@ -45,6 +46,7 @@ FITTING = 0.6  # work of new weights beside scoring, in passes of the dense mode
 DECODER_SHARE = 0.8  # of a pass's work, the rest is the head
 COMPENSATED_DRAWS = 2  # of `random`
 FEW_RATIOS = (0.25, 0.4)
+ORDER = (0.25, 0.4, 0.1)  # of scoring
 FEW = (  # choices that all rules of compensation are tried on
     ("interlace", "auto"),
     ("angular-block", "none"),
@@ -95,6 +97,16 @@ class Study:
             self.losses[variant] = losses
         return losses is not None
 
+    def announce(self, rows: Sequence[Row]) -> None:
+        """Print how long it will take to score rows, once the dense model was timed."""
+        timed = real_bench.seconds(self.inputs.losses_file(Variant())) or 0.0
+        pending = {row.variant for row in rows if not row.reason} - self.losses.keys()
+        pending = {variant for variant in pending if not self._read(variant)}
+        minutes = timed * sum(map(self.cost, pending)) / 100 / PROCESSES / 60
+        click.echo(
+            f"study: {len(pending)} models to score, about {minutes:.0f} minutes, then search"
+        )
+
     def cost(self, variant: Variant) -> int:
         """Estimate the work behind a model's losses, percent of a pass of the dense model."""
         passes = 1 - DECODER_SHARE * len(variant.drop) / self.inputs.n_layers
@@ -119,23 +131,29 @@ def carry_out(study: Study, docs: Path) -> None:
     scores = study.scores((SLEB, TAYLOR))
     searching = study.measure(SEARCH, (0, scores.n_layers - 1))  # as the method protects
     cheap = choices(scores, [name for name in COMPARED if name != SEARCH])
+    cheap.sort(key=lambda row: ORDER.index(row.ratio))
     chosen = [row for row in cheap if row.method != "random"]
     drawn = [row for row in cheap if row.method == "random"]
-    dense = Row("dense", 0.0)
-    for rows, name in (([dense, *chosen], "methods"), (drawn, "random draws")):
-        study.score(rows, name)
-    study.write(docs)
-    study.score(compensated(chosen), "compensated")
+    study.score([Row("dense", 0.0)], "dense")
+    study.announce([*cheap, *compensated(chosen)])
+    study.score(chosen, "methods")
     study.write(docs)
     searching.result()
     searched = choices(study.scores([SEARCH]), [SEARCH])
     study.score([*searched, *compensated(searched)], "search")
+    study.write(docs)
+    for ratio in ORDER:
+        repaired = compensated(row for row in chosen if row.ratio == ratio)
+        study.score(repaired, f"compensated, {ratio:.0%}")
+        study.write(docs)
+    study.score(drawn, "random draws")
+    study.score([Row(name, 0.0, weights=name) for name in SPARSE], "2:4 sparsity")
+    study.write(docs)
     few = [row for row in (*chosen, *searched) if (row.method, row.protect) in FEW]
     few = [row for row in few if row.ratio in FEW_RATIOS]
     study.score([row for rule in RULES[1:] for row in compensated(few, rule)], "rules")
     first = [row for row in drawn if row.seed < COMPENSATED_DRAWS and row.protect == "none"]
     study.score(compensated(first), "compensated draws")
-    study.score([Row(name, 0.0, weights=name) for name in SPARSE], "2:4 sparsity")
     study.write(docs)
 
 

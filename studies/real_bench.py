@@ -26,6 +26,7 @@ from interlace.model.row_losses import row_losses
 from interlace.params.measuring import Collect, LossCriterion, Sensitivity
 from interlace.params.section import validated
 from interlace.pruning.compensation import compensate, pruned
+from interlace.pruning.new_values import CheckpointStore
 from interlace.pruning.sparsity import sparsify
 from interlace.samples.answered_rows import AnsweredRows, answered_rows
 from interlace.samples.rows import iterate
@@ -33,10 +34,10 @@ from interlace.scores.table import SEARCH
 from interlace.system.resumable import intact, keep_json
 from studies.real_losses import HeldoutLosses, read_losses
 from studies.real_rows import PLAIN, Variant
+from studies.real_rules import following
 
 SIMILARITY = "hidden_states"
 SPARSE = ("wanda-2:4", "magnitude-2:4")
-RULES = ("lstsq",)  # of compensation, the default first
 BATCH_TOKENS = 2048
 
 
@@ -136,14 +137,11 @@ class Bench:
         return self._compensated(variant)
 
     def _compensated(self, variant: Variant) -> Mapping[nn.Parameter, Tensor]:
-        scratch = self.inputs.scratch / "compensated" / self.inputs.name(variant)
-        layers = self.checkpoint.layers
         rows = fitted_rows(self.inputs, self.processor)
-        files, _ = compensate(self.model, layers, variant.drop, rows, scratch)
-        weights: dict[nn.Parameter, Tensor] = {}
-        for file in sorted(set(files.values())):
-            weights |= layers.new_values(self.model, file)
-        return weights
+        folder = self.inputs.scratch / "compensated" / self.inputs.name(variant)
+        with following(variant.weights):
+            store = CheckpointStore(self.checkpoint.layers, folder)
+            return compensate(self.model, variant.drop, rows, store).weights
 
     def _sparse(self, method: str) -> Mapping[nn.Parameter, Tensor]:
         rows = fitted_rows(self.inputs, self.processor) if method.startswith("wanda") else None

@@ -10,10 +10,11 @@ import torch
 
 from interlace.scores.sinks import sink_layers
 from interlace.scores.table import FIRST_COSINE, FIRST_GROWTH, NATIVE
-from studies.real_bench import RULES, SIMILARITY, Inputs, measured, seconds
+from studies.real_bench import SIMILARITY, Inputs, measured, seconds
 from studies.real_choices import NOT_SERVED, score_table, single_losses
 from studies.real_losses import HeldoutLosses
 from studies.real_rows import Facts, Layer, Variant
+from studies.real_rules import RULES
 
 
 def facts(inputs: Inputs, losses: Mapping[Variant, HeldoutLosses]) -> Facts:

@@ -6,10 +6,18 @@ from collections.abc import Iterator, Sequence
 from math import exp
 from pathlib import Path
 
-from studies.real_and_demo import APART, beside_demo, beside_real, which_method, with_section
+from studies.real_and_demo import beside_demo, beside_real, which_method, with_section
 from studies.real_figures import draw_dropped, draw_layers, draw_rises
+from studies.real_findings import (
+    compensation,
+    draws,
+    listed,
+    protection,
+    sentences,
+    shown,
+)
 from studies.real_rows import PLAIN, Facts, Layer, Row, write_rows
-from studies.real_table import Cell, Name, Table, label, percent
+from studies.real_table import Cell, Table, label, percent
 
 WHICH = "## Which method to take"
 README_WORDS = """Before tuning, on a real pretrained decoder: the method that loses least among
@@ -17,8 +25,6 @@ those that a measurement allows, the rise of its held-out loss in nats per token
 rise that compensation leaves. The last column is the demo's exact match, percent. All are in
 [docs/study-real.md](docs/study-real.md) and [docs/study-methods.md](docs/study-methods.md).
 """
-PROTECTED: Name = ("interlace", "auto")
-PUBLISHED: Name = ("interlace", "none")
 
 
 def write_pages(rows: Sequence[Row], layers: Sequence[Layer], facts: Facts, folder: Path) -> None:
@@ -57,8 +63,8 @@ def page(table: Table, layers: Sequence[Layer], facts: Facts, demo: Path) -> str
         facts: see `write_pages`.
         demo: the CSV file of the demo's study of methods.
     """
-    sections = [_head(table, facts), *_rises(table), *_sentences(table), *_draws(table)]
-    sections += [*_protection(table, layers), *_compensation(table, facts), *_agreement(table)]
+    sections = [_head(table, facts), *_rises(table), *sentences(table), *draws(table)]
+    sections += [*protection(table, layers), *compensation(table, facts), *_agreement(table)]
     sections += [*_dropped(table), *_layers(layers), *_sparse(table), *beside_demo(table, demo)]
     sections += [f"{WHICH}\n", *which_method(table, demo)]
     sections += [*_costs(facts), *_missing(table, facts)]
@@ -106,162 +112,9 @@ def _rises(table: Table) -> Iterator[str]:
             for ratio in table.ratios
         ]
         if any(cells):
-            yield f"| {label(name)} | {' | '.join(map(_shown, cells))} |"
+            yield f"| {label(name)} | {' | '.join(map(shown, cells))} |"
     yield "\n`random`: mean and standard deviation over draws, and the least and the greatest."
     yield f"Compensation follows the rule `{table.default}`.\n"
-
-
-def _shown(cell: Cell | None) -> str:
-    return cell.text if cell else "-"
-
-
-def _sentences(table: Table) -> Iterator[str]:
-    """Say what the rows say of INTERLACE, of the search, and of compensation."""
-    yield "## What the rows say\n"
-    for ratio in table.ratios:
-        yield from _of_ratio(table, ratio)
-    yield from _of_interlace(table)
-    for ratio in table.ratios:
-        yield from _of_search(table, ratio)
-    yield ""
-
-
-def _of_ratio(table: Table, ratio: float) -> Iterator[str]:
-    best = table.best(ratio)
-    if best is None:
-        return
-    near = []
-    for name in table.names:
-        cell = table.cell(name, ratio)
-        if cell and name != best[0] and min(row.z or 0.0 for row in cell.rows) < APART:
-            near.append(label(name))
-    within = f"; within {APART:g} paired errors of it: {', '.join(near)}" if near else ""
-    yield f"- {percent(ratio)}: {label(best[0])} loses least, {best[1].text}{within}."
-
-
-def _of_interlace(table: Table) -> Iterator[str]:
-    for ratio in table.ratios:
-        bare, spared = table.cell(PUBLISHED, ratio), table.cell(PROTECTED, ratio)
-        if bare and spared:
-            share = spared.rise / bare.rise
-            yield (
-                f"- INTERLACE at {percent(ratio)}: {bare.text} as published, {spared.text} with"
-                f" `protect: auto`, {share:.2f} of it."
-            )
-
-
-def _of_search(table: Table, ratio: float) -> Iterator[str]:
-    searched = table.best(ratio, without=[n for n, _ in table.names if n != "search"])
-    other = table.best(ratio, without=("search",))
-    if searched is None or other is None:
-        return
-    cell = searched[1]
-    line = (
-        f"- `search` at {percent(ratio)}: {cell.text}, {cell.rise / other[1].rise:.2f} of the best"
-        f" other method ({label(other[0])}, {other[1].text})"
-    )
-    repaired = [
-        c
-        for name in table.names
-        if name[0] == "search" and (c := table.cell(name, ratio, table.default))
-    ]
-    if repaired:
-        best = min(repaired, key=lambda c: c.rise)
-        line += f"; compensated {best.text}, {best.rise / other[1].rise:.2f} of it"
-    yield line + "."
-
-
-def _draws(table: Table) -> Iterator[str]:
-    yield "## Random draws\n"
-    yield "| ratio | protected | rise of each draw |\n|---:|---|---|"
-    for ratio in table.ratios:
-        for protect in ("none", "auto"):
-            if cell := table.cell(("random", protect), ratio):
-                values = " ".join(f"{row.rise:.2f}" for row in cell.rows)
-                yield f"| {percent(ratio)} | {'yes' if protect == 'auto' else 'no'} | {values} |"
-    yield ""
-    for ratio in table.ratios:
-        cell, best = table.cell(("random", "none"), ratio), table.best(ratio)
-        if cell and best:
-            ahead = sum((row.rise or 0.0) < best[1].rise for row in cell.rows)
-            yield (
-                f"- {percent(ratio)}: {ahead} of {len(cell.rows)} draws are better than the best"
-                f" method ({label(best[0])})."
-            )
-    yield ""
-
-
-def _protection(table: Table, layers: Sequence[Layer]) -> Iterator[str]:
-    """Set choices with and without protection side by side, where they differ."""
-    sinks = [layer.layer for layer in layers if layer.is_sink]
-    yield "## Protection of sink layers\n"
-    if sinks:
-        yield f"Layers that make or end a massive activation: {_listed(sinks)}.\n"
-    lines = []
-    for name in table.names:
-        for ratio in table.ratios:
-            bare, spared = (table.cell((name[0], p), ratio) for p in ("none", "auto"))
-            if name[1] == "auto" and name[0] != "random" and bare and spared:
-                hit = sorted(set(sinks) & set(table.drops((name[0], "none"), ratio)))
-                if table.drops(name, ratio) != table.drops((name[0], "none"), ratio):
-                    lines.append(
-                        f"| {name[0]} | {percent(ratio)} | {_listed(hit) or '-'} | {bare.text}"
-                        f" | {spared.text} | {spared.rise / bare.rise:.2f} |"
-                    )
-    if lines:
-        yield "| method | ratio | sink layers dropped | published | protected | share |"
-        yield "|---|---:|---|---:|---:|---:|"
-        yield from lines
-    unchanged = sorted({m for m, _ in table.names} - {m for m, p in table.names if p == "auto"})
-    yield f"\nProtection changes no choice of {', '.join(unchanged) or 'no method'}.\n"
-
-
-def _listed(layers: Sequence[int]) -> str:
-    return " ".join(map(str, layers))
-
-
-def _compensation(table: Table, facts: Facts) -> Iterator[str]:
-    """Say what compensation does to each method, and compare its rules."""
-    yield "## Compensation\n"
-    for ratio in table.ratios:
-        better, worse = [], []
-        for name in table.names:
-            if pair := _same_draws(table, name, ratio):
-                plain, repaired = pair
-                (better if repaired < plain else worse).append(label(name))
-        if better or worse:
-            but = f", not of {', '.join(worse)}" if worse else ""
-            yield (
-                f"- {percent(ratio)}: it lowers the rise of {len(better)} of"
-                f" {len(better) + len(worse)} choices{but}."
-            )
-    rules = [rule for rule in facts.rules if any(row.weights == rule for row in table.rows)]
-    lines = list(_rules(table, rules))
-    if lines:
-        yield "\nThe rules on a few choices:\n"
-        yield f"| method | ratio | plain | {' | '.join(rules)} |"
-        yield "|---|---:|---:|" + "---:|" * len(rules)
-        yield from lines
-    yield ""
-
-
-def _same_draws(table: Table, name: Name, ratio: float) -> tuple[float, float] | None:
-    """Return the mean rise of the draws that are compensated, before and after."""
-    plain, repaired = table.cell(name, ratio), table.cell(name, ratio, table.default)
-    if plain is None or repaired is None:
-        return None
-    seeds = {row.seed for row in repaired.rows}
-    same = tuple(row for row in plain.rows if row.seed in seeds)
-    return (Cell(same).rise, repaired.rise) if same else None
-
-
-def _rules(table: Table, rules: Sequence[str]) -> Iterator[str]:
-    for ratio in table.ratios:
-        for name in table.names:
-            cells = [table.cell(name, ratio, rule) for rule in rules]
-            if sum(cell is not None for cell in cells) > 1:
-                shown = " | ".join(map(_shown, [table.cell(name, ratio), *cells]))
-                yield f"| {label(name)} | {percent(ratio)} | {shown} |"
 
 
 def _agreement(table: Table) -> Iterator[str]:
@@ -294,7 +147,7 @@ def _dropped(table: Table) -> Iterator[str]:
     for name in table.names:
         drops = [table.drops(name, ratio) for ratio in table.ratios]
         if any(drops):
-            yield f"| {label(name)} | {' | '.join(_listed(layers) or '-' for layers in drops)} |"
+            yield f"| {label(name)} | {' | '.join(listed(layers) or '-' for layers in drops)} |"
     yield ""
 
 
@@ -309,11 +162,11 @@ def _layers(layers: Sequence[Layer]) -> Iterator[str]:
     few = max(len(layers) // 5, 1)
     critical = {layer.layer for layer in by_loss[:few]}
     seen = {layer.layer for layer in by_cosine[:few]}
-    greatest = _listed(sorted(critical))
+    greatest = listed(sorted(critical))
     yield f"The {few} layers without which, each alone, the loss is greatest: {greatest}."
-    yield f"The {few} of least similarity: {_listed(sorted(seen))}."
+    yield f"The {few} of least similarity: {listed(sorted(seen))}."
     if blind := sorted(critical - seen):
-        yield f"Similarity does not see {_listed(blind)}."
+        yield f"Similarity does not see {listed(blind)}."
     yield ""
 
 
