@@ -148,6 +148,17 @@ def rope(**extra: Any) -> Config:
     return {"rope_type": "default", "rope_theta": 10000.0} | extra
 
 
+INTERLEAVED = rope(mrope_section=[4, 2, 2], mrope_interleaved=True, partial_rotary_factor=1.0)
+LATENT = {
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "rope_parameters": rope(),
+}
+
+
 def qwen3_vl(model_type: str = "qwen3_vl", **extra: Any) -> Tiny:
     sections = rope(mrope_section=[4, 2, 2], mrope_interleaved=True)
     decoder = text(f"{model_type}_text", rope_parameters=sections, **extra)
@@ -170,9 +181,7 @@ def flat(tiny: Tiny) -> Tiny:
 def qwen3_5(model_type: str = "qwen3_5", **extra: Any) -> Tiny:
     decoder = text(
         f"{model_type}_text",
-        rope_parameters=rope(
-            mrope_section=[4, 2, 2], mrope_interleaved=True, partial_rotary_factor=1.0
-        ),
+        rope_parameters=INTERLEAVED,
         **LINEAR,
         **extra,
     )
@@ -265,16 +274,7 @@ def cohere2(model_type: str) -> Tiny:
 
 
 def kimi(kind: str) -> Tiny:
-    decoder = text(
-        kind,
-        q_lora_rank=16,
-        kv_lora_rank=16,
-        qk_nope_head_dim=8,
-        qk_rope_head_dim=8,
-        v_head_dim=16,
-        rope_parameters=rope(),
-        **DEEPSEEK_MOE | {"num_key_value_heads": 2},
-    )
+    decoder = text(kind, **LATENT, **DEEPSEEK_MOE | {"num_key_value_heads": 2})
     vision = tower("kimi_k25_vision", pos_emb_height=4, pos_emb_width=4)
     decoder, vision = without(decoder, "head_dim"), without(vision, "image_size")
     config = whole("kimi_k25", decoder, vision, projection_hidden_size=16, **QWEN_IDS)
@@ -323,6 +323,10 @@ LONG = {
 }
 TEXT = {
     "cohere2": decoder("cohere2", head_dim=False, **SLIDING),
+    "deepseek_v3": decoder(
+        "deepseek_v3", head_dim=False, **LATENT, **DEEPSEEK_MOE | {"num_key_value_heads": 2}
+    ),
+    "exaone4": decoder("exaone4", **SLIDING),
     "gemma": decoder("gemma", tie_word_embeddings=True),
     "gemma2": decoder("gemma2", sliding_window=4, query_pre_attn_scalar=16),
     "gemma3_text": decoder("gemma3_text", query_pre_attn_scalar=16, **SLIDING),
@@ -339,6 +343,7 @@ TEXT = {
         rope_parameters=rope(llama_4_scaling_beta=0.1, original_max_position_embeddings=8),
     ),
     "mistral": decoder("mistral", sliding_window=4),
+    "mixtral": decoder("mixtral", num_local_experts=4, num_experts_per_tok=2),
     "olmo2": decoder("olmo2", head_dim=False),
     "olmo3": decoder("olmo3", head_dim=False, sliding_window=4),
     "phi3": decoder("phi3", head_dim=False, partial_rotary_factor=0.75, sliding_window=6),
@@ -351,13 +356,7 @@ TEXT = {
     ),
     "qwen2": decoder("qwen2", head_dim=False, **QWEN_WINDOW),
     "qwen3": decoder("qwen3", **QWEN_WINDOW),
-    "qwen3_5_text": decoder(
-        "qwen3_5_text",
-        rope_parameters=rope(
-            mrope_section=[4, 2, 2], mrope_interleaved=True, partial_rotary_factor=1.0
-        ),
-        **LINEAR,
-    ),
+    "qwen3_5_text": decoder("qwen3_5_text", rope_parameters=INTERLEAVED, **LINEAR),
     "qwen3_moe": decoder("qwen3_moe", mlp_only_layers=[3], decoder_sparse_step=2, **MOE),
     "smollm3": decoder(
         "smollm3", no_rope_layer_interval=3, use_sliding_window=True, sliding_window=4

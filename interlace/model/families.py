@@ -46,6 +46,7 @@ _FIRST_DENSE = Decoder(leading=("first_k_dense_replace",))
 DECODERS = {
     "cohere2": _SLIDING,
     "deepseek_v3": _FIRST_DENSE,
+    "exaone4": _SLIDING,
     "gemma": _PLAIN,
     "gemma2": _SLIDING,
     "gemma3_text": _SLIDING,
@@ -60,6 +61,7 @@ DECODERS = {
     "llama": _PLAIN,
     "ministral3": _PLAIN,
     "mistral": _PLAIN,
+    "mixtral": _PLAIN,
     "olmo2": _PLAIN,
     "olmo3": _TYPED,
     "phi3": _PLAIN,
@@ -77,9 +79,9 @@ DECODERS = {
     ),
 }
 _TEXT = (  # decoders that are models of their own
-    *("cohere2", "gemma", "gemma2", "gemma3_text", "glm4", "gpt_oss", "granite", "lfm2", "llama"),
-    *("ministral3", "mistral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "qwen3_5_text"),
-    *("qwen3_moe", "smollm3"),
+    *("cohere2", "deepseek_v3", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "gpt_oss"),
+    *("granite", "lfm2", "llama", "ministral3", "mistral", "mixtral", "olmo2", "olmo3", "phi3"),
+    *("qwen2", "qwen3", "qwen3_5_text", "qwen3_moe", "smollm3"),
 )
 
 

@@ -35,8 +35,9 @@ PLAIN = {
     "ovis2",
     "smolvlm",
     # text alone
-    *("cohere2", "gemma", "gemma2", "gemma3_text", "glm4", "granite", "llama", "ministral3"),
-    *("mistral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3"),
+    *("cohere2", "deepseek_v3", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "granite"),
+    *("llama", "ministral3", "mistral", "mixtral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3"),
+    *("qwen3_moe", "smollm3"),
 }
 MROPE = {
     "glm46v",

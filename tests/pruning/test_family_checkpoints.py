@@ -228,13 +228,13 @@ def same_rows(dense: Dense, folder: Path) -> AnsweredRows:
 
 
 WITH_EXPERTS = {name for name in family_models.TINY if "moe" in name or "kimi" in name}
-WITH_EXPERTS |= {"internvl, gpt_oss", "gpt_oss"}
+WITH_EXPERTS |= {"internvl, gpt_oss", "gpt_oss", "mixtral", "deepseek_v3"}
 AT_OTHER_LAYERS = {  # than those before dropped ones
     "qwen3_vl_moe, every second layer sparse",
     "qwen3_moe",
 }
 NORMALISING = {"paligemma, gemma2", "gemma3", "glm4v", "glm46v"}
-NORMALISING |= {"gemma2", "gemma3_text", "glm4", "olmo2", "olmo3"}
+NORMALISING |= {"exaone4", "gemma2", "gemma3_text", "glm4", "olmo2", "olmo3"}
 
 
 @pytest.mark.usefixtures("every_map_kept")
