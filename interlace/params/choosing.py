@@ -7,7 +7,7 @@ from collections import Counter
 from numbers import Integral
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from interlace.params.section import MOST, Section, Seed
 
@@ -64,7 +64,7 @@ class Protection(Section):
 
     protect: Annotated[
         Literal["auto", "none"] | tuple[int, ...],
-        PlainValidator(_protect),
+        BeforeValidator(_protect),
         Field(
             description="layers never dropped; auto: those that DeepStack feeds, those that the"
             " method's paper protects, and those that make or end a massive activation; none: those"

@@ -155,6 +155,14 @@ def test_a_wrong_list_of_layers_is_named(protect: Any, complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("protect", "dumped"), [("auto", "auto"), ("none", "none"), ([7, 4], [4, 7])]
+)
+def test_protection_is_written_without_a_warning(protect: Any, dumped: Any) -> None:
+    assert Select(protect=protect).model_dump(mode="json")["protect"] == dumped
+
+
 @pytest.mark.parametrize("end", ["protect_first", "protect_last"])
 @pytest.mark.parametrize("protect", ["none", [4, 7], []])
 def test_one_of_two_ways_protects(end: str, protect: Any) -> None:
