@@ -21,6 +21,7 @@ import click
 import torch
 from tqdm import tqdm
 
+from interlace.measurements.sensitivity import STATE_BYTES
 from interlace.model.answer_loss import answer_loss
 from interlace.model.batches import batches
 from interlace.model.bypass import bypassed
@@ -28,7 +29,7 @@ from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers, norm_and_head
 from interlace.model.families import architecture
 from interlace.model.open import open_model, open_processor
-from interlace.model.pruned_losses import losses_without
+from interlace.model.pruned_losses import SharedStates, losses_without
 from interlace.model.states import state_before
 from interlace.samples.rows import file_tables
 
@@ -39,8 +40,8 @@ without each remaining layer but the first and the last. Three ways do so on the
 
 - "users' passes": `model(**batch, labels=labels)` without the layer, for each candidate;
 - "full passes": the decoder without the layer, and the head on answer tokens alone;
-- "shared": `interlace.model.pruned_losses`, which computes the states of the layers that candidates
-  share once, and the head on answer tokens alone.
+- "shared": as the stage `sensitivity` does. The states of the layers that candidates share are
+  computed once, and those that the next removal shares are kept, up to 1 GiB of them.
 
 Shared states give the losses of full passes to the bit. The ratios are those of the medians over
 removals; one process with one thread times all three in turn. CPU time does not count what other
@@ -73,7 +74,7 @@ class Case:
 
 
 @torch.inference_mode()
-def user_losses(case: Case, batch: Inputs, drops: Drops) -> list[float]:
+def user_losses(case: Case, batch: Inputs, drops: Drops, _: Any) -> list[float]:
     """Run the model as its users do; return sums over answer tokens."""
     losses = []
     for drop in drops:
@@ -84,7 +85,7 @@ def user_losses(case: Case, batch: Inputs, drops: Drops) -> list[float]:
 
 
 @torch.inference_mode()
-def full_losses(case: Case, batch: Inputs, drops: Drops) -> list[float]:
+def full_losses(case: Case, batch: Inputs, drops: Drops, _: Any) -> list[float]:
     """Run all layers for each candidate, and the head on answer tokens."""
     losses = []
     for drop in drops:
@@ -94,13 +95,13 @@ def full_losses(case: Case, batch: Inputs, drops: Drops) -> list[float]:
     return losses
 
 
-def shared_losses(case: Case, batch: Inputs, drops: Drops) -> list[float]:
-    """Run the layers that candidates share once."""
+def shared_losses(case: Case, batch: Inputs, drops: Drops, states: SharedStates) -> list[float]:
+    """Run the layers that candidates share once, with those of the removal before."""
     deepstack_layers = architecture(case.model.config.to_dict(), "the model").deepstack_layers
-    return losses_without(case.model, batch, drops, deepstack_layers)
+    return losses_without(case.model, batch, drops, deepstack_layers, states)
 
 
-WAYS: tuple[Callable[[Case, Inputs, Drops], list[float]], ...] = (
+WAYS: tuple[Callable[[Case, Inputs, Drops, SharedStates], list[float]], ...] = (
     user_losses,
     full_losses,
     shared_losses,
@@ -115,16 +116,18 @@ def timed(case: Case) -> str:
     """
     n_layers = len(decoder_layers(case.model))
     removed: list[int] = []
+    states = [SharedStates(STATE_BYTES // len(case.batches)) for _ in case.batches]
     seconds: dict[Any, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for way in WAYS:
-        way(case, case.batches[0], [(1,)])  # warm-up
+        way(case, case.batches[0], [(1,)], SharedStates(0))  # warm-up
     for step in tqdm(range(case.removals), desc=case.name, unit="removal"):
         layers = [layer for layer in range(1, n_layers - 1) if layer not in removed]
         drops = [tuple(sorted([*removed, layer])) for layer in layers]
         sums = {}
         for way in (*WAYS[step % 3 :], *WAYS[: step % 3]):
             wall, cpu = time.perf_counter(), time.process_time()
-            by_batch = [way(case, batch, drops) for batch in case.batches]
+            pairs = zip(case.batches, states, strict=True)
+            by_batch = [way(case, batch, drops, shared) for batch, shared in pairs]
             seconds[way].append((time.perf_counter() - wall, time.process_time() - cpu))
             sums[way] = [sum(losses) for losses in zip(*by_batch, strict=True)]
         close = torch.allclose(*map(torch.tensor, (sums[user_losses], sums[full_losses])))
@@ -132,6 +135,8 @@ def timed(case: Case) -> str:
             raise ValueError(f"{case.name}, removal {step}: losses differ")
         best = min(range(len(layers)), key=sums[shared_losses].__getitem__)
         removed.append(layers[best])
+        for shared in states:
+            shared.forget(removed[-1])
     wall, cpu = ({way: median(s[i] for s in seconds[way]) for way in WAYS} for i in (0, 1))
     ratios = [
         f"{times[way] / times[shared_losses]:.2f}"

@@ -33,7 +33,7 @@ from studies.methods_page import Cell, write_page
 RATIOS = (0.1, 0.25, 0.4)
 SEEDS = range(5)  # of methods that draw
 NOT_COMPARED = frozenset({"manual", "dense-ft"})  # drop the layers of a list, or none
-BY_LOSS = frozenset({"sleb", "taylor"})  # measured by a stage of their own
+BY_LOSS = frozenset({"sleb", "search", "taylor"})  # measured by a stage of their own
 SCORES = Path("artifacts/scores.parquet")
 EVALUATION, PLAN = "artifacts/evaluation/pruned.json", "artifacts/plan.json"
 

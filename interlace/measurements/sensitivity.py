@@ -27,6 +27,7 @@ from interlace.measurements.search import search_sets
 from interlace.measurements.set_losses import dtype_name, in_type, set_losses
 from interlace.model.answer_loss import layer_gradients
 from interlace.model.decoder import decoder_layers
+from interlace.model.pruned_losses import SharedStates
 from interlace.params.measuring import LossCriterion, Sensitivity
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens, answered_rows
 from interlace.scores.table import SCHEMA, SEARCH, SLEB, TAYLOR
@@ -43,6 +44,7 @@ CANDIDATES = pa.schema(
         ("removed", pa.bool_()),
     ]
 )
+STATE_BYTES = 2**30  # that a removal keeps for the next one
 _RESUME_POINTS = 10  # of Taylor: a killed run loses at most a tenth of the batches
 
 
@@ -174,6 +176,7 @@ def removal_losses(
         ContractError: a loss is not finite.
     """
     free = [layer for layer in range(len(decoder_layers(model))) if layer not in protected]
+    states = {n: SharedStates(STATE_BYTES // len(rows.groups)) for n in range(len(rows.groups))}
     removed: list[int] = []
     tables = []
     runs = sum(len(free) - step for step in range(steps)) * len(rows.groups)
@@ -182,10 +185,12 @@ def removal_losses(
             layers = [layer for layer in free if layer not in removed]
             drops = [tuple(sorted([*removed, layer])) for layer in layers]
             folder, advance = scratch / f"step-{step:03d}", partial(progress.update, len(drops))
-            sums, tokens = set_losses(model, rows, drops, folder, advance)
+            sums, tokens = set_losses(model, rows, drops, folder, advance, states)
             losses = {layer: total / tokens for layer, total in zip(layers, sums, strict=True)}
             removed.append(min(layers, key=lambda layer: (losses[layer], layer)))
             tables.append(_candidates(step, losses, tokens, removed[-1]))
+            for shared in states.values():
+                shared.forget(removed[-1])
     return pa.concat_tables(tables).combine_chunks()
 
 

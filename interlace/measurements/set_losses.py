@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from interlace.errors import ContractError, way_to_finite
 from interlace.model.decoder import deepstack_layers
 from interlace.model.paths import Layers
-from interlace.model.pruned_losses import losses_without
+from interlace.model.pruned_losses import SharedStates, losses_without
 from interlace.samples.answered_rows import AnsweredRows, answer_tokens
 from interlace.system.resumable import intact, kept
 
@@ -27,6 +27,7 @@ def set_losses(
     drops: Sequence[Layers],
     folder: Path,
     advance: Callable[[], object],
+    shared_states: Mapping[int, SharedStates] | None = None,
 ) -> tuple[list[float], int]:
     """Measure the loss without each of some sets of layers.
 
@@ -36,6 +37,7 @@ def set_losses(
         drops: the sets, 0-based layers, sorted.
         folder: for the losses of finished batches, which are not measured again.
         advance: called after each batch.
+        shared_states: by batch, kept between calls that measure one set after another.
 
     Returns:
         Sums over the answer tokens of all rows, in the order of `drops`, and the number of tokens.
@@ -47,7 +49,8 @@ def set_losses(
     for number in range(len(rows.groups)):
         path = folder / f"batch-{number:05d}.parquet"
         if not intact(path):
-            table = _losses_of_batch(model, rows, number, drops)
+            shared = shared_states[number] if shared_states else None
+            table = _losses_of_batch(model, rows, number, drops, shared)
             with kept(path) as partial:
                 pq.write_table(table, partial)
         losses = pq.read_table(path)
@@ -58,10 +61,14 @@ def set_losses(
 
 
 def _losses_of_batch(
-    model: Any, rows: AnsweredRows, number: int, drops: Sequence[Layers]
+    model: Any,
+    rows: AnsweredRows,
+    number: int,
+    drops: Sequence[Layers],
+    shared_states: SharedStates | None,
 ) -> pa.Table:
     batch = rows.batch(number, model.device)
-    losses = losses_without(model, batch, drops, deepstack_layers(model))
+    losses = losses_without(model, batch, drops, deepstack_layers(model), shared_states)
     for drop, loss in zip(drops, losses, strict=True):
         if not math.isfinite(loss):
             layers = ", ".join(map(str, drop))

@@ -5,7 +5,9 @@ Shapes: B samples, T padded tokens, d the decoder's width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +16,45 @@ from interlace.model.answer_loss import answer_loss
 from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs
 from interlace.model.decoder import decoder_layers, norm_and_head
-from interlace.model.paths import Layers, common_length, survivors
+from interlace.model.paths import Layers, common_length, layer_runs, survivors
 from interlace.model.states import forward, recorded, skipped, state_before
+
+_LEAST_STEP = 3  # layers
+
+
+@dataclass
+class SharedStates:
+    """States of one batch after the first layers of paths, kept from one call to the next.
+
+    Attributes:
+        limit: most bytes to keep.
+        states: by the layers run so far, [B, T, d] each.
+    """
+
+    limit: int
+    states: dict[Layers, Tensor] = field(default_factory=dict)
+
+    def longest(self, path: Layers) -> int:
+        """Return the length of the longest beginning of a path whose state is kept, or 0."""
+        lengths = range(len(path), 0, -1)
+        return next((length for length in lengths if path[:length] in self.states), 0)
+
+    def add(self, beginning: Layers, state: Tensor, depth_step: int) -> None:
+        """Keep a state after a multiple of some depth, if there is room."""
+        if len(beginning) % depth_step == 0 and state.nbytes * (len(self.states) + 1) < self.limit:
+            self.states[beginning] = state
+
+    def forget(self, layer: int) -> None:
+        """Drop the states that a layer contributed to, once it is removed for good."""
+        self.states = {run: state for run, state in self.states.items() if layer not in run}
 
 
 def losses_without(
-    model: nn.Module, batch: Inputs, drops: Sequence[Layers], deepstack_layers: int
+    model: nn.Module,
+    batch: Inputs,
+    drops: Sequence[Layers],
+    deepstack_layers: int,
+    shared_states: SharedStates | None = None,
 ) -> list[float]:
     """Return the loss of the model without each of some sets of layers.
 
@@ -32,6 +67,7 @@ def losses_without(
         batch: inputs and labels.
         drops: sets of positions to bypass.
         deepstack_layers: leading positions after which visual features are added.
+        shared_states: of the same batch and model, from earlier calls and for later ones.
 
     Returns:
         Sums over the answer tokens of the batch, in the order of `drops`.
@@ -45,13 +81,13 @@ def losses_without(
         for path in set(paths) - set(sharing):
             with bypassed(model, survivors(n_layers, path)):
                 losses[path] = answer_loss(model, state_before(model, batch, norm), batch["labels"])
-        for path, state in _outputs(model, batch, sharing):
+        for path, state in _outputs(model, batch, sharing, shared_states or SharedStates(0)):
             losses[path] = answer_loss(model, state, batch["labels"])
     return [losses[path] for path in paths]
 
 
 def _outputs(
-    model: nn.Module, batch: Inputs, paths: Sequence[Layers]
+    model: nn.Module, batch: Inputs, paths: Sequence[Layers], kept: SharedStates
 ) -> Iterator[tuple[Layers, Tensor]]:
     """Run the layers of sorted paths, those of a shared beginning once.
 
@@ -63,14 +99,26 @@ def _outputs(
     layers = decoder_layers(model)
     every = tuple(range(len(layers)))
     shared = min(len(layers) - 1, *(common_length(every, path) for path in paths))
-    arguments = recorded(model, inputs=[shared], arguments=every)
-    with arguments as recording, skipped(layers[shared:]):
+    recorder = recorded(model, inputs=[shared], arguments=every)
+    with recorder as recording, skipped(layers[shared:]):
         forward(model, batch)
-    states, last = [recording.inputs[shared]], every[:shared]  # one more after each later layer
-    for path in paths:
-        common = common_length(last, path)
-        del states[common - shared + 1 :]
-        for layer in path[common:]:
-            states.append(recording.arguments[layer].output(layers[layer], states[-1]))
-        yield path, states[-1]
+    states, last = {shared: recording.inputs[shared]}, every[:shared]  # by depth
+    depth_step = _depth_step(states[shared], len(layers), paths, kept.limit)
+    for number, path in enumerate(paths):
+        common, known = common_length(last, path), kept.longest(path) if number else 0
+        states = {depth: state for depth, state in states.items() if depth <= common}
+        if known > common:
+            states[known] = kept.states[path[:known]]
+        for depth in range(max(states), len(path)):
+            arguments = recording.arguments[path[depth]]
+            states[depth + 1] = arguments.output(layers[path[depth]], states[depth])
+            if number and depth >= common:
+                kept.add(path[: depth + 1], states[depth + 1], depth_step)
+        yield path, states[len(path)]
         last = path
+
+
+def _depth_step(state: Tensor, n_layers: int, paths: Sequence[Layers], limit: int) -> int:
+    """Return the depths to keep states after: every n-th, so that those of all paths have room."""
+    count = layer_runs(n_layers, [survivors(n_layers, path) for path in paths])
+    return max(_LEAST_STEP, math.ceil(count * state.nbytes / max(limit, 1)))

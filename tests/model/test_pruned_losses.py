@@ -20,7 +20,7 @@ from interlace.model.chat import Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers, norm_and_head
 from interlace.model.open import open_model
 from interlace.model.paths import layer_runs, survivors
-from interlace.model.pruned_losses import losses_without
+from interlace.model.pruned_losses import SharedStates, losses_without
 from interlace.model.states import hooked, skipped, state_before
 
 LAYERS, DEEPSTACK = 6, 3
@@ -79,6 +79,50 @@ def test_layers_of_a_shared_beginning_run_once(
         losses_without(dense, padded, sets, DEEPSTACK)
     assert runs == expected
     assert layer_runs(LAYERS, sets) == len(runs)
+
+
+def removal_runs(
+    model: Any, batch: Inputs, states: SharedStates, free: range
+) -> tuple[list[list[float]], list[int]]:
+    """Losses of three removals, one after another, and the layers that ran for each."""
+    removed: list[int] = []
+    losses, runs = [], []
+    for layer in (9, 5, 7):
+        drops = [tuple(sorted([*removed, i])) for i in free if i not in removed]
+        count = 0
+
+        def counting(_: int, __: Any) -> None:
+            nonlocal count
+            count += 1
+
+        attentions = {i: layer.self_attn for i, layer in enumerate(decoder_layers(model))}
+        with hooked(attentions, on_return=counting):
+            losses.append(losses_without(model, batch, drops, 0, states))
+        runs.append(count)
+        removed.append(layer)
+        states.forget(layer)
+    return losses, runs
+
+
+@pytest.mark.parametrize("limit", [10**9, 40_000, 0])
+def test_states_kept_between_removals_change_no_bit_and_save_layers(
+    tmp_path: Path, limit: int
+) -> None:
+    model = open_model(models.tiny_llama(tmp_path, layers=12), dtype="float32")
+    ids = torch.randint(0, 50, (2, 9), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    states = SharedStates(limit)
+    losses, runs = removal_runs(model, batch, states, range(1, 11))
+    apart, runs_apart = removal_runs(model, batch, SharedStates(0), range(1, 11))
+    assert losses == apart
+    assert losses[0][0] == loss_of_a_full_pass(model, batch, (1,))
+    assert runs[0] == runs_apart[0]
+    if limit:
+        assert sum(runs[1:]) < sum(runs_apart[1:])
+        assert sum(state.nbytes for state in states.states.values()) < limit
+        assert not any({9, 5, 7} & {*beginning} for beginning in states.states)
+    else:
+        assert runs == runs_apart and not states.states
 
 
 @given(st.sets(st.sampled_from(SETS), min_size=1))
