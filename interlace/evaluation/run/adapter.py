@@ -167,8 +167,8 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
 
     def _encode(self, request: Any) -> _Encoded:
         _, doc_to_messages, settings, row, task, split = request.args
-        doc = self.task_dict[task][split][row]
         try:
+            doc = self.task_dict[task][split][row]  # opens the images of some tasks
             if conversation := self.conversations.get(task):
                 messages = _hf_messages(conversation(doc), task)
                 try:

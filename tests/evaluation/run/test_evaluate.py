@@ -100,12 +100,17 @@ def test_the_loss_is_that_of_each_row_s_last_answer(
 def test_next_tokens_are_scored_without_generating(
     checkpoint: Checkpoint, write_rows: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_rows(rows(9, source="a"))
+    model, processor = checkpoint.open_model(dtype="float32"), checkpoint.open_processor()
+    examples = rows(9, source="a")
+    for example in examples[::2]:  # begin with the model's own choice
+        answered = last_answer(encode_training(processor, example))
+        choice = row_losses(model, [answered])[0].choices[0]
+        example["texts"][-1]["assistant"] = processor.tokenizer.decode([choice]) + "7"
+    path = write_rows(examples)
     params = Evaluate(heldout=str(path), batch_size=4, heldout_metric="next-token")
     monkeypatch.setattr(GenerationMixin, "generate", None)
     result = evaluate(checkpoint, params=params, model_name="m", answers_file=tmp_path / "a")
-    model, processor = checkpoint.open_model(dtype="float32"), checkpoint.open_processor()
-    encoded = [last_answer(encode_training(processor, row)) for row in rows(9)]
+    encoded = [last_answer(encode_training(processor, example)) for example in examples]
     losses = row_losses(model, encoded)
     correct, tokens = sum(x.correct for x in losses), sum(len(x.tokens) for x in losses)
     assert 0 < correct < tokens
