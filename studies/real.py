@@ -22,30 +22,32 @@ import click
 from tqdm import tqdm
 
 from interlace.scores.table import SEARCH, SLEB, TAYLOR, Scores
+from interlace.system.documents import read_json
 from studies import real_bench
 from studies.real_bench import SIMILARITY, SPARSE, Inputs
-from studies.real_choices import COMPARED, SINGLE, choices, score_table
+from studies.real_choices import COMPARED, SINGLE, choices, finalists, score_table
 from studies.real_facts import facts, layer_rows
 from studies.real_inputs import prepare
 from studies.real_losses import HeldoutLosses
 from studies.real_page import write_pages
-from studies.real_rows import PLAIN, Row, Variant, scored, write_rows
+from studies.real_rows import PLAIN, RERANKED, Row, Variant, scored, write_rows
 from studies.real_rules import RULES
 
 SOURCE, SCRATCH = Path("data/smollm2"), Path(".scratch/study-real")
 BAR = "{desc}: {percentage:3.0f}% of the work|{bar}| {elapsed}, {remaining} left"
 PROCESSES = 2  # of one core each
 TOKENS = {
-    "heldout_tokens": 12_000,
+    "heldout_tokens": 10_000,
     "calibration_tokens": 12_000,
-    "loss_tokens": 1_000,
-    "search_tokens": 3_000,
-    "fitted_tokens": 6_000,
+    "loss_tokens": 800,
+    "search_tokens": 2_000,
+    "fitted_tokens": 2_500,
 }
-FITTING = 0.6  # work of new weights beside scoring, in passes of the dense model
+FITTING = 2.0  # work of new weights beside scoring, in passes of the dense model
 DECODER_SHARE = 0.8  # of a pass's work, the rest is the head
 COMPENSATED_DRAWS = 2  # of `random`
-FEW_RATIOS = (0.25, 0.4)
+FINALISTS = 3  # sets of the search at a ratio that are compensated
+FEW_RATIOS = (0.25,)
 ORDER = (0.25, 0.4, 0.1)  # of scoring
 FEW = (  # choices that all rules of compensation are tried on
     ("interlace", "auto"),
@@ -80,10 +82,13 @@ class Study:
         return score_table(real_bench.measured(self.inputs, SIMILARITY), folders)
 
     def score(self, rows: Sequence[Row], name: str) -> None:
-        """Score the models of rows that were not scored yet, each once; add the rows."""
+        """Score the models of rows, and add the rows."""
         self.rows += [row for row in rows if row not in self.rows]
-        wanted = dict.fromkeys(row.variant for row in rows if not row.reason)
-        pending = [variant for variant in wanted if not self._read(variant)]
+        self.score_models([row.variant for row in rows if not row.reason], name)
+
+    def score_models(self, variants: Sequence[Variant], name: str) -> None:
+        """Score models that were not scored yet, each once."""
+        pending = [variant for variant in dict.fromkeys(variants) if not self._read(variant)]
         total = sum(map(self.cost, pending))
         label = f"{name}: {len(pending)} models"
         with tqdm(total=total, desc=label, bar_format=BAR, disable=not pending) as progress:
@@ -124,6 +129,23 @@ def compensated(rows: Iterable[Row], rule: str = RULES[0]) -> list[Row]:
     return [replace(row, weights=rule) for row in rows if not row.reason and row.dropped]
 
 
+def reranked(study: Study, rows: Sequence[Row]) -> list[Row]:
+    """Choose among the best sets of the search by the loss on calibration after compensation."""
+    best = []
+    for row in rows:
+        if row.reason or row.protect != "none":
+            continue
+        folder = real_bench.measured(study.inputs, SEARCH)
+        sets = finalists(folder, len(row.dropped), FINALISTS)
+        variants = [Variant(drop, RULES[0]) for drop in sets]
+        study.score_models(variants, f"{RERANKED}, {row.ratio:.0%}")
+        losses = {v: read_json(study.inputs.fit_file(v)) for v in variants}
+        best.append(
+            replace(row, method=RERANKED, dropped=min(variants, key=losses.__getitem__).drop)
+        )
+    return best
+
+
 def carry_out(study: Study, docs: Path) -> None:
     """Measure, choose and score, what matters most first; write the page in between."""
     for future in [study.measure(name) for name in (SLEB, SIMILARITY, TAYLOR)]:
@@ -138,13 +160,17 @@ def carry_out(study: Study, docs: Path) -> None:
     study.announce([*cheap, *compensated(chosen)])
     study.score(chosen, "methods")
     study.write(docs)
+    first, *others = ([row for row in chosen if row.ratio == ratio] for ratio in ORDER)
+    study.score(compensated(first), f"compensated, {ORDER[0]:.0%}")
+    study.write(docs)
     searching.result()
     searched = choices(study.scores([SEARCH]), [SEARCH])
     study.score([*searched, *compensated(searched)], "search")
     study.write(docs)
-    for ratio in ORDER:
-        repaired = compensated(row for row in chosen if row.ratio == ratio)
-        study.score(repaired, f"compensated, {ratio:.0%}")
+    again = reranked(study, searched)
+    study.score([*again, *compensated(again)], RERANKED)
+    for rows, ratio in zip(others, ORDER[1:], strict=True):
+        study.score(compensated(rows), f"compensated, {ratio:.0%}")
         study.write(docs)
     study.score(drawn, "random draws")
     study.score([Row(name, 0.0, weights=name) for name in SPARSE], "2:4 sparsity")
@@ -152,8 +178,8 @@ def carry_out(study: Study, docs: Path) -> None:
     few = [row for row in (*chosen, *searched) if (row.method, row.protect) in FEW]
     few = [row for row in few if row.ratio in FEW_RATIOS]
     study.score([row for rule in RULES[1:] for row in compensated(few, rule)], "rules")
-    first = [row for row in drawn if row.seed < COMPENSATED_DRAWS and row.protect == "none"]
-    study.score(compensated(first), "compensated draws")
+    few = [row for row in drawn if row.seed < COMPENSATED_DRAWS and row.protect == "none"]
+    study.score(compensated(few), "compensated draws")
     study.write(docs)
 
 

@@ -39,6 +39,7 @@ from studies.real_rules import following
 SIMILARITY = "hidden_states"
 SPARSE = ("wanda-2:4", "magnitude-2:4")
 BATCH_TOKENS = 2048
+PASSES = 200  # budget of the search
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class Inputs:
         """Return the file that keeps a model's losses."""
         return self.scratch / "losses" / f"{self.name(variant)}.parquet"
 
+    def fit_file(self, variant: Variant) -> Path:
+        """Return the file of a compensated model's loss on calibration answers it is judged by."""
+        return self.scratch / "fits" / f"{self.name(variant)}.json"
+
     def losses(self, variant: Variant) -> HeldoutLosses | None:
         """Read a model's losses; `None` if it was not scored yet."""
         return read_losses(self.losses_file(variant))
@@ -106,7 +111,7 @@ class Bench:
             self.inputs.calibration,
             out,
             needed=validated(LossCriterion, needed, "study"),
-            params=Sensitivity(samples=rows, batch_tokens=BATCH_TOKENS),
+            params=Sensitivity(samples=rows, batch_tokens=BATCH_TOKENS, passes=PASSES),
             scratch=out.with_suffix(".unfinished"),
             provenance=self.provenance,
         )
@@ -141,7 +146,9 @@ class Bench:
         folder = self.inputs.scratch / "compensated" / self.inputs.name(variant)
         with following(variant.weights):
             store = CheckpointStore(self.checkpoint.layers, folder)
-            return compensate(self.model, variant.drop, rows, store).weights
+            result = compensate(self.model, variant.drop, rows, store)
+        keep_json(self.inputs.fit_file(variant), result.heldout_after)
+        return result.weights
 
     def _sparse(self, method: str) -> Mapping[nn.Parameter, Tensor]:
         rows = fitted_rows(self.inputs, self.processor) if method.startswith("wanda") else None

@@ -86,6 +86,19 @@ def seeds(method: str, ratio: float, protect: str) -> Sequence[int]:
     return SEEDS if protect == "none" or ratio in PROTECTED_DRAWS else ()
 
 
+def finalists(search: Path, size: int, count: int) -> list[tuple[int, ...]]:
+    """Return the sets of a size that a search found best on all of its rows, the best first.
+
+    Args:
+        search: folder that `measurements.sensitivity` wrote.
+        size: layers of a set.
+        count: sets, at most.
+    """
+    rows = pq.read_table(search / "candidates.parquet").to_pylist()
+    losses = {tuple(row["drop"]): row["loss"] for row in rows if row["rows"] == "all"}
+    return sorted((drop for drop in losses if len(drop) == size), key=losses.__getitem__)[:count]
+
+
 def _choice(scores: Scores, method: str, ratio: float, protect: str, seed: int) -> Row:
     rule = COMPARED[method]
     options = validated(Select, {"base": "all", "protect": protect}, "select")

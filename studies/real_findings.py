@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from studies.real_and_demo import APART
-from studies.real_rows import Facts, Layer
+from studies.real_rows import RERANKED, Facts, Layer
 from studies.real_table import Cell, Name, Table, label, percent
 
 PROTECTED: Name = ("interlace", "auto")
@@ -49,7 +49,7 @@ def _of_interlace(table: Table) -> Iterator[str]:
 
 def _of_search(table: Table, ratio: float) -> Iterator[str]:
     searched = table.best(ratio, without=[n for n, _ in table.names if n != "search"])
-    other = table.best(ratio, without=("search",))
+    other = table.best(ratio, without=("search", RERANKED))
     if searched is None or other is None:
         return
     cell = searched[1]
@@ -60,7 +60,7 @@ def _of_search(table: Table, ratio: float) -> Iterator[str]:
     repaired = [
         c
         for name in table.names
-        if name[0] == "search" and (c := table.cell(name, ratio, table.default))
+        if name[0] in ("search", RERANKED) and (c := table.cell(name, ratio, table.default))
     ]
     if repaired:
         best = min(repaired, key=lambda c: c.rise)

@@ -16,7 +16,7 @@ from studies.real_findings import (
     sentences,
     shown,
 )
-from studies.real_rows import PLAIN, Facts, Layer, Row, write_rows
+from studies.real_rows import PLAIN, RERANKED, Facts, Layer, Row, write_rows
 from studies.real_table import Cell, Table, label, percent
 
 WHICH = "## Which method to take"
@@ -114,7 +114,8 @@ def _rises(table: Table) -> Iterator[str]:
         if any(cells):
             yield f"| {label(name)} | {' | '.join(map(shown, cells))} |"
     yield "\n`random`: mean and standard deviation over draws, and the least and the greatest."
-    yield f"Compensation follows the rule `{table.default}`.\n"
+    yield f"Compensation weighs tokens {table.default}. `{RERANKED}` takes, of the best sets of the"
+    yield "search, the one of least loss on calibration answers after compensation.\n"
 
 
 def _agreement(table: Table) -> Iterator[str]:

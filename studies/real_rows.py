@@ -12,6 +12,7 @@ from typing import Any
 from studies.real_losses import HeldoutLosses, agreement, rise, z_score
 
 PLAIN, COMPENSATED = "plain", "compensated"  # kept weights as they are, or by the chosen rule
+RERANKED = "search (compensated)"  # the best by the loss after compensation
 
 
 @dataclass(frozen=True, order=True)

@@ -113,7 +113,7 @@ def _key(row: Row) -> tuple[str, str, float, str]:
 def label(name: Name) -> str:
     """Return a choice's name for readers."""
     method, protect = name
-    return method if protect == "none" else f"{method}, protected"
+    return method if protect == "none" else f"{method} (protected)"
 
 
 def percent(ratio: float) -> str:
