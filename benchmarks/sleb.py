@@ -26,8 +26,7 @@ from interlace.model.answer_loss import answer_loss
 from interlace.model.batches import batches
 from interlace.model.bypass import bypassed
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
-from interlace.model.decoder import decoder_layers, norm_and_head
-from interlace.model.families import architecture
+from interlace.model.decoder import decoder_layers, deepstack_layers, norm_and_head
 from interlace.model.open import open_model, open_processor
 from interlace.model.pruned_losses import SharedStates, losses_without
 from interlace.model.states import state_before
@@ -97,8 +96,7 @@ def full_losses(case: Case, batch: Inputs, drops: Drops, _: Any) -> list[float]:
 
 def shared_losses(case: Case, batch: Inputs, drops: Drops, states: SharedStates) -> list[float]:
     """Run the layers that candidates share once, with those of the removal before."""
-    deepstack_layers = architecture(case.model.config.to_dict(), "the model").deepstack_layers
-    return losses_without(case.model, batch, drops, deepstack_layers, states)
+    return losses_without(case.model, batch, drops, deepstack_layers(case.model), states)
 
 
 WAYS: tuple[Callable[[Case, Inputs, Drops, SharedStates], list[float]], ...] = (
@@ -193,7 +191,7 @@ def main(removals: int, rows: int) -> None:
     if (real / "model").is_dir():
         cases.append(
             lambda: checkpoint_case(
-                "SmolLM2-135M", real / "model", real / "train.parquet", removals, rows
+                "SmolLM2-135M", real / "model", real / "train.parquet", min(removals, 3), 1
             )
         )
     table = (

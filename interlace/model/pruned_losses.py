@@ -19,8 +19,6 @@ from interlace.model.decoder import decoder_layers, norm_and_head
 from interlace.model.paths import Layers, common_length, layer_runs, survivors
 from interlace.model.states import forward, recorded, skipped, state_before
 
-_LEAST_STEP = 3  # layers
-
 
 @dataclass
 class SharedStates:
@@ -121,4 +119,4 @@ def _outputs(
 def _depth_step(state: Tensor, n_layers: int, paths: Sequence[Layers], limit: int) -> int:
     """Return the depths to keep states after: every n-th, so that those of all paths have room."""
     count = layer_runs(n_layers, [survivors(n_layers, path) for path in paths])
-    return max(_LEAST_STEP, math.ceil(count * state.nbytes / max(limit, 1)))
+    return max(1, math.ceil(count * state.nbytes / max(limit, 1)))

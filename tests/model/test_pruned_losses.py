@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from interlace.model.answer_loss import answer_loss
 from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs, collate, encode_training
-from interlace.model.decoder import decoder_layers, norm_and_head
+from interlace.model.decoder import decoder_layers, deepstack_layers, norm_and_head
 from interlace.model.open import open_model
 from interlace.model.paths import layer_runs, survivors
 from interlace.model.pruned_losses import SharedStates, losses_without
@@ -141,6 +141,17 @@ def test_layers_keep_their_own_masks(tmp_path: Path) -> None:
     expected = [loss_of_pruned(model, batch, [layer]) for layer in range(LAYERS)]
     assert losses == pytest.approx(expected, rel=1e-5)
     assert model.config.text_config.layer_types == kinds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", family_models.TINY)
+def test_every_family_gives_the_bits_of_full_passes(family: str, tmp_path: Path) -> None:
+    model = open_model(family_models.save(family, tmp_path / "model"), dtype="float32")
+    batch = collate(family_models.samples(family)[:1], pad_token_id=2)
+    batch.setdefault("labels", batch["input_ids"])
+    sets = [(4,), (3, 5), (5,), (0, 2)]
+    losses = losses_without(model, batch, sets, deepstack_layers(model))
+    assert losses == [loss_of_a_full_pass(model, batch, drop) for drop in sets]
 
 
 def test_a_skipped_layer_is_restored_after_an_error(dense: Any, padded: Inputs) -> None:
