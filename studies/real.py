@@ -40,12 +40,13 @@ TOKENS = {
     "heldout_tokens": 10_000,
     "calibration_tokens": 12_000,
     "loss_tokens": 800,
-    "search_tokens": 2_000,
+    "search_tokens": 1_500,
     "fitted_tokens": 2_500,
 }
 FITTING = 2.0  # work of new weights beside scoring, in passes of the dense model
 DECODER_SHARE = 0.8  # of a pass's work, the rest is the head
 COMPENSATED_DRAWS = 2  # of `random`
+RERANKED_RATIOS = (0.25, 0.4)
 FINALISTS = 3  # sets of the search at a ratio that are compensated
 FEW_RATIOS = (0.25,)
 ORDER = (0.25, 0.4, 0.1)  # of scoring
@@ -133,7 +134,7 @@ def reranked(study: Study, rows: Sequence[Row]) -> list[Row]:
     """Choose among the best sets of the search by the loss on calibration after compensation."""
     best = []
     for row in rows:
-        if row.reason or row.protect != "none":
+        if row.reason or row.protect != "none" or row.ratio not in RERANKED_RATIOS:
             continue
         folder = real_bench.measured(study.inputs, SEARCH)
         sets = finalists(folder, len(row.dropped), FINALISTS)
@@ -178,8 +179,8 @@ def carry_out(study: Study, docs: Path) -> None:
     few = [row for row in (*chosen, *searched) if (row.method, row.protect) in FEW]
     few = [row for row in few if row.ratio in FEW_RATIOS]
     study.score([row for rule in RULES[1:] for row in compensated(few, rule)], "rules")
-    few = [row for row in drawn if row.seed < COMPENSATED_DRAWS and row.protect == "none"]
-    study.score(compensated(few), "compensated draws")
+    few = [row for row in drawn if row.protect == "none" and row.ratio in FEW_RATIOS]
+    study.score(compensated(few[:COMPENSATED_DRAWS]), "compensated draws")
     study.write(docs)
 
 

@@ -89,7 +89,8 @@ def test_models_that_several_methods_choose_are_scored_once(study: tuple[Here, P
     rows = read_rows(docs / "study-real.csv")
     chosen = [row.variant for row in rows if not row.reason]
     assert len(here.scored) == len(set(here.scored)) < len(chosen)
-    assert set(here.scored) == set(chosen)
+    others = set(here.scored) - set(chosen)  # sets of the search that another one beats
+    assert set(chosen) <= set(here.scored) and {v.weights for v in others} <= {RULES[0]}
 
 
 def test_a_stopped_study_resumes(study: tuple[Here, Path], inputs: Inputs) -> None:
