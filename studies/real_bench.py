@@ -50,7 +50,8 @@ class Inputs:
         model: the dense checkpoint.
         n_layers: its decoder's layers.
         heldout: folder of rows that models are scored on.
-        calibration: folder of rows that layers are chosen by and weights are fitted on.
+        prompts: folder of rows whose prompts similarity is measured on.
+        calibration: folder of rows whose answers losses are measured and weights are fitted on.
         loss_rows: calibration rows whose answers are scored as single layers go.
         search_rows: the same as sets of layers go.
         fitted_rows: calibration rows that new weights are fitted on.
@@ -60,6 +61,7 @@ class Inputs:
     model: Path
     n_layers: int
     heldout: Path
+    prompts: Path
     calibration: Path
     loss_rows: int
     search_rows: int
@@ -96,8 +98,8 @@ class Bench:
         self.rows = [encode_training(self.processor, row) for row in iterate(inputs.heldout)]
 
     def similarity(self, out: Path) -> None:
-        """Measure all spans of layers on the prompts of the calibration rows."""
-        folders, params = [self.inputs.calibration], Collect(batch_tokens=BATCH_TOKENS)
+        """Measure all spans of layers on prompts."""
+        folders, params = [self.inputs.prompts], Collect(batch_tokens=BATCH_TOKENS)
         kept = {"params": params, "scratch": out.with_suffix(".unfinished")}
         collect(self.model, self.processor, folders, out, provenance=self.provenance, **kept)
 

@@ -184,9 +184,9 @@ def _sparse(table: Table) -> Iterator[str]:
 
 def _costs(facts: Facts) -> Iterator[str]:
     yield "## Cost of the measurements\n"
-    yield f"Similarity is measured on the prompts of {facts.calibration} rows. Losses are measured"
-    yield f"on the answers of {facts.loss_rows} of them, those of `search` on {facts.search_rows},"
-    yield f"and weights are fitted on {facts.fitted_rows}.\n"
+    yield f"Similarity is measured on {facts.prompts} prompts of several texts each. Losses are"
+    yield f"measured on the answers of {facts.loss_rows} rows, those of `search` on those of"
+    yield f"{facts.search_rows}, and weights are fitted on {facts.fitted_rows}.\n"
     yield "| measurement | seconds of one core |\n|---|---:|"
     yield from (f"| {name} | {seconds:,.0f} |" for name, seconds in facts.seconds.items())
     yield ""

@@ -168,10 +168,10 @@ class Facts:
     Attributes:
         n_layers: of the dense decoder.
         heldout: rows and answer tokens that models are scored on.
-        calibration: rows that similarity is measured on.
-        loss_rows: of these, rows that losses without single layers are measured on.
-        search_rows: of these, rows that losses without sets of layers are measured on.
-        fitted_rows: of these, rows that weights are fitted on.
+        prompts: long prompts that similarity is measured on.
+        loss_rows: rows that losses without single layers are measured on.
+        search_rows: rows that losses without sets of layers are measured on.
+        fitted_rows: rows that weights are fitted on.
         dense_loss: of the dense model, nats per held-out answer token.
         seconds: of the processor, by measurement.
         not_served: methods that need what text does not have.
@@ -181,7 +181,7 @@ class Facts:
 
     n_layers: int
     heldout: tuple[int, int]
-    calibration: int
+    prompts: int
     loss_rows: int
     search_rows: int
     fitted_rows: int

@@ -28,7 +28,7 @@ sleb,0.25,0,b,97.0,3
 FACTS = Facts(
     n_layers=30,
     heldout=(50, 12000),
-    calibration=60,
+    prompts=60,
     loss_rows=4,
     search_rows=8,
     fitted_rows=20,
