@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pieces import pieces, split
+from pieces import TEST, TRAIN, Lengths, pieces, split
 from prose import paragraphs
 from repeats import Repeats
 from texts import PYTHON, manuals, package_texts
@@ -59,12 +59,13 @@ def heldout_packages(texts: Iterable[Prose]) -> set[str]:
     return {name for name in small if content_key(name)[0] < HELDOUT * 256} | {PYTHON}
 
 
-def rows_of(texts: Iterable[Prose], repeats: Repeats) -> Iterator[dict]:
+def rows_of(texts: Iterable[Prose], repeats: Repeats, lengths: Lengths) -> Iterator[dict]:
     """Yield the rows of texts, without paragraphs that were in a text before."""
     ordered = sorted(texts, key=lambda text: content_key("\n".join(text[2])))
     for kind, package, found in tqdm(ordered, desc="texts", unit="text"):
-        for piece in pieces([paragraph for paragraph in found if repeats.is_new(paragraph)]):
-            if parts := split(piece):
+        unseen = [paragraph for paragraph in found if repeats.is_new(paragraph)]
+        for piece in pieces(unseen, lengths):
+            if parts := split(piece, lengths.beginning):
                 yield {
                     "images": [],
                     "texts": [{"user": f"{INSTRUCTION}\n\n{parts[0]}", "assistant": parts[1]}],
@@ -90,8 +91,8 @@ def build_splits(texts: list[Prose]) -> dict[str, list[dict]]:
     train = [text for text in texts if text[1] not in heldout]
     test = [text for text in texts if text[1] in heldout]
     return {
-        "train": shuffled(rows_of(train, repeats)),
-        "test": shuffled(rows_of(test, repeats), most_per_kind=TEST_ROWS),
+        "train": shuffled(rows_of(train, repeats, TRAIN)),
+        "test": shuffled(rows_of(test, repeats, TEST), most_per_kind=TEST_ROWS),
     }
 
 

@@ -13,7 +13,7 @@ import fetch
 import installed
 import pytest
 import texts
-from pieces import LEAST, MOST, pieces, split
+from pieces import TEST, TRAIN, pieces, split
 from prose import paragraphs
 from repeats import Repeats
 
@@ -86,22 +86,24 @@ def test_repeats_are_counted_over_all_earlier_texts() -> None:
 
 
 def test_pieces_are_whole_paragraphs_in_order_within_their_bounds() -> None:
-    whole = [paragraph(i) for i in range(14)]
-    found = list(pieces(whole))
-    assert len(found) > 1
-    assert all(LEAST <= len(piece.split()) <= MOST for piece in found)
-    assert "\n\n".join(whole).startswith("\n\n".join(found))
-    assert list(pieces(whole[:1])) == []
-    assert list(pieces(["word " * (MOST + 1)])) == []
+    whole = [paragraph(i) for i in range(30)]
+    for lengths in (TRAIN, TEST):
+        found = list(pieces(whole, lengths))
+        assert len(found) > 1
+        assert all(lengths.least <= len(piece.split()) <= lengths.most for piece in found)
+        assert "\n\n".join(whole).startswith("\n\n".join(found))
+        assert list(pieces(whole[:1], lengths)) == []
+        assert list(pieces(["word " * (lengths.most + 1)], lengths)) == []
 
 
-def test_a_piece_is_split_where_a_sentence_ends_near_a_third() -> None:
+def test_a_piece_is_split_where_a_sentence_ends_near_its_share() -> None:
     piece = "\n\n".join(paragraph(i) for i in range(4))
-    beginning, continuation = split(piece) or ("", "")
+    beginning, continuation = split(piece, 1 / 3) or ("", "")
     assert beginning == f"{paragraph(0)}\n\n{sentence(3)}"
     assert piece == f"{beginning} {continuation}"
-    assert split("word " * 200) is None
-    assert split(f"{sentence(0)} {'word ' * 200}") is None
+    assert (split(piece, 0.6) or ("", ""))[0].startswith(f"{beginning} {sentence(4)}")
+    assert split("word " * 200, 1 / 3) is None
+    assert split(f"{sentence(0)} {'word ' * 200}", 1 / 3) is None
 
 
 def test_docstrings_are_read_in_their_order_without_running_the_module() -> None:
@@ -119,7 +121,7 @@ def package_text(name: str) -> tuple[str, str, list[str]]:
     shared = " ".join(f"Shared{i}" for i in range(70))
     first, second = (
         " ".join(f"{name.capitalize()}{part}{i}" for i in range(length))
-        for part, length in (("a", 60), ("b", 120))
+        for part, length in (("a", 140), ("b", 150))
     )
     return "readmes", name, [f"{shared}.", f"{first}.", f"{second}."]
 
