@@ -38,10 +38,10 @@ BAR = "{desc}: {percentage:3.0f}% of the work|{bar}| {elapsed}, {remaining} left
 PROCESSES = 2  # of one core each
 TOKENS = {
     "heldout_tokens": 10_000,
-    "calibration_tokens": 12_000,
-    "loss_tokens": 800,
+    "calibration_tokens": 16_000,
+    "loss_tokens": 1_500,
     "search_tokens": 1_500,
-    "fitted_tokens": 2_500,
+    "fitted_tokens": 3_000,
 }
 FITTING = 2.0  # work of new weights beside scoring, in passes of the dense model
 DECODER_SHARE = 0.8  # of a pass's work, the rest is the head

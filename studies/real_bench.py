@@ -50,8 +50,8 @@ class Inputs:
         model: the dense checkpoint.
         n_layers: its decoder's layers.
         heldout: folder of rows that models are scored on.
-        prompts: folder of rows whose prompts similarity is measured on.
-        calibration: folder of rows whose answers losses are measured and weights are fitted on.
+        calibration: folder of rows whose prompts similarity is measured on; losses are
+            measured, and weights are fitted, on the first of them and their answers.
         loss_rows: calibration rows whose answers are scored as single layers go.
         search_rows: the same as sets of layers go.
         fitted_rows: calibration rows that new weights are fitted on.
@@ -61,7 +61,6 @@ class Inputs:
     model: Path
     n_layers: int
     heldout: Path
-    prompts: Path
     calibration: Path
     loss_rows: int
     search_rows: int
@@ -99,7 +98,7 @@ class Bench:
 
     def similarity(self, out: Path) -> None:
         """Measure all spans of layers on prompts."""
-        folders, params = [self.inputs.prompts], Collect(batch_tokens=BATCH_TOKENS)
+        folders, params = [self.inputs.calibration], Collect(batch_tokens=BATCH_TOKENS)
         kept = {"params": params, "scratch": out.with_suffix(".unfinished")}
         collect(self.model, self.processor, folders, out, provenance=self.provenance, **kept)
 

@@ -24,7 +24,7 @@ def facts(inputs: Inputs, losses: Mapping[Variant, HeldoutLosses]) -> Facts:
     costs = {name: cost for name, path in timed.items() if (cost := seconds(path)) is not None}
     if (cost := seconds(inputs.losses_file(Variant()))) is not None:
         costs["held-out loss of the dense model"] = cost
-    rows = sum(pq.read_metadata(path).num_rows for path in inputs.prompts.glob("*.parquet"))
+    rows = sum(pq.read_metadata(path).num_rows for path in inputs.calibration.glob("*.parquet"))
     return Facts(
         n_layers=inputs.n_layers,
         heldout=(len(dense.loss), int(dense.n_tokens.sum())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from interlace.samples.rows import sample_id, write_rows
 from studies.real_bench import Inputs, fitted_rows
 
 SEED = 0
-PROMPT_LETTERS = 4_000  # of a prompt that similarity is measured on, at least
 Row = dict[str, Any]
 
 
@@ -59,16 +58,13 @@ def prepare(
     weights = [_digest(path) for path in sorted(model.glob("*.safetensors"))]
     digest = hashlib.sha256(" ".join([*weights, *ids]).encode()).hexdigest()[:16]
     folder = scratch / digest
-    prompts = list(_long_prompts(calibration))
-    sets = {"heldout": heldout, "calibration": calibration, "prompts": prompts}
-    for name, rows in sets.items():
+    for name, rows in (("heldout", heldout), ("calibration", calibration)):
         if not (folder / name).is_dir():
             write_rows(rows, folder / name)
     inputs = Inputs(
         model=model,
         n_layers=checkpoint.architecture.n_layers,
         heldout=folder / "heldout",
-        prompts=folder / "prompts",
         calibration=folder / "calibration",
         loss_rows=loss_rows,
         search_rows=search_rows,
@@ -84,18 +80,6 @@ def _in_order(path: Path, purpose: str) -> Iterator[Row]:
     rows = {sample_id(row): row for row in pq.read_table(path).to_pylist()}
     for name in sorted(rows, key=lambda name: shuffle_key(SEED, purpose, name)):
         yield rows[name] | {"sample_id": name, "domain": "native", "task": None}
-
-
-def _long_prompts(rows: Sequence[Row]) -> Iterator[Row]:
-    """Join whole texts into long prompts: in a short one, the first token weighs too much."""
-    texts: list[str] = []
-    for row in rows:
-        turn = row["texts"][0]
-        texts += [turn["user"], turn["assistant"]]
-        if sum(map(len, texts)) >= PROMPT_LETTERS or row is rows[-1]:
-            joined = row | {"texts": [{"user": "\n\n".join(texts), "assistant": turn["assistant"]}]}
-            yield joined | {"sample_id": sample_id(joined)}
-            texts = []
 
 
 def _until(processor: Any, rows: Iterable[Row], tokens: int) -> Iterator[Row]:

@@ -184,7 +184,7 @@ def _sparse(table: Table) -> Iterator[str]:
 
 def _costs(facts: Facts) -> Iterator[str]:
     yield "## Cost of the measurements\n"
-    yield f"Similarity is measured on {facts.prompts} prompts of several texts each. Losses are"
+    yield f"Similarity is measured on {facts.prompts} prompts. Losses are"
     yield f"measured on the answers of {facts.loss_rows} rows, those of `search` on those of"
     yield f"{facts.search_rows}, and weights are fitted on {facts.fitted_rows}.\n"
     yield "| measurement | seconds of one core |\n|---|---:|"

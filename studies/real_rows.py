@@ -168,7 +168,7 @@ class Facts:
     Attributes:
         n_layers: of the dense decoder.
         heldout: rows and answer tokens that models are scored on.
-        prompts: long prompts that similarity is measured on.
+        prompts: prompts that similarity is measured on.
         loss_rows: rows that losses without single layers are measured on.
         search_rows: rows that losses without sets of layers are measured on.
         fitted_rows: rows that weights are fitted on.

@@ -23,8 +23,8 @@ class Lengths:
     beginning: float
 
 
-# Layers are chosen by the user's turns of training rows. In a short turn the first token, which a pretrained decoder
-# treats unlike all others, weighs as much as in no real prompt.
+# Layers are chosen by the user's turns of training rows. In a short turn the first token, which a
+# pretrained decoder treats unlike all others, weighs as much as in no real prompt.
 TRAIN = Lengths(least=280, most=560, beginning=0.6)
 TEST = Lengths(least=120, most=320, beginning=1 / 3)
 

@@ -31,8 +31,8 @@ class Reply:
 
     text: str
     loss: float | None = None
-    tokens: Sequence[int] = ()
-    choices: Sequence[int] = ()
+    tokens: tuple[int, ...] = ()
+    choices: tuple[int, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -58,7 +58,7 @@ class Journal:
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 digest, _, text = line.partition(" ")
                 if digest == _digest(text):
-                    replies |= {index: Reply(*reply) for index, reply in json.loads(text)}
+                    replies |= {index: _reply(*values) for index, values in json.loads(text)}
         return replies
 
     def save(self, replies: Mapping[int, Reply], process: int) -> None:
@@ -78,6 +78,10 @@ class Journal:
                 file.write(f"\n{_digest(text)} {text}\n")
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _reply(text: str, loss: float | None, tokens: Sequence[int], choices: Sequence[int]) -> Reply:
+    return Reply(text, loss, tuple(tokens), tuple(choices))
 
 
 def _digest(text: str) -> str:

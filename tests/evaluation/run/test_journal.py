@@ -5,7 +5,7 @@ from pathlib import Path
 from interlace.evaluation.run.journal import Journal, Reply
 
 ODD = Reply('ü "x"\u2028')
-MEASURED = Reply("e", 0.1 + 0.2, [5, 6], [5, 7])
+MEASURED = Reply("e", 0.1 + 0.2, (5, 6), (5, 7))
 
 
 def test_answers_of_all_processes_are_read_back(tmp_path: Path) -> None:
