@@ -67,8 +67,9 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     yield Drawing(folder / "loss.png", "Loss of fine-tuning, its learning rate and gradient")
     profile_figure(scores, folder / "profile.png")
     yield Drawing(folder / "profile.png", "Similarity of layers and triplets over depth")
-    probe_heatmap(read_probe_table(metrics / "probes.csv"), folder / "probes.png")
-    yield Drawing(folder / "probes.png", "Similarity of each layer on each probe task")
+    if with_images:
+        probe_heatmap(read_probe_table(metrics / "probes.csv"), folder / "probes.png")
+        yield Drawing(folder / "probes.png", "Similarity of each layer on each probe task")
     calibration_size_figure(
         read_sizes(metrics / "calibration_size.csv"), folder / "calibration_size.png"
     )

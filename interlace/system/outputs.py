@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
 
     The old file or folder stays untouched until then, and for good if the block fails. The bytes
     are on the disk before they are moved. Temporary paths are unique, so that two processes may
-    write the same output; the last one wins.
+    write the same output; the last one wins. Others may read what the umask lets them read.
 
     Raises:
         InputError: the file system refuses to write it.
@@ -39,6 +40,7 @@ def whole(path: Path) -> Iterator[Path]:
         _clear_remnants(path)
         with _temporary(path) as (partial, old):
             yield partial
+            _share(partial)
             synced(partial)
             _move(partial, path, old)
     except Exception as error:
@@ -146,6 +148,20 @@ def _move(partial: Path, path: Path, old: Path) -> None:
         except OSError as error:  # another process was faster
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
                 raise
+
+
+def _share(path: Path) -> None:
+    """Give new files the rights that the umask leaves: safetensors keeps its files private.
+
+    Hard links stay as they are, since their rights are those of the files they link to.
+    """
+    mask = os.umask(0o077)  # only setting it tells it
+    os.umask(mask)
+    for file in path.rglob("*") if _is_folder(path) else [path]:
+        facts = file.lstat()
+        missing_rights = 0o666 & ~mask & ~facts.st_mode
+        if missing_rights and stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+            file.chmod(stat.S_IMODE(facts.st_mode) | missing_rights)
 
 
 def _exchange(first: Path, second: Path) -> bool:

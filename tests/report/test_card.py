@@ -30,10 +30,11 @@ from interlace.plan.record import Plan
 from interlace.pruning.report import ExportReport, ParityReport, SparsityReport
 from interlace.report.card.card import model_card
 from interlace.report.card.recipe import training_text
-from interlace.report.facts.run import PLACEHOLDER, Which, inherited_metadata, is_hub_id
+from interlace.report.facts.licence import inherited_metadata
+from interlace.report.facts.run import PLACEHOLDER, Which, is_hub_id, pinned_params
 from interlace.selection.select import select
 from interlace.sources.pinned import PinnedData, PinnedFile, PinnedSources
-from interlace.system.documents import parse_yaml
+from interlace.system.documents import as_yaml, parse_yaml
 
 BOTH: tuple[Which, ...] = ("pruned", "tuned")
 NONE = "\u2013"
@@ -336,6 +337,74 @@ def test_the_licence_comes_from_the_base_model_s_card(
     data = ModelCard(card(inherited=metadata)).data.to_dict()
     assert {name: data.get(name) for name in metadata} == metadata
     assert "mine" not in data["tags"]
+
+
+APACHE = (Path(__file__).parents[2] / "LICENSE").read_text()
+MIT = """MIT License
+
+Copyright (c) 2024 Somebody
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "licence"),
+    [
+        ({"LICENSE": APACHE}, "apache-2.0"),
+        ({"licence.txt": MIT}, "mit"),
+        ({"LICENSE": APACHE + "Commons Clause: you may not sell it."}, None),
+        ({"LICENSE": APACHE, "LICENSE-MIT": MIT}, None),
+        ({"LICENSE": "the model's own"}, None),
+        ({"LICENSE": APACHE, "README.md": LICENSED}, "other"),
+    ],
+    ids=["apache", "mit", "apache with a clause", "two", "another", "a card says it"],
+)
+def test_a_licence_file_tells_the_licence_where_it_is_certain(
+    tmp_path: Path, files: dict[str, str], licence: str | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert inherited_metadata(tmp_path).get("license") == licence
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("data/smollm2/model", "smollm2"),
+        ("/models/Llama-3.2-1B", "Llama-3.2-1B"),
+        ("/models/Llama-3.2-1B/model", "Llama-3.2-1B"),
+        ("model", "model"),
+    ],
+)
+def test_a_folder_named_model_is_named_by_the_one_around_it(source: str, name: str) -> None:
+    text = card(sources=local(source))
+    assert f"# {name}-interlace-" in text
+    assert f"`{name}` without " in text
+
+
+def test_the_parameters_of_a_text_only_model_are_not_about_images() -> None:
+    base = pinned_model("a/b", model_type="llama", files=None, revision="0c351dd")
+    run = make_run(sources=PinnedSources(model=base, data=SOURCES.data))
+    text = as_yaml(pinned_params(run))
+    assert "per_task" not in text and "pixels" not in text
+    assert "min_pixels" in as_yaml(pinned_params(make_run()))
 
 
 def test_a_hub_id_has_two_parts() -> None:

@@ -116,3 +116,43 @@ def test_compare_names_a_mistake(workspace: Path, words: list[str], message: str
     result = CliRunner().invoke(main, ["compare", *words])
     assert result.exit_code == 2
     assert message in result.output
+
+
+def texts(model: str, losses: list[float]) -> list[Answer]:
+    """Long texts under next-token accuracy: nothing is generated."""
+    return [
+        Answer(
+            f"{i:06d}-0", "manuals", str(i), f"start {i} " + "word " * 300, "rest " * 300, "",
+            0.5 - 0.1 * loss, 4, 4 * loss, 4, (1, 2, 3, 4),
+        )
+        for i, loss in enumerate(losses)
+    ]  # fmt: skip
+
+
+TEXTS = {"dense": texts("dense", [1, 1, 1]), "tuned": texts("tuned", [1.5, 3.25, 0.5])}
+
+
+def test_where_nothing_is_generated_the_greatest_rises_of_the_loss_are_shown() -> None:
+    risen = changes(TEXTS)
+    assert [(change.kind, change.first.question_id, change.rise) for change in risen] == [
+        ("loss rose", "1", 2.25),
+        ("loss rose", "0", 0.5),
+    ]
+    text = shown(changes_text(TEXTS, limit=1))
+    assert "loss rose: manuals 000001-0" in text and "000000-0" not in text
+    assert re.search(r"dense +1\.00 nats a token", text)
+    assert re.search(r"tuned +3\.25 nats a token, \+2\.25", text)
+    assert text.count("word") < 60 and max(map(len, text.splitlines())) <= 80
+
+
+def test_a_page_shows_the_beginning_of_texts_and_no_answers() -> None:
+    page = comparison_page(TEXTS, 2, lambda *_: {})
+    assert "loss rose: 2 answers" in page and "start 1 word" in page
+    assert "lost: " not in page and "gained: " not in page
+    assert page.count("word") < 120
+
+
+def test_an_answer_to_another_benchmark_is_judged_by_its_score() -> None:
+    both = {model: TEXTS[model] + ANSWERS[model] for model in TEXTS}
+    kinds = [change.kind for change in changes(both)]
+    assert kinds == ["lost", "lost", "gained", "loss rose", "loss rose"]

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -45,6 +46,25 @@ def test_an_output_appears_when_it_is_whole_with_its_parents(tmp_path: Path) -> 
         partial.write_text("new")
         assert not (tmp_path / "a/b/c.json").exists()
     assert (tmp_path / "a/b/c.json").read_text() == "new"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_have_the_rights_that_the_umask_leaves(tmp_path: Path, umask: int, mode: int) -> None:
+    (tmp_path / "cached").write_text("x")
+    (tmp_path / "cached").chmod(0o444)
+    before = os.umask(umask)
+    try:
+        with whole(tmp_path / "a.safetensors") as partial:
+            save_file({"x": np.zeros(2)}, partial)  # private, in safetensors 0.8
+        with whole(tmp_path / "folder") as partial:
+            partial.mkdir()
+            save_file({"x": np.zeros(2)}, partial / "b.safetensors")
+            link_or_copy(tmp_path / "cached", partial / "link")
+    finally:
+        os.umask(before)
+    for name in ("a.safetensors", "folder/b.safetensors"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "cached").stat().st_mode) == 0o444
 
 
 def test_a_folder_is_replaced_not_merged(tmp_path: Path, model: Path) -> None:

@@ -221,7 +221,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         that, unless it is an end token or the last one.
         """
         if not longest:  # nothing is generated
-            return str(self.processor.tokenizer.decode(loss.choices))
+            return ""
         pairs = enumerate(zip(loss.tokens, loss.choices, strict=True))
         same = next((i for i, (token, choice) in pairs if token != choice), len(loss.choices))
         ids = loss.choices[: min(same + 1, longest)]

@@ -23,7 +23,7 @@ class Reply:
     """A model's reply to one request.
 
     Attributes:
-        text: the generated answer; where nothing is generated, the first choices as text.
+        text: the generated answer; empty where nothing is generated.
         loss: sum of the cross-entropies of the true answer's tokens, nats; None without one.
         tokens: the true answer's tokens.
         choices: the model's first choice in place of each, given the true text before it.

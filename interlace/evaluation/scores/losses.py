@@ -58,6 +58,11 @@ def rate(sums: Sequence[float], tokens: Sequence[int]) -> Rate:
     return Rate(float(value), None if error is None else float(error), int(n.sum()))
 
 
+def loss_per_token(answer: Answer) -> float:
+    """Return the loss of one answer that has one, nats a token."""
+    return (answer.loss or 0.0) / (answer.n_tokens or 1)
+
+
 def loss_of(answers: Iterable[Answer]) -> Loss | None:
     """Return the loss per token of some answers; None where none has a loss."""
     pairs = [(answer, answer) for answer in answers if answer.loss is not None]

@@ -1,4 +1,4 @@
-"""Answers that changed between models: lost by pruning, healed by tuning."""
+"""Answers that changed between models: lost by pruning, healed by tuning; losses that rose."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from itertools import combinations, islice
 
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer
+from interlace.evaluation.scores.losses import loss_per_token
 from interlace.evaluation.scores.significance import LEVEL, Difference, differences
 
 Answers = Mapping[str, Sequence[Answer]]  # by model
 
 LOST, HEALED, GAINED, UNDONE = "lost", "healed", "gained", "undone"
+RISEN = "loss rose"
 MEANINGS = {
     LOST: "{last} scores lower than {first}",
     HEALED: "a model in between scores lower than {first}; {last} recovers",
     GAINED: "{last} scores higher than {first}",
     UNDONE: "a model in between scores higher than {first}; {last} does not",
+    RISEN: "no answer is generated; the loss on the true one is higher with {last} than with"
+    " {first}. The greatest rises are shown",
 }
+BEGINNING = 240  # characters that are shown of a long text
 EXPLAINED = (
     f"difference: points, with the {LEVEL:.0%} interval of a paired bootstrap over questions;"
     " worse, better: numbers of questions; p: exact McNemar test, not corrected for multiple tests"
@@ -27,10 +32,10 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class Change:
-    """A row that models answered with different scores.
+    """A row that models answered with different scores, or whose loss rose.
 
     Attributes:
-        kind: `LOST`, `HEALED`, `GAINED` or `UNDONE`.
+        kind: a key of `MEANINGS`.
         answers: by model, in the order of the models.
     """
 
@@ -43,8 +48,29 @@ class Change:
         return next(iter(self.answers.values()))
 
     @property
+    def prompt(self) -> str:
+        """The prompt that all share; the beginning of a long text."""
+        return beginning(self.first.prompt) if self.kind == RISEN else self.first.prompt
+
+    @property
+    def rise(self) -> float:
+        """The rise of the loss from the first model to the last, nats a token; 0 unless shown."""
+        if self.kind != RISEN:
+            return 0.0
+        *_, last = self.answers.values()
+        return loss_per_token(last) - loss_per_token(self.first)
+
+    @property
     def lines(self) -> list[tuple[str, str, float | None]]:
-        """The target, then each model's answer: a name, a text, a score."""
+        """The target, then each model's answer or loss: a name, a text, a score."""
+        if self.kind == RISEN:
+            losses = {name: loss_per_token(answer) for name, answer in self.answers.items()}
+            dense = loss_per_token(self.first)
+            texts = [
+                (name, f"{loss:.2f} nats a token" + (f", {loss - dense:+.2f}" if i else ""), None)
+                for i, (name, loss) in enumerate(losses.items())
+            ]
+            return [("true", beginning(self.first.target), None), *texts]
         answers = [
             (name, answer.answer.strip(), answer.score) for name, answer in self.answers.items()
         ]
@@ -52,7 +78,10 @@ class Change:
 
 
 def changes(answers: Answers) -> list[Change]:
-    """Return rows whose score differs between models, in the order of `MEANINGS`.
+    """Return rows that changed, in the order of `MEANINGS`; of risen losses the greatest first.
+
+    A row changed if its score differs between models. In a benchmark to which none of them
+    generated an answer (`evaluate.heldout_metric: next-token`), it changed if its loss rose.
 
     Args:
         answers: by model; the others are compared with the first.
@@ -61,16 +90,36 @@ def changes(answers: Answers) -> list[Change]:
         model: {(answer.benchmark, answer.sample_id): answer for answer in rows}
         for model, rows in answers.items()
     }
+    generated = {a.benchmark for rows in answers.values() for a in rows if a.answer}
     changed = []
     for key in next(iter(by_model.values())):
         row = {model: rows[key] for model, rows in by_model.items() if key in rows}
-        scores = [answer.score for answer in row.values() if answer.score is not None]
-        if len(scores) == len(by_model) and len(set(scores)) > 1:
-            changed.append(Change(_kind(scores), row))
-    return sorted(changed, key=lambda change: list(MEANINGS).index(change.kind))
+        kind_of = _kind if key[0] in generated else _kind_by_loss
+        if len(row) == len(by_model) and (kind := kind_of(list(row.values()))):
+            changed.append(Change(kind, row))
+    order = list(MEANINGS)
+    return sorted(changed, key=lambda change: (order.index(change.kind), -change.rise))
 
 
-def _kind(scores: Sequence[float]) -> str:
+def beginning(text: str) -> str:
+    """Return a text, or the beginning of a long one in one line."""
+    if len(text) <= BEGINNING:
+        return text
+    return " ".join(text[:BEGINNING].split()[:-1]) + " \u2026"
+
+
+def _kind_by_loss(answers: Sequence[Answer]) -> str | None:
+    """Tell if the last loss is higher than the first; None where it is not, or one is missing."""
+    if any(answer.loss is None for answer in answers):
+        return None
+    return RISEN if loss_per_token(answers[-1]) > loss_per_token(answers[0]) else None
+
+
+def _kind(answers: Sequence[Answer]) -> str | None:
+    """Tell how the scores differ; None where they do not, or one is missing."""
+    scores = [answer.score for answer in answers if answer.score is not None]
+    if len(scores) < len(answers) or len(set(scores)) == 1:
+        return None
     if scores[-1] < scores[0]:
         return LOST
     if scores[-1] > scores[0]:

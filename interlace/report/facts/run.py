@@ -21,6 +21,7 @@ from interlace.plan.record import Plan, read_plan, read_reference
 from interlace.plan.removals import PaperRule, Removals, read_removals
 from interlace.pruning.report import ExportReport
 from interlace.report.facts.calibration import enough, read_sizes
+from interlace.report.facts.licence import inherited_metadata
 from interlace.report.facts.losses import loss_numbers
 from interlace.report.facts.speed import Speed, parse_speed, read_timings
 from interlace.report.facts.summary import (
@@ -31,12 +32,11 @@ from interlace.report.facts.summary import (
     summarise,
 )
 from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
-from interlace.system.documents import card_metadata
 
 Which = Literal["pruned", "tuned"]
 
+IMAGE_SETTINGS = {"probes", "min_pixels", "max_pixels", "max_image_pixels"}
 PLACEHOLDER = '"MODEL"'  # in a card: the address that the checkpoint is loaded from
-INHERITED = ("license", "license_name", "license_link", "language")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Run:
         rows: of the training set (`train`) and of the calibration set (`calibration`).
         left_out: benchmarks that count in no mean, and why.
         exported: the report of `export`.
-        inherited: metadata of the base model's own card that holds for what is made of it.
+        inherited: metadata of the base model that hold for what is made of it.
     """
 
     plan: Plan
@@ -80,10 +80,17 @@ class Run:
         return self.removals.rule
 
 
+def base_name(run: Run) -> str:
+    """Name the base model by the last part of its id; a folder `model` by the one around it."""
+    path = Path(run.base.id)
+    unnamed = path.name == "model" and not run.base.revision
+    return (path.parent.name if unnamed else "") or path.name
+
+
 def name_of(run: Run, which: Which) -> str:
     """Name the checkpoint by base model, method and percent; `-untuned` where tuning is to come."""
     plan = run.plan
-    name = f"{Path(run.base.id).name}-{plan.method}"
+    name = f"{base_name(run)}-{plan.method}"
     if plan.drop or plan.tune:
         name += f"-{100 * plan.ratio:.3g}"
     if which == "pruned" and plan.tune:
@@ -96,25 +103,33 @@ def is_hub_id(source: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) is not None
 
 
-def inherited_metadata(base_dir: Path) -> dict[str, Any]:
-    """Read the licence and the languages from the base model's own card, if it has one."""
-    data = card_metadata(base_dir / "README.md")
-    return {name: data[name] for name in INHERITED if data.get(name)}
-
-
 def versions(run: Run) -> dict[str, str]:
     """Return the versions of the libraries behind the run."""
     return {"Interlace": interlace.__version__} | dict(run.evaluations["dense"].versions)
 
 
 def pinned_params(run: Run) -> dict[str, Any]:
-    """Return the parameters with the pinned revisions, without what holds on one machine only."""
+    """Return the parameters with the pinned revisions, without what holds on one machine only.
+
+    Of a text-only model, without those about images: sections of probes, and bounds on images.
+    """
     on_one_machine: Any = {"launch": True, "evaluate": {"judge": {"url"}}}
     params = run.params.model_dump(mode="json", exclude=on_one_machine)
+    if not run.base.takes_images:
+        params = without_images(params)
     for name, source in (("model", run.sources.model), ("data", run.sources.data)):
         if source.revision:
             params[name]["revision"] = source.revision
     return params
+
+
+def without_images(params: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only models that take images read."""
+    values = {name: value for name, value in params.items() if name not in IMAGE_SETTINGS}
+    return {
+        name: without_images(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
 
 
 def shareable(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,15 +83,17 @@ def comparison(answers: Answers, limit: int, pictures: Pictures) -> Comparison:
         for (first, second), rows in compared(answers).items()
     ]
     changed, models = changes(answers), list(answers)
+    counts = Counter(change.kind for change in changed)
     with_images = _with_images(examples(changed, limit), pictures)
     kinds = [
         Kind(
             kind,
             meaning.format(first=models[0], last=models[-1]),
-            sum(change.kind == kind for change in changed),
+            count,
             [example for example in with_images if example.change.kind == kind],
         )
         for kind, meaning in MEANINGS.items()
+        if (count := counts[kind])
     ]
     return Comparison(pairs, kinds)
 

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from interlace.plan.record import Plan
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.published import HEADINGS, Beside, difference_notes, published_rows
 from interlace.report.facts.roles import layer_roles, roles_present
-from interlace.report.facts.run import Run, file_hashes, pinned_params, shareable, versions
+from interlace.report.facts.run import (
+    Run,
+    base_name,
+    file_hashes,
+    pinned_params,
+    shareable,
+    versions,
+)
 from interlace.report.facts.scores import (
     category_rows,
     retentions,
@@ -64,7 +70,7 @@ def run_page(
     scores, categories = _score_tables(run)
     return render(
         "run.html",
-        title=f"{Path(run.base.id).name}, pruned: {asked(plan)}",
+        title=f"{base_name(run)}, pruned: {asked(plan)}",
         outcome=outcome(plan),
         tiles=_tiles(run.summary),
         asked=asked(plan),

@@ -49,7 +49,7 @@ def changes_text(answers: Answers, limit: int) -> RenderableType:
 def _change_text(change: Change, models: Sequence[str]) -> Text:
     row = change.first
     text = plain_text(f"{change.kind}: {row.benchmark} {row.sample_id}\n", "bold")
-    text.append(f"{printable(row.prompt)}\n", style="not bold")
+    text.append(f"{printable(change.prompt)}\n", style="not bold")
     width = max(map(len, [*models, "true"]))
     for name, answer, score in change.lines:
         mark = "" if score is None else f"  ({score:g})"

@@ -120,7 +120,7 @@ def test_next_tokens_are_scored_without_generating(
     assert result.scores["a"].standard_error == pytest.approx(expected.standard_error)
     answers = read_answers(tmp_path / "a")
     assert [answer.weight for answer in answers] == [len(x.tokens) for x in losses]
-    assert answers[0].answer == processor.tokenizer.decode(losses[0].choices)
+    assert {answer.answer for answer in answers} == {""}
     limited = evaluate(checkpoint, params=params.model_copy(update={"limit": 2}), model_name="m")
     assert limited.scores["a"].n == 2
 
