@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from interlace.evaluation.scores.losses import loss_rise
 from interlace.report.card.card import model_card
-from interlace.report.facts.losses import loss_numbers, loss_table
+from interlace.report.facts.losses import loss_numbers, loss_table, rise_text
 from interlace.report.page.run import run_page
 from interlace.report.terminal.summary import summary_table
 
@@ -66,11 +66,15 @@ def test_the_terminal_shows_losses_rises_and_agreement(width: int) -> None:
     text = shown(summary_table(summary), 200)
     assert "dense 0.750, pruned 1.333, tuned 0.850, dense-ft 0.700 nats per answer token" in text
     assert "pruned +0.583 ± 0." in text and "dense-ft -0.050 ± 0." in text
-    assert "pruned 50.0%, tuned 100.0%" in text
+    assert "with dense's first choice: pruned 50.0%, tuned 100.0%" in text
     narrow = shown(summary_table(summary), width).splitlines()
     facts = narrow[next(i for i, line in enumerate(narrow) if line.startswith("layers")) :]
     assert max(cell_len(line.rstrip()) for line in facts) <= width
     assert "loss" not in shown(summary_table(summary_of()))
+
+
+def test_a_rise_of_nothing_has_no_minus() -> None:
+    assert rise_text({"loss_rise_tuned": -0.0002}, "tuned") == "+0.000"
 
 
 def test_the_page_and_the_cards_show_the_loss() -> None:

@@ -170,7 +170,7 @@ def changed(**sections: Any) -> Params:
             "interlace",
             "AI2D",
             [
-                "protected layers: the first 3, the last 0 and those around massive activations"
+                "protected layers: the first 3, the last 0 and those around attention sinks"
                 " here, the first 0 and the last 0 there"
             ],
         ),

@@ -142,7 +142,10 @@ def test_the_profile_holds_no_other_criterion_and_no_longer_span() -> None:
 
 def test_the_profile_names_the_layers_around_a_massive_activation() -> None:
     lines = shown_lines(profile_text(made_up.with_sinks(illustration(), [11], [22, 23])))
-    assert lines[-1] == "massive activation of a token: made by 11, ended by 22, 23"
+    assert (
+        lines[-1]
+        == "attention sink (a token of huge norm): made by layer 11, ended by layers 22, 23"
+    )
     for scores in (illustration(), made_up.with_sinks(illustration(), [])):
         assert "massive" not in shown(profile_text(scores))
 

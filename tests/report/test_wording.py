@@ -48,7 +48,7 @@ def test_protected_layers_are_listed_by_the_reason() -> None:
     assert protection(sleb.model_copy(update={"protection": {}})) == "2 protected: 0, 23"
     assert protection(select(full_scores())) == ""
     assert protection(select(made_up.with_sinks(full_scores(), [11], [22, 23]))) == (
-        "3 protected: 11, 22, 23 (massive activations)"
+        "3 protected: 11, 22, 23 (attention sink)"
     )
 
 
@@ -57,16 +57,17 @@ def test_protected_layers_are_listed_by_the_reason() -> None:
     [
         (
             select(full_scores()),
-            "massive activations: not measured; run `collect` and `score` again",
+            "attention sinks: not measured; run `collect` and `score` again",
         ),
         (select(made_up.with_sinks(full_scores(), [], [])), ""),
         (
             select(made_up.with_sinks(full_scores(), [11], [22, 23])),
-            "massive activation of a token: made by 11, ended by 22, 23",
+            "attention sink (a token of huge norm): made by layer 11, ended by layers 22, 23",
         ),
         (
             select(made_up.with_sinks(full_scores(), [11], []), method="manual", drop=[4, 11]),
-            "massive activation of a token: made by 11; 11 is dropped all the same",
+            "attention sink (a token of huge norm): made by layer 11;"
+            " layer 11 is dropped all the same",
         ),
         (select(full_scores(), method="wanda-2:4"), ""),
     ],

@@ -20,8 +20,8 @@ MEANINGS = {
     HEALED: "a model in between scores lower than {first}; {last} recovers",
     GAINED: "{last} scores higher than {first}",
     UNDONE: "a model in between scores higher than {first}; {last} does not",
-    RISEN: "no answer is generated; the loss on the true one is higher with {last} than with"
-    " {first}. The greatest rises are shown",
+    RISEN: "no answer is generated; the loss on the true answer is higher for {last} than for"
+    " {first}; the greatest rises first",
 }
 BEGINNING = 240  # characters that are shown of a long text
 EXPLAINED = (

@@ -33,7 +33,7 @@ REASONS = {  # why layers are protected, in the order of the text
     "user": "set in select",
     "deepstack": "image features are added after them",
     "paper": "its paper's rule",
-    "sink": "massive activations",
+    "sink": "attention sink",
 }
 PAIRS_FIRST = frozenset({"interlace-tn"})  # methods whose own groups are pairs
 LEAST = 2  # layers named as the least certain
@@ -105,23 +105,23 @@ def sinks(plan: Plan) -> str:
     if plan.sparsity or not plan.groups:
         return ""
     if plan.sinks is None:
-        return "massive activations: not measured; run `collect` and `score` again"
+        return "attention sinks: not measured; run `collect` and `score` again"
     if not plan.sinks.layers:
         return ""
     dropped = [layer for layer in plan.sinks.layers if layer in plan.drop]
     verb = "is" if len(dropped) == 1 else "are"
-    warning = f"; {listed(dropped)} {verb} dropped all the same" if dropped else ""
+    warning = f"; {layers_text(dropped)} {verb} dropped all the same" if dropped else ""
     return f"{sink_words(plan.sinks)}{warning}"
 
 
 def sink_words(layers: SinkLayers) -> str:
     """Name the layers that make or end a massive activation."""
     sides = [
-        f"{verb} by {listed(side)}"
+        f"{verb} by {layers_text(side)}"
         for side, verb in ((layers.start, "made"), (layers.end, "ended"))
         if side
     ]
-    return f"massive activation of a token: {', '.join(sides)}"
+    return f"attention sink (a token of huge norm): {', '.join(sides)}"
 
 
 def budget(plan: Plan) -> str:
@@ -169,6 +169,11 @@ def listed(layers: Sequence[int], to: str = " to ") -> str:
         for run in stretches(layers)
     ]
     return ", ".join(ranges) or "none"
+
+
+def layers_text(layers: Sequence[int]) -> str:
+    """List layers after the word: `layer 11`, `layers 28, 29`."""
+    return f"layer{'s' * (len(layers) != 1)} {listed(layers)}"
 
 
 def score_name(plan: Plan, group: Group) -> str:

@@ -47,7 +47,7 @@ def rise_text(summary: Metrics, model: str) -> str:
 
 
 def _rise(value: float, error: float | None) -> str:
-    return f"{value:+.3f}" + ("" if error is None else f" \u00b1 {error:.3f}")
+    return f"{value:+z.3f}" + ("" if error is None else f" \u00b1 {error:.3f}")
 
 
 def loss_table(answers: Answers) -> Table:
@@ -76,8 +76,8 @@ def loss_table(answers: Answers) -> Table:
         headings,
         rows,
         "Loss on the true answers, nats per token, \u00b1 one standard error; rise: over the dense"
-        " model's, paired; agreement: tokens of the true answers in whose place the first choice is"
-        " the dense model's",
+        " model's, paired; agreement: share of tokens for which the model's first choice is the"
+        " dense model's",
     )
 
 

@@ -134,7 +134,7 @@ def _protected(select: Select, last_in_paper: int, as_published: str) -> str:
         return str(list(select.protect))
     first = DEEPSTACK_LAYERS if select.protect_first == "auto" else select.protect_first
     last = last_in_paper if select.protect_last == "auto" else select.protect_last
-    return f"the first {first}, the last {last} and those around massive activations"
+    return f"the first {first}, the last {last} and those around attention sinks"
 
 
 def _of_tuning(row: Row, params: Params, share: float, pruned: bool) -> Iterator[str]:

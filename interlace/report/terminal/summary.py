@@ -133,7 +133,8 @@ def _loss_lines(summary: Metrics) -> list[tuple[str, str]]:
         shares = ", ".join(
             f"{names[name]} {summary[f'agreement_{name}']:.1f}%" for name in compared
         )
-        lines += [("loss rise", rises), ("agreement", f"{shares} of dense's first choices")]
+        lines.append(("loss rise", f"over dense: {rises}"))
+        lines.append(("agreement", f"with dense's first choice: {shares} of tokens"))
     return lines
 
 
