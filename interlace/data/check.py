@@ -54,9 +54,9 @@ def _refuse_requests(params: Params, model_type: str) -> None:
     }
     for field, (value, remedy) in requests.items():
         if value:
-            shown = ", ".join(value) if isinstance(value, tuple) else value
+            values = ", ".join(value) if isinstance(value, tuple) else value
             raise InputError(
-                f"{field} = {shown}: asks about images, and {model_type} takes text alone; set it"
+                f"{field} = {values}: asks about images, and {model_type} takes text alone; set it"
                 f" to {remedy}"
             )
 

@@ -40,22 +40,22 @@ def sink_statistics(
     first = attended.int().argmax(-1)  # [B]
     positions = attended.cumsum(-1) - 1  # [B, T]
     norms = _norms([*inputs, *outputs], device)
-    layers, places = [], []
+    layers, largest_positions = [], []
     for x, y in zip(inputs, outputs, strict=True):
-        before, after = norms[id(x)], norms[id(y)]  # [B, T]
+        norms_in, norms_out = norms[id(x)], norms[id(y)]  # [B, T]
         medians = [
-            n.masked_fill(~attended, torch.nan).nanmedian(-1).values for n in (before, after)
+            n.masked_fill(~attended, torch.nan).nanmedian(-1).values for n in (norms_in, norms_out)
         ]
-        largest = torch.maximum(before, after).masked_fill(~attended, -1).argmax(-1)  # [B]
+        largest = torch.maximum(norms_in, norms_out).masked_fill(~attended, -1).argmax(-1)  # [B]
         columns = list(medians)
         for token in (first, largest):
             u, v = (state[rows.to(state.device), token.to(state.device)] for state in (x, y))
             dots = (u.to(device).float() * v.to(device).float()).sum(-1)  # [B, d] -> [B]
-            lengths = before[rows, token], after[rows, token]
+            lengths = norms_in[rows, token], norms_out[rows, token]
             columns += [dots / (lengths[0] * lengths[1]).clamp(min=_EPSILON), *lengths]
         layers.append(torch.stack(columns, -1))  # [B, 8]
-        places.append(positions[rows, largest])
-    return torch.stack(layers, 1), torch.stack(places, 1)
+        largest_positions.append(positions[rows, largest])
+    return torch.stack(layers, 1), torch.stack(largest_positions, 1)
 
 
 def _norms(states: Sequence[Tensor], device: torch.device) -> dict[int, Tensor]:

@@ -131,10 +131,10 @@ class ExchangeSearch:
             size: sorted(losses, key=lambda drop: (losses[drop], drop))
             for size, losses in _by_size(self.losses(screened=True)).items()
         }
-        for place in range(_MOST_FINALISTS):
-            drops = [sets[place] for sets in ranked.values() if len(sets) > place]
+        for rank in range(_MOST_FINALISTS):
+            drops = [sets[rank] for sets in ranked.values() if len(sets) > rank]
             cost = passes_of(self.n_layers, drops, 1 - self.share)
-            if not drops or (place and self.spent + cost > self.passes):
+            if not drops or (rank and self.spent + cost > self.passes):
                 return
             self._measure(drops, False)
 
@@ -204,8 +204,8 @@ def sums_of_singles(losses: Mapping[Layers, float], largest: int) -> list[Layers
 
 def exchanges(drop: Layers, free: Collection[int]) -> Iterable[Layers]:
     """Yield the sets with one layer exchanged for another."""
-    for gone in drop:
-        rest = [layer for layer in drop if layer != gone]
+    for returned in drop:
+        rest = [layer for layer in drop if layer != returned]
         for layer in free:
             if layer not in drop:
                 yield tuple(sorted([*rest, layer]))
@@ -233,7 +233,7 @@ def proposals(losses: Mapping[Layers, float], free: Layers, size: int, count: in
     for drop in ranked.get(size - 1, []):
         pool.update(tuple(sorted([*drop, layer])) for layer in free if layer not in drop)
     for drop in ranked.get(size + 1, []):
-        pool.update(tuple(layer for layer in drop if layer != gone) for gone in drop)
+        pool.update(tuple(layer for layer in drop if layer != returned) for returned in drop)
     prediction = Prediction(losses, max(free) + 1)
     order: list[Layers] = []
     for _ in range(_DEPTH + 1):
@@ -265,8 +265,8 @@ class Prediction:
     def of(self, drops: Sequence[Layers]) -> NDArray[np.float64]:
         """Predict sets' values; only their order means something."""
         rows = _indicators(drops, self._drops.shape[1])
-        parts = np.array_split(rows, 1 + len(rows) * len(self._drops) // 10**7)
-        values = [_covariance(part, self._drops) @ self._weights for part in parts]
+        chunks = np.array_split(rows, 1 + len(rows) * len(self._drops) // 10**7)
+        values = [_covariance(chunk, self._drops) @ self._weights for chunk in chunks]
         return np.concatenate(values)
 
 

@@ -42,11 +42,11 @@ def search(scores: Scores, request: Request) -> Choice:
 
 
 def _check_measured(
-    method: str, drop: Sequence[int], drops: int, measured: int, request: Request
+    method: str, drop: Sequence[int], drops: int, n_measured: int, request: Request
 ) -> None:
     if drops > len(drop):
         raise InputError(
-            f"{method}: {drops} layers are to go, {measured} removals were measured; raise"
+            f"{method}: {drops} layers are to go, {n_measured} removals were measured; raise"
             " sensitivity.max_ratio and run `sensitivity` again"
         )
     if protected := sorted({*drop} - request.free):

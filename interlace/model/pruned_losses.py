@@ -85,7 +85,7 @@ def losses_without(
 
 
 def _outputs(
-    model: nn.Module, batch: Inputs, paths: Sequence[Layers], kept: SharedStates
+    model: nn.Module, batch: Inputs, paths: Sequence[Layers], cache: SharedStates
 ) -> Iterator[tuple[Layers, Tensor]]:
     """Run the layers of sorted paths, those of a shared beginning once.
 
@@ -101,17 +101,17 @@ def _outputs(
     with recorder as recording, skipped(layers[shared:]):
         forward(model, batch)
     states, last = {shared: recording.inputs[shared]}, every[:shared]  # by depth
-    depth_step = _depth_step(states[shared], len(layers), paths, kept.limit)
+    depth_step = _depth_step(states[shared], len(layers), paths, cache.limit)
     for number, path in enumerate(paths):
-        common, known = common_length(last, path), kept.longest(path) if number else 0
+        common, cached = common_length(last, path), cache.longest(path) if number else 0
         states = {depth: state for depth, state in states.items() if depth <= common}
-        if known > common:
-            states[known] = kept.states[path[:known]]
+        if cached > common:
+            states[cached] = cache.states[path[:cached]]
         for depth in range(max(states), len(path)):
             arguments = recording.arguments[path[depth]]
             states[depth + 1] = arguments.output(layers[path[depth]], states[depth])
             if number and depth >= common:
-                kept.add(path[: depth + 1], states[depth + 1], depth_step)
+                cache.add(path[: depth + 1], states[depth + 1], depth_step)
         yield path, states[len(path)]
         last = path
 

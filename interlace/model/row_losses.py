@@ -126,5 +126,5 @@ def prompt_of(example: Inputs) -> Inputs:
 
 def _prompt_length(example: Inputs) -> int:
     """Count the tokens before the last answer."""
-    (others,) = torch.where(example["labels"] == IGNORED)
-    return int(others[-1]) + 1 if len(others) else 0
+    (unlabelled,) = torch.where(example["labels"] == IGNORED)
+    return int(unlabelled[-1]) + 1 if len(unlabelled) else 0

@@ -60,8 +60,8 @@ class AnsweredRows:
 
         Too few rows are not split: there are no others, or rather these are all.
         """
-        others, screened = self.split(SCREENED)
-        return (others, screened) if screened.paths else (self, self)
+        rest, screened = self.split(SCREENED)
+        return (rest, screened) if screened.paths else (self, self)
 
     def _subset(self, numbers: Sequence[int]) -> AnsweredRows:
         paths, lengths = [self.paths[i] for i in numbers], [self.lengths[i] for i in numbers]

@@ -80,20 +80,20 @@ def sink_layers(scores: Scores) -> SinkLayers | None:
     return SinkLayers(tuple(start), tuple(i for i in end if start and i > start[0]))
 
 
-def starts(median: tuple[Array, Array], token: tuple[Array, Array]) -> NDArray[np.bool_]:
+def sink_starts(median: tuple[Array, Array], token: tuple[Array, Array]) -> NDArray[np.bool_]:
     """Return where a layer makes a token massive.
 
     Args:
         median: the sample's median norm before and after the layer, [N] each.
         token: the token's norm before and after it, [N] each.
     """
-    before, after = (token[side] / median[side] for side in (0, 1))
+    share_in, share_out = (token[side] / median[side] for side in (0, 1))
     raised = token[1] >= RISE * token[0]
-    return np.asarray((after >= MASSIVE) & (after >= RISE * before) & raised)
+    return np.asarray((share_out >= MASSIVE) & (share_out >= RISE * share_in) & raised)
 
 
-def ends(median: tuple[Array, Array], token: tuple[Array, Array]) -> NDArray[np.bool_]:
-    """Return where a layer brings a massive token down; arguments as of `starts`."""
+def sink_ends(median: tuple[Array, Array], token: tuple[Array, Array]) -> NDArray[np.bool_]:
+    """Return where a layer brings a massive token down; arguments as of `sink_starts`."""
     massive = token[0] >= MASSIVE * median[0]
     return np.asarray(massive & (token[0] >= FALL * token[1]))
 
@@ -130,7 +130,11 @@ def sink_values(path: Path) -> Iterator[tuple[NDArray[Any], dict[str, Array]]]:
                 LARGEST_COSINE: columns["largest_cosine"],
                 LARGEST_GROWTH: np.log10(largest[1] / largest[0]),
                 LARGEST_NORM: np.log10(largest[1] / median[1]),
-                SINK_START: (starts(median, first) | starts(median, largest)).astype(np.float64),
-                SINK_END: (ends(median, first) | ends(median, largest)).astype(np.float64),
+                SINK_START: (sink_starts(median, first) | sink_starts(median, largest)).astype(
+                    np.float64
+                ),
+                SINK_END: (sink_ends(median, first) | sink_ends(median, largest)).astype(
+                    np.float64
+                ),
             },
         )

@@ -14,7 +14,7 @@ from interlace.params.choosing import Policy, Select
 from interlace.plan.record import Decision, Group, Plan, Shortfall
 from interlace.scores.sinks import sink_layers
 from interlace.scores.table import Scores
-from interlace.selection.protected import layers_of, protection, spared_sinks
+from interlace.selection.protected import layers_of, protected_layers, spared_sinks
 from interlace.selection.rounds import Later, choose_in_rounds
 from interlace.selection.tuned import tuned_layers
 
@@ -46,7 +46,7 @@ def plan_by_rule(
     n_layers = scores.n_layers
     if scores.kept_layers not in ((), tuple(range(n_layers))):
         raise InputError("scores were measured on a pruned model; measure the dense one")
-    protected = protection(rule, n_layers, scores.deepstack_layers, options)
+    protected = protected_layers(rule, n_layers, scores.deepstack_layers, options)
     free = frozenset(range(n_layers)) - frozenset(layers_of(protected))
     base = rule.base if options.base == "auto" else options.base
     base_layers = n_layers if base == "all" else len(free)  # known before sinks are measured

@@ -25,7 +25,7 @@ from interlace.scores.table import (
     TAYLOR,
     Scores,
 )
-from interlace.selection.protected import layers_of, protection
+from interlace.selection.protected import layers_of, protected_layers
 from interlace.selection.select import select_layers
 
 ON_PROBES = frozenset({MATH, NONMATH, POOLED, CKA})
@@ -94,7 +94,7 @@ def feasible_plan(
         InputError: as `select` does.
     """
     rule = find_method(method)
-    protected = layers_of(protection(rule, n_layers, deepstack_layers, options))
+    protected = layers_of(protected_layers(rule, n_layers, deepstack_layers, options))
     free = [i for i in range(n_layers) if i not in protected]
     scored = n_layers - 1 if mode == "reference" else n_layers
     values = _favourable_values(n_layers, scored, free, options)
@@ -205,7 +205,7 @@ def loss_criterion(params: Params, n_layers: int, deepstack_layers: int) -> dict
     if not criteria:
         return None
     rule = find_method(params.method)
-    protected = layers_of(protection(rule, n_layers, deepstack_layers, params.select))
+    protected = layers_of(protected_layers(rule, n_layers, deepstack_layers, params.select))
     (criterion,) = criteria
     return {"criterion": criterion, "protected": [] if criterion == TAYLOR else protected}
 

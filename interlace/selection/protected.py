@@ -12,7 +12,7 @@ from interlace.scores.sinks import sink_layers
 from interlace.scores.table import Scores
 
 
-def protection(
+def protected_layers(
     rule: Method, n_layers: int, deepstack_layers: int, options: Protection
 ) -> dict[Reason, list[int]]:
     """Return the layers that are never dropped nor grouped, as far as is known before measuring.
@@ -53,9 +53,9 @@ def _disjoint(n_layers: int, **layers_by_reason: Iterable[int]) -> dict[Reason, 
     """Keep each layer under its first reason; leave out reasons without layers."""
     free, disjoint = {*range(n_layers)}, {}
     for reason, layers in layers_by_reason.items():
-        if own := free & {*layers}:
-            disjoint[reason] = sorted(own)
-        free -= own
+        if new := free & {*layers}:
+            disjoint[reason] = sorted(new)
+        free -= new
     return disjoint  # type: ignore[return-value]
 
 

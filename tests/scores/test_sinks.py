@@ -15,7 +15,16 @@ from similarity_rows import rows, stored
 from interlace.errors import ContractError, InputError
 from interlace.measurements.tables import SINKS as COLUMNS
 from interlace.scores.average import score
-from interlace.scores.sinks import FALL, MASSIVE, RISE, SHARE, SinkLayers, ends, sink_layers, starts
+from interlace.scores.sinks import (
+    FALL,
+    MASSIVE,
+    RISE,
+    SHARE,
+    SinkLayers,
+    sink_ends,
+    sink_layers,
+    sink_starts,
+)
 from interlace.scores.table import SINK_END, SINK_START, SINKS, Scores, read_scores
 
 LAYERS, SAMPLES = 5, 12
@@ -70,7 +79,7 @@ def test_a_table_without_measurements_of_sinks_knows_none() -> None:
 def test_a_layer_starts_a_sink_where_a_norm_jumps_far_above_the_median(
     median: tuple[float, float], token: tuple[float, float], expected: bool
 ) -> None:
-    assert starts(*pairs(median, token)).tolist() == [expected]
+    assert sink_starts(*pairs(median, token)).tolist() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +94,7 @@ def test_a_layer_starts_a_sink_where_a_norm_jumps_far_above_the_median(
 def test_a_layer_ends_a_sink_where_a_massive_norm_falls(
     median: tuple[float, float], token: tuple[float, float], expected: bool
 ) -> None:
-    assert ends(*pairs(median, token)).tolist() == [expected]
+    assert sink_ends(*pairs(median, token)).tolist() == [expected]
 
 
 def pairs(*sides: tuple[float, float]) -> Any:

@@ -200,8 +200,8 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         The choices behind the loss tell most answers, so few are generated.
         """
         examples = {i: request.answered for i, request in enumerate(inputs) if request.answered}
-        measured = row_losses(self.model, list(examples.values()), pad_token_id=self.pad_id)
-        losses = dict(zip(examples, measured, strict=True))
+        losses_of_rows = row_losses(self.model, list(examples.values()), pad_token_id=self.pad_id)
+        losses = dict(zip(examples, losses_of_rows, strict=True))
         texts: dict[int, str] = {}
         for i, loss in losses.items():
             text = self._known_text(loss, settings[i]["max_new_tokens"])

@@ -120,8 +120,8 @@ def _damage(answer: Answer) -> str:
         return "a cell is empty"
     if answer.weight < 1:
         return f"weight = {answer.weight} is less than 1"
-    measured = [value is not None for value in (answer.loss, answer.n_tokens, answer.choices)]
-    if any(measured) != all(measured):
+    presence = [value is not None for value in (answer.loss, answer.n_tokens, answer.choices)]
+    if any(presence) != all(presence):
         return "loss, n_tokens and choices are not all there"
     if answer.loss is not None and not math.isfinite(answer.loss):
         return f"loss = {answer.loss} is not finite"

@@ -57,14 +57,14 @@ def _end_to_end(recipe: Recipe, heal: Heal) -> str:
 
 def compensation_text(compensation: CompensationReport) -> str:
     """Say which dropped layers were folded where, and which layers after them were fitted."""
-    parts = [
+    phrases = [
         f"{listed(cut.cut)} folded into {cut.folded_into} (residual {cut.residual_before:.3g}"
         f" to {cut.residual_after:.3g})"
         for cut in compensation.cuts
         if cut.kept and cut.cut
     ]
     refused = [listed(cut.cut) for cut in compensation.cuts if cut.cut and not cut.kept]
-    parts += [f"{', '.join(refused)} not folded: no help"] if refused else []
+    phrases += [f"{', '.join(refused)} not folded: no help"] if refused else []
     later = [cut.end - 1 for cut in compensation.cuts if cut.kept and not cut.cut]
-    parts += [f"later layers fitted anew: {listed(later)}"] if later else []
-    return f"{compensation.method}: {'; '.join(parts)}"
+    phrases += [f"later layers fitted anew: {listed(later)}"] if later else []
+    return f"{compensation.method}: {'; '.join(phrases)}"

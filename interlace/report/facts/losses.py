@@ -52,26 +52,28 @@ def _rise(value: float, error: float | None) -> str:
 
 def loss_table(answers: Answers) -> Table:
     """Return the losses by source and over all; without rows where no row has a loss."""
-    others = [model for model in answers if model != DENSE]
+    compared_models = [model for model in answers if model != DENSE]
     headings = ["source", "tokens", DENSE]
-    headings += [f"{model}, {what}" for what in ("rise", "agreement") for model in others]
-    measured = {
+    headings += [
+        f"{model}, {measure}" for measure in ("rise", "agreement") for model in compared_models
+    ]
+    rows_with_loss = {
         model: [answer for answer in rows if answer.loss is not None]
         for model, rows in answers.items()
     }
-    sources = list(dict.fromkeys(answer.benchmark for answer in measured.get(DENSE, ())))
+    sources = list(dict.fromkeys(answer.benchmark for answer in rows_with_loss.get(DENSE, ())))
     rows = [
         _cells(
             source,
             {
                 model: [answer for answer in rows if answer.benchmark == source]
-                for model, rows in measured.items()
+                for model, rows in rows_with_loss.items()
             },
         )
         for source in sources
     ]
     if rows:
-        rows.append(_cells("all", measured))
+        rows.append(_cells("all", rows_with_loss))
     return Table(
         headings,
         rows,
@@ -87,9 +89,9 @@ def _cells(name: str, answers: Answers) -> list[str]:
     if dense:
         error = "" if dense.standard_error is None else f" \u00b1 {dense.standard_error:.3f}"
         cells = [name, f"{dense.tokens:,}", f"{dense.loss:.3f}{error}"]
-    others = [rows for model, rows in answers.items() if model != DENSE]
-    rises = [loss_rise(answers[DENSE], rows) for rows in others]
-    shares = [agreement(answers[DENSE], rows) for rows in others]
+    rows_of_others = [rows for model, rows in answers.items() if model != DENSE]
+    rises = [loss_rise(answers[DENSE], rows) for rows in rows_of_others]
+    shares = [agreement(answers[DENSE], rows) for rows in rows_of_others]
     return [*cells, *map(_rise_cell, rises), *map(_share_cell, shares)]
 
 
