@@ -15,6 +15,7 @@ GRACE = 2.0  # seconds that the main thread may stay in a library's code
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end"}
 last_steps: list[Callable[[], None]] = []  # called before the process ends
 _pipe: tuple[int, int] | None = None
+_ending = threading.Lock()  # held by the thread that ends the process
 
 
 def install() -> None:
@@ -53,8 +54,11 @@ def installed() -> Iterator[None]:
 
 def _end(number: int, _: FrameType | None = None) -> None:
     """Say why, end the children, take the last steps, and exit."""
-    for signal_number in WORDS:  # a second Ctrl-C ends it without a word
-        signal.signal(signal_number, lambda number, _: os._exit(128 + number))
+    if threading.current_thread() is threading.main_thread():
+        for signal_number in WORDS:  # a second Ctrl-C ends it without a word
+            signal.signal(signal_number, lambda number, _: os._exit(128 + number))
+    if not _ending.acquire(blocking=False):
+        return  # another thread is at it
     if os.environ.get("RANK", "0") == "0":
         _say(number)
     _end_children()
@@ -90,9 +94,10 @@ def _watch(pipe: int) -> None:
         number = os.read(pipe, 1)[0]
         if number in list(WORDS):
             time.sleep(GRACE)
-            if os.environ.get("RANK", "0") == "0":
-                _say(number)
-            os._exit(128 + number)
+            last_resort = threading.Timer(GRACE, os._exit, (128 + number,))
+            last_resort.daemon = True
+            last_resort.start()  # a stream may be stuck, here or in the main thread
+            _end(number)
 
 
 def _ignore_in_child() -> None:

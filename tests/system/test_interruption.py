@@ -34,9 +34,16 @@ if __name__ == "__main__":
 """
 
 
-def end(folder: Path, number: int, times: int = 1) -> tuple[int, str, int]:
+STUCK = WORK.replace(  # the signal goes to another thread, and interrupts no call of this one
+    "    interruption.install()\n",
+    "    interruption.install()\n"
+    "    import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n",
+)
+
+
+def end(folder: Path, number: int, times: int = 1, work: str = WORK) -> tuple[int, str, int]:
     """Interrupt a process at work; return its exit code, its words and its child's number."""
-    command = [sys.executable, "-c", WORK, str(folder / "out.json")]
+    command = [sys.executable, "-c", work, str(folder / "out.json")]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -64,6 +71,17 @@ def test_a_signal_ends_a_process_with_one_line(
         assert list(tmp_path.iterdir()) == []
     assert "Traceback" not in words
     with pytest.raises(ProcessLookupError):  # it is gone too
+        for _ in range(100):
+            os.kill(child, 0)
+            time.sleep(0.1)
+
+
+def test_a_main_thread_that_does_not_come_back_leaves_no_child_and_no_file(tmp_path: Path) -> None:
+    code, words, child = end(tmp_path, signal.SIGTERM, work=STUCK)
+    assert code == 143
+    assert words.strip() == "told to end: finished work is kept; the same command resumes"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
         for _ in range(100):
             os.kill(child, 0)
             time.sleep(0.1)
