@@ -39,8 +39,8 @@ PROCESSES = 2  # of one core each
 TOKENS = {
     "heldout_tokens": 10_000,
     "calibration_tokens": 16_000,
-    "loss_tokens": 1_500,
-    "search_tokens": 1_500,
+    "loss_tokens": 1_000,
+    "search_tokens": 1_000,
     "fitted_tokens": 3_000,
 }
 FITTING = 2.0  # work of new weights beside scoring, in passes of the dense model
