@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from studies.real_and_demo import APART
 from studies.real_rows import RERANKED, Facts, Layer
+from studies.real_rules_page import compared_rules
 from studies.real_table import Cell, Name, Table, label, percent
 
 PROTECTED: Name = ("interlace", "auto")
@@ -134,14 +135,8 @@ def compensation(table: Table, facts: Facts) -> Iterator[str]:
                 f"- {percent(ratio)}: it lowers the rise of {len(better)} of"
                 f" {len(better) + len(worse)} choices{but}."
             )
-    rules = [rule for rule in facts.rules if any(row.weights == rule for row in table.rows)]
-    lines = list(_rules(table, rules))
-    if lines:
-        yield "\nThe rules on a few choices:\n"
-        yield f"| method | ratio | plain | {' | '.join(rules)} |"
-        yield "|---|---:|---:|" + "---:|" * len(rules)
-        yield from lines
     yield ""
+    yield from compared_rules(table, facts.rules)
 
 
 def _same_draws(table: Table, name: Name, ratio: float) -> tuple[float, float] | None:
@@ -152,17 +147,3 @@ def _same_draws(table: Table, name: Name, ratio: float) -> tuple[float, float] |
     seeds = {row.seed for row in repaired.rows}
     same = tuple(row for row in plain.rows if row.seed in seeds)
     return (Cell(same).rise, repaired.rise) if same else None
-
-
-def _rules(table: Table, rules: Sequence[str]) -> Iterator[str]:
-    for ratio in table.ratios:
-        for name in table.names:
-            cells = [table.cell(name, ratio, rule) for rule in rules]
-            if sum(cell is not None for cell in cells) > 1:
-                numbers = " | ".join(map(shown, [table.cell(name, ratio), *cells]))
-                yield f"| {label(name)} | {percent(ratio)} | {numbers} |"
-
-
-def shown(cell: Cell | None) -> str:
-    """Return a cell for readers; a dash where there is none."""
-    return cell.text if cell else "-"

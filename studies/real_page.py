@@ -8,16 +8,9 @@ from pathlib import Path
 
 from studies.real_and_demo import beside_demo, beside_real, which_method, with_section
 from studies.real_figures import draw_dropped, draw_layers, draw_rises
-from studies.real_findings import (
-    compensation,
-    draws,
-    listed,
-    protection,
-    sentences,
-    shown,
-)
+from studies.real_findings import compensation, draws, listed, protection, sentences
 from studies.real_rows import PLAIN, RERANKED, Facts, Layer, Row, write_rows
-from studies.real_table import Cell, Table, label, percent
+from studies.real_table import Cell, Table, label, percent, shown
 
 WHICH = "## Which method to take"
 README_WORDS = """Before tuning, on a real pretrained decoder: the method that loses least among

@@ -116,6 +116,11 @@ def label(name: Name) -> str:
     return method if protect == "none" else f"{method} (protected)"
 
 
+def shown(cell: Cell | None) -> str:
+    """Return a cell for readers; a dash where there is none."""
+    return cell.text if cell else "-"
+
+
 def percent(ratio: float) -> str:
     """Return a ratio for readers."""
     return f"{100 * ratio:g}%"

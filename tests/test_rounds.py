@@ -137,7 +137,7 @@ def test_with_compensation_a_round_measures_the_compensated_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = iter(range(10, 0, -1))  # every map lowers the loss
-    monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
+    monkeypatch.setattr(compensation.Repair, "loss", lambda *_: float(next(losses)))
     plan = select(dense_table, method="shortgpt", drops=1, protect_first=0)
     dense = Dense(Checkpoint(dense_dir), samples[0], Answers(dtype="float32"))
     replaced, _ = compensated(dense, plan.drop, 512, tmp_path / "weights")

@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -30,7 +31,7 @@ from tqdm import tqdm
 from interlace.errors import ContractError, InputError, way_to_finite
 from interlace.model.bypass import bypassed
 from interlace.model.decoder import decoder_layers
-from interlace.pruning.least_squares import Sums, best_of
+from interlace.pruning.least_squares import Solution, Sums, best_of
 from interlace.pruning.mlp import (
     check_added_as_it_is,
     ends_in_linear,
@@ -128,7 +129,7 @@ def compensate(
     if None in fits:
         layers = [cut.layer for cut in cuts if cut.layer is not None and fits_at(model, cut)]
         check_added_as_it_is(model, layers, fitted.batch(0, next(model.parameters()).device))
-        repair = _Repair(model, store, Passage(model, drop, fitted), Passage(model, drop, heldout))
+        repair = Repair(model, store, Passage(model, drop, fitted), Passage(model, drop, heldout))
         fits = repair.fit_all(cuts, fits)
     complete = [fit for fit in fits if fit is not None]
     reports = [fit.report for fit in complete]
@@ -165,7 +166,7 @@ def _by_parameter(
 
 
 @dataclass(frozen=True)
-class _Repair:
+class Repair:
     """The fits of all layers, in depth order.
 
     Attributes:
@@ -175,6 +176,7 @@ class _Repair:
         heldout: the samples that judge.
     """
 
+    sums_type: ClassVar[type[Sums]] = Sums
     model: nn.Module
     store: Store
     fitted: Passage
@@ -207,41 +209,45 @@ class _Repair:
             cut=list(cut.dropped), folded_into=cut.layer, heldout_before=loss, kept=False
         )
         if cut.layer is None:
-            return _refused(
+            return refused(
                 report, f"layer {cut.dropped[0]} is the first: no kept layer stands before it"
             )
         if not fits_at(self.model, cut):
-            return _refused(report, "its MLP does not end in one linear layer")
-        sums, heldout = self.sums(cut.layer, self.fitted), self.sums(cut.layer, self.heldout)
+            return refused(report, "its MLP does not end in one linear layer")
         try:
-            change, ridge = best_of(sums, heldout, RIDGES)
+            solution = self.solution(cut.layer)
         except ContractError as error:
             raise ContractError(
                 f"compensation, layer {cut.layer}: {error}; {self.remedy()}"
             ) from None
-        tensors = self.changed(cut.layer, change)
+        tensors = self.changed(cut.layer, solution.change)
         old = {parameter: parameter.data for parameter in _by_parameter(self.model, cut, tensors)}
         put(_by_parameter(self.model, cut, tensors))
         new_loss = self.loss()
         put(old)
         report = report.model_copy(
             update={
-                "ridge": ridge,
-                "residual_before": heldout.residual(),
-                "residual_after": heldout.residual(change),
+                "ridge": solution.ridge,
+                "residual_before": solution.residual_before,
+                "residual_after": solution.residual_after,
                 "heldout_after": new_loss,
                 "kept": new_loss < loss,
             }
         )
         if report.kept:
             return Fit(report, tensors)
-        return _refused(report, "answers of held-out samples get no likelier")
+        return refused(report, "answers of held-out samples get no likelier")
+
+    def solution(self, layer: int) -> Solution:
+        """Fit the last linear layer of a kept layer's MLP."""
+        return best_of(self.sums(layer, self.fitted), self.sums(layer, self.heldout), RIDGES)
 
     def sums(self, layer: int, passage: Passage) -> Sums:
         """Add up the sums of all valid tokens of some samples."""
         scale = residual_multiplier(self.model)
         linear = last_linear(self.model, layer)[1]
-        sums = Sums.of_size(linear.in_features, linear.out_features, linear.weight.device)
+        device = linear.weight.device
+        sums = self.sums_type.of_size(linear.in_features, linear.out_features, device)
         for signal, state, target in passage.signals(linear):
             sums.add(signal * scale, state, target)
         return sums
@@ -265,7 +271,8 @@ class _Repair:
         return way_to_finite(dtype, "dtype")
 
 
-def _refused(report: CutReport, reason: str) -> Fit:
+def refused(report: CutReport, reason: str) -> Fit:
+    """Return a fit without new weights, and its reason."""
     return Fit(report.model_copy(update={"reason": reason}), {})
 
 

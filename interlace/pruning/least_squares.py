@@ -100,12 +100,30 @@ def solve(sums: Sums, ridge: float) -> Tensor:
     return torch.cholesky_solve(sums.cross, factor)
 
 
-def best_of(sums: Sums, heldout: Sums, ridges: Sequence[float]) -> tuple[Tensor, float]:
-    """Return the change of the ridge whose residual on held-out tokens is least, and the ridge.
+@dataclass(frozen=True)
+class Solution:
+    """A change of a linear layer, and what it does to held-out tokens.
+
+    Attributes:
+        change: D [p, d] float64, added to the transposed weight.
+        ridge: see `solve`.
+        residual_before: see `Sums.residual`, without the change.
+        residual_after: the same with it.
+    """
+
+    change: Tensor
+    ridge: float
+    residual_before: float
+    residual_after: float
+
+
+def best_of(sums: Sums, heldout: Sums, ridges: Sequence[float]) -> Solution:
+    """Solve with each ridge; return the solution whose residual on held-out tokens is least.
 
     Raises:
         ContractError: as `solve`.
     """
+    before = heldout.residual()
     changes = {ridge: solve(sums, ridge) for ridge in ridges}
-    best = min(ridges, key=lambda ridge: (heldout.residual(changes[ridge]), ridge))
-    return changes[best], best
+    solutions = [Solution(d, ridge, before, heldout.residual(d)) for ridge, d in changes.items()]
+    return min(solutions, key=lambda solution: (solution.residual_after, solution.ridge))

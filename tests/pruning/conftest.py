@@ -34,4 +34,4 @@ def copied(dense_dir: Path, tmp_path: Path) -> Path:
 def every_map_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Held-out answers get likelier by each fit of a compensation."""
     losses = iter(range(100, 0, -1))
-    monkeypatch.setattr(compensation._Repair, "loss", lambda *_: float(next(losses)))
+    monkeypatch.setattr(compensation.Repair, "loss", lambda *_: float(next(losses)))

@@ -227,7 +227,7 @@ def test_an_interrupted_run_comes_to_the_same_bytes(
     expected = compensate(dense, [2, 4], rows, whole)
     files = whole.replaced(expected.reports)
     assert files
-    calls = interrupt(monkeypatch, compensation._Repair, call=2, name="fit")
+    calls = interrupt(monkeypatch, compensation.Repair, call=2, name="fit")
     with pytest.raises(KeyboardInterrupt):
         compensate(dense, [2, 4], rows, resumed)
     for _ in range(2):
@@ -272,6 +272,6 @@ def test_a_state_that_is_not_finite_is_refused(
         decoder_layers(model)[3].mlp.down_proj.weight[0, 0] = float("inf")
     with pytest.raises(ContractError, match=r"^compensation: the loss on answers is not finite"):
         compensate(model, [4], rows)
-    monkeypatch.setattr(compensation._Repair, "loss", lambda *_: 1.0)
+    monkeypatch.setattr(compensation.Repair, "loss", lambda *_: 1.0)
     with pytest.raises(ContractError, match=r"^compensation, layer 3: .* not finite"):
         compensate(model, [4], rows)

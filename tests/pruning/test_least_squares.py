@@ -104,11 +104,15 @@ def test_a_token_without_a_target_is_skipped() -> None:
 def test_the_ridge_is_that_of_the_least_heldout_residual() -> None:
     sums, heldout = sums_of(tokens(0, 12, 4)), sums_of(tokens(1, 12, 4))
     ridges = (1e-3, 1.0, 1e3)
-    change, ridge = best_of(sums, heldout, ridges)
+    solution = best_of(sums, heldout, ridges)
     residuals = {r: heldout.residual(solve(sums, r)) for r in ridges}
-    assert ridge == min(residuals, key=residuals.__getitem__) == 1e3
-    torch.testing.assert_close(change, solve(sums, 1e3))
-    assert best_of(sums, sums, ridges)[1] == 1e-3
+    assert solution.ridge == min(residuals, key=residuals.__getitem__) == 1e3
+    torch.testing.assert_close(solution.change, solve(sums, 1e3))
+    assert (solution.residual_before, solution.residual_after) == (
+        heldout.residual(),
+        residuals[1e3],
+    )
+    assert best_of(sums, sums, ridges).ridge == 1e-3
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

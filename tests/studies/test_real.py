@@ -12,18 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from interlace.model.bypass import bypassed
 from interlace.model.row_losses import row_losses
-from interlace.pruning import compensation
-from interlace.pruning.least_squares import Sums
 from studies import real_bench
 from studies.real import Study, carry_out
 from studies.real_bench import Bench, Inputs
 from studies.real_inputs import prepare
 from studies.real_rows import Variant, read_rows
-from studies.real_rules import RULES, SUMS, AllTokens, WithoutSinks, following
+from studies.real_rules import RULES
 
 pytestmark = pytest.mark.slow
 SIZES = {
@@ -132,24 +129,3 @@ def test_methods_that_cannot_reach_a_ratio_say_why(study: tuple[Here, Path]) -> 
     rows = read_rows(study[1] / "study-real.csv")
     reasons = {row.reason for row in rows if row.ratio == 0.1}
     assert len(reasons) == 1 and "drops none of 6 layers" in reasons.pop()
-
-
-def test_a_rule_of_compensation_holds_in_its_block_alone() -> None:
-    assert SUMS[RULES[0]] is compensation.Sums  # the library's own
-    with pytest.raises(KeyboardInterrupt), following("all tokens"):
-        assert compensation.Sums is AllTokens
-        raise KeyboardInterrupt
-    assert compensation.Sums is Sums
-
-
-def test_sums_without_sinks_skip_massive_tokens() -> None:
-    state = torch.ones(5, 2)
-    target = torch.tensor([[1.0, 2.0], [2.0, 1.0], [0.0, 1.0], [1.0, 1.0], [300.0, 0.0]])
-    signal = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    every, some, rest = (kind.of_size(3, 2) for kind in (AllTokens, WithoutSinks, AllTokens))
-    every.add(signal, state, target)
-    some.add(signal, state, target)
-    rest.add(signal[:4], state[:4], target[:4])
-    assert some.tokens == 4 < every.tokens
-    assert torch.equal(some.gram, rest.gram) and torch.equal(some.cross, rest.cross)
-    assert every.error == pytest.approx((target - state).square().sum().item())
