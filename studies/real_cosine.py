@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-STEPS, BATCH, SEED = 400, 256, 0
-RATES = (1e-5, 1e-4, 1e-3)  # of learning, at the first step; they fall linearly to zero
+STEPS, BATCH, SEED = 1600, 256, 0
+RATES = (1e-3, 3e-3)  # of learning, at the first step; they fall linearly to zero
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def cosine_distance(transform: Tensor, tokens: Tokens) -> Tensor:
     return (1 - cosine_similarity(states, tokens.target, dim=-1)).mean()
 
 
-def descend(start: Tensor, tokens: Tokens, rate: float, steps: int = STEPS) -> Tensor:
+def descend(start: Tensor, tokens: Tokens, rate: float, steps: int) -> Tensor:
     """Minimise the cosine distance by Adam on random batches.
 
     Args:
@@ -68,5 +68,5 @@ def nearest(
     start: Tensor, tokens: Tokens, heldout: Tokens, rates: Sequence[float] = RATES
 ) -> Tensor:
     """Descend at several rates; return the map of least cosine distance on held-out tokens."""
-    maps = [descend(start, tokens, rate) for rate in sorted(rates)]
+    maps = [descend(start, tokens, rate, STEPS) for rate in sorted(rates)]
     return min(maps, key=lambda transform: cosine_distance(transform, heldout).item())

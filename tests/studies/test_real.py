@@ -15,7 +15,7 @@ import pytest
 
 from interlace.model.bypass import bypassed
 from interlace.model.row_losses import row_losses
-from studies import real_bench
+from studies import real_bench, real_cosine
 from studies.real import Study, carry_out
 from studies.real_bench import Bench, Inputs
 from studies.real_inputs import prepare
@@ -71,7 +71,9 @@ def study(inputs: Inputs) -> tuple[Here, Path]:
     (docs / "study-methods.md").write_text("# Demo\n")
     (inputs.scratch / "README.md").write_text("# Readme\n")
     here = Here(inputs)
-    carry_out(Study(inputs, here), docs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(real_cosine, "STEPS", 20)
+        carry_out(Study(inputs, here), docs)
     return here, docs
 
 
