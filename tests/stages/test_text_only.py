@@ -136,5 +136,7 @@ def test_a_text_only_model_goes_through_all_stages(project: Path) -> None:
     card = (project / "artifacts/report/tuned.md").read_text().partition("<details>")[0]
     assert "AutoModelForCausalLM" in card and "pipeline_tag: text-generation" in card
     assert not any(word in card for word in ("ImageText", "vision", "image"))
+    page = (project / "artifacts/report/report.html").read_text()
+    assert not any(word in page for word in ("on each probe task", "per_task", "pixels"))
     files = files_to_publish(project / "artifacts", "tuned", "you/tuned", None)
     assert {"README.md", "config.json", "tokenizer.json"} <= files.keys()
