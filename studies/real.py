@@ -22,6 +22,7 @@ import click
 from tqdm import tqdm
 
 from interlace.scores.table import SEARCH, SLEB, TAYLOR, Scores
+from interlace.system import interruption
 from interlace.system.documents import read_json
 from studies import real_bench
 from studies.real_bench import SIMILARITY, SPARSE, Inputs
@@ -191,6 +192,7 @@ def carry_out(study: Study, docs: Path) -> None:
 @click.option("--tokens", type=int, help="Held-out answer tokens; few for a trial.")
 def main(source: Path, scratch: Path, out: Path, tokens: int | None) -> None:
     """Carry the study out, and write its page."""
+    interruption.install()
     model, train, test = (source / name for name in ("model", "train.parquet", "test.parquet"))
     sizes = TOKENS | ({"heldout_tokens": tokens} if tokens else {})
     inputs = prepare(model, train, test, scratch, **sizes)

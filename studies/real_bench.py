@@ -189,7 +189,10 @@ def score(variant: Variant) -> Variant:
 
 def measured(inputs: Inputs, criterion: str) -> Path:
     """Return the folder of a measurement: of `SIMILARITY`, or of the loss by a criterion."""
-    return inputs.scratch / criterion
+    if criterion == SIMILARITY:
+        return inputs.scratch / criterion
+    rows = f"{inputs.search_rows}-{PASSES}" if criterion == SEARCH else f"{inputs.loss_rows}"
+    return inputs.scratch / f"{criterion}-{rows}"
 
 
 def measure_once(criterion: str, protected: Sequence[int] = ()) -> None:
