@@ -26,7 +26,7 @@ from interlace.system import interruption
 from interlace.system.documents import read_json
 from studies import real_bench
 from studies.real_bench import SIMILARITY, SPARSE, Inputs
-from studies.real_choices import COMPARED, SINGLE, choices, finalists, score_table
+from studies.real_choices import COMPARED, choices, finalists, score_table
 from studies.real_facts import facts, layer_rows
 from studies.real_inputs import prepare
 from studies.real_losses import HeldoutLosses
@@ -38,7 +38,7 @@ SOURCE, SCRATCH = Path("data/smollm2"), Path(".scratch/study-real")
 BAR = "{desc}: {percentage:3.0f}% of the work|{bar}| {elapsed}, {remaining} left"
 PROCESSES = 2  # of one core each
 TOKENS = {
-    "heldout_tokens": 10_000,
+    "heldout_tokens": 8_000,
     "calibration_tokens": 16_000,
     "loss_tokens": 1_000,
     "search_tokens": 1_000,
@@ -53,8 +53,6 @@ FEW_RATIOS = (0.25,)
 ORDER = (0.25, 0.4, 0.1)  # of scoring
 FEW = (  # choices that all rules of compensation are tried on
     ("interlace", "auto"),
-    ("angular-block", "none"),
-    (SINGLE, "none"),
     (SEARCH, "none"),
 )
 

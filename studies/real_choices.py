@@ -22,8 +22,7 @@ from studies.real_rows import Row
 
 RATIOS = (0.1, 0.25, 0.4)
 PROTECTIONS = ("none", "auto")
-SEEDS = range(8)  # of `random`
-PROTECTED_DRAWS = (0.25,)  # ratios at which `random` is drawn with protection, too
+SEEDS = range(5)  # of `random`, which is drawn without protection alone
 SINGLE = "single losses"
 NOT_COMPARED = frozenset({"manual", "dense-ft"})  # drop the layers of a list, or none
 NOT_SERVED = tuple(name for name, method in METHODS.items() if ON_PROBES & set(method.needs))
@@ -76,14 +75,14 @@ def choices(scores: Scores, methods: Sequence[str]) -> list[Row]:
         methods: as `compared` lists them.
     """
     cells = product(methods, RATIOS, PROTECTIONS)
-    return [_choice(scores, *cell, seed) for cell in cells for seed in seeds(*cell)]
+    return [_choice(scores, *cell, seed) for cell in cells for seed in seeds(cell[0], cell[2])]
 
 
-def seeds(method: str, ratio: float, protect: str) -> Sequence[int]:
+def seeds(method: str, protect: str) -> Sequence[int]:
     """Return the seeds of a method's draws."""
     if method != "random":
         return (0,)
-    return SEEDS if protect == "none" or ratio in PROTECTED_DRAWS else ()
+    return SEEDS if protect == "none" else ()
 
 
 def finalists(search: Path, size: int, count: int) -> list[tuple[int, ...]]:
