@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import answered_samples
+import family_decoders
 import family_models
 import pytest
 import torch
@@ -38,7 +39,7 @@ from interlace.training.head import head_weight, stored_head
 
 MIDDLE = [1, 3]  # dropped layers
 GENERATED = 5  # tokens
-SPECIAL = list(range(family_models.IMAGE, family_models.VOCABULARY))  # never generated
+SPECIAL = list(range(family_models.IMAGE, family_decoders.VOCABULARY))  # never generated
 
 
 @dataclass(frozen=True)
