@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 GRACE = 2.0  # seconds that the main thread may stay in a library's code
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end"}
 last_steps: list[Callable[[], None]] = []  # called before the process ends
 _pipe: tuple[int, int] | None = None
+_owner: int | None = None  # the process that handles signals; not a child that was forked just now
 _ending = threading.Lock()  # held by the thread that ends the process
 
 
@@ -24,9 +26,10 @@ def install() -> None:
     Nothing is unwound: what is unfinished is resumed or done again, as after SIGKILL. A signal that
     was ignored when the process started stays ignored.
     """
-    global _pipe
+    global _owner, _pipe
     if threading.current_thread() is not threading.main_thread():
         return
+    _owner = os.getpid()
     for number in WORDS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
@@ -54,9 +57,11 @@ def installed() -> Iterator[None]:
 
 def _end(number: int, _: FrameType | None = None) -> None:
     """Say why, end the children, take the last steps, and exit."""
+    if os.getpid() != _owner:
+        os._exit(128 + number)
     if threading.current_thread() is threading.main_thread():
         for signal_number in WORDS:  # a second Ctrl-C ends it without a word
-            signal.signal(signal_number, lambda number, _: os._exit(128 + number))
+            signal.signal(signal_number, _leave)
     if not _ending.acquire(blocking=False):
         return  # another thread is at it
     if os.environ.get("RANK", "0") == "0":
@@ -70,22 +75,33 @@ def _end(number: int, _: FrameType | None = None) -> None:
     os._exit(128 + number)
 
 
+def _leave(number: int, _: FrameType | None) -> None:
+    """Kill the children and exit, without a word."""
+    for child in _children():
+        child.kill()
+    os._exit(128 + number)
+
+
 def _say(number: int) -> None:
     word = WORDS[signal.Signals(number)]
     with suppress(OSError):
         os.write(2, f"\n{word}: finished work is kept; the same command resumes\n".encode())
 
 
+def _children() -> list[Any]:
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing.active_children() if multiprocessing else []
+
+
 def _end_children() -> None:
     """End the children; one that was forked just now may have lost the signal, and is killed."""
-    if multiprocessing := sys.modules.get("multiprocessing"):
-        children = multiprocessing.active_children()
-        for child in children:
-            child.terminate()
-        deadline = time.monotonic() + GRACE / 4
-        for child in children:
-            child.join(max(0.0, deadline - time.monotonic()))
-            child.kill()
+    children = _children()
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + GRACE / 4
+    for child in children:
+        child.join(max(0.0, deadline - time.monotonic()))
+        child.kill()
 
 
 def _watch(pipe: int) -> None:

@@ -41,6 +41,24 @@ STUCK = WORK.replace(  # the signal goes to another thread, and interrupts no ca
 )
 
 
+FORKED = """
+import os, signal, sys, time
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+from pathlib import Path
+from interlace.system import interruption
+from interlace.system.outputs import whole
+
+interruption.install()
+with whole(Path(sys.argv[1])) as partial:
+    partial.touch()
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+    status = os.waitpid(child, 0)[1]
+    print(os.waitstatus_to_exitcode(status), partial.exists())
+"""
+
+
 def end(folder: Path, number: int, times: int = 1, work: str = WORK) -> tuple[int, str, int]:
     """Interrupt a process at work; return its exit code, its words and its child's number."""
     command = [sys.executable, "-c", work, str(folder / "out.json")]
@@ -85,6 +103,12 @@ def test_a_main_thread_that_does_not_come_back_leaves_no_child_and_no_file(tmp_p
         for _ in range(100):
             os.kill(child, 0)
             time.sleep(0.1)
+
+
+def test_a_child_that_ends_while_it_is_forked_leaves_its_parent_s_work(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORKED, str(tmp_path / "out.json")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (process.stdout, process.stderr) == ("143 True\n", "")
 
 
 def test_importing_a_stage_is_interrupted_without_a_traceback() -> None:
