@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 COPIED = (
     *("stages", "interlace", "dvc.yaml", "params.yaml", "data/probes.yaml", "data/published.csv"),
     *(".dvcignore", ".gitignore"),
+    *(f"data/smollm2/{name}" for name in ("dvc.yaml", ".gitignore", ".dvc/config")),
 )
 SMALL = {
     "model": {"id": "source/model"},
