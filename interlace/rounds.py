@@ -1,24 +1,26 @@
 """Progressive pruning: drop some layers, measure the smaller model, and continue.
 
-With `select.heal_steps` the layers tuned so far are healed before each measurement, so that pruning
-and tuning alternate.
+With `select.heal_steps` the layers tuned so far are healed before each measurement, from the
+weights that the round before left, so that pruning and tuning alternate. `export` takes the last
+weights.
 
-Each round's table is kept, so that an interrupted chain, or a longer one with the same beginning,
-resumes after its last round.
+Each round's table and weights are kept, so that an interrupted chain, or a longer one with the same
+beginning, resumes after its last round.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from interlace.checkpoint.layers import StoredLayers
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.safetensors import write_tensors
 from interlace.errors import InputError
 from interlace.healing.local import heal_locally
 from interlace.measurements.collect import collect, provenance_of
@@ -33,13 +35,17 @@ from interlace.plan.record import Plan, Shortfall, read_decision
 from interlace.plan.segments import segments
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import export
-from interlace.pruning.new_weights import compensated
+from interlace.pruning.new_weights import compensated, of_file
+from interlace.pruning.parity import put_in
 from interlace.scores.average import score
 from interlace.scores.table import read_scores
 from interlace.selection.select import resolve_ratio, select_layers
 from interlace.sources.pinned import PinnedModel
 from interlace.system.outputs import link_or_copy, remove
 from interlace.system.resumable import intact, kept, mark
+
+HEALED = "healed.safetensors"  # the healed layers' weights by stored name
+Layers = tuple[list[int], list[int]]  # dropped and tuned by the rounds so far
 
 
 def measuring_options(params: RoundsParams) -> list[Section]:
@@ -74,42 +80,74 @@ def measure_rounds(
         table: scores of the dense model.
         samples: folders of rows to measure on, the calibration set first.
         train: folder of rows to heal on, read if `select.heal_steps` is set.
-        out: folder for `scores-002.parquet` and so on, one table per further round.
+        out: folder for `scores-002.parquet` and so on, one table per further round, and for the
+            healed layers' weights.
         params: the method, the ratio, the rounds, and how to measure, compensate and heal.
         decision: file with the decision on the budget.
-        scratch: folder that keeps tables and unfinished work; use another for other code, inputs or
-            `measuring_options`.
+        scratch: folder that keeps tables, weights and unfinished work; use another for other code,
+            inputs or `measuring_options`.
 
     Returns:
         The plan that the rounds add up to.
     """
-
-    def table_after(choice: Choice) -> pa.Table:
-        name = _name(choice, params)
-        file, dropped = scratch / f"{name}.parquet", sorted(choice.drop)
-        if not intact(file):
-            work = scratch / name
-            replaced = _new_weights(pinned, samples[0], dropped, params, work)
-            healed = None
-            if params.select.heal_steps:
-                healed = heal_so_far(pinned, choice, train, params, work, replaced)
-            scores = measure_without(
-                pinned, samples, dropped, params.collect_options, work, replaced, healed
-            )
-            with kept(file) as partial:
-                pq.write_table(scores, partial)
-        number = len(list(out.glob("*.parquet"))) + 2
-        link_or_copy(file, out / f"scores-{number:03d}.parquet")
-        return pq.read_table(file)
-
-    return select_layers(
+    chain = _Chain(pinned, samples, train, out, params, scratch)
+    plan = select_layers(
         read_scores(table, by_score=True),
         params.method,
         resolve_ratio(params.ratio, read_decision(decision)),
         params.select,
         seed=params.seed,
-        later=table_after,
+        later=chain.table_after,
     )
+    if chain.healed:
+        link_or_copy(chain.healed, out / HEALED)
+    return plan
+
+
+@dataclass
+class _Chain:
+    """The rounds so far, and what each is measured with; see `measure_rounds`.
+
+    Attributes:
+        history: the choice that each round left.
+        healed: file of the healed layers' weights, if layers are healed.
+    """
+
+    pinned: PinnedModel
+    samples: Sequence[Path]
+    train: Path
+    out: Path
+    params: RoundsParams
+    scratch: Path
+    history: list[Layers] = field(default_factory=list)
+    healed: Path | None = None
+
+    def table_after(self, choice: Choice) -> pa.Table:
+        """Return the scores of the model that a choice leaves; write them to `out`."""
+        self.history.append((sorted(choice.drop), sorted(choice.tune)))
+        name, heals = _name(self.history, self.params), self.params.select.heal_steps
+        table, weights = self.scratch / f"{name}.parquet", self.scratch / f"{name}.safetensors"
+        if not intact(table) or (heals and not intact(weights)):
+            scores = self._measure(choice, self.scratch / name, weights)
+            with kept(table) as partial:
+                pq.write_table(scores, partial)
+        self.healed = weights if heals else None
+        link_or_copy(table, self.out / f"scores-{len(self.history) + 1:03d}.parquet")
+        return pq.read_table(table)
+
+    def _measure(self, choice: Choice, scratch: Path, weights: Path) -> pa.Table:
+        """Compensate for and heal the choice so far as the parameters say, then measure."""
+        pinned, params, dropped = self.pinned, self.params, sorted(choice.drop)
+        replaced = of_file(self.healed)
+        if params.export.compensate != "none":
+            dense = Dense(pinned.checkpoint(), self.samples[0], params.answer_options)
+            n, folder = params.export.compensate_samples, scratch / "weights"
+            replaced, _ = compensated(dense, dropped, n, folder, self.healed)
+        if params.select.heal_steps:
+            heal_so_far(pinned, choice, self.train, params, scratch, weights, replaced)
+            replaced |= of_file(weights)
+        options = params.collect_options
+        return measure_without(pinned, self.samples, dropped, options, scratch, replaced)
 
 
 def heal_so_far(
@@ -118,8 +156,9 @@ def heal_so_far(
     train: Path,
     params: RoundsParams,
     scratch: Path,
+    out: Path,
     replaced: Mapping[str, Path] = MappingProxyType({}),
-) -> Path:
+) -> None:
     """Heal the layers tuned by the rounds so far, one by one, against the dense model.
 
     An interrupted run resumes.
@@ -130,10 +169,12 @@ def heal_so_far(
         train: folder of rows to heal on.
         params: `select.heal_steps` updates by the recipe of `finetune`.
         scratch: folder for unfinished work.
+        out: safetensors file for the tuned layers' weights, by the names that the dense checkpoint
+            stores them under.
         replaced: stored names of new weights to start from -> their files.
 
-    Returns:
-        The folder of the healed checkpoint, in `scratch`.
+    Raises:
+        InputError: no tuned layer lies beside a dropped one.
     """
     healed, pruned = scratch / "healed", scratch / "pruned"
     plan = _plan_so_far(pinned, choice)
@@ -160,7 +201,18 @@ def heal_so_far(
             scratch=scratch / "local",
         )
         mark(healed)
-    return healed
+    _keep_tuned(dense.at(healed), plan, out)
+
+
+def _keep_tuned(healed: Checkpoint, plan: Plan, out: Path) -> None:
+    """Write the tuned layers of a pruned checkpoint by the names that the dense one stores."""
+    layers, tuned = healed.layers, {}
+    for name, tensor in layers.tensors.items():
+        position, weight = layers.split(name) or (None, "")
+        if position in plan.tuned_positions:
+            tuned[layers.name(plan.keep[position], weight)] = tensor
+    with kept(out) as partial:
+        write_tensors(partial, tuned)
 
 
 def _plan_so_far(pinned: PinnedModel, choice: Choice) -> Plan:
@@ -181,16 +233,6 @@ def _plan_so_far(pinned: PinnedModel, choice: Choice) -> Plan:
     )
 
 
-def _new_weights(
-    pinned: PinnedModel, calibration: Path, dropped: list[int], params: RoundsParams, scratch: Path
-) -> Mapping[str, Path]:
-    """Compute the weights that compensate for the dropped layers, if `export.compensate` is set."""
-    if params.export.compensate == "none":
-        return {}
-    dense = Dense(pinned.checkpoint(), calibration, params.answer_options)
-    return compensated(dense, dropped, params.export.compensate_samples, scratch / "weights")[0]
-
-
 def measure_without(
     pinned: PinnedModel,
     samples: Sequence[Path],
@@ -198,7 +240,6 @@ def measure_without(
     params: Collect,
     scratch: Path,
     replaced: Mapping[str, Path] = MappingProxyType({}),
-    healed: Path | None = None,
 ) -> pa.Table:
     """Score the model with some layers bypassed, by position among the kept layers.
 
@@ -209,16 +250,14 @@ def measure_without(
         params: of the measurement.
         scratch: folder for unfinished work; removed when done.
         replaced: stored names of new weights -> their files.
-        healed: a checkpoint without these layers, to measure in place of the dense one.
 
     Returns:
         A table as `score` returns it; its metadata's `kept` lists the dense layers.
     """
     dense = pinned.checkpoint()
-    model = dense.at(healed or dense.folder).open_model(**params.opening())
-    if healed is None:
-        _replace(model, dense.layers, replaced)
-        bypass(model, dropped)
+    model = dense.open_model(**params.opening())
+    put_in(model, replaced, dense.layers.prefix)
+    bypass(model, dropped)
     kept_layers = [i for i in range(pinned.n_layers) if i not in dropped]
     layers = {"n_layers": str(len(kept_layers)), "kept": " ".join(map(str, kept_layers))}
     states = scratch / "hidden_states"
@@ -239,15 +278,7 @@ def measure_without(
     return scores
 
 
-def _replace(model: Any, stored: StoredLayers, replaced: Mapping[str, Path]) -> None:
-    for file in sorted(set(replaced.values())):
-        for weight, value in stored.new_values(model, file).items():
-            weight.data = value
-
-
-def _name(choice: Choice, params: RoundsParams) -> str:
-    """Name the table of a round by the layers that it depends on."""
-    layers: list[object] = [sorted(choice.drop)]
-    if params.select.heal_steps:
-        layers += [sorted(choice.tune), params.seed]
+def _name(history: Sequence[Layers], params: RoundsParams) -> str:
+    """Name a round's files by what they depend on: with healing, the layers of all rounds."""
+    layers = [*history, params.seed] if params.select.heal_steps else [history[-1][0]]
     return hashlib.sha256(repr(layers).encode()).hexdigest()[:16]

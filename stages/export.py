@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from interlace.errors import MissingInputError
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
 from interlace.pruning.dense import Dense
@@ -18,11 +19,13 @@ def main(params: ExportParams) -> None:
     model, plan_file, rows = pinned().model, Path("artifacts/plan.json"), Path("data/calibration")
     plan = read_plan(plan_file)
     check_made_for(plan, model)
+    healed = Path("artifacts/rounds/healed.safetensors") if plan.heal_steps else None
+    if healed and not healed.is_file():
+        raise MissingInputError(healed)
     dense = Dense(model.checkpoint(), rows, params.answer_options)
-    with scratch_folder(
-        "export", [Path("artifacts/dense.json"), plan_file, rows], params
-    ) as scratch:
-        replaced, report = new_weights(dense, plan, params.export, scratch)
+    inputs = [Path("artifacts/dense.json"), plan_file, rows, *([healed] if healed else [])]
+    with scratch_folder("export", inputs, params) as scratch:
+        replaced, report = new_weights(dense, plan, params.export, scratch, healed)
         parity = export(
             dense.checkpoint.folder,
             plan,

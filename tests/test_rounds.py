@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from interruptions import interrupt
+from plans import PREFIX, weights
 from safetensors.torch import load_file, save_file
 from sources_json import pinned_model
 
@@ -35,7 +36,7 @@ from interlace.scores.table import read_scores
 from interlace.selection.select import select
 from interlace.system.outputs import remove, write_json
 
-LAYERS = 6
+LAYERS, HEALED = 6, rounds.HEALED
 COLLECT = Collect(dtype="float32")
 RECIPE = Recipe(
     batch_size=4, micro_batch_size=4, max_length=512, min_pixels=None, max_pixels=None, workers=0
@@ -160,6 +161,76 @@ def test_an_interrupted_chain_resumes_at_its_last_round(
     assert len(calls) == 3
 
 
+def healings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any, list[int]]]:
+    """Record each healing's weights before and after it, by their dense names, and its drops."""
+    heal, records = rounds.heal_locally, []
+
+    def recording(
+        dense: Any, pruned: Any, train: Any, out: Path, *args: Any, **options: Any
+    ) -> None:
+        heal(dense, pruned, train, out, *args, **options)
+        plan = options["plan"]
+        records.append((*(dense_names(f, plan) for f in (pruned.folder, out)), plan.drop))
+
+    monkeypatch.setattr(rounds, "heal_locally", recording)
+    return records
+
+
+def dense_names(folder: Path, plan: Plan) -> dict[str, torch.Tensor]:
+    """The weights of a pruned checkpoint's layers by their names in the dense one."""
+    return {
+        f"{PREFIX}.{plan.keep[int(position)]}.{rest}": value
+        for name, value in weights(folder).items()
+        if name.startswith(PREFIX)
+        for position, rest in [name.removeprefix(f"{PREFIX}.").split(".", 1)]
+    }
+
+
+def test_a_round_heals_from_the_weights_of_the_round_before(
+    run: Run, dense_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = healings(monkeypatch)
+    plan, table = run(rounds=3, ratio=0.5, heal_steps=3)
+    (_, first, _), (start, last, drop) = records
+    carried = load_file(table.with_name("healed.safetensors"))
+    healed = [name for name, value in first.items() if not torch.equal(value, records[0][0][name])]
+    assert healed and all(torch.equal(start[name], first[name]) for name in healed)
+    assert all(torch.equal(value, last[name]) for name, value in carried.items())
+    assert {*healed} < {*carried} and set(drop) < set(plan.drop)
+    assert (plan.rounds, plan.heal_steps) == (3, 3)
+    dense = weights(dense_dir)
+    assert all(not torch.equal(carried[name], dense[name]) for name in healed)
+
+
+def test_a_longer_chain_heals_its_new_rounds_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_file(run("alone", rounds=3, ratio=0.5, heal_steps=2)[1].parent / HEALED)
+    records = healings(monkeypatch)
+    run(rounds=2, ratio=0.34, heal_steps=2)
+    longer = load_file(run(rounds=3, ratio=0.5, heal_steps=2)[1].parent / HEALED)
+    assert [len(drop) for *_, drop in records] == [1, 2]
+    assert longer.keys() == whole.keys()
+    assert all(torch.equal(value, whole[name]) for name, value in longer.items())
+
+
+def test_healed_layers_depend_on_all_rounds_and_measured_ones_on_what_is_dropped() -> None:
+    one, two = [([2], [1]), ([2, 4], [1, 3])], [([4], [3]), ([2, 4], [1, 3])]
+    healed, plain = params_of(select=Select(heal_steps=1)), params_of()
+    assert rounds._name(one, healed) != rounds._name(two, healed)
+    assert rounds._name(one, plain) == rounds._name(two, plain)
+
+
+def test_with_compensation_a_later_round_is_fitted_from_the_healed_layers(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = interrupt(monkeypatch, rounds, name="compensated")
+    table = run(rounds=3, ratio=0.5, heal_steps=2, compensate="lstsq")[1]
+    (*_, first), (*_, second) = calls
+    assert first is None
+    assert load_file(second).keys() < load_file(table.parent / HEALED).keys()
+
+
 def test_tuned_layers_are_healed_before_the_next_measurement(run: Run, tmp_path: Path) -> None:
     plain = values(run("plain")[1])
     plan, table = run("healed", heal_steps=3)
@@ -172,12 +243,12 @@ def test_tuned_layers_are_healed_before_the_next_measurement(run: Run, tmp_path:
 def test_healing_is_not_repeated_after_an_interruption(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healings = interrupt(monkeypatch, rounds, name="heal_locally")
+    calls = interrupt(monkeypatch, rounds, name="heal_locally")
     interrupt(monkeypatch, rounds, call=1, name="measure_without")
     with pytest.raises(KeyboardInterrupt):
         run(heal_steps=2)
     run(heal_steps=2)
-    assert len(healings) == 1
+    assert len(calls) == 1
 
 
 def test_healing_starts_from_the_new_weights(
@@ -187,15 +258,16 @@ def test_healing_starts_from_the_new_weights(
     name, file = next(item for item in tensor_files(dense_dir).items() if item[0].endswith(end))
     weight = 2 * load_file(file)[name]
     save_file({name: weight}, tmp_path / "new.safetensors")
-    healed = rounds.heal_so_far(
+    rounds.heal_so_far(
         pinned_model(dense_dir),
         Choice(groups=(), drop=frozenset({2}), tune=frozenset({1})),
         samples[0],
         params_of(select=Select(heal_steps=1), heal=Heal(local_learning_rate=1e-12)),
         tmp_path / "work",
+        tmp_path / "healed.safetensors",
         {name: tmp_path / "new.safetensors"},
     )
-    healed_weight = load_file(tensor_files(healed)[name])[name]
+    healed_weight = load_file(tmp_path / "healed.safetensors")[name]
     torch.testing.assert_close(healed_weight, weight, rtol=0, atol=1e-9)
 
 
@@ -205,7 +277,7 @@ def test_a_choice_without_tuned_neighbours_cannot_be_healed(
     choice = Choice(groups=(), drop=frozenset({2}), tune=frozenset())
     params = params_of(select=Select(heal_steps=1))
     with pytest.raises(InputError, match=r"select\.heal_steps: no tuned layer"):
-        rounds.heal_so_far(pinned_model(dense_dir), choice, tmp_path, params, tmp_path)
+        rounds.heal_so_far(pinned_model(dense_dir), choice, tmp_path, params, tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize(

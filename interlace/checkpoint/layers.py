@@ -6,11 +6,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interlace.checkpoint.safetensors import Stored
+from interlace.checkpoint.safetensors import Stored, stored_tensors
 from interlace.errors import InputError
 from interlace.model.families import Config, text_config
 
@@ -99,6 +99,10 @@ class StoredLayers:
             if (layer_and_weight := self.split(name)) is not None:
                 counts[layer_and_weight[0]] += tensor.count
         return counts
+
+    def with_values(self, file: Path) -> StoredLayers:
+        """Return the same layers with the values that a safetensors file has by stored name."""
+        return replace(self, tensors={**self.tensors, **stored_tensors(file)})
 
     def read(self, layer: int, weight: str, shape: torch.Size) -> Tensor:
         """Read a layer's weight in the stored dtype.

@@ -129,8 +129,8 @@ class Select(Protection):
     heal_steps: int = Field(
         0,
         ge=0,
-        description="updates of local healing before each further round's measurement, steps;"
-        " 0: none",
+        description="updates of local healing before each further round's measurement, whose"
+        " weights are kept, steps; 0: none",
     )
 
 

@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -67,9 +68,9 @@ class Cut:
         return 1 + (self.dropped[-1] if self.dropped else self.layer or 0)
 
 
-def cuts_of(drop: Sequence[int], n_layers: int) -> list[Cut]:
-    """Return the kept layers from the one before the first dropped layer on, in depth order."""
-    begin = max(min(drop, default=n_layers) - 1, 0)
+def cuts_of(drop: Sequence[int], n_layers: int, healed: Sequence[int] = ()) -> list[Cut]:
+    """Return the kept layers from the one before the first dropped or healed one on, by depth."""
+    begin = max(min([*drop, *(layer + 1 for layer in healed)], default=n_layers) - 1, 0)
     cuts: list[Cut] = []
     for layer in range(begin, n_layers):
         if layer not in drop:
@@ -100,7 +101,11 @@ class Compensated:
 
 
 def compensate(
-    model: nn.Module, drop: Sequence[int], rows: AnsweredRows, store: Store | None = None
+    model: nn.Module,
+    drop: Sequence[int],
+    rows: AnsweredRows,
+    store: Store | None = None,
+    healed: Weights = MappingProxyType({}),
 ) -> Compensated:
     """Make up for dropped layers in memory; no checkpoint is written.
 
@@ -111,13 +116,14 @@ def compensate(
         drop: dropped layers of the dense decoder; at least one.
         rows: calibration samples with answers; every fourth is held out of the fit.
         store: the stored values of weights, and the fits so far; `None`: the model's own, and none.
+        healed: values that kept layers have in the pruned model, in place of the dense ones.
 
     Raises:
         InputError: too few samples, or a layer whose MLP's output cannot be fitted.
         ContractError: a state or a loss is not finite.
     """
     store = store or Store()
-    cuts = cuts_of(drop, len(decoder_layers(model)))
+    cuts = cuts_of(drop, len(decoder_layers(model)), layers_with(model, healed))
     fitted, heldout = rows.split(HELD_OUT)
     if not heldout.paths:
         raise InputError(
@@ -129,14 +135,25 @@ def compensate(
     if None in fits:
         layers = [cut.layer for cut in cuts if cut.layer is not None and fits_at(model, cut)]
         check_added_as_it_is(model, layers, fitted.batch(0, next(model.parameters()).device))
-        repair = Repair(model, store, Passage(model, drop, fitted), Passage(model, drop, heldout))
-        fits = repair.fit_all(cuts, fits)
+        fitting, judging = (
+            Passage(model, drop, half, begin=cuts[0].layer or 0) for half in (fitted, heldout)
+        )
+        fits = Repair(model, store, fitting, judging, healed).fit_all(cuts, fits)
     complete = [fit for fit in fits if fit is not None]
     reports = [fit.report for fit in complete]
-    weights: dict[nn.Parameter, Tensor] = {}
+    weights = dict(healed)
     for cut, fit in zip(cuts, complete, strict=True):
         weights |= _by_parameter(model, cut, fit.tensors)
     return Compensated(weights, reports, reports[0].heldout_before, reports[-1].heldout_loss)
+
+
+def layers_with(model: nn.Module, weights: Weights) -> list[int]:
+    """Return the decoder layers that some parameters belong to."""
+    return [
+        number
+        for number, layer in enumerate(decoder_layers(model))
+        if not weights.keys().isdisjoint(layer.parameters())
+    ]
 
 
 def fits_at(model: nn.Module, cut: Cut) -> bool:
@@ -174,6 +191,7 @@ class Repair:
         store: of stored values and of fits.
         fitted: the samples that layers are fitted on.
         heldout: the samples that judge.
+        healed: values of kept layers that the fits start from.
     """
 
     sums_type: ClassVar[type[Sums]] = Sums
@@ -181,15 +199,20 @@ class Repair:
     store: Store
     fitted: Passage
     heldout: Passage
+    healed: Weights
 
     def fit_all(self, cuts: Sequence[Cut], fits: Sequence[Fit | None]) -> list[Fit | None]:
         """Fit the layers that are not fitted yet."""
         results: list[Fit | None] = []
         loss: float | None = None
+        dense = {parameter: parameter.data for parameter in self.healed}
         with substituting() as put, tqdm(total=len(cuts), unit="layer", desc="compensate") as bar:
+            put(self.healed)
             for cut, fit in zip(cuts, fits, strict=True):
-                for passage in (self.fitted, self.heldout):
-                    passage.advance_dense(cut.end)
+                with substituting() as put_dense:
+                    put_dense(dense)
+                    for passage in (self.fitted, self.heldout):
+                        passage.advance_dense(cut.end)
                 if fit is None:
                     loss = self.loss() if loss is None else loss
                     fit = self.fit(cut, loss, put)

@@ -71,6 +71,11 @@ def export(
     dense, out = Checkpoint(Path(model_dir), trust_remote_code), Path(out_dir)
     check_target(dense.folder, out)
     _check_layers(dense, plan)
+    if plan.heal_steps and not replaced:
+        raise InputError(
+            f"the plan's layers were healed between {plan.rounds} rounds, and no healed weights are"
+            " given; pass the file that the stage `rounds` wrote as replaced"
+        )
     config = with_dtype(pruned_config(dense.config, plan.keep, str(dense.config_file)), dtype)
     tensors = _kept(dense.layers, plan, _replacements(dense.tensors, replaced))
     tuned = tuple(f"{dense.layers.prefix}.{position}." for position in plan.tuned_positions)

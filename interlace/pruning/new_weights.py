@@ -1,23 +1,30 @@
-"""New values of kept weights: compensated for dropped layers, or sparse."""
+"""New values of kept weights: healed between rounds, compensated for dropped layers, or sparse."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from interlace.checkpoint.safetensors import stored_tensors
 from interlace.params.exporting import Export
 from interlace.plan.record import Plan
 from interlace.pruning.compensation import compensate
 from interlace.pruning.dense import Dense
 from interlace.pruning.new_values import CheckpointStore
-from interlace.pruning.report import CompensationReport, CutReport, ExportReport, SparsityReport
+from interlace.pruning.report import (
+    CompensationReport,
+    CutReport,
+    ExportReport,
+    HealedReport,
+    SparsityReport,
+)
 from interlace.pruning.sparsity import sparsify
 
 Replaced = dict[str, Path]  # a tensor's stored name -> the file that holds its new value
 
 
 def new_weights(
-    dense: Dense, plan: Plan, params: Export, scratch: Path
+    dense: Dense, plan: Plan, params: Export, scratch: Path, healed: Path | None = None
 ) -> tuple[Replaced, ExportReport]:
     """Make the new weights that a plan and the parameters ask for.
 
@@ -27,6 +34,7 @@ def new_weights(
         params: the method of compensation, and the count of samples.
         scratch: folder for the weights' files, and for resuming; must be another one whenever
             inputs or params change.
+        healed: safetensors file of the layers healed between rounds, by stored name.
 
     Returns:
         The file of each new weight by stored name, for `export`, and a report without `parity`.
@@ -35,27 +43,48 @@ def new_weights(
         InputError: the model's layers cannot be compensated or made sparse, or too few samples.
         ContractError: a measured state or loss is not finite.
     """
-    replaced: Replaced = {}
-    compensation, sparsity = None, None
+    replaced = of_file(healed)
+    compensation, sparsity, healing = None, None, None
+    if replaced:
+        layers = {dense.checkpoint.layers.split(name) for name in replaced}
+        healing = HealedReport(
+            rounds=plan.rounds - 1,
+            steps=plan.heal_steps,
+            layers=sorted({layer for layer, _ in filter(None, layers)}),
+        )
     if plan.sparsity:
         replaced = sparse(dense, plan.sparsity, params.sparsity_samples, scratch)
         sparsity = SparsityReport(method=plan.sparsity, tensors=len(replaced))
     elif params.compensate != "none" and plan.drop:
-        replaced, cuts = compensated(dense, plan.drop, params.compensate_samples, scratch)
+        replaced, cuts = compensated(dense, plan.drop, params.compensate_samples, scratch, healed)
         compensation = CompensationReport(method=params.compensate, cuts=cuts)
-    return replaced, ExportReport(compensation=compensation, sparsity=sparsity)
+    return replaced, ExportReport(healed=healing, compensation=compensation, sparsity=sparsity)
+
+
+def of_file(weights: Path | None) -> Replaced:
+    """Return the file of each weight in it by stored name; nothing without a file."""
+    return {} if weights is None else dict.fromkeys(stored_tensors(weights), weights)
 
 
 def compensated(
-    dense: Dense, drop: Sequence[int], samples: int, scratch: Path
+    dense: Dense,
+    drop: Sequence[int],
+    samples: int,
+    scratch: Path,
+    healed: Path | None = None,
 ) -> tuple[Replaced, list[CutReport]]:
-    """Make weights that compensate for dropped layers; report on each fitted layer."""
-    rows, store = (
-        dense.rows(samples, scratch / "rows"),
-        CheckpointStore(dense.checkpoint.layers, scratch),
-    )
-    reports = compensate(dense.open_model(), drop, rows, store).reports
-    return store.replaced(reports), reports
+    """Make weights that compensate for dropped layers, starting from healed ones where given.
+
+    Returns:
+        The file of each new weight by stored name, healed ones included; and a report on each
+        fitted layer.
+    """
+    layers, rows = dense.checkpoint.layers, dense.rows(samples, scratch / "rows")
+    model = dense.open_model()
+    start = layers.new_values(model, healed) if healed else {}
+    store = CheckpointStore(layers.with_values(healed) if healed else layers, scratch)
+    reports = compensate(model, drop, rows, store, start).reports
+    return of_file(healed) | store.replaced(reports), reports
 
 
 def sparse(dense: Dense, method: str, samples: int, scratch: Path) -> Replaced:

@@ -54,18 +54,20 @@ class Passage:
         position: of the kept layer that the pruned model's states stand before.
     """
 
-    def __init__(self, model: nn.Module, drop: Sequence[int], rows: AnsweredRows) -> None:
-        """Run the rows up to the layer before the first dropped one.
+    def __init__(
+        self, model: nn.Module, drop: Sequence[int], rows: AnsweredRows, begin: int
+    ) -> None:
+        """Run the rows up to the first layer that may differ in the pruned model.
 
         Args:
             model: the dense model.
             drop: dropped layers.
             rows: at least one.
+            begin: that layer; a dropped one only where it is the decoder's first.
         """
         self.model = model
         self.kept = [layer for layer in range(len(decoder_layers(model))) if layer not in drop]
-        self._dense_layer = max(min(drop) - 1, 0)
-        self.position = 0 if 0 in drop else self._dense_layer
+        self._dense_layer = self.position = begin
         self._entries = deepstack_layers(model)
         self._device = next(model.parameters()).device
         self._batches = [

@@ -66,6 +66,20 @@ class CompensationReport(_Record):
     cuts: list[CutReport]
 
 
+class HealedReport(_Record):
+    """The layers that were healed between rounds.
+
+    Attributes:
+        rounds: times that they were healed.
+        steps: updates each time.
+        layers: of the dense decoder.
+    """
+
+    rounds: int
+    steps: int
+    layers: list[int]
+
+
 class SparsityReport(_Record):
     """A method of sparsity, and the count of weight matrices that it masked."""
 
@@ -97,6 +111,7 @@ class ExportReport(_Record):
     """The contents of artifacts/export.json; `None` for what was not done."""
 
     parity: ParityReport | None = None
+    healed: HealedReport | None = None
     compensation: CompensationReport | None = None
     sparsity: SparsityReport | None = None
 

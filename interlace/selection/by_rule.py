@@ -70,6 +70,7 @@ def plan_by_rule(
         base=base,
         base_layers=base_layers,
         rounds=options.rounds,
+        heal_steps=options.heal_steps if options.rounds > 1 else 0,
         tuned=options.tuned,
         decision=ratio_or_drops if isinstance(ratio_or_drops, Decision) else None,
         settings=_settings(method, options, seed),

@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from answered_samples import plan_of
-from plans import PREFIX
+from plans import PREFIX, weights
+from safetensors.torch import save_file
 
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.errors import InputError
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
+from interlace.pruning.export import export
 from interlace.pruning.new_weights import new_weights
-from interlace.pruning.report import SparsityReport
+from interlace.pruning.parity import check_parity
+from interlace.pruning.report import HealedReport, SparsityReport
 
 
 def encoded_rows(folder: Path) -> int:
@@ -55,4 +60,48 @@ def test_nothing_is_done_where_nothing_is_asked(
 ) -> None:
     nowhere = Dense(Checkpoint(tmp_path / "no model"), tmp_path / "no rows", Answers())
     replaced, report = new_weights(nowhere, plan, Export(compensate=compensate), tmp_path)
-    assert (replaced, report.as_json()) == ({}, {"compensation": None, "sparsity": None})
+    nothing = {"healed": None, "compensation": None, "sparsity": None}
+    assert (replaced, report.as_json()) == ({}, nothing)
+
+
+@pytest.fixture
+def healed(dense_dir: Path, tmp_path: Path) -> Path:
+    """Other weights of layers 2 and 3, by stored name."""
+    names = [
+        name for name in weights(dense_dir) if name.startswith((f"{PREFIX}.2.", f"{PREFIX}.3."))
+    ]
+    file = tmp_path / "healed.safetensors"
+    save_file({name: 1.25 * weights(dense_dir)[name] for name in names}, file)
+    return file
+
+
+@pytest.mark.usefixtures("every_map_kept")
+@pytest.mark.parametrize("compensate", ["none", "lstsq"])
+def test_healed_layers_are_exported_and_reported(
+    dense_dir: Path, calibration: Path, tmp_path: Path, healed: Path, compensate: Any
+) -> None:
+    source = Dense(Checkpoint(dense_dir), calibration, Answers(dtype="float32"))
+    plan = plan_of([4]).model_copy(update={"rounds": 3, "heal_steps": 20})
+    params = Export(compensate=compensate)
+    replaced, report = new_weights(source, plan, params, tmp_path / "scratch", healed)
+    assert report.healed == HealedReport(rounds=2, steps=20, layers=[2, 3])
+    out = tmp_path / "pruned"
+    export(
+        *(dense_dir, plan, out),
+        replaced=replaced,
+        check=lambda written: check_parity(written, source, plan, params, replaced),
+    )
+    written, new = weights(out), weights(healed.parent)
+    fitted = {f"{PREFIX}.{layer}.mlp.down_proj.weight" for layer in (2, 3)}
+    for name, value in new.items():
+        assert torch.equal(written[name], value) == (compensate == "none" or name not in fitted)
+    untouched = f"{PREFIX}.1.mlp.down_proj.weight"
+    assert torch.equal(written[untouched], weights(dense_dir)[untouched])
+
+
+def test_a_plan_of_healed_layers_is_not_exported_without_them(
+    dense_dir: Path, tmp_path: Path
+) -> None:
+    plan = plan_of([4]).model_copy(update={"rounds": 2, "heal_steps": 20})
+    with pytest.raises(InputError, match=r"healed between 2 rounds, and no healed weights"):
+        export(dense_dir, plan, tmp_path / "pruned")

@@ -296,6 +296,18 @@ def test_compensation_and_parity_are_reported(which: Which) -> None:
     assert not re.search(r"every (other )?weight", text, re.IGNORECASE)
 
 
+@pytest.mark.parametrize("which", BOTH)
+def test_layers_healed_between_rounds_are_reported(which: Which) -> None:
+    exported = {
+        "healed": {"rounds": 2, "steps": 1500, "layers": [2, 3, 7]},
+        "parity": {"samples": 4, "tokens": 1200, "greatest_difference": 0.0},
+    }
+    text = card(which, exported=ExportReport.model_validate(exported))
+    assert "| healed between rounds | layers 2, 3, 7: 2 times 1,500 steps of 32 rows" in text
+    assert "without the dropped layers and with the healed ones, bit for bit" in text
+    assert not re.search(r"every (other )?weight", text, re.IGNORECASE)
+
+
 def test_a_sparse_checkpoint_is_promised_no_speed() -> None:
     exported = ExportReport(sparsity=SparsityReport(method="wanda-2:4", tensors=42))
     text = card("pruned", manual([], []), exported=exported, ttft={})

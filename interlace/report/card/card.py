@@ -17,6 +17,7 @@ from interlace.report.card.recipe import (
     calibration_text,
     compensation_text,
     data_share,
+    healed_text,
     training_text,
 )
 from interlace.report.facts.decision import asked, notes, percent
@@ -77,6 +78,7 @@ def model_card(run: Run, which: Which) -> str:
         calibration=calibration_text(run),
         data_share=data_share(run.params.data),
         training=training_text(run.params.finetune, run.params.heal),
+        healed=healed_text(run.exported.healed, run.params.finetune.batch_size),
         compensation=compensation_text(compensation) if compensation else "",
         versions=versions(run),
         params=_params(run),
@@ -120,7 +122,8 @@ def _models(run: Run, which: Which) -> dict[str, str]:
 
 def _same_weights(run: Run) -> bool:
     """Tell whether all weights that were not trained are the dense model's, bit for bit."""
-    repaired = run.exported.compensation or run.exported.sparsity
+    exported = run.exported
+    repaired = exported.healed or exported.compensation or exported.sparsity
     return not repaired and run.params.export.dtype == "keep"
 
 

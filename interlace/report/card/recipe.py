@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from interlace.params.healing import Heal, Recipe
 from interlace.params.inputs import Data
-from interlace.pruning.report import CompensationReport
-from interlace.report.facts.decision import listed, percent
+from interlace.pruning.report import CompensationReport, HealedReport
+from interlace.report.facts.decision import layers_text, listed, percent
 from interlace.report.facts.run import Run
 from interlace.scores.table import CKA, MATH, NONMATH, POOLED
 
@@ -52,6 +52,17 @@ def _end_to_end(recipe: Recipe, heal: Heal) -> str:
     return (
         f"{length} of {recipe.batch_size} rows, AdamW, learning rate"
         f" {recipe.learning_rate:g}{adapters}, loss on the answers{distilled}"
+    )
+
+
+def healed_text(healed: HealedReport | None, batch_size: int) -> str:
+    """Say which layers were healed between rounds, and how; empty where none were."""
+    if healed is None:
+        return ""
+    times = f"{healed.rounds} times " if healed.rounds > 1 else ""
+    return (
+        f"{layers_text(healed.layers)}: {times}{healed.steps:,} steps of {batch_size} rows layer by"
+        " layer against the dense model"
     )
 
 

@@ -48,7 +48,8 @@ def asked(plan: Plan) -> str:
     words = [f"{plan.method}: {percent(plan.ratio)} of {layers} {kind}"]
     words += [f"{name} {value:g}" for name, value in plan.settings.items()]
     if plan.rounds > 1:
-        words.append(f"{plan.rounds} rounds")
+        healed = f" with {plan.heal_steps:,} steps of healing between" if plan.heal_steps else ""
+        words.append(f"{plan.rounds} rounds{healed}")
     if plan.tuned != "planned":
         words.append(TUNED_WORDS[plan.tuned])
     return ", ".join(words)
