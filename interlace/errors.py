@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from interlace.printable import one_line
 
-SECRET = "evaluate.judge"  # parameters that may hold an address with a password, or a key
+SERVED = ("url", "model", "key_variable")  # may hold an address with a password, or a key
+SECRETS = ("evaluate.judge", *(f"answers.endpoint.{name}" for name in SERVED))
 _SHORTENED = reprlib.Repr()
 _SHORTENED.maxstring = _SHORTENED.maxother = 200
 
@@ -91,7 +92,7 @@ def validation_message(where: str, error: ValidationError, keys: Sequence[str] =
         reason = item["msg"].removeprefix("Value error, ")
         if item["type"] == "string_type":
             reason += ", in quotes"
-        hidden = isinstance(item["input"], dict) or field.startswith(SECRET)
+        hidden = isinstance(item["input"], dict) or field.startswith(SECRETS)
         value = "" if hidden else f" = {shown(item['input'])}"
         complaints.append(f"{field}{value}: {reason}" if field else reason)
     return f"{where}: " + "; ".join(complaints)

@@ -31,6 +31,7 @@ ARTIFACTS = Path("artifacts")
 WRITERS = {  # stage -> what it writes, as in dvc.yaml
     "pin": ("artifacts/code.json", "artifacts/params.json", "artifacts/sources.json"),
     "sample": ("data/train", "data/calibration", "data/probes", "data/datasheet.json"),
+    "answers": ("data/answers",),
     "collect": ("artifacts/hidden_states", "artifacts/tokens.json"),
     "sensitivity": ("artifacts/sensitivity",),
     "score": (

@@ -5,13 +5,15 @@ from pathlib import Path
 from interlace.healing.heal import heal
 from interlace.params.healing import FinetuneParams
 from interlace.plan.record import read_plan
+from interlace.samples.own_answers import training_set
 from stages.command import command, pinned, scratch_folder
 
 
 @command(FinetuneParams)
 def main(params: FinetuneParams) -> None:
     """Train the planned layers of the pruned model; all others stay as they are."""
-    pruned, train, plan = Path("artifacts/pruned"), Path("data/train"), Path("artifacts/plan.json")
+    pruned, plan = Path("artifacts/pruned"), Path("artifacts/plan.json")
+    train = training_set(Path("data/train"), Path("data/answers"))
     model = pinned().model
     with scratch_folder("finetune", [pruned, train, plan], params) as scratch:
         dense = model.checkpoint()

@@ -5,6 +5,7 @@ from pathlib import Path
 from interlace.healing.heal import train_reference
 from interlace.params.healing import ReferenceParams
 from interlace.plan.record import read_reference
+from interlace.samples.own_answers import training_set
 from interlace.system.outputs import write_json
 from stages.command import command, is_first_process, pinned, scratch_folder
 
@@ -14,7 +15,8 @@ OUT = Path("artifacts/reference")
 @command(ReferenceParams)
 def main(params: ReferenceParams) -> None:
     """Tune the dense model by the recipe; write no checkpoint without a reference."""
-    file, train = Path("artifacts/reference_plan.json"), Path("data/train")
+    file = Path("artifacts/reference_plan.json")
+    train = training_set(Path("data/train"), Path("data/answers"))
     plan, model = read_reference(file), pinned().model
     if plan is None:
         if is_first_process():

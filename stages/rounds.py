@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from interlace.params.rounds import RoundsParams
+from interlace.samples.own_answers import training_set
 from interlace.system.outputs import whole, write_json
 from stages.command import command, pinned, scratch_folder
 
@@ -17,7 +18,8 @@ def main(params: RoundsParams) -> None:
             return
         from interlace.rounds import measure_rounds, measuring_options
 
-        samples, train = [Path("data/calibration"), Path("data/probes")], Path("data/train")
+        samples = [Path("data/calibration"), Path("data/probes")]
+        train = training_set(Path("data/train"), Path("data/answers"))
         inputs = [Path("artifacts/dense.json"), *samples]
         inputs += [train] if params.select.heal_steps else []
         with scratch_folder("rounds", inputs, *measuring_options(params), keep=True) as scratch:

@@ -49,6 +49,7 @@ def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training_runs import PLAN
 
     import interlace
+    from interlace.samples.own_answers import write_labels
     from interlace.system.outputs import write_json
 
     folder = tmp_path_factory.mktemp("project")
@@ -58,6 +59,7 @@ def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sources(folder, model=pinned_model(dense_dir))
     pq.write_table(pa.Table.from_pylist(models.rows(16)), folder / "rows.parquet")
     Draw(folder / "data")(folder / "rows.parquet")
+    write_labels(folder / "data/answers")
     return folder
 
 

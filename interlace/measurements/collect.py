@@ -20,6 +20,16 @@ from tqdm import tqdm
 
 import interlace
 from interlace.errors import ContractError, InputError, MissingInputError, way_to_finite
+from interlace.measurements.batch_files import (
+    Arrays,
+    WindowBatches,
+    is_complete,
+    pending_batches,
+    read_batches,
+    read_measurements,
+    write_batch,
+    write_batches,
+)
 from interlace.measurements.cosines import NotFinite, measure_batch
 from interlace.measurements.tables import (
     LEFT_OUT,
@@ -28,23 +38,11 @@ from interlace.measurements.tables import (
     similarity_table,
     sinks_table,
 )
-from interlace.measurements.windows import (
-    Arrays,
-    Window,
-    WindowBatches,
-    is_complete,
-    pending_batches,
-    read_batches,
-    read_measurements,
-    read_windows,
-    windows_of,
-    write_batch,
-    write_batches,
-)
 from interlace.model.batches import encode_rows, token_batches
 from interlace.model.chat import Inputs, collate
 from interlace.model.open import input_device
 from interlace.params.measuring import Collect
+from interlace.samples.windows import Window, read_windows, windows_of
 from interlace.sources.pinned import PinnedModel
 from interlace.system.distributed import barrier, process_group, process_rank, world_size
 from interlace.system.outputs import remove, whole

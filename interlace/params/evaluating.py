@@ -7,18 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from interlace.params.section import Dtype, Section
+from interlace.params.served import ServedModel
 
 
-class Judge(Section):
-    """A model that judges answers, behind an endpoint with OpenAI's chat completions."""
-
-    url: str | None = Field(
-        None, description="address of the endpoint, e.g. http://localhost:8000/v1; none: no judge"
-    )
-    model: str | None = Field(None, description="the model to ask there")
-    key_variable: str | None = Field(
-        None, description="environment variable that holds the endpoint's key; none: no key"
-    )
+class Judge(ServedModel):
+    """A model that judges answers; without an address there is none."""
 
 
 class Evaluate(Section):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from interlace.params.answers import AnswersParams, RowBounds
 from interlace.params.budget import BudgetParams
 from interlace.params.choosing import ReferencePlanParams, SelectParams
 from interlace.params.evaluating import EvaluateParams
@@ -18,6 +19,7 @@ from interlace.system.documents import read_yaml
 
 class PinParams(
     SampleParams,
+    AnswersParams,
     BudgetParams,
     RoundsParams,
     SelectParams,
@@ -28,7 +30,8 @@ class PinParams(
 
     model: Model
     launch: str = Field(
-        "python -m", description="command prefix of collect, finetune, reference and evaluate"
+        "python -m",
+        description="command prefix of collect, answers, finetune, reference and evaluate",
     )
 
 
@@ -51,10 +54,23 @@ def read_params(path: Path) -> Params:
 def settings(params: Params) -> dict[str, Any]:
     """Return each section's values that differ from the defaults, for stages to depend on.
 
-    A section that the user left out and one of defaults are the same here.
+    A section that the user left out and one of defaults are the same here. `row_bounds` are values
+    of `finetune` that a stage depends on apart from the others.
     """
     changed = params.model_dump(mode="json", exclude_defaults=True)
-    return {
+    sections = {
         name: changed.get(name, {} if isinstance(value, Section) else value)
         for name, value in params
     }
+    bounds = _row_bounds(params)
+    return sections | {"row_bounds": bounds and bounds.model_dump()}
+
+
+def _row_bounds(params: Params) -> RowBounds | None:
+    """Return the bounds of the rows that the dense model answers; `None` where it answers none.
+
+    They are those of training: the answers to train on come from the same images.
+    """
+    if params.answers.source == "labels":
+        return None
+    return RowBounds(**params.finetune.model_dump(include=set(RowBounds.model_fields)))

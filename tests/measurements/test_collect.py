@@ -17,12 +17,13 @@ from interruptions import damage, interrupt
 from interlace.data.probes import ProbeTask, probe
 from interlace.errors import ContractError, InputError
 from interlace.measurements import collect as collect_module
-from interlace.measurements import tables, windows
+from interlace.measurements import tables
 from interlace.measurements.collect import Collected, collect, halved
 from interlace.measurements.cosines import measure_batch
 from interlace.model.chat import collate, encode_prompt
 from interlace.model.open import open_model
 from interlace.params.measuring import Collect
+from interlace.samples import windows
 from interlace.samples.rows import iterate, write_rows
 from interlace.system.outputs import remove, whole
 

@@ -13,7 +13,7 @@ import models
 import pytest
 
 from interlace.measurements import collect as collect_module
-from interlace.measurements import windows
+from interlace.samples import windows
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,8 @@ import os, signal, sys
 from pathlib import Path
 
 from interlace.system.distributed import process_rank
-from interlace.measurements import collect as collect_module, windows
+from interlace.measurements import collect as collect_module
+from interlace.samples import windows
 from interlace.model.open import open_model, open_processor
 from interlace.params.measuring import Collect
 

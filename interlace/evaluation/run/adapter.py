@@ -11,7 +11,6 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from lmms_eval.api.model import lmms
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -22,12 +21,11 @@ from interlace.evaluation.run.journal import Reply
 from interlace.model.chat import (
     Inputs,
     UnplacedLabels,
-    collate,
     encode_messages,
     encode_whole,
 )
+from interlace.model.generation import AnswerGenerator
 from interlace.model.images import UnfitImage, open_image
-from interlace.model.open import end_tokens
 from interlace.model.row_losses import RowLoss, last_answer, prompt_of, row_losses
 
 # of an image: ours, and those of tasks that decode base64 on their own
@@ -75,12 +73,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         self.conversations: dict[str, Callable[[Any], list[dict[str, Any]]]] = {}
         self.device = model.device
         self.dtype = model.dtype
-        tokenizer = processor.tokenizer
-        self.end_ids = frozenset(end_tokens(model.generation_config, tokenizer))
-        self.pad_id = tokenizer.pad_token_id
-        if self.pad_id is None:
-            self.pad_id = min(self.end_ids, default=0)
-        model.generation_config = _greedy(self.end_ids, self.pad_id)
+        self.generator = AnswerGenerator(model, processor)
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
         """Refuse: no benchmark here ranks answers."""
@@ -200,7 +193,9 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         The choices behind the loss tell most answers, so few are generated.
         """
         examples = {i: request.answered for i, request in enumerate(inputs) if request.answered}
-        losses_of_rows = row_losses(self.model, list(examples.values()), pad_token_id=self.pad_id)
+        losses_of_rows = row_losses(
+            self.model, list(examples.values()), pad_token_id=self.generator.pad_id
+        )
         losses = dict(zip(examples, losses_of_rows, strict=True))
         texts: dict[int, str] = {}
         for i, loss in losses.items():
@@ -225,28 +220,20 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         pairs = enumerate(zip(loss.tokens, loss.choices, strict=True))
         same = next((i for i, (token, choice) in pairs if token != choice), len(loss.choices))
         ids = loss.choices[: min(same + 1, longest)]
-        ends = len(ids) == longest or not self.end_ids.isdisjoint(ids)
-        return self._decode(list(ids)) if ends else None
+        ends = len(ids) == longest or not self.generator.end_ids.isdisjoint(ids)
+        return self.generator.decode(ids) if ends else None
 
-    @torch.inference_mode()
     def _generate(
         self, examples: Sequence[Inputs], settings: Sequence[Mapping[str, Any]]
     ) -> list[str]:
-        batch = {
-            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
-            for name, value in collate(examples, pad_token_id=self.pad_id, side="left").items()
-        }
         longest = max(setting["max_new_tokens"] for setting in settings)
-        tokens = self.model.generate(**batch, max_new_tokens=longest)  # [B, T + new]
-        new_tokens = tokens[:, batch["input_ids"].shape[1] :].tolist()
+        answers = self.generator.generate(examples, longest)
         return [
-            _cut(self._decode(ids[: setting["max_new_tokens"]]), setting.get("until") or ())
-            for ids, setting in zip(new_tokens, settings, strict=True)
+            _cut(
+                self.generator.decode(ids[: setting["max_new_tokens"]]), setting.get("until") or ()
+            )
+            for ids, setting in zip(answers, settings, strict=True)
         ]
-
-    def _decode(self, ids: list[int]) -> str:
-        end = next((i for i, token in enumerate(ids) if token in self.end_ids), len(ids))
-        return str(self.processor.tokenizer.decode(ids[:end], skip_special_tokens=True))
 
 
 def open_adapter(
@@ -267,15 +254,6 @@ def open_adapter(
     model = checkpoint.open_model(dtype=dtype)
     processor = checkpoint.open_processor(max_pixels=max_pixels)
     return CheckpointAdapter(model, processor, batch_size=batch_size)
-
-
-def _greedy(end_ids: frozenset[int], pad_id: int) -> Any:
-    """Greedy settings; unset ones would come from the checkpoint (temperature, penalties)."""
-    from transformers import GenerationConfig
-
-    return GenerationConfig(
-        do_sample=False, num_beams=1, eos_token_id=sorted(end_ids) or None, pad_token_id=pad_id
-    )
 
 
 def _cut(answer: str, stops: Sequence[str] | str) -> str:

@@ -113,7 +113,11 @@ def pinned_params(run: Run) -> dict[str, Any]:
 
     Of a text-only model, without those about images: sections of probes, and bounds on images.
     """
-    on_one_machine: Any = {"launch": True, "evaluate": {"judge": {"url"}}}
+    on_one_machine: Any = {
+        "launch": True,
+        "evaluate": {"judge": {"url"}},
+        "answers": {"endpoint": {"url"}},
+    }
     params = run.params.model_dump(mode="json", exclude=on_one_machine)
     if not run.base.takes_images:
         params = without_images(params)

@@ -67,8 +67,8 @@ def test_a_known_true_answer_changes_no_generated_answer(
     texts = answers(adapter)
     if early:  # the first token of an answer ends it
         example = encode_training(adapter.processor, row(0, images=0))
-        adapter.end_ids |= {row_losses(adapter.model, [example])[0].choices[0]}
-        adapter.model.generation_config.eos_token_id = sorted(adapter.end_ids)
+        adapter.generator.end_ids |= {row_losses(adapter.model, [example])[0].choices[0]}
+        adapter.model.generation_config.eos_token_id = sorted(adapter.generator.end_ids)
     expected = answers(adapter, longest=longest)
     conversations = []  # a true answer begins like the model's own: whole, in half, or not at all
     for number, (turns, text) in enumerate(zip(CONVERSATIONS, texts, strict=True)):
@@ -109,8 +109,8 @@ def test_answers_end_at_the_first_stop_the_longest_and_the_end_token(adapter: An
     assert all(long.startswith(short) for short, long in zip(shorter, full, strict=True))
     tokenizer = adapter.processor.tokenizer
     ids = tokenizer(full[0], add_special_tokens=False)["input_ids"]
-    adapter.end_ids = frozenset({ids[2]})
-    assert adapter._decode(ids) == tokenizer.decode(ids[: ids.index(ids[2])])
+    adapter.generator.end_ids = frozenset({ids[2]})
+    assert adapter.generator.decode(ids) == tokenizer.decode(ids[: ids.index(ids[2])])
 
 
 def test_a_checkpoint_that_samples_still_answers_greedily(

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlace.errors import InputError
-from interlace.measurements import windows
-from interlace.measurements.windows import read_windows, windows_of
+from interlace.samples import windows
+from interlace.samples.windows import read_windows, windows_of
 
 
 def stored(folder: Path, counts: list[int], group: int) -> list[Path]:
