@@ -147,8 +147,8 @@ def eight_billion_case(rows: int) -> Case:
 def plain(case: Case) -> float:
     """Update with gradients of all parameters, logits at all positions and padded rows."""
     model = case.model
-    set_checkpointing(graph_layers(model, case.tuned), False)
     freeze_all_but(model, case.tuned)
+    set_checkpointing(graph_layers(model), False)
     optimizer = adamw(tuned_parameters(model), PARAMS)
     model.requires_grad_(True)
     batch = on_device(case, chat.collate(case.examples, pad_token_id=0))
@@ -164,7 +164,7 @@ def plain(case: Case) -> float:
 def interlace_update(case: Case, *, micro: int, small: bool) -> float:
     """Update as `finetune` does, in passes of `micro` rows."""
     freeze_all_but(case.model, case.tuned)
-    set_checkpointing(graph_layers(case.model, case.tuned), small)
+    set_checkpointing(graph_layers(case.model), small)
     engine = Plain(AnswerLoss(case.model), PARAMS)
     answers = sum(int((e["labels"][1:] != IGNORED).sum()) for e in case.examples)
     total = 0.0

@@ -314,7 +314,14 @@ def save(name: str, folder: Path) -> Path:
 
 
 def save_config(json_config: Config, folder: Path) -> Path:
-    """Save a model with random weights, of which each matters to what it computes."""
+    """Save a model with random weights."""
+    build(json_config).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(json_config))
+    return folder
+
+
+def build(json_config: Config) -> Any:
+    """Build a model with random weights, of which each matters to what it computes."""
     from transformers import (
         CONFIG_MAPPING,
         AutoModelForCausalLM,
@@ -331,9 +338,7 @@ def save_config(json_config: Config, folder: Path) -> Path:
             tensor.copy_(weights / tensor.shape[-1] ** 0.5)
         else:
             tensor.add_(0.2 * weights)
-    model.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps(json_config))
-    return folder
+    return model
 
 
 def inputs(name: str) -> Inputs:

@@ -157,8 +157,8 @@ class Checkpoint:
             attn_implementation=attn_implementation,
         )
 
-    def check_opens(self) -> None:
-        """Open the model on torch's meta device; see `interlace.model.open.check_opens`.
+    def check_opens(self) -> Any:
+        """Return the model, opened on torch's meta device; see `interlace.model.open.check_opens`.
 
         Raises:
             InputError: config.json cannot be used, or it does not fit the weights.
@@ -167,7 +167,7 @@ class Checkpoint:
 
         _ = self.architecture  # its sections are there
         refuse_odd_rope(self.config, str(self.config_file))
-        check_opens(self.folder, trust_remote_code=self.trust_remote_code)
+        return check_opens(self.folder, trust_remote_code=self.trust_remote_code)
 
     def open_processor(
         self, *, min_pixels: int | None = None, max_pixels: int | None = None

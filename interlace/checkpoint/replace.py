@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.safetensors import checkpoint_tensors
-from interlace.errors import ContractError
+from interlace.errors import ContractError, InputError
 from interlace.system.outputs import link_or_copy, whole
 from interlace.system.resumable import kept
 
@@ -25,6 +26,35 @@ def write_weights(tensors: Mapping[str, Tensor], file: Path) -> None:
     with kept(file) as partial:
         on_cpu = {name: value.cpu().contiguous() for name, value in tensors.items()}
         save_file(on_cpu, partial, metadata={"format": "pt"})
+
+
+def as_stored(
+    checkpoint: Checkpoint, model: Any, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return weights of a model as the files of its checkpoint name, split and join them.
+
+    Args:
+        checkpoint: the files.
+        model: opened from them: transformers notes how it renamed, split and joined the tensors.
+        weights: by the model's names; of a tensor that the files split, all that is joined in it.
+
+    Raises:
+        InputError: the files do not hold a weight in the form that transformers saves.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    prefix, tensors = f"{model.base_model_prefix}.", {}
+    for name, value in revert_weight_conversion(model, dict(weights)).items():
+        names = (name, name.removeprefix(prefix), prefix + name)  # files of the base model lack it
+        stored = next((n for n in names if n in checkpoint.tensors), None)
+        if stored is None or checkpoint.tensors[stored].shape != tuple(value.shape):
+            raise InputError(
+                f"{checkpoint.folder}: {name}: not stored as the model has it,"
+                f" {tuple(value.shape)}; load the checkpoint with transformers and save_pretrained"
+                " it"
+            )
+        tensors[stored] = value
+    return tensors
 
 
 def with_tensors(pruned: Path, changed: Mapping[str, Tensor], out: Path) -> None:

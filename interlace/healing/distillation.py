@@ -84,7 +84,7 @@ def anchors(plan: Plan) -> list[int]:
     They are the anchors of the groups, else the kept layers that follow a tuned one, else the last
     layer. None lies below the lowest tuned layer: no tuned layer changes the states there.
     """
-    candidates = [layer for layer in plan.keep if layer >= min(plan.tune)]
+    candidates = [layer for layer in plan.keep if layer >= min(plan.tune, default=0)]
     group_anchors = {group.anchor for group in plan.groups if group.anchor is not None} & set(
         candidates
     )

@@ -29,20 +29,17 @@ class EndToEnd:
     objective = "loss"
     rate_parameter = "finetune.learning_rate"
 
-    def __init__(
-        self, model: nn.Module, engine: Engine, tuned: Sequence[int], params: Recipe
-    ) -> None:
+    def __init__(self, model: nn.Module, engine: Engine, params: Recipe) -> None:
         """Take the model.
 
         Args:
             model: with only the tuned weights unfrozen.
             engine: updates them.
-            tuned: positions of the tuned layers.
             params: the recipe.
         """
         self.engine = engine
         self.names_by_layer = names_by_layer(engine.module, model)
-        self.checkpointing = GradientCheckpointing(model, tuned, params)
+        self.checkpointing = GradientCheckpointing(model, params)
 
     def update(self, passes: Sequence[Pass], learning_rate: float) -> dict[str, float]:
         """See `training.loop.Learner`."""
@@ -67,7 +64,7 @@ class EndToEnd:
         return {"loss": float(sums.double().sum()) / answers, "grad_norm": norm}
 
     def states(self) -> Iterator[dict[str, Tensor]]:
-        """See `training.loop.Learner`: a file per tuned layer, and one for a tuned head."""
+        """See `training.loop.Learner`: a file per layer, and one for other weights."""
         return (self.engine.state(names) for names in self.names_by_layer)
 
     def restore(self, states: Iterable[Mapping[str, Tensor]], step: int) -> None:
@@ -82,9 +79,9 @@ def _answer_tokens(labels: Tensor) -> int:
 
 
 def names_by_layer(module: nn.Module, model: nn.Module) -> list[list[str]]:
-    """Return the names of a module's tuned parameters, for each tuned decoder layer of the model.
+    """Return the names of a module's tuned parameters, for each decoder layer that has some.
 
-    The head's weight is a list of its own at the end, if it is tuned.
+    Those of projector, final norm and head are a list of their own at the end.
 
     Args:
         module: holds the model.

@@ -1,10 +1,10 @@
 """End-to-end healing: the planned layers learn from answers, all other weights keep their bytes.
 
-With `finetune.train_lm_head` the head's weight learns as well.
+With `finetune.also` the projector, the head or the decoder's norms learn as well, or alone.
 
 The recipe is INTERLACE's (arXiv 2511.19676, section 4), with DeepSpeed ZeRO or without, in one
-process or many. Nothing else is computed: there is no graph below the lowest tuned layer, there are
-logits at answer tokens only, and rows have no padding where the family can pack.
+process or many. Nothing else is computed: there is no graph below the lowest trained weight, there
+are logits at answer tokens only, and rows have no padding where the family can pack.
 
 Frozen weights need no check afterwards: they get no gradient, no optimizer holds them, and the
 tuned checkpoint takes them from the pruned one's files.
@@ -12,30 +12,28 @@ tuned checkpoint takes them from the pruned one's files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.replace import with_tensors
-from interlace.errors import ContractError
+from interlace.checkpoint.replace import as_stored, with_tensors
 from interlace.healing.end_to_end import EndToEnd
 from interlace.model.answer_loss import AnswerLoss
-from interlace.model.decoder import decoder_layers, decoder_prefix
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import attention, auto_model
-from interlace.params.healing import Recipe
+from interlace.params.healing import Also, Recipe
 from interlace.plan.record import Plan
 from interlace.printable import say
 from interlace.system import distributed
 from interlace.training import loop, lora, packing
+from interlace.training.also import unfreeze
 from interlace.training.curve import write_curve
 from interlace.training.deepspeed import join, partitioned_loading, zero_config
 from interlace.training.engines import Engine, Plain, Zero, gathered_weight, tuned_parameters
-from interlace.training.head import head_weight, stored_head
 from interlace.training.rows import TrainingBatches, TrainingRows, collator, update_count
 from interlace.training.schedule import CosineSchedule
 
@@ -76,15 +74,13 @@ def finetune(
         ContractError: the loss is not finite.
     """
     distributed.meet()
-    if not (plan.tune and params.max_steps):  # nothing to train: the pruned model is the tuned one
+    if not (params.max_steps and (plan.tune or params.also)):  # the pruned model is the tuned one
         if distributed.process_rank() == 0:
             write_curve(curve, [], CURVE)
             with_tensors(pruned.folder, {}, out)
         distributed.barrier()
         return
-    stored_names = StoredNames(
-        pruned.layers.prefix, stored_head(pruned) if params.train_lm_head else None
-    )
+    blueprint = _blueprint(pruned, plan, params)
     positions = _packed_positions(pruned, params)
     processor = pruned.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
@@ -96,11 +92,11 @@ def finetune(
         processor,
         positions,
         one_row=flash,
-        blank=params.zero_stage == 3 and batches.processes > 1,
+        blank=_images_in_all_passes(params, batches.processes),
     )
     steps = update_count(params, len(rows))
     updates = loop.train(
-        EndToEnd(model, engine, plan.tuned_positions, params),
+        EndToEnd(model, engine, params),
         rows,
         batches,
         collate,
@@ -108,19 +104,45 @@ def finetune(
         params=params,
         scratch=scratch,
     )
-    tuned = _tuned_tensors(model, plan, stored_names)
+    tuned = _tuned_weights(model)
     if distributed.process_rank() == 0:
         write_curve(curve, updates, CURVE, log_steps=params.log_steps, averaged=["loss"])
-        with_tensors(pruned.folder, tuned, out)
+        with_tensors(pruned.folder, as_stored(pruned, blueprint, tuned), out)
     distributed.barrier()
 
 
-def freeze_all_but(model: nn.Module, positions: list[int]) -> None:
-    """Freeze all parameters except those of the decoder layers at some positions."""
+def _blueprint(pruned: Checkpoint, plan: Plan, params: Recipe) -> nn.Module:
+    """Return the model without its weights, with only those that are trained unfrozen.
+
+    Raises:
+        InputError: what is trained is not in the model, or could not be written to its files.
+    """
+    blueprint: nn.Module = pruned.check_opens()
+    freeze_all_but(blueprint, plan.tuned_positions, params.also)
+    as_stored(pruned, blueprint, tuned_parameters(blueprint))
+    return blueprint
+
+
+def freeze_all_but(model: nn.Module, positions: list[int], also: Sequence[Also] = ()) -> None:
+    """Freeze all parameters but those of the decoder layers at some positions, and `also`'s.
+
+    Raises:
+        InputError: the model has no weights that `also` names.
+    """
     model.requires_grad_(False)
     for position in positions:
         for parameter in decoder_layers(model)[position].parameters():
             parameter.requires_grad_(True)
+    unfreeze(model, also)
+
+
+def _images_in_all_passes(params: Recipe, processes: int) -> bool:
+    """Return True where a pass without images needs a blank one.
+
+    Processes that share weights must all run the same modules. A projector must get a gradient from
+    all passes: it may be all that is trained, and processes sum their gradients.
+    """
+    return "projector" in params.also or (params.zero_stage == 3 and processes > 1)
 
 
 def _packed_positions(pruned: Checkpoint, params: Recipe) -> packing.Positions | None:
@@ -160,9 +182,7 @@ def _open(
             trust_remote_code=pruned.trust_remote_code,
             **options,
         )
-    freeze_all_but(model, plan.tuned_positions)
-    if params.train_lm_head:
-        head_weight(model).requires_grad_(True)
+    freeze_all_but(model, plan.tuned_positions, params.also)
     if params.lora_rank:
         torch.manual_seed(batches.seed)  # the same initial adapters in every process
         lora.adapt(model, plan.tuned_positions, params)
@@ -172,36 +192,14 @@ def _open(
     return model, Plain(objective(model.to(distributed.device())), params)
 
 
-@dataclass(frozen=True)
-class StoredNames:
-    """The names of trained weights in the checkpoint's files.
-
-    Attributes:
-        layers: of the decoder's list of layers.
-        head: of the head's weight; `None` if it is frozen.
-    """
-
-    layers: str
-    head: str | None
-
-
-def _tuned_tensors(model: nn.Module, plan: Plan, stored: StoredNames) -> dict[str, Tensor]:
-    """Return the trained values by the names they are stored under."""
+def _tuned_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the trained values by name, on the CPU."""
     values = lora.merged_weights(model, gathered_weight)
     for name, parameter in tuned_parameters(model).items():
         if not lora.is_adapter(name):
             with gathered_weight(parameter):
                 values[name] = parameter.detach().cpu().clone()
-    prefix, tuned = f"{decoder_prefix(model)}.", {}
-    if stored.head:
-        (head,) = {name for name in values if not name.startswith(prefix)}
-        tuned[stored.head] = values.pop(head)
-    layers = {int(name.removeprefix(prefix).split(".")[0]) for name in values}
-    if layers != set(plan.tuned_positions):
-        raise ContractError(f"layers {sorted(layers)} were tuned, not {plan.tuned_positions}")
-    return tuned | {
-        f"{stored.layers}.{name.removeprefix(prefix)}": value for name, value in values.items()
-    }
+    return values
 
 
 def _dtype(params: Recipe) -> torch.dtype:

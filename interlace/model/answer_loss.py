@@ -204,7 +204,7 @@ class AnswerLoss(nn.Module):
 
     @property
     def head_weights(self) -> list[nn.Parameter]:
-        """The head's weights that are trained: none, unless `finetune.train_lm_head` is set."""
+        """The head's weights that are trained: none, unless `finetune.also` names it."""
         return [weight for weight in self._head.parameters() if weight.requires_grad]
 
 

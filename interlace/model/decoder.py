@@ -41,6 +41,26 @@ def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     return norm, head
 
 
+def head_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weight of the head, [V, d], by its name; empty where it is the embeddings'."""
+    named: Any = model
+    weight = named.get_output_embeddings().weight
+    if weight is named.get_input_embeddings().weight:
+        return {}
+    return {name: other for name, other in model.named_parameters() if other is weight}
+
+
+def norm_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights of all norms of the decoder by name.
+
+    They are those before and after attention and MLP, of queries, keys and latents, and the last.
+    """
+    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    norms = [module for module in decoder.modules() if "Norm" in type(module).__name__]
+    ids = {id(weight) for norm in norms for weight in norm.parameters(recurse=False)}
+    return {name: weight for name, weight in model.named_parameters() if id(weight) in ids}
+
+
 def following(model: nn.Module, layer: int) -> nn.Module:
     """Return the module after a layer: the next layer, or the final norm after the last."""
     layers = decoder_layers(model)

@@ -178,8 +178,8 @@ def _loaded(folder: Path | str, **options: Any) -> Any:
     return model
 
 
-def check_opens(folder: Path, *, trust_remote_code: bool = False) -> None:
-    """Check that transformers opens a model, on torch's meta device: no weight is read.
+def check_opens(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """Check that transformers opens a model; return it, on torch's meta device: no weight is read.
 
     Raises:
         InputError: names the folder, and what transformers says.
@@ -189,7 +189,7 @@ def check_opens(folder: Path, *, trust_remote_code: bool = False) -> None:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        _loaded(folder, device_map="meta", trust_remote_code=trust_remote_code)
+        return _loaded(folder, device_map="meta", trust_remote_code=trust_remote_code)
     except InputError:
         raise
     except Exception as error:  # whatever a model's class raises over its configuration

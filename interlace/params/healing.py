@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from interlace.params.section import Dtype, Section, Seed, merged
+
+Also = Literal["projector", "lm_head", "norms"]
 
 
 class Recipe(Section):
@@ -21,10 +24,11 @@ class Recipe(Section):
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW, 1/step")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of steps to warm up over")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
-    train_lm_head: bool = Field(
-        False,
-        description="train lm_head.weight beside the planned layers, as INTERLACE's code did at 8B;"
-        " refused where the head is tied to the embeddings",
+    also: tuple[Also, ...] = Field(
+        (),
+        description="weights that are trained beside the planned layers; projector: between vision"
+        " tower and decoder; lm_head: where it is not tied to the embeddings, as INTERLACE's code"
+        " did at 8B; norms: all of the decoder",
     )
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm to clip to")
     batch_size: int = Field(
@@ -84,13 +88,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _head_is_trained_whole(self) -> Recipe:
-        if self.train_lm_head and (self.lora_rank or not self.max_steps):
+    def _also_is_trained_whole(self) -> Recipe:
+        if repeated := [name for name, times in Counter(self.also).items() if times > 1]:
+            raise ValueError(f"also names {repeated[0]} twice; remove one")
+        if self.also and (self.lora_rank or not self.max_steps):
             name = "lora_rank" if self.lora_rank else "max_steps"
             remedy = "set lora_rank to 0" if self.lora_rank else "set max_steps to -1"
             raise ValueError(
-                f"train_lm_head = true trains all of lm_head.weight end to end, and {name} ="
-                f" {getattr(self, name)}; {remedy}, or train_lm_head to false"
+                f"also = [{', '.join(self.also)}] trains whole weights end to end, and {name} ="
+                f" {getattr(self, name)}; {remedy}, or also to []"
             )
         return self
 

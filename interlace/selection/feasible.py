@@ -65,7 +65,6 @@ def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> in
     check_measurements(params, n_layers, len(plan.drop))
     _check_passes(params, n_layers, deepstack_layers)
     _check_local_healing(params, plan)
-    _check_head(params, plan)
     return None if by_budget else len(plan.drop)
 
 
@@ -183,19 +182,6 @@ def _check_local_healing(params: Params, plan: Plan) -> None:
             f"heal.local_steps = {params.heal.local_steps}: no tuned layer lies beside a"
             f" dropped one with method = {params.method}, select.tuned = {params.select.tuned};"
             " set it to 0"
-        )
-
-
-def _check_head(params: Params, plan: Plan) -> None:
-    """Check that the head is trained beside some layer.
-
-    Raises:
-        InputError: no layer is tuned end to end.
-    """
-    if params.finetune.train_lm_head and not plan.tune and params.reference == "none":
-        raise InputError(
-            f"finetune.train_lm_head = true: the head is trained beside layers, and none is tuned"
-            f" with method = {params.method}, select.tuned = {params.select.tuned}; set it to false"
         )
 
 

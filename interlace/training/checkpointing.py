@@ -1,6 +1,6 @@
 """Gradient checkpointing of the decoder layers that gradients pass through.
 
-The graph begins at the lowest tuned layer. The layers below it keep no activations, so there is
+The graph begins at the lowest trained weight. The layers below it keep no activations, so there is
 nothing to checkpoint.
 """
 
@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from interlace.model.decoder import decoder_layers
+from interlace.model.projector import projector_weights
 from interlace.params.healing import Recipe
 from interlace.system import distributed
 from interlace.training.engines import all_gather
@@ -26,8 +27,8 @@ FREE_SHARE = 0.5  # of the free memory: `auto` checkpoints passes whose activati
 class GradientCheckpointing:
     """`finetune.gradient_checkpointing`: turns it on or off, pass by pass."""
 
-    def __init__(self, model: nn.Module, tuned: Sequence[int], params: Recipe) -> None:
-        self.layers = graph_layers(model, tuned)
+    def __init__(self, model: nn.Module, params: Recipe) -> None:
+        self.layers = graph_layers(model)
         self.setting = params.gradient_checkpointing
         affordable = torch.tensor(affordable_tokens(model, self.layers, free_bytes()))
         self.affordable_tokens = int(all_gather(affordable.to(distributed.device())).min())
@@ -44,9 +45,17 @@ class GradientCheckpointing:
             set_checkpointing(self.layers, self.setting)
 
 
-def graph_layers(model: nn.Module, tuned: Sequence[int]) -> list[nn.Module]:
-    """Return the decoder layers that gradients pass through: from the lowest tuned one up."""
-    return list(decoder_layers(model))[min(tuned) :]
+def graph_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the decoder layers that gradients pass through: from the lowest trained weight up.
+
+    Args:
+        model: with only the trained weights unfrozen.
+    """
+    layers = list(decoder_layers(model))
+    if any(weight.requires_grad for weight in projector_weights(model).values()):
+        return layers
+    trained = (any(w.requires_grad for w in layer.parameters()) for layer in layers)
+    return layers[next((n for n, is_trained in enumerate(trained) if is_trained), len(layers)) :]
 
 
 def set_checkpointing(layers: Sequence[nn.Module], enabled: bool) -> None:

@@ -163,7 +163,7 @@ def test_a_batch_without_answers_has_no_loss_and_no_gradient(model: Any, padded:
 def test_there_is_no_graph_below_the_lowest_tuned_layer(
     model: Any, padded: Inputs, checkpointing: bool
 ) -> None:
-    set_checkpointing(graph_layers(model, [3, 5]), checkpointing)
+    set_checkpointing(graph_layers(model), checkpointing)
     modules = dict(enumerate(decoder_layers(model)))
     modules |= {"vision": model.model.visual.merger, "embeddings": model.get_input_embeddings()}
     states: dict[Any, torch.Tensor] = {}

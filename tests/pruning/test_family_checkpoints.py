@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import answered_samples
 import family_decoders
@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.checkpoint.config import tied_head
+from interlace.checkpoint.replace import as_stored
 from interlace.checkpoint.safetensors import tensor_files
 from interlace.errors import InputError
 from interlace.model.bypass import bypassed
 from interlace.model.chat import PER_TOKEN
-from interlace.model.decoder import decoder_layers
+from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.families import (
     DECODERS,
     FAMILIES,
@@ -31,11 +33,12 @@ from interlace.model.families import (
 )
 from interlace.model.open import auto_model, open_model
 from interlace.model.states import reference_states, residual_states
+from interlace.params.healing import Also
 from interlace.pruning import compensation, sparsity
 from interlace.pruning.new_values import CheckpointStore
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 from interlace.samples.answered_rows import AnsweredRows
-from interlace.training.head import head_weight, stored_head
+from interlace.training.also import weights_of
 
 MIDDLE = [1, 3]  # dropped layers
 GENERATED = 5  # tokens
@@ -167,17 +170,23 @@ def test_reference_states_are_the_inputs_of_the_next_layers(dense: Dense) -> Non
     assert bool(differing) == bool(architecture(config, "").deepstack_layers)
 
 
-def test_the_head_is_stored_once_or_tied(dense: Dense) -> None:
-    weight = head_weight(dense.model)
+def test_trained_weights_are_written_as_they_are_stored(dense: Dense) -> None:
     checkpoint = Checkpoint(dense.folder)
-    if weight is dense.model.get_input_embeddings().weight:
-        with pytest.raises(InputError, match="ties the head to the token embeddings"):
-            stored_head(checkpoint)
-    else:
-        stored = load_file(checkpoint.tensors[stored_head(checkpoint)].path)[
-            stored_head(checkpoint)
-        ]
-        assert torch.equal(stored, weight)
+    layer = f"{decoder_prefix(dense.model)}.1."
+    values = {n: weight for n, weight in dense.model.named_parameters() if n.startswith(layer)}
+    for name in get_args(Also):
+        values |= weights_of(name, dense.model)
+    tensors = as_stored(checkpoint, checkpoint.check_opens(), values)
+    stored = load_file(dense.folder / "model.safetensors")
+    assert len(tensors) >= len(values)
+    assert all(torch.equal(value, stored[name]) for name, value in tensors.items())
+
+
+def test_the_head_is_trained_where_config_json_does_not_tie_it(dense: Dense) -> None:
+    tied = tied_head(Checkpoint(dense.folder).config, "config.json")
+    assert [weight.shape[0] for weight in weights_of("lm_head", dense.model).values()] == (
+        [] if tied else [family_decoders.VOCABULARY]
+    )
 
 
 @with_images

@@ -24,7 +24,6 @@ from report.report_cases import (
 from sources_json import pinned_model
 
 from interlace.evaluation.scores.result import Evaluation
-from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
 from interlace.pruning.report import ExportReport, ParityReport, SparsityReport
 from interlace.report.card.card import model_card
@@ -195,14 +194,19 @@ def test_the_card_claims_nothing_that_does_not_hold(changes: dict[str, Any], cla
     ],
 )
 def test_the_recipe_is_one_line(recipe: dict[str, Any], heal: dict[str, Any], facts: str) -> None:
-    assert re.search(facts, training_text(Finetune(**recipe), Heal(**heal)))
+    assert re.search(facts, training_text(make_run(params=params(finetune=recipe, heal=heal))))
 
 
-def test_a_trained_head_is_named() -> None:
-    text = card(params=params(finetune={"train_lm_head": True}))
-    assert "of the remaining layers and the output head were fine-tuned" in text
-    assert "only the layers listed above and lm_head.weight: " in text
-    assert "output head" not in card() and "layers listed above: " in card()
+def test_what_was_trained_beside_layers_is_named() -> None:
+    trained = params(finetune={"also": ["lm_head", "projector"]})
+    text, alone = card(params=trained), card(plan=manual([3], []), params=trained)
+    assert "of the remaining layers, the projector and the output head were fine-tuned." in text
+    assert "only the layers listed above, the projector and the output head: " in text
+    assert "output head" not in card() and "only the layers listed above: " in card()
+    assert "The projector and the output head were fine-tuned. Every other weight" in alone
+    assert "only the projector and the output head: " in alone and "untuned" not in alone
+    one = card(plan=manual([3], []), params=params(finetune={"also": ["projector"]}))
+    assert "The projector was fine-tuned." in one
 
 
 def test_a_checkpoint_of_which_nothing_was_tuned_claims_no_tuning() -> None:

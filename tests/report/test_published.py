@@ -195,10 +195,10 @@ def changed(**sections: Any) -> Params:
             ["tuning data: .* in part here,.*"],
         ),
         (
-            changed(finetune={"train_lm_head": False}),
+            changed(finetune={"also": []}),
             "interlace",
             "AI2D",
-            ["tuning: finetune.train_lm_head = False here, True there"],
+            [r"tuning: finetune.also = \[\] here, \[lm_head\] there"],
         ),
         (
             changed(finetune={"batch_size": 8}),

@@ -207,14 +207,6 @@ def test_local_healing_of_nothing_is_refused(values: dict[str, Any]) -> None:
     assert "heal.local_steps = 5" in refusal(**values, heal={"local_steps": 5})
 
 
-@pytest.mark.parametrize("values", [{"method": "wanda-2:4"}, {"select": {"tuned": "none"}}])
-def test_a_head_is_not_trained_alone(values: dict[str, Any]) -> None:
-    trained = {"finetune": {"train_lm_head": True}}
-    assert "finetune.train_lm_head = true" in refusal(**values, **trained)
-    checked(**trained)
-    checked(**values, **trained, reference="dense-ft")
-
-
 def test_a_reference_without_training_is_refused() -> None:
     checked(reference="dense-ft")
     complaint = refusal(reference="dense-ft", finetune={"max_steps": 0})

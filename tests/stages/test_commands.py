@@ -122,7 +122,8 @@ def test_sound_input_is_pinned(project: Path) -> None:
         ({"data": DATA | {"min_ratings": {"beauty": 3}}}, "data.min_ratings.beauty"),
         ({"model": {"id": "./nowhere"}}, "model.id = ./nowhere: no such folder"),
         ({"select": {"protect_first": 20}}, "6 layers cannot be dropped"),
-        ({"finetune": {"train_lm_head": True, "lora_rank": 8}}, "lora_rank = 8"),
+        ({"finetune": {"also": ["lm_head"], "lora_rank": 8}}, "lora_rank = 8"),
+        ({"finetune": {"also": ["head"]}}, "finetune.also.0 = 'head': "),
         ({"launch": "torchrn -m"}, "launch = 'torchrn -m': no such program"),
     ],
 )
@@ -134,12 +135,12 @@ def test_pin_refuses_a_mistake_in_one_line(
 
 
 def test_a_tied_head_that_is_to_be_trained_is_refused(project: Path) -> None:
-    write_params(project, finetune={"train_lm_head": True})
+    write_params(project, finetune={"also": ["lm_head"]})
     assert "model/config.json ties the head to the token embeddings" in mistake()
     models.untied_qwen3_vl(project / "untied", layers=6)
     pq.write_table(pa.Table.from_pylist(models.rows(3)), project / "heldout.parquet")
     untied = {"model": {"id": "untied"}, "evaluate": {"heldout": "heldout.parquet"}}
-    write_params(project, finetune={"train_lm_head": True}, **untied)
+    write_params(project, finetune={"also": ["lm_head"]}, **untied)
     result = run("pin")
     assert result.exit_code == 0, result.output
 

@@ -20,8 +20,8 @@ from interlace.healing.finetune import freeze_all_but
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.chat import IGNORED, Inputs, encode_training
-from interlace.model.decoder import decoder_layers
 from interlace.model.open import auto_model
+from interlace.params.healing import Also
 from interlace.training.checkpointing import graph_layers, set_checkpointing
 from interlace.training.packing import first_fit_decreasing, pack, packs, sample_positions
 
@@ -59,11 +59,6 @@ def packed_loss(model: Any, batch: Inputs) -> torch.Tensor:
     return AnswerLoss(model)(inputs, inputs.pop("labels"))
 
 
-def gradients(model: Any, loss: torch.Tensor) -> list[torch.Tensor]:
-    tuned = [weight for i in TUNED for weight in decoder_layers(model)[i].parameters()]
-    return list(torch.autograd.grad(loss, tuned))
-
-
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=20), extra=st.integers(0, 40))
 def test_each_sample_is_in_a_row_and_no_two_rows_would_fit_into_one(
     lengths: list[int], extra: int
@@ -78,21 +73,30 @@ def test_each_sample_is_in_a_row_and_no_two_rows_would_fit_into_one(
 
 @pytest.mark.parametrize("one_row", [False, True])
 @pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("also", [(), ("projector", "norms")], ids=["layers", "also projector"])
 def test_the_loss_and_its_gradients_are_those_of_single_samples(
-    dense_dir: Path, examples: list[Inputs], positions: Any, one_row: bool, checkpointed: bool
+    dense_dir: Path,
+    examples: list[Inputs],
+    positions: Any,
+    also: tuple[Also, ...],
+    checkpointed: bool,
+    one_row: bool,
 ) -> None:
     """The reference has a graph from the pixels on, all logits, and one sample at a time."""
     model = AutoModelForImageTextToText.from_pretrained(dense_dir, dtype=torch.float32).train()
+    freeze_all_but(model, [*TUNED], also)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    model.requires_grad_(True)
     expected_loss = plain_loss(model, examples)
-    expected = gradients(model, expected_loss)
-    freeze_all_but(model, [*TUNED])
-    set_checkpointing(graph_layers(model, TUNED), checkpointed)
+    expected = torch.autograd.grad(expected_loss, trained)
+    freeze_all_but(model, [*TUNED], also)
+    set_checkpointing(graph_layers(model), checkpointed)
     batch = pack(examples, positions, pad_token_id=0, one_row=one_row)
     padded = chat.collate(examples, pad_token_id=0)
     assert batch["input_ids"].numel() < 0.9 * padded["input_ids"].numel()
     loss = packed_loss(model, batch)
     torch.testing.assert_close(loss, expected_loss, rtol=2e-6, atol=0)
-    for ours, reference in zip(gradients(model, loss), expected, strict=True):
+    for ours, reference in zip(torch.autograd.grad(loss, trained), expected, strict=True):
         scale = float(reference.abs().max())
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5 * scale)
 

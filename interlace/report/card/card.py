@@ -18,6 +18,7 @@ from interlace.report.card.recipe import (
     compensation_text,
     data_share,
     healed_text,
+    trained_text,
     training_text,
 )
 from interlace.report.facts.decision import asked, notes, percent
@@ -62,8 +63,7 @@ def model_card(run: Run, which: Which) -> str:
         name=name_of(run, which),
         base_name=base_name(run),
         this=models[which],
-        tuned=plan.tune if which == "tuned" else [],
-        head_trained=run.params.finetune.train_lm_head,
+        tuned=trained_text(run) if which == "tuned" else "",
         same_weights=_same_weights(run),
         overview=_overview(run, which),
         trust_remote_code=run.base.trust_remote_code,
@@ -77,7 +77,7 @@ def model_card(run: Run, which: Which) -> str:
         interval=f"{percent(run.params.ttft.confidence)} interval",
         calibration=calibration_text(run),
         data_share=data_share(run.params.data),
-        training=training_text(run.params.finetune, run.params.heal),
+        training=training_text(run),
         healed=healed_text(run.exported.healed, run.params.finetune.batch_size),
         compensation=compensation_text(compensation) if compensation else "",
         versions=versions(run),
@@ -89,7 +89,7 @@ def model_card(run: Run, which: Which) -> str:
 
 def _metadata(run: Run, which: Which) -> ModelCardData:
     data = run.sources.data
-    trained = which == "tuned" and run.plan.tune
+    trained = which == "tuned" and run.trained
     return ModelCardData(
         base_model=run.base.id if is_hub_id(run.base.id) else None,
         datasets=[data.id] if trained and data.revision else None,
@@ -112,9 +112,9 @@ def _params(run: Run) -> str:
 def _models(run: Run, which: Which) -> dict[str, str]:
     """Return the models of the score table with their headings.
 
-    A tuned model of which no layer was tuned is the pruned one.
+    A tuned model of which nothing was tuned is the pruned one.
     """
-    if which == "pruned" or not run.plan.tune:
+    if which == "pruned" or not run.trained:
         return {"dense": "dense", which: "pruned" if run.plan.drop else "this model"}
     pruned = {"pruned": "pruned"} if run.plan.drop else {}
     return {"dense": "dense", **pruned, "tuned": "tuned"}

@@ -10,6 +10,11 @@ from interlace.report.facts.run import Run
 from interlace.scores.table import CKA, MATH, NONMATH, POOLED
 
 DISTILLED = {"distill_logits": "logits", "distill_states": "anchors' hidden states"}
+ALSO = {
+    "projector": "the projector",
+    "lm_head": "the output head",
+    "norms": "the decoder's norms",
+}
 PROBED = {MATH, NONMATH, POOLED, CKA}  # criteria that are measured on probes
 
 
@@ -29,8 +34,25 @@ def data_share(data: Data) -> str:
     return f"{weighted}{share}{subsets}"
 
 
-def training_text(recipe: Recipe, heal: Heal) -> str:
+def trained_text(run: Run) -> str:
+    """Say what was trained: `6 of the remaining layers and the projector`; empty for nothing."""
+    layers = len(run.plan.tune)
+    kind = "the remaining layers" if run.plan.drop else "them"
+    return _and([f"{layers} of {kind}"] * bool(layers) + _also(run.params.finetune))
+
+
+def _also(recipe: Recipe) -> list[str]:
+    return [words for name, words in ALSO.items() if name in recipe.also]
+
+
+def _and(phrases: list[str]) -> str:
+    *first, last = phrases or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def training_text(run: Run) -> str:
     """Say in one line how layers were trained."""
+    recipe, heal = run.params.finetune, run.params.heal
     steps = []
     if heal.local_steps:
         steps.append(
@@ -39,8 +61,8 @@ def training_text(recipe: Recipe, heal: Heal) -> str:
         )
     if recipe.max_steps:
         steps.append(_end_to_end(recipe, heal))
-    head = " and lm_head.weight" if recipe.train_lm_head else ""
-    return f"only the layers listed above{head}: {'; then '.join(steps) or 'no update'}"
+    trained = _and(["the layers listed above"] * bool(run.plan.tune) + _also(recipe))
+    return f"only {trained}: {'; then '.join(steps) or 'no update'}"
 
 
 def _end_to_end(recipe: Recipe, heal: Heal) -> str:

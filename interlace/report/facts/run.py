@@ -75,6 +75,11 @@ class Run:
         return self.sources.model
 
     @property
+    def trained(self) -> bool:
+        """True where layers or other weights of the pruned model were to be trained."""
+        return bool(self.plan.tune or self.params.finetune.also)
+
+    @property
     def rule(self) -> PaperRule:
         """The rule of the plan's method."""
         return self.removals.rule
@@ -91,9 +96,9 @@ def name_of(run: Run, which: Which) -> str:
     """Name the checkpoint by base model, method and percent; `-untuned` where tuning is to come."""
     plan = run.plan
     name = f"{base_name(run)}-{plan.method}"
-    if plan.drop or plan.tune:
+    if plan.drop or run.trained:
         name += f"-{100 * plan.ratio:.3g}"
-    if which == "pruned" and plan.tune:
+    if which == "pruned" and run.trained:
         name += "-untuned"
     return re.sub(r"[^\w.-]+", "-", name)
 

@@ -151,7 +151,7 @@ def _of_tuning(row: Row, params: Params, share: float, pruned: bool) -> Iterator
         yield f"tuning data: {100 * data.share:g}% of {source}{qualifier} here, {their_data} there"
     published: dict[str, object] = {**(ADAPTERS if domain_aware else RECIPE)}
     if not domain_aware:  # the published code trains the 8B's head
-        published["train_lm_head"] = key(row["model"]) == "qwen3vl8b"
+        published["also"] = ("lm_head",) if key(row["model"]) == "qwen3vl8b" else ()
     settings = {f"finetune.{name}": value for name, value in published.items()}
     if pruned:
         settings |= {f"heal.{name}": value for name, value in HEALING.items()}
@@ -160,4 +160,8 @@ def _of_tuning(row: Row, params: Params, share: float, pruned: bool) -> Iterator
         section, field = name.split(".")
         ours = getattr(getattr(params, section), field)
         if ours != value:
-            yield f"tuning: {name} = {ours} here, {value} there"
+            yield f"tuning: {name} = {_written(ours)} here, {_written(value)} there"
+
+
+def _written(value: object) -> str:
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
