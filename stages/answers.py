@@ -6,9 +6,10 @@ from interlace.params.answers import AnswersParams, RowBounds
 from interlace.params.section import validated
 from interlace.printable import say
 from interlace.samples.own_answers import write_labels
-from stages.command import command, is_first_process, pinned, read_pinned, scratch_folder
+from stages.command import ANSWERS, command, is_first_process, pinned, read_pinned
+from stages.command import scratch_folder, scratch_root
 
-TRAIN, OUT = Path("data/train"), Path("data/answers")
+TRAIN = Path("data/train")
 
 
 @command(AnswersParams)
@@ -17,20 +18,18 @@ def main(params: AnswersParams) -> None:
     options = params.answers
     if options.source == "labels":
         if is_first_process():
-            write_labels(OUT)
+            write_labels(ANSWERS)
         return
+    from interlace.data.answerers import open_answerer
     from interlace.data.answers import answer_rows
-    from interlace.data.dense_answers import open_dense_model
 
-    model = pinned().model
+    model, memory = pinned().model, scratch_root() / "answered"
     bounds = validated(RowBounds, read_pinned("params")["row_bounds"], "artifacts/params.json")
-    same = options.model_copy(update={"max_empty": 0})  # may be raised when it stopped a run
-    key = params.model_copy(update={"answers": same})
+    key = params.model_copy(update={"answers": options.determining})
     with scratch_folder("answers", [Path("artifacts/dense.json"), TRAIN], key, bounds) as scratch:
-        answerer = open_dense_model(
-            model.checkpoint(), options, bounds, dtype=params.dtype, seed=params.seed
-        )
-        sheet = answer_rows(answerer, TRAIN, OUT, params=options, scratch=scratch)
+        chosen = {"dtype": params.dtype, "seed": params.seed}
+        answerer = open_answerer(model.checkpoint(), options, bounds, memory=memory, **chosen)
+        sheet = answer_rows(answerer, TRAIN, ANSWERS, params=options, scratch=scratch)
     if sheet:
         say(f"answers: {sheet}")
 

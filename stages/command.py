@@ -27,7 +27,7 @@ from interlace.system.locks import locked
 from interlace.system.outputs import refusals_named, remove, write_json
 from stages.digests import code_digest
 
-ARTIFACTS = Path("artifacts")
+ARTIFACTS, ANSWERS = Path("artifacts"), Path("data/answers")
 WRITERS = {  # stage -> what it writes, as in dvc.yaml
     "pin": ("artifacts/code.json", "artifacts/params.json", "artifacts/sources.json"),
     "sample": ("data/train", "data/calibration", "data/probes", "data/datasheet.json"),

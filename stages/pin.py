@@ -11,7 +11,7 @@ from interlace.sources.opened import check_pinned_model
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from interlace.training.also import check_also
-from stages.command import ARTIFACTS, command, scratch_root, write_pinned
+from stages.command import ANSWERS, ARTIFACTS, command, scratch_root, write_pinned
 from stages.digests import code_digest, code_digests
 from stages.launch import check_program
 
@@ -29,7 +29,7 @@ def main(params: PinParams) -> None:
     drops = check_parameters(params, dense.n_layers, dense.deepstack_layers)
     check_also(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
-    check_data(params, dense, rows, checked=passed)
+    check_data(params, dense, rows, ANSWERS, checked=passed)
     check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")
     validate(params.evaluate, warn=True)
     evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")

@@ -11,19 +11,28 @@ import pyarrow.compute as pc
 from interlace.data.files import data_files
 from interlace.data.subsets import check_subsets, selected_subsets
 from interlace.errors import InputError
+from interlace.params.answers import ENDPOINT, ServedDense
 from interlace.params.whole import Params
+from interlace.samples.own_answers import read_answer_sheet
 from interlace.samples.parquet import file_tables, read_schema
+from interlace.sources.endpoint import Endpoint
 from interlace.sources.pinned import PinnedData, PinnedModel
+from interlace.sources.served import check_served, warn_of_plain_http
 from interlace.system.resumable import keep_json, read_digests
 
 
-def check_data(params: Params, model: PinnedModel, data: PinnedData, *, checked: Path) -> None:
+def check_data(
+    params: Params, model: PinnedModel, data: PinnedData, answers: Path, *, checked: Path
+) -> None:
     """Check the training data's columns, and refuse images for a model that takes text alone.
+
+    Where an endpoint is to answer the training prompts, check that it serves the model.
 
     Args:
         params: all parameters.
         model: as `pin_model` returns it.
         data: the training data, as `pin_data` returns it.
+        answers: folder of the dense model's answers; with those of the endpoint, it is not asked.
         checked: folder for the digests of files that passed earlier.
 
     Raises:
@@ -32,6 +41,19 @@ def check_data(params: Params, model: PinnedModel, data: PinnedData, *, checked:
     check_subsets(data, params.data, checked=checked / "subsets.json")
     if not model.takes_images:
         _check_text_only(params, model, data, checked / "text_only.json")
+    if params.answers.endpoint.url is not None:
+        _check_endpoint(params.answers.endpoint, answers)
+
+
+def _check_endpoint(served: ServedDense, answers: Path) -> None:
+    check_served(served, ENDPOINT)
+    warn_of_plain_http(served, ENDPOINT)
+    try:
+        answered = read_answer_sheet(answers).model == served.model  # it may be gone by now
+    except InputError:  # not there, or damaged
+        answered = False
+    if not answered:
+        Endpoint(served, ENDPOINT).check_serves()
 
 
 def _check_text_only(params: Params, model: PinnedModel, data: PinnedData, checked: Path) -> None:

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from interlace.params.section import Dtype, Section, Seed
 from interlace.params.served import ServedModel
 
+ENDPOINT = "answers.endpoint"  # the section, in messages
+
 
 class ServedDense(ServedModel):
     """The dense model behind an endpoint, for models that are served better than opened here."""
@@ -56,6 +58,12 @@ class OwnAnswers(Section):
                 " dense, or leave endpoint.url empty"
             )
         return self
+
+    @property
+    def determining(self) -> OwnAnswers:
+        """The options that answers depend on; the others may change when a run has stopped."""
+        endpoint = self.endpoint.model_copy(update={"concurrency": 1})
+        return self.model_copy(update={"max_empty": 0.0, "endpoint": endpoint})
 
 
 class RowBounds(Section):

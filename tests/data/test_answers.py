@@ -14,8 +14,8 @@ import torch
 from drawn_rows import Draw
 
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.data.answerers import DenseModel, open_answerer
 from interlace.data.answers import Answer, Prompt, answer_rows
-from interlace.data.dense_answers import DenseModel, open_dense_model
 from interlace.errors import InputError
 from interlace.params.answers import OwnAnswers, RowBounds
 from interlace.samples.own_answers import AnswerSheet, read_answer_sheet, training_set, write_labels
@@ -48,7 +48,7 @@ def write(
 ) -> list[dict[str, Any]]:
     """Answer rows as the stage does, with this process alone; returns the rows."""
     options = params(**changes)
-    answerer = open_dense_model(Checkpoint(model), options, BOUNDS, dtype="float32", seed=seed)
+    answerer = open_answerer(Checkpoint(model), options, BOUNDS, dtype="float32", seed=seed)
     answer_rows(answerer, train, out, params=options, scratch=out.with_suffix(".scratch"))
     return list(iterate(out / "rows"))
 

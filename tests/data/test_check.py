@@ -31,8 +31,8 @@ def test_rows_of_the_hub_need_images_to_be_skipped(
     monkeypatch.setattr(check, "check_subsets", lambda *_, **__: None)
     hub = PinnedData(id="org/name", revision="0" * 40)
     with pytest.raises(InputError, match=r"^data\.id = org/name: .*set data\.max_images to 0"):
-        check_data(params(), LLAMA, hub, checked=tmp_path)
-    check_data(params(max_images=0), LLAMA, hub, checked=tmp_path)
+        check_data(params(), LLAMA, hub, tmp_path / "answers", checked=tmp_path)
+    check_data(params(max_images=0), LLAMA, hub, tmp_path / "answers", checked=tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["structure", "bytes"])
@@ -44,8 +44,8 @@ def test_an_image_in_a_benchmark_s_columns_is_seen(tmp_path: Path, kind: str) ->
     pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "rows.parquet")
     data = pin_data(str(tmp_path), None, field="data.id", hashes=tmp_path / "hashes.json")
     with pytest.raises(InputError, match=r"rows\.parquet: row 1 has an image, and llama takes"):
-        check_data(params(), LLAMA, data, checked=tmp_path)
-    check_data(params(), pinned_model(), data, checked=tmp_path)
+        check_data(params(), LLAMA, data, tmp_path / "answers", checked=tmp_path)
+    check_data(params(), pinned_model(), data, tmp_path / "answers", checked=tmp_path)
 
 
 def test_a_file_that_passed_is_not_read_again(
@@ -55,6 +55,6 @@ def test_a_file_that_passed_is_not_read_again(
     schema = pa.Table.from_pylist([row]).schema
     pq.write_table(pa.Table.from_pylist([row | {"images": []}], schema), tmp_path / "a.parquet")
     data = pin_data(str(tmp_path), None, field="data.id", hashes=tmp_path / "hashes.json")
-    check_data(params(), LLAMA, data, checked=tmp_path / "passed")
+    check_data(params(), LLAMA, data, tmp_path / "answers", checked=tmp_path / "passed")
     monkeypatch.setattr(check, "file_tables", None)
-    check_data(params(), LLAMA, data, checked=tmp_path / "passed")
+    check_data(params(), LLAMA, data, tmp_path / "answers", checked=tmp_path / "passed")

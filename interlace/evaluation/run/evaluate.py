@@ -14,7 +14,7 @@ from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, NOT_MATCHED
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
-from interlace.evaluation.run.judge import Endpoint
+from interlace.evaluation.run.judge import Grader
 from interlace.evaluation.run.validate import published_benchmarks, skip_reason, validate
 from interlace.evaluation.scores.answers import Answer, benchmark_score, write_answers
 from interlace.evaluation.scores.losses import loss_of
@@ -61,7 +61,7 @@ def evaluate(
         InputError: `validate` refuses, data is not available, or the judge refuses.
     """
     validate(params)
-    judge = Endpoint(params.judge, memory=judgements) if params.judge.url else None
+    judge = Grader(params.judge, memory=judgements) if params.judge.url else None
     online = bool(params.benchmarks) and params.data is None
     with contextlib.ExitStack() as stack:
         stack.enter_context(isolated(offline=not online and checkpoint.folder.is_dir()))
@@ -107,7 +107,7 @@ def _rows_cache(scratch: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _tasks(params: Evaluate, judge: Endpoint | None, cache: Path) -> Iterator[ScoredTask]:
+def _tasks(params: Evaluate, judge: Grader | None, cache: Path) -> Iterator[ScoredTask]:
     from interlace.evaluation.run.tasks import heldout_tasks, judged_tasks, published_task
 
     longest = params.max_new_tokens

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from interlace.evaluation.benchmarks.catalogue import Benchmark
-from interlace.evaluation.run.judge import Endpoint
+from interlace.evaluation.run.judge import Grader
 
 Row = Mapping[str, Any]
 Scorer = Callable[[Row, str], float | None]
@@ -27,7 +27,7 @@ TOTAL = re.compile(r"total\s+score\s*:\s*\d+\s*/\s*\d+", re.IGNORECASE)
 YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
-def scorer(benchmark: Benchmark, results: Results, judge: Endpoint | None) -> Scorer:
+def scorer(benchmark: Benchmark, results: Results, judge: Grader | None) -> Scorer:
     """Return the function that scores an answer to a row of a benchmark.
 
     Args:
@@ -87,7 +87,7 @@ def option_of(task: Mapping[str, Any], row: Row, answer: str) -> str | None:
     return str(option) if option else None
 
 
-def _hrbench(task: Mapping[str, Any], judge: Endpoint | None) -> Scorer:
+def _hrbench(task: Mapping[str, Any], judge: Grader | None) -> Scorer:
     evaluator = task["hrbench_evaluator"]
 
     def score(row: Row, answer: str) -> float | None:
@@ -104,7 +104,7 @@ def _hrbench(task: Mapping[str, Any], judge: Endpoint | None) -> Scorer:
     return score
 
 
-def _mia_bench(task: Mapping[str, Any], judge: Endpoint | None) -> Scorer:
+def _mia_bench(task: Mapping[str, Any], judge: Grader | None) -> Scorer:
     def score(row: Row, answer: str) -> float | None:
         if judge is None:
             return None

@@ -22,7 +22,7 @@ from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import Benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
 from interlace.evaluation.run import scoring
-from interlace.evaluation.run.judge import Endpoint
+from interlace.evaluation.run.judge import Grader
 from interlace.evaluation.run.scoring import Row, Scorer
 from interlace.model.chat import chat_messages
 from interlace.model.images import open_image
@@ -132,7 +132,7 @@ def heldout_tasks(path: Path, *, max_new_tokens: int, next_token: bool = False) 
     ]
 
 
-def judged_tasks(path: Path, judge: Endpoint, *, max_new_tokens: int) -> list[ScoredTask]:
+def judged_tasks(path: Path, judge: Grader, *, max_new_tokens: int) -> list[ScoredTask]:
     """Build one task per source of a file in FineVision's schema, graded by a judge."""
 
     def grade(row: Row, answer: str) -> float | None:
@@ -192,7 +192,7 @@ def published_task(
     max_new_tokens: int,
     data: Path | None = None,
     cache: Path | None = None,
-    judge: Endpoint | None = None,
+    judge: Grader | None = None,
 ) -> ScoredTask:
     """Build the task of a published benchmark as lmms-eval defines it, with our length of answers.
 

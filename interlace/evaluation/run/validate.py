@@ -8,8 +8,9 @@ from interlace.errors import InputError
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, Benchmark, find_benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
-from interlace.evaluation.run.judge import check_judge, warn_of_plain_http
+from interlace.evaluation.run.judge import FIELD
 from interlace.params.evaluating import Evaluate
+from interlace.sources.served import check_served, warn_of_plain_http
 
 
 def validate(params: Evaluate, *, warn: bool = False) -> None:
@@ -31,9 +32,9 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
             "evaluate.heldout_metric = next-token: no rows to score; set evaluate.heldout, or leave"
             " it at exact-match"
         )
-    check_judge(params.judge)
+    check_served(params.judge, FIELD)
     if warn:
-        warn_of_plain_http(params.judge)
+        warn_of_plain_http(params.judge, FIELD)
     names = [benchmark.name for benchmark in published_benchmarks(params)]
     for benchmark in published_benchmarks(params):
         if params.limit is not None and benchmark.all_rows:

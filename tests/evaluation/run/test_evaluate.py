@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from evaluation.judge_server import judge_server
+from chat_server import chat_server
 from evaluation.published_rows import write_parquet
 from interruptions import damage, interrupt
 from models import row, rows
@@ -170,7 +170,7 @@ def test_an_endpoint_grades_each_answer_once(
             return "CORRECT" if target in prompt else "INCORRECT"
         return "total score: 5/10"
 
-    with judge_server(reply) as server:
+    with chat_server(reply) as server:
         judge = Judge(url=server.url, model="m")
         changes = {"benchmarks": ("MIABench",), "heldout": None, "judge": judge}
         run = partial(evaluate, checkpoint, params=params.model_copy(update=changes))

@@ -1,0 +1,255 @@
+"""The client of a model that an endpoint serves by OpenAI's chat completions.
+
+Lost connections, timeouts and refusals for the moment (429, 5xx) are repeated with growing waits.
+Replies are cached by content, so that nothing is paid for twice. No torch here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from interlace.errors import InputError
+from interlace.params.served import ServedModel
+from interlace.system.outputs import whole
+
+RETRIES = 7  # the client waits 0.5 to 8 seconds before each, about half a minute in all
+TIMEOUT = 120.0  # seconds for one reply
+QUICK = {"max_retries": 2, "timeout": 20.0}  # of a first question, to see if all is well
+NO_KEY = "EMPTY"  # the client insists on a key; vLLM's word for none
+NAMED = 5  # models in a message
+QUOTED = 200  # characters of an endpoint's complaint in a message
+REFUSALS = {
+    401: "the key is not accepted",
+    403: "the key may not use this model",
+    404: "no such endpoint or model",
+}
+UNLISTED = (404, 405, 501)  # from an endpoint that does not list its models
+ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # of a malformed reply
+
+Message = dict[str, Any]
+
+
+class NoReply(InputError):
+    """An endpoint gave no usable reply, after all retries."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A reply.
+
+    Attributes:
+        text: as the model wrote it; empty where the endpoint gave none.
+        cut: True if it ran into the bound on its length.
+    """
+
+    text: str
+    cut: bool = False
+
+
+class Endpoint:
+    """A served model that several threads may ask at once.
+
+    The client sends the key, the messages and its own version to the endpoint, and nothing
+    elsewhere: it follows no redirect.
+
+    Args:
+        served: the endpoint's address, model and key; checked by `served.check_served`.
+        field: its section of params.yaml, for messages.
+        memory: folder that caches replies; None: no cache.
+        timeout: for one reply, seconds.
+    """
+
+    def __init__(
+        self,
+        served: ServedModel,
+        field: str,
+        *,
+        memory: Path | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        import openai  # 0.7 seconds; only a run with an endpoint needs it
+
+        self.url = str(served.url).rstrip("/")
+        self.model = str(served.model)
+        self.field = field
+        self.memory = memory
+        self._client = openai.OpenAI(
+            base_url=self.url,
+            api_key=os.environ.get(served.key_variable or "") or NO_KEY,
+            max_retries=RETRIES,
+            timeout=timeout,
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            # else the client would send OPENAI_ORG_ID and OPENAI_PROJECT_ID to any endpoint
+            default_headers={"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit},
+        )
+        self._writing = threading.Lock()
+
+    def complete(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        accepted: Callable[[str], Any] = lambda text: True,
+    ) -> Completion:
+        """Return the reply to a conversation that ends with a user's turn.
+
+        Args:
+            messages: as the endpoint reads them, see `wire_messages`.
+            max_tokens: longest reply, tokens.
+            temperature: of sampling; 0: greedy.
+            seed: of sampling, for endpoints that take one.
+            accepted: true of a usable text; other replies are not cached.
+
+        Raises:
+            NoReply: it is down, refuses this request, or answers something else.
+            InputError: it refuses the key, knows no such model, or redirects.
+        """
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+        }
+        body |= {} if seed is None else {"seed": seed}
+        file = self._cache_file(body)
+        if file and (cached := _read_completion(file)) and accepted(cached.text):
+            return cached
+        completion: Completion = self._asked(
+            lambda: _completion(self._client.chat.completions.create(**body))
+        )
+        if not accepted(completion.text):
+            raise NoReply(f"{self.field}: {self.url} gives no usable reply")
+        if file:
+            with self._writing, whole(file) as partial:
+                partial.write_text(json.dumps(asdict(completion)), encoding="utf-8")
+        return completion
+
+    def check_serves(self) -> None:
+        """Check that the endpoint is there and serves the model, by one small request.
+
+        Raises:
+            InputError: it is down, answers something else, or names other models.
+        """
+        quick = self._client.with_options(**QUICK)
+        names = self._asked(lambda: _model_names(quick))
+        if names is None:  # it lists none: one token tells as much
+            body: Any = {"model": self.model, "max_tokens": 1}
+            body["messages"] = [{"role": "user", "content": "Hello"}]
+            self._asked(lambda: _completion(quick.chat.completions.create(**body)))
+        elif self.model not in names:
+            others = ", ".join(names[:NAMED]) or "no model"
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            raise InputError(
+                f"{self.field}.model = {self.model!r}: {self.url} serves {others}{more}; name the"
+                " model as it does"
+            )
+
+    def _asked(self, request: Callable[[], Any]) -> Any:
+        """Return what a request returns; name what goes wrong in one line."""
+        from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+
+        try:
+            return request()
+        except APIStatusError as error:
+            raise self._refusal(error.status_code, str(error)) from None
+        except APITimeoutError:
+            reason = f"gives no reply in {self._client.timeout:g} seconds"
+        except APIConnectionError:
+            reason = "cannot be reached, or breaks off its replies"
+        except (OpenAIError, *ODD):
+            reason = "answers something that is not OpenAI's protocol"
+        raise NoReply(
+            f"{self.field}.url: {self.url} {reason}; start the endpoint or correct the address, and"
+            " run it again: finished answers are kept"
+        ) from None
+
+    def _refusal(self, code: int, complaint: str) -> InputError:
+        where = f"{self.field}: {self.url} answers {code} for model {self.model!r}"
+        if 300 <= code < 400:
+            remedy = f"set {self.field}.url to where it leads"
+            return InputError(
+                f"{where}: a redirect, which is not followed with the key: {remedy}; correct"
+                f" {self.field}"
+            )
+        if reason := REFUSALS.get(code):
+            return InputError(f"{where}: {reason}; correct {self.field}")
+        words = complaint.replace(self._client.api_key, "KEY")[:QUOTED]
+        return NoReply(f"{where}: {words}; see the endpoint's log, and run it again")
+
+    def _cache_file(self, body: dict[str, Any]) -> Path | None:
+        """Return the file of the cached reply to a request."""
+        if self.memory is None:
+            return None
+        content = json.dumps([f"{self.url}/chat/completions", body], sort_keys=True).encode()
+        name = hashlib.sha256(content).hexdigest()
+        return self.memory / name[:2] / f"{name}.json"
+
+
+def _completion(reply: Any) -> Completion:
+    """Read a chat completion; anything else raises one of `ODD`."""
+    choice = reply.choices[0]
+    text = choice.message.content
+    if not isinstance(text, str | None):
+        raise TypeError("no text")
+    return Completion(text or "", cut=choice.finish_reason == "length")
+
+
+def _model_names(client: Any) -> list[str] | None:
+    """Return the models that an endpoint lists; None if it lists none at all."""
+    from openai import APIStatusError
+
+    try:
+        return [str(model.id) for model in client.models.list().data]
+    except APIStatusError as error:
+        if error.status_code in UNLISTED:
+            return None
+        raise
+
+
+def _read_completion(file: Path) -> Completion | None:
+    try:
+        return Completion(**json.loads(file.read_bytes()))
+    except (OSError, TypeError, ValueError):  # not there, or damaged
+        return None
+
+
+def wire_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Convert messages of processors to those of chat completions; images become data URLs.
+
+    Args:
+        messages: from `model.chat.chat_messages`; images are open.
+    """
+    return [
+        {"role": message["role"], "content": _wire_content(message["content"])}
+        for message in messages
+    ]
+
+
+def _wire_content(content: Sequence[Mapping[str, Any]]) -> str | list[Message]:
+    """Return text alone as a string, which all servers of text models read."""
+    if all(item["type"] == "text" for item in content):
+        return "".join(item["text"] for item in content)
+    return [
+        {"type": "text", "text": item["text"]}
+        if item["type"] == "text"
+        else {"type": "image_url", "image_url": {"url": data_url(item["image"])}}
+        for item in content
+    ]
+
+
+def data_url(image: Any) -> str:
+    """Return an open image as a PNG in a data URL: the same pixels."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
