@@ -6,8 +6,15 @@ from interlace.params.answers import AnswersParams, RowBounds
 from interlace.params.section import validated
 from interlace.printable import say
 from interlace.samples.own_answers import write_labels
-from stages.command import ANSWERS, command, is_first_process, pinned, read_pinned
-from stages.command import scratch_folder, scratch_root
+from stages.command import (
+    ANSWERS,
+    command,
+    is_first_process,
+    pinned,
+    read_pinned,
+    scratch_folder,
+    scratch_root,
+)
 
 TRAIN = Path("data/train")
 
@@ -27,8 +34,7 @@ def main(params: AnswersParams) -> None:
     bounds = validated(RowBounds, read_pinned("params")["row_bounds"], "artifacts/params.json")
     key = params.model_copy(update={"answers": options.determining})
     with scratch_folder("answers", [Path("artifacts/dense.json"), TRAIN], key, bounds) as scratch:
-        chosen = {"dtype": params.dtype, "seed": params.seed}
-        answerer = open_answerer(model.checkpoint(), options, bounds, memory=memory, **chosen)
+        answerer = open_answerer(model.checkpoint(), params, bounds, memory=memory)
         sheet = answer_rows(answerer, TRAIN, ANSWERS, params=options, scratch=scratch)
     if sheet:
         say(f"answers: {sheet}")

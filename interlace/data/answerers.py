@@ -15,7 +15,7 @@ from interlace.errors import InputError, complaint
 from interlace.model.batches import batches
 from interlace.model.chat import Inputs, chat_messages, encode_messages
 from interlace.model.generation import AnswerGenerator, Draws
-from interlace.params.answers import ENDPOINT, OwnAnswers, RowBounds
+from interlace.params.answers import ENDPOINT, AnswersParams, OwnAnswers, RowBounds
 from interlace.samples.order import shuffle_key
 from interlace.sources.endpoint import Endpoint, wire_messages
 
@@ -145,13 +145,7 @@ def answer_seed(seed: int, prompt: Prompt) -> int:
 
 
 def open_answerer(
-    dense: Checkpoint,
-    params: OwnAnswers,
-    bounds: RowBounds,
-    *,
-    dtype: str,
-    seed: int,
-    memory: Path | None = None,
+    dense: Checkpoint, params: AnswersParams, bounds: RowBounds, *, memory: Path | None = None
 ) -> Answerer:
     """Open what answers training prompts, with images as training sees them.
 
@@ -159,13 +153,12 @@ def open_answerer(
         dense: the dense model; of a served one only the processor is opened.
         params: bounds on answers, how they are chosen, and the endpoint, if there is one.
         bounds: of training rows.
-        dtype: type to compute in.
-        seed: of sampled answers.
         memory: folder that caches an endpoint's replies; `None`: no cache.
     """
+    options, served = params.answers, params.answers.endpoint
     processor = dense.open_processor(min_pixels=bounds.min_pixels, max_pixels=bounds.max_pixels)
-    if params.endpoint.url is None:
-        model = dense.open_model(dtype=dtype)
-        return DenseModel(model, processor, params, max_length=bounds.max_length, seed=seed)
-    endpoint = Endpoint(params.endpoint, ENDPOINT, memory=memory, timeout=TIMEOUT)
-    return ServedDenseModel(endpoint, processor, params, max_length=bounds.max_length, seed=seed)
+    common: dict[str, Any] = {"max_length": bounds.max_length, "seed": params.seed}
+    if served.url is None:
+        return DenseModel(dense.open_model(dtype=params.dtype), processor, options, **common)
+    endpoint = Endpoint(served, ENDPOINT, memory=memory, timeout=TIMEOUT)
+    return ServedDenseModel(endpoint, processor, options, **common)

@@ -17,7 +17,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.data.answerers import DenseModel, open_answerer
 from interlace.data.answers import Answer, Prompt, answer_rows
 from interlace.errors import InputError
-from interlace.params.answers import OwnAnswers, RowBounds
+from interlace.params.answers import AnswersParams, OwnAnswers, RowBounds
 from interlace.samples.own_answers import AnswerSheet, read_answer_sheet, training_set, write_labels
 from interlace.samples.rows import SCHEMA, iterate
 
@@ -48,7 +48,8 @@ def write(
 ) -> list[dict[str, Any]]:
     """Answer rows as the stage does, with this process alone; returns the rows."""
     options = params(**changes)
-    answerer = open_answerer(Checkpoint(model), options, BOUNDS, dtype="float32", seed=seed)
+    chosen = AnswersParams(dtype="float32", seed=seed, answers=options)
+    answerer = open_answerer(Checkpoint(model), chosen, BOUNDS)
     answer_rows(answerer, train, out, params=options, scratch=out.with_suffix(".scratch"))
     return list(iterate(out / "rows"))
 

@@ -18,7 +18,7 @@ from interlace.data.answerers import open_answerer
 from interlace.data.answers import answer_rows
 from interlace.data.check import check_data
 from interlace.errors import InputError
-from interlace.params.answers import OwnAnswers, RowBounds
+from interlace.params.answers import AnswersParams, OwnAnswers, RowBounds
 from interlace.params.whole import Params
 from interlace.samples.own_answers import AnswerSheet, read_answer_sheet
 from interlace.samples.rows import iterate
@@ -43,14 +43,8 @@ def write(
     """Answer rows as the stage does, into `answers` beside the data."""
     folder, options = train.parents[1], params(url, **changes)
     bounds = RowBounds(min_pixels=None, max_pixels=None, max_length=max_length)
-    answerer = open_answerer(
-        Checkpoint(dense_dir),
-        options,
-        bounds,
-        dtype="float32",
-        seed=seed,
-        memory=folder / "memory",
-    )
+    chosen = AnswersParams(dtype="float32", seed=seed, answers=options)
+    answerer = open_answerer(Checkpoint(dense_dir), chosen, bounds, memory=folder / "memory")
     out, scratch = folder / "answers", folder / "scratch"
     sheet = answer_rows(answerer, train, out, params=options, scratch=scratch)
     assert sheet == read_answer_sheet(out)
