@@ -10,11 +10,13 @@ import click
 from rich.console import RenderableType
 
 from interlace.errors import InputError, MissingInputError
+from interlace.plan.candidates import read_candidates
 from interlace.plan.record import read_plan
 from interlace.printable import one_line, prepare_streams, say
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
 from interlace.report.facts.run import Which
 from interlace.report.facts.summary import left_out, read_summary
+from interlace.report.terminal.candidates import candidates_text
 from interlace.report.terminal.console import plain_text, print_blocks
 from interlace.report.terminal.methods import methods_table, removals_text
 from interlace.report.terminal.plan import groups_table, layer_map_text
@@ -26,6 +28,7 @@ from interlace.system.outputs import refusals_named, whole
 
 SCORES = Path("artifacts/scores.parquet")
 PLAN = Path("artifacts/plan.json")
+CANDIDATES = Path("artifacts/candidates")
 SIMILARITY = Path("artifacts/hidden_states/similarity")
 SUMMARY = Path("metrics/summary.json")
 ANSWERS = Path("artifacts/evaluation/answers")
@@ -85,6 +88,8 @@ def show_run() -> None:
     blocks: list[RenderableType] = [layer_map_text(plan)]
     if groups := groups_table(plan):
         blocks += ["", groups]
+    if plan.candidates:
+        blocks += ["", candidates_text(read_candidates(CANDIDATES))]
     if reason := other_run(Workspace()):
         blocks += ["", plain_text(f"no summary of this plan: {reason}; run: dvc repro", "yellow")]
     else:

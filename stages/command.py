@@ -40,6 +40,7 @@ WRITERS = {  # stage -> what it writes, as in dvc.yaml
     ),
     "budget": ("artifacts/budget.json",),
     "rounds": ("artifacts/rounds",),
+    "candidates": ("artifacts/candidates",),
     "select": ("artifacts/plan.json", "artifacts/removals.json"),
     "export": ("artifacts/pruned", "artifacts/export.json"),
     "finetune": ("artifacts/tuned", "metrics/local_loss.csv", "metrics/loss.csv"),

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from interlace.params.choosing import SelectParams
+from interlace.plan.candidates import read_chosen
 from interlace.plan.record import read_decision
 from interlace.plan.removals import Removals
 from interlace.report.terminal.console import print_blocks
@@ -29,9 +30,11 @@ def main(params: SelectParams) -> None:
         options=params.select,
         seed=params.seed,
     )
-    plan = choose(scores, later=sorted((artifacts / "rounds").glob("*.parquet")))
-    replicates = read_replicates(artifacts / "replicates.parquet", scores)
-    plan = plan.model_copy(update={"stability": stability(plan, scores, replicates, choose)})
+    plan = read_chosen(artifacts / "candidates")
+    if plan is None:
+        plan = choose(scores, later=sorted((artifacts / "rounds").glob("*.parquet")))
+        replicates = read_replicates(artifacts / "replicates.parquet", scores)
+        plan = plan.model_copy(update={"stability": stability(plan, scores, replicates, choose)})
     write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
     choices = removals(scores, options=params.select, seed=params.seed)
     table = Removals(rule=paper_rule(plan.method), removals=tuple(choices))

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from interlace.evaluation.scores.losses import rate
+from interlace.scores.rate import rate
 from interlace.system.resumable import intact, kept
 
 _SCHEMA = pa.schema(

@@ -16,6 +16,7 @@ from report.report_cases import TTFT, evaluations, full_scores, plan, score_tabl
 
 from interlace.cli import main
 from interlace.methods.registry import METHODS
+from interlace.plan.candidates import Losses, read_chosen, write_candidates
 from interlace.report.facts.summary import summarise
 from interlace.system.outputs import write_json
 
@@ -47,6 +48,25 @@ def test_show_prints_the_plan_and_what_is_not_there_yet(workspace: Path) -> None
     assert "benchmark" not in output
     assert "no summary of this plan: artifacts/pruned, artifacts/tuned" in output
     assert output.rstrip().endswith("not there yet; run: dvc repro")
+
+
+def test_show_prints_the_candidates_that_were_compared(workspace: Path) -> None:
+    losses = [
+        Losses(tokens=(2, 2), before=(4.0, 4.0), after=(3.0, 2.0)),
+        Losses(tokens=(2, 2), before=(5.0, 6.0), after=(2.0, 2.0)),
+    ]
+    plans = [plan(), plan("shortgpt")]
+    assert "over the chosen" not in run("show").output
+    write_candidates(Path("artifacts/candidates"), plans, losses)
+    chosen = read_chosen(Path("artifacts/candidates"))
+    write_json(Path("artifacts/plan.json"), chosen.model_dump(mode="json"))
+    output = run("show").output
+    assert "shortgpt: 25% of 24 layers, best of 2 plans after healing" in output
+    rows = [line.split() for line in output.splitlines()]
+    assert ["2.000", "1.250", "+0.250", "\u00b1", "0.250"] in [row[-5:] for row in rows]
+    assert ["2.750", "1.000", "chosen"] in [row[-3:] for row in rows]
+    shutil.rmtree("artifacts/candidates")
+    assert run("show").exit_code == 2
 
 
 def test_methods_marks_the_measurements_that_exist(workspace: Path) -> None:

@@ -89,6 +89,7 @@ class Method:
         base: the layers that its paper's ratio is a share of: all, or those not protected.
         removes: whether it drops layers at all.
         sparsity: which weights it zeroes, of a method that drops and tunes nothing.
+        lowest_first: whether the lowest scores of its groups are the best, not the greatest.
         spares_sinks: whether `protect: auto` spares the layers that make or end a massive
             activation: not where removals themselves are measured, or a person decides.
     """
@@ -100,6 +101,7 @@ class Method:
     base: Base = "all"
     removes: bool = True
     sparsity: Sparsity | None = None
+    lowest_first: bool = False
     spares_sinks: bool = True
 
 

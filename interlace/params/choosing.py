@@ -132,6 +132,36 @@ class Select(Protection):
         description="updates of local healing before each further round's measurement, whose"
         " weights are kept, steps; 0: none",
     )
+    candidates: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="plans of each method that are healed for a few steps and compared by the loss"
+        " on training rows kept apart, its best by its own criterion, plans; 0: the first is taken",
+    )
+    candidate_methods: tuple[str, ...] = Field(
+        (), description="candidates: methods whose plans are compared with those of `method`"
+    )
+    candidate_steps: int = Field(
+        50,
+        ge=1,
+        description="candidates: updates of healing each, by the recipe of finetune, steps",
+    )
+    candidate_rows: int = Field(
+        256,
+        ge=2,
+        description="candidates: rows of the training set that judge them and that they are not"
+        " healed on, rows; at most a quarter of the set",
+    )
+
+    @model_validator(mode="after")
+    def _candidates_are_on(self) -> Select:
+        if self.candidate_methods and not self.candidates:
+            raise ValueError(
+                f"candidate_methods = {list(self.candidate_methods)} counts only with candidates;"
+                " set candidates to 1 or more, or candidate_methods to []"
+            )
+        return self
 
 
 Reference = Annotated[

@@ -31,7 +31,8 @@ class PinParams(
     model: Model
     launch: str = Field(
         "python -m",
-        description="command prefix of collect, answers, finetune, reference and evaluate",
+        description="command prefix of collect, answers, candidates, finetune, reference and"
+        " evaluate",
     )
 
 

@@ -119,6 +119,7 @@ class Plan(Record):
         base_layers: the number of these.
         rounds: how many times the model was measured.
         heal_steps: updates of local healing after each round but the last, whose weights are kept.
+        candidates: plans that were healed and compared before this one was chosen; 0: none.
         tuned: the survivors that are tuned: those that the method names, or others.
         decision: how a budget became K; missing where the ratio was set.
         protection: the protected layers by reason, each under its first one: named by the user, fed
@@ -137,6 +138,7 @@ class Plan(Record):
     base_layers: int = Field(0, ge=0)
     rounds: int = 1
     heal_steps: int = 0
+    candidates: int = 0
     tuned: Tuned = "planned"
     decision: Decision | None = None
     settings: dict[str, float | int] = Field(default_factory=dict)

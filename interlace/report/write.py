@@ -16,8 +16,10 @@ from interlace.evaluation.benchmarks.images import row_images
 from interlace.evaluation.scores.answers import Answer
 from interlace.evaluation.scores.retention import common_benchmarks
 from interlace.params.whole import Params
+from interlace.plan.candidates import read_candidates
 from interlace.report.card.card import model_card
 from interlace.report.facts.calibration import read_sizes
+from interlace.report.facts.candidates import candidates_table
 from interlace.report.facts.inputs import RECORD, Workspace, input_hashes
 from interlace.report.facts.losses import loss_table
 from interlace.report.facts.published import (
@@ -30,6 +32,7 @@ from interlace.report.facts.published import (
 )
 from interlace.report.facts.run import Run, Which, answers_of, read_run
 from interlace.report.facts.summary import MODELS
+from interlace.report.facts.table import Table
 from interlace.report.figures.calibration import calibration_size_figure
 from interlace.report.figures.datasheet import datasheet_figure
 from interlace.report.figures.layer_map import layer_map_figure
@@ -80,6 +83,10 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     yield Drawing(folder / "datasheet.png", "What the training data holds")
 
 
+def _candidates(artifacts: Path) -> Table:
+    return candidates_table(read_candidates(artifacts / "candidates"))
+
+
 def _comparison(answers: Mapping[str, Sequence[Answer]], params: Params) -> Comparison | None:
     """Compare the models' answers; None where nothing was scored."""
     by_model = {name.replace("_", "-"): rows for name, rows in answers.items()}
@@ -125,6 +132,7 @@ def write_report(
             plan_digest=hashlib.sha256((artifacts / "plan.json").read_bytes()).hexdigest(),
             published=beside,
             losses=loss_table(answers),
+            candidates=_candidates(artifacts) if run.plan.candidates else None,
             answers=_comparison(answers, params),
         )
         (folder / "report.html").write_text(page, encoding="utf-8")

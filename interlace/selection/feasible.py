@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from interlace.data.validation import no_rows_to_judge
 from interlace.errors import InputError
 from interlace.methods.exchange import check_passes
 from interlace.methods.registry import find_method
@@ -25,6 +26,7 @@ from interlace.scores.table import (
     TAYLOR,
     Scores,
 )
+from interlace.selection.candidates import compared_methods, one_plan_only
 from interlace.selection.protected import layers_of, protected_layers
 from interlace.selection.select import select_layers
 
@@ -63,6 +65,8 @@ def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> in
         params.collect.mode,
     )
     check_measurements(params, n_layers, len(plan.drop))
+    if params.select.candidates:
+        _check_candidates(params, n_layers, deepstack_layers, len(plan.drop))
     _check_passes(params, n_layers, deepstack_layers)
     _check_local_healing(params, plan)
     return None if by_budget else len(plan.drop)
@@ -139,6 +143,43 @@ def _favourable_values(
     return values
 
 
+def _check_candidates(params: Params, n_layers: int, deepstack_layers: int, drops: int) -> None:
+    """Check that there are several plans to heal and compare, as far as is known before measuring.
+
+    Raises:
+        InputError: the methods have one plan, one of them cannot drop as many layers, or what it
+            reads is not measured; names the parameter.
+    """
+    options, subject = params.select, f"select.candidates = {params.select.candidates}"
+    methods = compared_methods(params.method, options)
+    if options.rounds > 1:
+        raise InputError(
+            f"{subject}: plans of one round are compared, and select.rounds = {options.rounds}; set"
+            " rounds to 1, or candidates to 0"
+        )
+    if params.data.calibration_fraction == 1:
+        raise no_rows_to_judge()
+    for method in methods:
+        try:
+            if not find_method(method).removes:
+                raise InputError(f"{method} drops no layer, so there is no plan to compare")
+            feasible_plan(n_layers, deepstack_layers, method, drops, options, params.collect.mode)
+            check_measurements(params.model_copy(update={"method": method}), n_layers, drops)
+        except InputError as error:
+            further = f"select.candidate_methods, {method}"
+            raise InputError(
+                f"{subject if method == params.method else further}: {error}"
+            ) from None
+    if methods == ["manual"] or (options.candidates == 1 and len(methods) == 1):
+        raise one_plan_only(params.method, options)
+    criteria = {SLEB, SEARCH, TAYLOR} & {c for m in methods for c in find_method(m).needs}
+    if len(criteria) > 1:
+        raise InputError(
+            f"{subject}: {' and '.join(sorted(criteria))} are measured in runs of their own; leave"
+            " one of them in method and select.candidate_methods"
+        )
+
+
 def _check_compensation(params: Params) -> None:
     """Refuse compensation with a method that drops no layer.
 
@@ -186,13 +227,14 @@ def _check_local_healing(params: Params, plan: Plan) -> None:
 
 
 def loss_criterion(params: Params, n_layers: int, deepstack_layers: int) -> dict[str, Any] | None:
-    """Return the `LossCriterion` that the method reads, as plain values for a file."""
-    criteria = {SLEB, SEARCH, TAYLOR} & {*find_method(params.method).needs}
-    if not criteria:
+    """Return the `LossCriterion` that a method reads, as plain values for a file."""
+    rules = [find_method(method) for method in compared_methods(params.method, params.select)]
+    rules = [rule for rule in rules if {SLEB, SEARCH, TAYLOR} & {*rule.needs}]
+    if not rules:
         return None
-    rule = find_method(params.method)
+    rule = rules[0]
+    (criterion,) = {SLEB, SEARCH, TAYLOR} & {*rule.needs}
     protected = layers_of(protected_layers(rule, n_layers, deepstack_layers, params.select))
-    (criterion,) = criteria
     return {"criterion": criterion, "protected": [] if criterion == TAYLOR else protected}
 
 

@@ -26,6 +26,7 @@ READERS: dict[str, tuple[str, ...]] = {  # a file that a stage wrote, and stages
     "artifacts/replicates.parquet": ("select",),
     "artifacts/budget.json": ("select", "rounds", "reference_plan"),
     "artifacts/rounds/*.parquet": ("select",),
+    "artifacts/candidates/*": ("select",),
     "artifacts/plan.json": ("export", "finetune", "report"),
     "artifacts/removals.json": ("report",),
     "artifacts/pruned/config.json": ("finetune", "evaluate@pruned"),

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.e2e
 AFTER_SCORE = [
     "budget",
     "rounds",
+    "candidates",
     "select",
     "export",
     "finetune",

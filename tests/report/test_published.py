@@ -182,6 +182,12 @@ def changed(**sections: Any) -> Params:
         ),
         (changed(select={"rounds": 2}), "interlace", "AI2D", ["rounds: 2 here, 1 there"]),
         (
+            changed(select={"candidates": 2}),
+            "interlace",
+            "AI2D",
+            ["choice: the best of several plans after healing here, the method's own plan there"],
+        ),
+        (
             changed(data={"id": "/home/x/rows"}),
             "dense-ft",
             "AI2D",

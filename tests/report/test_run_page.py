@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import pyarrow as pa
 import pytest
 from PIL import Image
 from report.report_cases import SOURCES, TTFT, UNSURE, illustration, make_run, plan
 from sources_json import pinned_model
 
 from interlace.evaluation.scores.answers import Answer
+from interlace.plan.candidates import CANDIDATES
+from interlace.report.facts.candidates import candidates_table
 from interlace.report.figures.pipeline import pipeline_figure
 from interlace.report.figures.training import retention_figure
 from interlace.report.page.changes import Comparison, comparison
@@ -85,6 +88,29 @@ def test_sources_parameters_scores_and_times_are_shown(text: str) -> None:
 def test_each_layer_is_on_the_map_and_each_group_has_its_score(text: str) -> None:
     assert "".join(re.findall(r"<span>\d</span>(\w)", text)) == "PTDAFDTFF"
     assert "<td>5, 6</td><td>pair</td><td>S_2 = 0.9500</td><td>5</td>" in text
+
+
+def test_plans_that_were_compared_are_a_table(text: str) -> None:
+    cells = [
+        {
+            "plan": 1,
+            "method": "interlace",
+            "drop": "3 4 5 9",
+            "loss_before": 2.5,
+            "loss_after": 1.5,
+        },
+        {"plan": 2, "method": "search", "drop": "2", "loss_before": 2.75, "loss_after": 1.25},
+    ]
+    more = [
+        {"tune": "", "error": 0.125, "chosen": False},
+        {"tune": "", "error": 0.0, "chosen": True},
+    ]
+    rows = [a | b for a, b in zip(cells, more, strict=True)]
+    candidates = candidates_table(pa.Table.from_pylist(rows, schema=CANDIDATES))
+    page = run_page(make_run(), [], plan_digest="", candidates=candidates)
+    assert "<td>3\u20135, 9</td><td>2.500</td><td>1.500</td><td>+0.250 \u00b1 0.125</td>" in page
+    assert "<td>2.750</td><td>1.250</td><td>chosen</td>" in page
+    assert "over the chosen" not in text
 
 
 def test_an_uncertain_ratio_is_explained() -> None:

@@ -214,6 +214,60 @@ def test_a_reference_without_training_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"candidates": 1}, "candidates = 1: interlace has one plan only, and nothing to compare"),
+        ({"candidates": 3, "rounds": 2}, "candidates = 3: plans of one round are compared, and"),
+        (
+            {"candidates": 1, "candidate_methods": ["serch"]},
+            r"candidate_methods, serch: method = 'serch': no such method; did you mean search\?",
+        ),
+        (
+            {"candidates": 1, "candidate_methods": ["dense-ft"]},
+            "candidate_methods, dense-ft: dense-ft drops no layer, so there is no plan to compare",
+        ),
+        (
+            {"candidates": 1, "candidate_methods": ["sleb", "search"]},
+            "candidates = 1: search and sleb are measured in runs of their own; leave one of them",
+        ),
+    ],
+    ids=["one", "rounds", "unknown", "drops none", "two losses"],
+)
+def test_candidates_that_cannot_be_compared_are_refused(
+    values: dict[str, Any], complaint: str
+) -> None:
+    assert re.search(complaint, refusal(select=values))
+
+
+@pytest.mark.parametrize("method", ["manual", "dense-ft", "wanda-2:4"])
+def test_a_method_of_one_plan_has_no_candidates(method: str) -> None:
+    complaint = refusal(method=method, select={"candidates": 4, "drop": [5], "tune": [6]})
+    assert complaint.startswith(f"select.candidates = 4: {method}")
+
+
+def test_candidates_of_further_methods_need_what_these_read() -> None:
+    by_chance: dict[str, Any] = {"candidates": 1, "candidate_methods": ["cka"]}
+    assert checked(select=by_chance) == 7
+    complaint = refusal(select=by_chance, probes={"per_task": 0})
+    assert complaint.startswith("select.candidate_methods, cka: method = cka is measured on probes")
+    complaint = refusal(select=by_chance, data={"id": "d", "calibration_fraction": 1})
+    assert complaint.startswith("select.candidates: no row can judge them")
+
+
+def test_a_further_method_that_cannot_drop_as_many_is_named() -> None:
+    select = {"candidates": 1, "candidate_methods": ["interlace"], "shortfall": "error"}
+    complaint = refusal(method="shortgpt", ratio=0.4, select=select)
+    assert complaint.startswith("select.candidate_methods, interlace: 11 layers cannot be dropped")
+
+
+def test_a_further_method_has_its_loss_measured_too() -> None:
+    select = {"candidates": 1, "candidate_methods": ["angular-block", "search"]}
+    values = {"model": {"id": "m"}, "data": {"id": "d"}, "select": select}
+    expected = {"criterion": "search", "protected": [0, 1, 2, 5]}
+    assert loss_criterion(Params.model_validate(values), 6, 3) == expected
+
+
+@pytest.mark.parametrize(
     ("method", "select", "expected"),
     [
         ("interlace", {}, None),

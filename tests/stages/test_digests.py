@@ -87,7 +87,7 @@ def test_a_new_method_changes_the_digests_of_what_selects_alone(clone: Path) -> 
     (clone / "interlace/methods/last.py").write_text("def last() -> None: ...\n")
     registry = clone / "interlace/methods/registry.py"
     registry.write_text(registry.read_text() + "\nfrom interlace.methods.last import last\n")
-    assert changed(clone) == {"budget", "rounds", "select"}
+    assert changed(clone) == {"budget", "rounds", "candidates", "select"}
 
 
 def test_a_file_beside_the_modules_of_a_package_counts_with_it(clone: Path) -> None:

@@ -120,10 +120,12 @@ def test_a_tokenizer_is_all_that_stands_beside_the_weights(project: Path) -> Non
 
 @pytest.mark.slow
 def test_a_text_only_model_goes_through_all_stages(project: Path) -> None:
-    write_params(project, heal={"local_steps": 2}, export={"compensate": "lstsq"})
+    select = {"protect_first": 0, "candidates": 2, "candidate_steps": 1, "candidate_rows": 4}
+    write_params(project, heal={"local_steps": 2}, export={"compensate": "lstsq"}, select=select)
     for stage, *arguments in (
         *(("pin",), ("sample",), ("collect",), ("sensitivity",), ("score",), ("budget",)),
-        *(("rounds",), ("select_layers",), ("export",), ("finetune",)),
+        *(("answers",), ("rounds",), ("candidates",), ("select_layers",)),
+        *(("export",), ("finetune",)),
         *(("reference_plan",), ("reference",)),
         *(("evaluate", "--model", name) for name in ("dense", "pruned", "tuned", "reference")),
         *(("ttft",), ("report",)),
@@ -136,7 +138,10 @@ def test_a_text_only_model_goes_through_all_stages(project: Path) -> None:
     card = (project / "artifacts/report/tuned.md").read_text().partition("<details>")[0]
     assert "AutoModelForCausalLM" in card and "pipeline_tag: text-generation" in card
     assert not any(word in card for word in ("ImageText", "vision", "image"))
+    assert json.loads((project / "artifacts/plan.json").read_text())["candidates"] == 2
+    assert "best of 2 plans after healing" in card
     page = (project / "artifacts/report/report.html").read_text()
+    assert "over the chosen" in page
     assert not any(word in page for word in ("on each probe task", "per_task", "pixels"))
     files = files_to_publish(project / "artifacts", "tuned", "you/tuned", None)
     assert {"README.md", "config.json", "tokenizer.json"} <= files.keys()

@@ -50,6 +50,8 @@ def asked(plan: Plan) -> str:
     if plan.rounds > 1:
         healed = f" with {plan.heal_steps:,} steps of healing between" if plan.heal_steps else ""
         words.append(f"{plan.rounds} rounds{healed}")
+    if plan.candidates:
+        words.append(f"best of {plan.candidates} plans after healing")
     if plan.tuned != "planned":
         words.append(TUNED_WORDS[plan.tuned])
     return ", ".join(words)

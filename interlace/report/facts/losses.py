@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from interlace.evaluation.scores.answers import Answer
-from interlace.evaluation.scores.losses import Rate, agreement, loss_of, loss_rise
+from interlace.evaluation.scores.losses import agreement, loss_of, loss_rise
 from interlace.report.facts.summary import Metrics
 from interlace.report.facts.table import Table
 from interlace.report.facts.wording import NONE
+from interlace.scores.rate import Rate
 
 DENSE = "dense"
 Answers = Mapping[str, Sequence[Answer]]  # by model

@@ -122,6 +122,8 @@ def _of_choice(row: Row, params: Params) -> Iterator[str]:
         yield f"ratio: a share of {select.base} layers here, as the paper counts there"
     if select.rounds > 1:
         yield f"rounds: {select.rounds} here, 1 there"
+    if select.candidates:
+        yield "choice: the best of several plans after healing here, the method's own plan there"
     if params.export.compensate != "none":
         yield f"compensation: {params.export.compensate} here, none there"
 

@@ -54,6 +54,7 @@ def run_page(
     plan_digest: str,
     published: Sequence[Beside] = (),
     losses: Table | None = None,
+    candidates: Table | None = None,
     answers: Comparison | None = None,
 ) -> str:
     """Write the page.
@@ -64,6 +65,7 @@ def run_page(
         plan_digest: SHA-256 of the plan's file.
         published: our numbers beside published ones.
         losses: on true answers, by source; None or without rows where none was measured.
+        candidates: plans that were healed and compared; None where none were.
         answers: how the models' answers differ; None where nothing was scored.
     """
     plan = run.plan
@@ -78,6 +80,7 @@ def run_page(
         legend=roles_present(plan),
         notes=notes(plan),
         groups=_groups(plan),
+        candidates=candidates,
         scores=scores,
         categories=categories,
         losses=losses,

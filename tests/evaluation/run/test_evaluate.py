@@ -29,10 +29,10 @@ from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.scores.answers import read_answers
-from interlace.evaluation.scores.losses import rate
 from interlace.model.chat import chat_messages, encode_messages, encode_training
 from interlace.model.row_losses import last_answer, row_losses
 from interlace.params.evaluating import Evaluate, Judge
+from interlace.scores.rate import rate
 
 Write = Callable[..., Path]
 

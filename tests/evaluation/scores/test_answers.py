@@ -22,8 +22,8 @@ from interlace.evaluation.scores.answers import (
     row_number,
     write_answers,
 )
-from interlace.evaluation.scores.losses import rate
 from interlace.evaluation.scores.result import Score
+from interlace.scores.rate import rate
 
 
 def score(*args: object, **kwargs: object) -> Score:

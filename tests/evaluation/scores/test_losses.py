@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlace.errors import InputError
-from interlace.evaluation.scores.losses import agreement, loss_of, loss_rise, rate
+from interlace.evaluation.scores.losses import agreement, loss_of, loss_rise
+from interlace.scores.rate import rate
 
 
 def test_a_rise_and_its_error_are_those_worked_out_by_hand() -> None:
