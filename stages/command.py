@@ -230,6 +230,11 @@ def scratch_root() -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
 
 
+def logs_folder(stage: str, scratch: Path) -> Path:
+    """Return the folder for reports of a stage's progress, one per content of its scratch."""
+    return scratch_root().parent / "logs" / stage / scratch.name
+
+
 def is_first_process() -> bool:
     """Tell if this process writes the stage's outputs: all but one under torchrun do not."""
     return process_rank() == 0

@@ -6,7 +6,7 @@ from interlace.healing.heal import heal
 from interlace.params.healing import FinetuneParams
 from interlace.plan.record import read_plan
 from interlace.samples.own_answers import training_set
-from stages.command import command, pinned, scratch_folder
+from stages.command import command, logs_folder, pinned, scratch_folder
 
 
 @command(FinetuneParams)
@@ -27,6 +27,7 @@ def main(params: FinetuneParams) -> None:
             params=params.finetune_options,
             seed=params.seed,
             scratch=scratch,
+            logs=logs_folder("finetune", scratch),
         )
 
 

@@ -10,7 +10,7 @@ from interlace.selection.feasible import check_parameters, loss_criterion
 from interlace.sources.opened import check_pinned_model
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
-from interlace.training.also import check_also
+from interlace.training.recipe import check_recipe
 from stages.command import ANSWERS, ARTIFACTS, command, scratch_root, write_pinned
 from stages.digests import code_digest, code_digests
 from stages.launch import check_program
@@ -27,7 +27,7 @@ def main(params: PinParams) -> None:
     dense = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     rows = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
     drops = check_parameters(params, dense.n_layers, dense.deepstack_layers)
-    check_also(params.finetune, dense)
+    check_recipe(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_data(params, dense, rows, ANSWERS, checked=passed)
     check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")

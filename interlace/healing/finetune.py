@@ -31,9 +31,10 @@ from interlace.printable import say
 from interlace.system import distributed
 from interlace.training import loop, lora, packing
 from interlace.training.also import unfreeze
-from interlace.training.curve import write_curve
+from interlace.training.curve import Curve
 from interlace.training.deepspeed import join, partitioned_loading, zero_config
 from interlace.training.engines import Engine, Plain, Zero, gathered_weight, tuned_parameters
+from interlace.training.reports import check_reports
 from interlace.training.rows import TrainingBatches, TrainingRows, collator, update_count
 from interlace.training.schedule import CosineSchedule
 
@@ -51,6 +52,7 @@ def finetune(
     params: Recipe,
     seed: int,
     scratch: Path,
+    logs: Path | None = None,
     objective: Objective = AnswerLoss,
 ) -> None:
     """Train the planned layers of a pruned checkpoint.
@@ -66,17 +68,19 @@ def finetune(
         params: the recipe.
         seed: of the order of rows.
         scratch: folder for resume points; use another one whenever inputs or params change.
+        logs: folder for `finetune.report_to`; `None`: nothing is reported.
         objective: makes the loss to train on, summed over answer tokens, from the model.
 
     Raises:
-        InputError: DeepSpeed is asked for and not installed, a row cannot be used, or a resume
-            point cannot be written.
+        InputError: DeepSpeed or a library to report to is not installed, a row cannot be used, or
+            the curve or a resume point cannot be written.
         ContractError: the loss is not finite.
     """
     distributed.meet()
+    check_reports(params)
     if not (params.max_steps and (plan.tune or params.also)):  # the pruned model is the tuned one
+        Curve(curve, CURVE, steps=0, params=params).write([])
         if distributed.process_rank() == 0:
-            write_curve(curve, [], CURVE)
             with_tensors(pruned.folder, {}, out)
         distributed.barrier()
         return
@@ -95,7 +99,7 @@ def finetune(
         blank=_images_in_all_passes(params, batches.processes),
     )
     steps = update_count(params, len(rows))
-    updates = loop.train(
+    loop.train(
         EndToEnd(model, engine, params),
         rows,
         batches,
@@ -103,10 +107,10 @@ def finetune(
         schedule=CosineSchedule(params.learning_rate, steps, params.warmup_ratio),
         params=params,
         scratch=scratch,
+        curve=Curve(curve, CURVE, steps=steps, params=params, averaged=["loss"], logs=logs),
     )
     tuned = _tuned_weights(model)
     if distributed.process_rank() == 0:
-        write_curve(curve, updates, CURVE, log_steps=params.log_steps, averaged=["loss"])
         with_tensors(pruned.folder, as_stored(pruned, blueprint, tuned), out)
     distributed.barrier()
 

@@ -21,8 +21,8 @@ from interlace.plan.record import Plan
 from interlace.pruning.export import export
 from interlace.system import distributed
 from interlace.system.outputs import whole
-from interlace.system.resumable import intact, mark
-from interlace.training.curve import write_curve
+from interlace.system.resumable import intact, kept, mark
+from interlace.training.curve import Curve
 
 
 def heal(
@@ -36,6 +36,7 @@ def heal(
     params: Finetune,
     seed: int,
     scratch: Path,
+    logs: Path | None = None,
 ) -> None:
     """Write the tuned checkpoint.
 
@@ -44,12 +45,14 @@ def heal(
         pruned: the checkpoint that `export` wrote.
         train: folder of rows that `sample` wrote.
         out: folder for the tuned checkpoint; files without tuned layers are pruned's own.
-        curves: CSV files for local healing and for end-to-end training; empty where left out.
+        curves: CSV files for local healing and for end-to-end training, written while these run;
+            without rows where left out.
         plan: which layers were dropped and are tuned.
         params: the recipe; with `local_steps`, end-to-end training starts from healed layers, and
             with `max_steps` 0 there is none.
         seed: of the order of rows.
         scratch: folder for resume points; must be another one whenever inputs or params change.
+        logs: folder for `finetune.report_to`; `None`: nothing is reported.
 
     Raises:
         InputError: what is asked does not fit the plan, or a row cannot be used.
@@ -67,20 +70,22 @@ def heal(
                 pruned,
                 train,
                 start.folder,
-                finished_curve,
+                local_curve,
                 plan=plan,
                 params=params,
                 seed=seed,
                 scratch=scratch / "local",
+                logs=logs,
             )
             if first:
                 mark(start.folder)
-                mark(finished_curve)
-        if distributed.process_rank() == 0:  # also in a run that resumes end-to-end training
+                with kept(finished_curve) as partial:
+                    shutil.copyfile(local_curve, partial)
+        elif first:  # a run that resumes end-to-end training
             with whole(local_curve) as partial:
                 shutil.copyfile(finished_curve, partial)
-    elif distributed.process_rank() == 0:
-        write_curve(local_curve, [], LOCAL_CURVE)
+    else:
+        Curve(local_curve, LOCAL_CURVE, steps=0, params=params).write([])
 
     def distilled(model: nn.Module) -> DistilledLoss:
         teacher = dense.open_model(dtype=params.dtype)
@@ -95,6 +100,7 @@ def heal(
         params=params,
         seed=seed,
         scratch=scratch / "end-to-end",
+        logs=logs,
         objective=distilled if params.distill_logits or params.distill_states else AnswerLoss,
     )
 
@@ -108,6 +114,7 @@ def train_reference(
     params: Recipe,
     seed: int,
     scratch: Path,
+    logs: Path | None = None,
 ) -> None:
     """Write the dense checkpoint tuned end to end by the same recipe.
 
@@ -119,6 +126,7 @@ def train_reference(
         params: the recipe.
         seed: of the order of rows.
         scratch: folder for unfinished work.
+        logs: folder for `finetune.report_to`; `None`: nothing is reported.
     """
     distributed.meet()
     start = dense.at(scratch / "dense")
@@ -135,4 +143,5 @@ def train_reference(
         params=params,
         seed=seed,
         scratch=scratch / "end-to-end",
+        logs=logs,
     )

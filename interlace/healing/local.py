@@ -31,7 +31,7 @@ from interlace.plan.record import Plan
 from interlace.plan.segments import segments
 from interlace.system import distributed
 from interlace.training import loop
-from interlace.training.curve import write_curve
+from interlace.training.curve import Curve
 from interlace.training.engines import all_gather, optimizer_tensors, restore_optimizer
 from interlace.training.rows import Pass, TrainingBatches, TrainingRows, collator
 from interlace.training.schedule import CosineSchedule
@@ -50,6 +50,7 @@ def heal_locally(
     params: Finetune,
     seed: int,
     scratch: Path,
+    logs: Path | None = None,
 ) -> None:
     """Write the pruned checkpoint with locally healed survivors.
 
@@ -66,6 +67,7 @@ def heal_locally(
         params: of `finetune`; `local_steps` updates of `batch_size` rows.
         seed: of the order of rows.
         scratch: folder for resume points; use another one whenever inputs or params change.
+        logs: folder for `finetune.report_to`; `None`: nothing is reported.
 
     Raises:
         InputError: no tuned layer lies beside a dropped one, or a row cannot be used.
@@ -82,7 +84,8 @@ def heal_locally(
     opened = open_segments(pruned, model, plan, params)
     learner = LocalHealing(model, opened, params.max_grad_norm)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
-    updates = loop.train(
+    columns = [*CURVE, *(learner.column(segment) for segment in learner.segments)]
+    loop.train(
         learner,
         rows,
         TrainingBatches.split(len(rows), seed, params, distributed.world_size()),
@@ -92,10 +95,9 @@ def heal_locally(
         ),
         params=params,
         scratch=scratch,
+        curve=Curve(curve, columns, steps=params.local_steps, params=params, logs=logs),
     )
     if distributed.process_rank() == 0:
-        columns = [*CURVE, *(learner.column(segment) for segment in learner.segments)]
-        write_curve(curve, updates, columns, log_steps=params.log_steps)
         tuned = dict(stored_weights(learner.segments, pruned.layers))
         with_tensors(pruned.folder, tuned, out)
     distributed.barrier()

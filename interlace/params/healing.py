@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from interlace.params.section import Dtype, Section, Seed, merged
 
 Also = Literal["projector", "lm_head", "norms"]
+Library = Literal["tensorboard", "dvclive"]
 
 
 class Recipe(Section):
@@ -60,7 +61,14 @@ class Recipe(Section):
         "none", description="what ZeRO keeps in the CPU's memory; all: weights too, needs stage 3"
     )
     save_steps: int = Field(500, ge=1, description="updates between resume points, steps")
-    log_steps: int = Field(10, ge=1, description="updates between points of the curve, steps")
+    log_steps: int = Field(
+        10, ge=1, description="updates between points of the curve on disk, steps"
+    )
+    report_to: tuple[Library, ...] = Field(
+        (),
+        exclude=True,  # no result depends on it: nothing is done again
+        description="libraries that show the curve while it grows, in logs/; tensorboard, dvclive",
+    )
     workers: int = Field(4, ge=0, le=1024, description="data loading processes")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="type to compute in; auto: that of `dtype`, float32 where it is float16"
@@ -87,10 +95,15 @@ class Recipe(Section):
             raise ValueError(f"offload = {self.offload} needs zero_stage = {stages}")
         return self
 
+    @field_validator("also", "report_to")
+    @classmethod
+    def _names_are_different(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := [name for name, times in Counter(names).items() if times > 1]:
+            raise ValueError(f"{repeated[0]} is named twice")
+        return names
+
     @model_validator(mode="after")
     def _also_is_trained_whole(self) -> Recipe:
-        if repeated := [name for name, times in Counter(self.also).items() if times > 1]:
-            raise ValueError(f"also names {repeated[0]} twice; remove one")
         if self.also and (self.lora_rank or not self.max_steps):
             name = "lora_rank" if self.lora_rank else "max_steps"
             remedy = "set lora_rank to 0" if self.lora_rank else "set max_steps to -1"

@@ -9,38 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.config import tied_head
 from interlace.errors import InputError
-from interlace.params.healing import Also, Recipe
-from interlace.sources.pinned import PinnedModel
+from interlace.params.healing import Also
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-def check_also(recipe: Recipe, model: PinnedModel) -> None:
-    """Check that the dense model has what the recipe trains, from config.json alone.
-
-    Raises:
-        InputError: a projector of a family without images, or a head without weights of its own.
-    """
-    if "projector" in recipe.also and not model.takes_images:
-        raise InputError(
-            f"finetune.also = projector: {model.id}: {model.model_type} takes text alone and has no"
-            " projector; remove it from the list"
-        )
-    if "lm_head" in recipe.also:
-        _check_untied(model.configuration())
-
-
-def _check_untied(dense: Checkpoint) -> None:
-    """Refuse a head that shares the weights of the token embeddings; config.json says so."""
-    if tied_head(dense.config, str(dense.config_file)):
-        raise InputError(
-            f"finetune.also = lm_head: {dense.config_file} ties the head to the token embeddings"
-            " (tie_word_embeddings), which are not trained; remove it from the list"
-        )
 
 
 def weights_of(name: Also, model: nn.Module) -> dict[str, nn.Parameter]:

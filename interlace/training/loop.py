@@ -20,6 +20,7 @@ from interlace.params.healing import Recipe
 from interlace.printable import say
 from interlace.system import distributed
 from interlace.system.outputs import write_json
+from interlace.training.curve import Curve
 from interlace.training.engines import all_gather
 from interlace.training.resume import Point, Update, newest_point, point_folder, write_point
 from interlace.training.rows import Collator, Pass, TrainingBatches, TrainingRows, load_passes
@@ -77,6 +78,7 @@ def train(
     schedule: CosineSchedule,
     params: Recipe,
     scratch: Path,
+    curve: Curve,
 ) -> list[Update]:
     """Make all updates; return all, including those of an interrupted run.
 
@@ -88,12 +90,14 @@ def train(
         schedule: number of updates, and their learning rates.
         params: the recipe.
         scratch: folder for resume points.
+        curve: is written as the updates are made.
 
     Raises:
-        InputError: a row cannot be used, or a resume point cannot be written.
+        InputError: a row cannot be used, or the curve or a resume point cannot be written.
         ContractError: an update is not finite.
     """
     updates = resume(learner, scratch)
+    curve.write(updates)
     passes = load_passes(
         rows,
         batches,
@@ -114,6 +118,7 @@ def train(
             raise _record_samples(error, learner, rows, batches, step, scratch) from None
         tokens = _total_tokens(update_passes) + (updates[-1].tokens if updates else 0)
         updates.append(Update(step=step + 1, learning_rate=rate, tokens=tokens, values=values))
+        curve.write(updates)
         if len(updates) % params.save_steps == 0 or len(updates) == schedule.steps:
             save(learner, updates, scratch)
     return updates

@@ -37,7 +37,8 @@ from interlace.plan.record import Plan
 from interlace.selection.reference import reference_plan
 from interlace.system.outputs import write_json
 from interlace.training import resume
-from interlace.training.also import check_also, weights_of
+from interlace.training.also import weights_of
+from interlace.training.recipe import check_recipe
 
 PLAN = make_plan([3], [2, 4, 5])
 NONE_PLANNED = make_plan([3], [])
@@ -183,7 +184,7 @@ def test_a_reference_run_trains_the_head_too(untied: Path, tmp_path: Path) -> No
 
 def refusal(also: Also, folder: Path, **changes: Any) -> str:
     with pytest.raises(InputError) as caught:
-        check_also(Recipe(also=(also,)), pinned_model(folder, **changes))
+        check_recipe(Recipe(also=(also,)), pinned_model(folder, **changes))
     return str(caught.value)
 
 
@@ -192,8 +193,8 @@ def test_what_the_model_has_not_is_refused_by_name(dense_dir: Path, untied: Path
     assert head.startswith("finetune.also = lm_head: ") and "config.json ties the head" in head
     projector = refusal("projector", untied / "dense", model_type="llama")
     assert "finetune.also = projector: " in projector and "llama takes text alone" in projector
-    check_also(Recipe(also=ALL), pinned_model(untied / "dense"))
-    check_also(Recipe(also=("norms",)), pinned_model(dense_dir, model_type="llama"))
+    check_recipe(Recipe(also=ALL), pinned_model(untied / "dense"))
+    check_recipe(Recipe(also=("norms",)), pinned_model(dense_dir, model_type="llama"))
 
 
 def test_a_tied_head_is_refused_before_training(project: Path, tmp_path: Path) -> None:
@@ -211,5 +212,5 @@ def test_weights_are_trained_whole_and_end_to_end(changes: dict[str, int]) -> No
 def test_a_name_that_is_unknown_or_repeated_is_refused() -> None:
     with pytest.raises(ValidationError, match="'projector', 'lm_head' or 'norms'"):
         Recipe.model_validate({"also": ["embeddings"]})
-    with pytest.raises(ValidationError, match="also names norms twice"):
+    with pytest.raises(ValidationError, match="norms is named twice"):
         Recipe(also=("norms", "norms"))

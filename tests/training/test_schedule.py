@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from training_runs import curve
 
-from interlace.training.curve import write_curve
-from interlace.training.resume import Update
 from interlace.training.schedule import CosineSchedule
 
 
@@ -35,16 +31,3 @@ def test_a_warm_up_that_skips_zero_reaches_the_same_peak_and_fall() -> None:
     assert rates[:4] == [0.25, 0.5, 0.75, 1]
     assert rates[3:] == [from_zero.learning_rate(step) for step in range(3, 100)]
     assert all(a > b for a, b in pairwise(rates[3:])) and 0 < rates[-1] < 1e-3
-
-
-def test_an_averaged_column_is_the_mean_since_the_row_before(tmp_path: Path) -> None:
-    updates = [
-        Update(step=n, learning_rate=0.1, tokens=10 * n, values={"loss": n, "norm": n, "other": 0})
-        for n in range(1, 8)
-    ]
-    columns = ["loss", "step", "norm", "tokens"]
-    write_curve(tmp_path / "loss.csv", updates, columns, log_steps=3, averaged=["loss"])
-    rows = curve(tmp_path / "loss.csv")
-    assert [list(row) for row in rows] == [columns] * 4
-    assert [(row["step"], row["loss"]) for row in rows] == [(1, 1), (3, 2.5), (6, 5), (7, 7)]
-    assert [(row["norm"], row["tokens"]) for row in rows] == [(1, 10), (3, 30), (6, 60), (7, 70)]
