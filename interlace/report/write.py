@@ -105,7 +105,7 @@ def write_report(
             had something to say; gets report/.
         metrics: holds ttft.json, local_loss.csv, loss.csv, probes.csv and calibration_size.csv;
             gets summary.json.
-        data: holds train/, calibration/, datasheet.json and published.csv.
+        data: holds train/, answers/, calibration/, datasheet.json and published.csv.
         dense_dir: the dense checkpoint.
         params: of the run; the cards embed them.
 

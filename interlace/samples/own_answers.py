@@ -31,7 +31,7 @@ class AnswerSheet:
         skipped: other prompts without a row, by the reason.
     """
 
-    source: Literal["labels", "dense"] = "labels"
+    source: Literal["labels", "dense"]
     model: str | None = None
     max_new_tokens: int = 0
     temperature: float = 0.0
@@ -67,7 +67,7 @@ def write_labels(answers: Path) -> None:
     """Write a folder without rows that says that training takes the data's own answers."""
     with whole(answers) as partial:
         partial.mkdir()
-        AnswerSheet().write(partial)
+        AnswerSheet("labels").write(partial)
 
 
 def read_answer_sheet(answers: Path) -> AnswerSheet:

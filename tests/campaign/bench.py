@@ -25,7 +25,7 @@ from stages.digests import code_digests
 LIMIT = 60.0
 PLAIN: dict[str, Any] = {
     **{"ratio": 0.25, "reference": "none", "heal": {}},
-    **{"select": {"protect_first": 0}},
+    **{"select": {"protect_first": 0}, "answers": {}},
 }
 PROJECTS: dict[str, dict[str, Any]] = {"full": {}, "plain": PLAIN}
 DERIVED_FROM: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

@@ -39,7 +39,9 @@ READERS: dict[str, tuple[str, ...]] = {  # a file that a stage wrote, and stages
     "metrics/*.csv": ("report",),
     "metrics/ttft.json": ("report",),
     "data/datasheet.json": ("report",),
-    "data/train/*": ("finetune", "collect", "report"),
+    "data/answers/answers.json": ("finetune", "reference", "report"),
+    "data/answers/rows/*": ("finetune", "reference"),
+    "data/train/*": ("answers", "collect", "report"),
     "data/calibration/*": ("collect", "export", "ttft"),
     "data/probes/*": ("collect",),
     "data/published.csv": ("report",),
@@ -47,7 +49,7 @@ READERS: dict[str, tuple[str, ...]] = {  # a file that a stage wrote, and stages
 }
 WITH_SCRATCH = (
     *("sample", "collect", "sensitivity", "rounds", "export", "finetune", "local healing"),
-    *("reference", "evaluate@dense", "pin"),
+    *("reference", "evaluate@dense", "pin", "answers"),
 )
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL: dict[str, Any] = {  # every stage has work: a budget, two rounds, local healing, a reference
+SMALL: dict[str, Any] = {  # every stage has work: own answers, a budget, two rounds, a reference
     "ratio": "auto",
     "method": "interlace",
     "reference": "dense-ft",
     "model": {"id": "source/model"},
     "data": {"id": "source/train.parquet", "workers": 2, "calibration_fraction": 0.5},
     "probes": {"per_task": 2, "math_sources": ["source_0"], "nonmath_sources": ["source_1"]},
+    "answers": {"source": "dense", "max_new_tokens": 3, "batch_tokens": 128, "max_empty": 0.9},
     "budget": {"params": 0.88},
     "select": {"protect_first": 0, "rounds": 2},
     "measure": {"batch_tokens": 512},
@@ -32,7 +33,7 @@ SMALL: dict[str, Any] = {  # every stage has work: a budget, two rounds, local h
     "evaluate": {"heldout": "source/test.parquet", "batch_size": 4, "max_new_tokens": 2},
     "ttft": {"requests": 1, "repeats": 2, "warmup": 0, "new_tokens": 1, "max_interval": 100},
 }
-LAUNCHED = ("collect", "finetune", "reference", "evaluate@tuned")  # by torchrun, too
+LAUNCHED = ("answers", "collect", "finetune", "reference", "evaluate@tuned")  # by torchrun, too
 
 
 @dataclass(frozen=True)

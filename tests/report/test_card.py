@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -29,6 +30,8 @@ from interlace.pruning.report import ExportReport, ParityReport, SparsityReport
 from interlace.report.card.card import model_card
 from interlace.report.card.recipe import training_text
 from interlace.report.facts.run import PLACEHOLDER, Which, is_hub_id, pinned_params
+from interlace.report.page.run import run_page
+from interlace.samples.own_answers import AnswerSheet
 from interlace.selection.select import select
 from interlace.sources.pinned import PinnedData, PinnedFile, PinnedSources
 from interlace.system.documents import as_yaml, parse_yaml
@@ -93,6 +96,7 @@ def test_the_plan_and_the_parameters_can_be_read_back(plan: Plan) -> None:
     for name in ("model", "data"):
         expected[name]["revision"] = getattr(SOURCES, name).revision
     expected["evaluate"]["judge"] = {"model": None, "key_variable": None}
+    del expected["answers"]["endpoint"]["url"]  # as the judge's, of one machine
     assert pinned and parse_yaml(pinned[1], "card") == expected
 
 
@@ -356,3 +360,29 @@ def test_the_parameters_of_a_text_only_model_are_not_about_images() -> None:
 def test_a_hub_id_has_two_parts() -> None:
     sources = ("Qwen/Qwen3-VL-8B", "data/demo/model", "/models/a", "a")
     assert [source for source in sources if is_hub_id(source)] == ["Qwen/Qwen3-VL-8B"]
+
+
+@pytest.mark.parametrize(
+    ("sheet", "words"),
+    [
+        (AnswerSheet("labels"), "the data's own"),
+        (
+            AnswerSheet("dense", None, 512, 0.0, prompts=1200, rows=1000, answers=1500, cut=31),
+            "the dense model's own, greedy: 1,000 rows of 1,200 prompts, 31 (3.1%) cut at 512"
+            " tokens",
+        ),
+        (
+            AnswerSheet("dense", "org/m", 9, 0.7, prompts=4, rows=4, answers=4),
+            "the dense model's own, served as org/m, sampled at temperature 0.7: 4 rows",
+        ),
+    ],
+    ids=["labels", "greedy", "served"],
+)
+def test_the_card_and_the_page_say_whose_answers_were_trained_on(
+    sheet: AnswerSheet, words: str
+) -> None:
+    run = make_run(trained_on=sheet)
+    assert f"| answers trained on | {words}" in model_card(run, "tuned")
+    assert "answers trained on" not in model_card(run, "pruned")
+    page = re.sub(r"<[^>]+>", " ", html.unescape(run_page(run, [], plan_digest="0")))
+    assert re.search(rf"answers trained on\s+{re.escape(words)}", page)

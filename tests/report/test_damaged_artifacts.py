@@ -25,6 +25,7 @@ from interlace.report.facts.calibration import read_sizes
 from interlace.report.facts.speed import parse_speed, read_timings
 from interlace.report.facts.summary import read_summary
 from interlace.report.figures.training import local_loss_figure, loss_figure
+from interlace.samples.own_answers import read_answer_sheet
 from interlace.scores.probes import read_probe_table
 from interlace.scores.resample import bootstrap, read_replicates
 from interlace.scores.table import NATIVE, read_scores
@@ -51,6 +52,7 @@ JSON: dict[str, Callable[[Path], Any]] = {
     "artifacts/evaluation/dense.json": read_evaluation,
     "metrics/ttft.json": lambda path: parse_speed(read_timings(path)),
     "metrics/summary.json": read_summary,
+    "data/answers/answers.json": lambda path: read_answer_sheet(path.parent),
     "data/datasheet.json": read_datasheet,
 }
 TABLES: dict[str, Callable[[Path], Any]] = {

@@ -37,6 +37,7 @@ from interlace.evaluation.scores.answers import Answer, write_answers
 from interlace.plan.removals import Removals
 from interlace.report.facts.published import PUBLISHED
 from interlace.report.write import write_report
+from interlace.samples.own_answers import write_labels
 from interlace.selection.calibration import SIZES
 from interlace.selection.reference import reference_plan, write_reference
 from interlace.selection.removals import paper_rule, removals
@@ -80,6 +81,7 @@ def make_workspace(root: Path) -> Path:
         for number, size in enumerate(sizes):
             rows_file = root / "data" / name / f"part-{number}.parquet"
             pq.write_table(pa.table({"source": ["a"] * size}), rows_file)
+    write_labels(root / "data/answers")
     scores = full_scores(24, 3)
     pq.write_table(score_table(scores), artifacts / "scores.parquet")
     rule, others = paper_rule("interlace"), tuple(removals(scores, (0.25,)))

@@ -37,7 +37,7 @@ from interlace.report.facts.run import (
 from interlace.report.facts.scores import retentions, score_rows, share_text
 from interlace.report.facts.summary import references_in
 from interlace.report.facts.table import Table
-from interlace.report.facts.wording import parameter_sizes, spelled
+from interlace.report.facts.wording import parameter_sizes, spelled, training_answers
 from interlace.report.render import render
 from interlace.system.documents import as_yaml
 
@@ -78,6 +78,7 @@ def model_card(run: Run, which: Which) -> str:
         calibration=calibration_text(run),
         data_share=data_share(run.params.data),
         training=training_text(run),
+        training_answers=training_answers(run.trained_on),
         healed=healed_text(run.exported.healed, run.params.finetune.batch_size),
         compensation=compensation_text(compensation) if compensation else "",
         versions=versions(run),

@@ -17,12 +17,8 @@ _LATER = (  # what a run writes after its plan, in that order
 _READ = (  # small files that `report` reads or writes; folders with all that is in them
     *("artifacts/dense.json", "artifacts/params.json", "artifacts/scores.parquet"),
     *("artifacts/plan.json", "artifacts/removals.json", "artifacts/reference_plan.json"),
-    *(
-        "artifacts/candidates",
-        "artifacts/export.json",
-        "artifacts/evaluation",
-        "data/datasheet.json",
-    ),
+    *("artifacts/candidates", "artifacts/export.json", "artifacts/evaluation"),
+    *("data/answers/answers.json", "data/datasheet.json"),
     *("metrics/local_loss.csv", "metrics/loss.csv", "metrics/ttft.json", "metrics/summary.json"),
     *("metrics/calibration_size.csv", "metrics/probes.csv"),
 )

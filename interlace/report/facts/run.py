@@ -31,6 +31,7 @@ from interlace.report.facts.summary import (
     left_out,
     summarise,
 )
+from interlace.samples.own_answers import AnswerSheet, read_answer_sheet
 from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
 
 Which = Literal["pruned", "tuned"]
@@ -52,6 +53,7 @@ class Run:
         evaluations: of the dense, pruned and tuned model.
         speed: times of the dense and the tuned model; None where nothing was timed.
         rows: of the training set (`train`) and of the calibration set (`calibration`).
+        trained_on: the answers of the training rows.
         left_out: benchmarks that count in no mean, and why.
         exported: the report of `export`.
         inherited: metadata of the base model that hold for what is made of it.
@@ -65,6 +67,7 @@ class Run:
     evaluations: Mapping[str, Evaluation]
     speed: Speed | None
     rows: Mapping[str, int]
+    trained_on: AnswerSheet = AnswerSheet("labels")  # noqa: RUF009 - frozen
     left_out: Mapping[str, str] = field(default_factory=dict)
     exported: ExportReport = field(default_factory=ExportReport)
     inherited: Mapping[str, Any] = field(default_factory=dict)
@@ -255,6 +258,7 @@ def read_run(
         evaluations=evaluations,
         speed=parse_speed(ttft),
         rows=rows,
+        trained_on=read_answer_sheet(data / "answers"),
         left_out=left_out(evaluations),
         exported=ExportReport.read(artifacts / "export.json"),
         inherited=inherited_metadata(dense_dir),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from interlace.evaluation.scores.result import Score
 from interlace.report.facts.summary import Metrics
+from interlace.samples.own_answers import AnswerSheet
 
 NONE = "\u2013"
 
@@ -41,3 +42,14 @@ def parameter_sizes(summary: Metrics) -> tuple[str, str, str]:
     """Format the parameters of the dense and the pruned model, and the change in percent."""
     dense, pruned = summary["parameters_before"], summary["parameters_after"]
     return size(dense), size(pruned), f"{100 * (pruned / dense - 1):+.1f}%"
+
+
+def training_answers(sheet: AnswerSheet) -> str:
+    """Say whose answers the rows were trained on, and how many of them are cut."""
+    if sheet.source == "labels":
+        return "the data's own"
+    choice = f"sampled at temperature {sheet.temperature:g}" if sheet.temperature else "greedy"
+    served = f", served as {sheet.model}" if sheet.model else ""
+    rows = f"{sheet.rows:,} rows of {sheet.prompts:,} prompts"
+    cut = f"{sheet.cut:,} ({100 * sheet.cut_share:.1f}%) cut at {sheet.max_new_tokens:,} tokens"
+    return f"the dense model's own{served}, {choice}: {rows}, {cut}"

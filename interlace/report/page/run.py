@@ -30,7 +30,13 @@ from interlace.report.facts.scores import (
 from interlace.report.facts.speed import PhaseTiming, Speed
 from interlace.report.facts.summary import MODELS, Metrics, references_in
 from interlace.report.facts.table import Table
-from interlace.report.facts.wording import NONE, device_name, parameter_sizes, spelled
+from interlace.report.facts.wording import (
+    NONE,
+    device_name,
+    parameter_sizes,
+    spelled,
+    training_answers,
+)
 from interlace.report.page.changes import Comparison
 from interlace.report.page.images import Drawing
 from interlace.report.render import render
@@ -214,6 +220,7 @@ def _provenance(run: Run, plan_digest: str) -> Table:
         ["base model", _identity(run.base)],
         ["data", _identity(run.sources.data)],
         ["training rows", f"{run.rows['train']:,}"],
+        ["answers trained on", training_answers(run.trained_on)],
         ["calibration rows", f"{run.rows['calibration']:,}"],
         ["plan", f"sha256 {plan_digest}"],
         ["made with", ", ".join(f"{name} {value}" for name, value in versions(run).items())],
