@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from interlace.params.candidates import CandidatesParams
-from interlace.plan.candidates import write_candidates
+from interlace.plan.candidates import choice_line, write_candidates
+from interlace.printable import say
 from interlace.samples.own_answers import training_set
 from interlace.selection.candidates import candidate_plans, read_question
 from stages.command import command, is_first_process, pinned, scratch_folder
@@ -30,7 +31,7 @@ def main(params: CandidatesParams) -> None:
     with scratch_folder("candidates", [DENSE, CALIBRATION, train], options, keep=True) as scratch:
         losses = heal_candidates(dense, plans, train, params=params, scratch=scratch)
     if is_first_process():
-        write_candidates(OUT, plans, losses)
+        say(f"candidates: {choice_line(write_candidates(OUT, plans, losses))}")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,16 @@ def write_candidates(folder: Path, plans: Sequence[Plan], losses: Sequence[Losse
     return table
 
 
+def choice_line(table: pa.Table) -> str:
+    """Say in one line which plan of a table of `CANDIDATES` was chosen."""
+    (best,) = (row for row in table.to_pylist() if row["chosen"])
+    return (
+        f"plan {best['plan']} of {len(table)} is chosen, {best['method']} without layers"
+        f" {best['drop']}: loss {best['loss_before']:.3f} before and {best['loss_after']:.3f} after"
+        " healing"
+    )
+
+
 def read_candidates(folder: Path) -> pa.Table:
     """Read the table of candidates.
 

@@ -12,6 +12,7 @@ from interlace.errors import MissingInputError
 from interlace.plan.candidates import (
     Losses,
     candidate_table,
+    choice_line,
     read_candidates,
     read_chosen,
     write_candidates,
@@ -47,6 +48,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_candidates(tmp_path / "candidates").equals(table)
     chosen = read_chosen(tmp_path / "candidates")
     assert chosen == PLANS[1].model_copy(update={"candidates": 3})
+
+
+def test_the_choice_is_one_line() -> None:
+    assert choice_line(candidate_table(PLANS, LOSSES)) == (
+        "plan 2 of 3 is chosen, interlace without layers 2 5: loss 2.000 before and 0.500 after"
+        " healing"
+    )
 
 
 def test_without_candidates_there_is_no_choice(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from pyarrow import csv
 
 from interlace.report.publish import files_to_publish
 from interlace.system.documents import as_yaml
@@ -145,3 +148,30 @@ def test_a_text_only_model_goes_through_all_stages(project: Path) -> None:
     assert not any(word in page for word in ("on each probe task", "per_task", "pixels"))
     files = files_to_publish(project / "artifacts", "tuned", "you/tuned", None)
     assert {"README.md", "config.json", "tokenizer.json"} <= files.keys()
+
+
+@pytest.mark.slow
+def test_two_processes_compare_candidates_as_one(project: Path) -> None:
+    select = {"candidates": 2, "protect_first": 0, "candidate_steps": 2, "candidate_rows": 4}
+    write_params(project, select=select, finetune={"workers": 0})
+    for stage in ("pin", "sample", "collect", "sensitivity", "score", "budget", "answers"):
+        assert run(stage).exit_code == 0
+    assert run("candidates").exit_code == 0
+    losses = project / "artifacts/candidates/losses.csv"
+    alone = csv.read_csv(losses)
+    shutil.rmtree(project / ".scratch/candidates")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "stages.candidates"),
+        ],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    together = csv.read_csv(losses)
+    assert together.drop_columns(["loss_after", "error"]).equals(
+        alone.drop_columns(["loss_after", "error"])
+    )
+    for column in ("loss_after", "error"):
+        assert together[column].to_pylist() == pytest.approx(alone[column].to_pylist(), rel=1e-4)
