@@ -42,16 +42,18 @@ def split_training(
         InputError: all training rows calibrate.
     """
     ids = sorted(_ids(train), key=lambda i: shuffle_key(seed, "candidates", i))
-    calibrating = set(_ids(calibration))
+    calibration_ids = set(_ids(calibration))
     limit = min(judging, max(1, len(ids) // LARGEST_SHARE))
-    judges = set([i for i in ids if i not in calibrating][:limit])
-    if not judges:
+    judging_ids = set([i for i in ids if i not in calibration_ids][:limit])
+    if not judging_ids:
         raise no_rows_to_judge()
-    heals = set([i for i in ids if i not in judges][:healed])
+    healing_ids = set([i for i in ids if i not in judging_ids][:healed])
     with shards(healing) as to_healing, shards(validation) as to_validation:
         for rows in iterate_tables(train):
-            for chosen, add in ((heals, to_healing), (judges, to_validation)):
-                mask = pa.array([i in chosen for i in rows["sample_id"].to_pylist()], pa.bool_())
+            for ids_of_set, add in ((healing_ids, to_healing), (judging_ids, to_validation)):
+                mask = pa.array(
+                    [i in ids_of_set for i in rows["sample_id"].to_pylist()], pa.bool_()
+                )
                 add(rows.filter(mask))
 
 

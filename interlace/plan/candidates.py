@@ -46,10 +46,10 @@ class Losses(Record):
 def candidate_table(plans: Sequence[Plan], losses: Sequence[Losses]) -> pa.Table:
     """Return a table of `CANDIDATES`; of equal losses after healing, the first is chosen."""
     after = [rate(loss.after, loss.tokens).value for loss in losses]
-    chosen = after.index(min(after))
+    best = after.index(min(after))
     rows = []
     for number, (plan, loss) in enumerate(zip(plans, losses, strict=True)):
-        differences = [a - b for a, b in zip(loss.after, losses[chosen].after, strict=True)]
+        differences = [a - b for a, b in zip(loss.after, losses[best].after, strict=True)]
         rows.append(
             {
                 "plan": number + 1,
@@ -59,7 +59,7 @@ def candidate_table(plans: Sequence[Plan], losses: Sequence[Losses]) -> pa.Table
                 "loss_before": rate(loss.before, loss.tokens).value,
                 "loss_after": after[number],
                 "error": rate(differences, loss.tokens).standard_error,
-                "chosen": number == chosen,
+                "chosen": number == best,
             }
         )
     return pa.Table.from_pylist(rows, schema=CANDIDATES)
@@ -72,7 +72,7 @@ def write_candidates(folder: Path, plans: Sequence[Plan], losses: Sequence[Losse
         The table.
     """
     table = candidate_table(plans, losses) if plans else CANDIDATES.empty_table()
-    chosen = [
+    best = [
         plan.model_copy(update={"candidates": len(plans)})
         for plan, is_chosen in zip(plans, table["chosen"].to_pylist(), strict=True)
         if is_chosen
@@ -80,7 +80,7 @@ def write_candidates(folder: Path, plans: Sequence[Plan], losses: Sequence[Losse
     with whole(folder) as partial:
         partial.mkdir()
         csv.write_csv(table, partial / LOSSES)
-        write_json(partial / CHOSEN, chosen[0].model_dump(mode="json") if chosen else None)
+        write_json(partial / CHOSEN, best[0].model_dump(mode="json") if best else None)
     return table
 
 

@@ -37,7 +37,7 @@ class Question:
 
     Attributes:
         amount: a share of the layers, K, or a budget's decision on K.
-        measured: all sets of layers that `sensitivity` measured, where the method needs them.
+        measured_sets: all sets of layers that `sensitivity` measured, where the method needs them.
     """
 
     scores: Scores
@@ -45,7 +45,7 @@ class Question:
     amount: float | Decision
     options: Select
     seed: int = 0
-    measured: pa.Table | None = None
+    measured_sets: pa.Table | None = None
 
     @property
     def rule(self) -> Method:
@@ -70,14 +70,14 @@ def read_question(artifacts: Path, params: CandidatesParams) -> Question:
     Raises:
         InputError: a file is missing or damaged.
     """
-    measured = artifacts / "sensitivity/candidates.parquet"
+    sets = artifacts / "sensitivity/candidates.parquet"
     return Question(
         read_scores(artifacts / "scores.parquet", by_score=True),
         params.method,
         resolve_ratio(params.ratio, read_decision(artifacts / "budget.json")),
         params.select,
         params.seed,
-        read_parquet(measured) if measured.exists() else None,
+        read_parquet(sets) if sets.exists() else None,
     )
 
 
@@ -97,15 +97,15 @@ def candidate_plans(question: Question) -> list[Plan]:
     plans = best_plans(question)
     drops, amount = len(plans[0].drop), question.amount
     for method in compared_methods(question.method, question.options)[1:]:
-        same = amount if isinstance(amount, Decision) else drops
+        size = amount if isinstance(amount, Decision) else drops
         try:
-            plans += best_plans(replace(question, method=method, amount=same))
+            plans += best_plans(replace(question, method=method, amount=size))
         except InputError as error:
             raise InputError(f"select.candidate_methods, {method}: {error}") from None
     plans = _distinct(plans)
     if len(plans) < 2:
-        size = f" of {drops} layer{'s' * (drops != 1)}"
-        raise one_plan_only(question.method, question.options, size)
+        words = f" of {drops} layer{'s' * (drops != 1)}"
+        raise one_plan_only(question.method, question.options, words)
     return plans
 
 
@@ -150,12 +150,12 @@ SPECIAL: dict[str, Callable[[Question], list[Plan]]] = {"random": _by_seed}
 def _by_loss(question: Question) -> list[Plan]:
     own, rule = question.plan(), question.rule
     (criterion,) = {SLEB, SEARCH} & {*rule.needs}
-    if question.measured is None:
+    if question.measured_sets is None:
         raise InputError(
             f"{criterion}: the sets of layers that were measured are missing; run `sensitivity`"
         )
     plans = [own]
-    for ranking in RANKINGS[criterion](question.measured, len(own.drop)):
+    for ranking in RANKINGS[criterion](question.measured_sets, len(own.drop)):
         if len(plans) == question.options.candidates:
             break
         plan = question.plan(replace(rule, choose=_choose_ranking(*ranking)))
@@ -195,25 +195,22 @@ RANKINGS: dict[str, Callable[[pa.Table, int], Iterator[Ranking]]] = {
 
 def _by_sparing(question: Question) -> list[Plan]:
     """Search best first: after a plan come those that spare one of its dropped layers more."""
-    own = question.plan()
-    found: list[Plan] = []
-    waiting, seen = {frozenset[int](): own}, {frozenset[int]()}
-    while waiting and len(found) < question.options.candidates:
-        spared = min(waiting, key=lambda s: (_rank(question, waiting[s]), sorted(s)))
-        plan = waiting.pop(spared)
-        found = _distinct([*found, plan])
-        for layer in plan.drop:
-            more = spared | {layer}
-            if more in seen:
-                continue
-            seen.add(more)
+    own, nothing = question.plan(), frozenset[int]()
+    plans: list[Plan] = []
+    frontier, spared_sets = {nothing: own}, {nothing}
+    while frontier and len(plans) < question.options.candidates:
+        spared = min(frontier, key=lambda s: (_rank(question, frontier[s]), sorted(s)))
+        plan = frontier.pop(spared)
+        plans = _distinct([*plans, plan])
+        for layers in {spared | {layer} for layer in plan.drop} - spared_sets:
+            spared_sets.add(layers)
             try:
-                next_plan = question.plan(_sparing(question.rule, more))
+                next_plan = question.plan(_sparing(question.rule, layers))
             except InputError:
                 continue  # too few layers are left
             if len(next_plan.drop) == len(own.drop):
-                waiting[more] = next_plan
-    return found
+                frontier[layers] = next_plan
+    return plans
 
 
 def _sparing(rule: Method, layers: frozenset[int]) -> Method:

@@ -43,20 +43,20 @@ def drops(plans: list[Plan]) -> list[list[int]]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("method", ["shortgpt", "taylor", "cka"])
 def test_sets_of_layers_come_in_the_order_of_their_sums(method: str, seed: int) -> None:
-    asked = question(method, 12, seed)
-    by_layer = asked.scores.of_span(1, *METHODS[method].needs)
+    subject = question(method, 12, seed)
+    by_layer = subject.scores.of_span(1, *METHODS[method].needs)
     free = [*range(1, N_LAYERS - 1)] if method == "cka" else [*by_layer]
     sign = 1 if method == "taylor" else -1  # shortgpt's influence falls with the cosine
     slow = sorted(combinations(free, DROPS), key=lambda s: sign * sum(by_layer[i] for i in s))
-    assert drops(best_plans(asked)) == [[*layers] for layers in slow[:12]]
+    assert drops(best_plans(subject)) == [[*layers] for layers in slow[:12]]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_runs_come_in_the_order_of_their_angles(seed: int) -> None:
-    asked = question("angular-block", 5, seed)
-    angle = asked.scores.of_span(DROPS, "angular")
+    subject = question("angular-block", 5, seed)
+    angle = subject.scores.of_span(DROPS, "angular")
     best = sorted(angle, key=lambda first: angle[first])[:5]
-    assert drops(best_plans(asked)) == [[*range(first, first + DROPS)] for first in best]
+    assert drops(best_plans(subject)) == [[*range(first, first + DROPS)] for first in best]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -64,13 +64,14 @@ def test_runs_come_in_the_order_of_their_angles(seed: int) -> None:
 def test_triplets_come_in_the_order_of_their_sums_after_the_methods_own(
     method: str, seed: int
 ) -> None:
-    asked = question(method, 6, seed, n_layers=14, shortfall="fewer")
-    plans = best_plans(asked)
+    subject = question(method, 6, seed, n_layers=14, shortfall="fewer")
+    plans = best_plans(subject)
     sums = [sum(group.score or 0 for group in plan.groups) for plan in plans]
     assert len({tuple(plan.drop) for plan in plans}) == len(plans) == 6
-    assert plans[0] == asked.plan() and {plan.shortfall.triplets for plan in plans} == {DROPS}
+    assert plans[0] == subject.plan() and {plan.shortfall.triplets for plan in plans} == {DROPS}
     protected = [
-        select(asked.scores, method=method, drops=DROPS, protect=[layer]) for layer in plans[0].drop
+        select(subject.scores, method=method, drops=DROPS, protect=[layer])
+        for layer in plans[0].drop
     ]
     seconds = [sum(group.score or 0 for group in plan.groups) for plan in protected]
     assert sums[1] == max(seconds)
@@ -79,9 +80,9 @@ def test_triplets_come_in_the_order_of_their_sums_after_the_methods_own(
 
 
 def test_draws_are_those_of_the_next_seeds() -> None:
-    asked = replace(question("random", 3), seed=7)
-    expected = [replace(asked, seed=seed).plan() for seed in (7, 8, 9)]
-    assert best_plans(asked) == expected
+    subject = replace(question("random", 3), seed=7)
+    expected = [replace(subject, seed=seed).plan() for seed in (7, 8, 9)]
+    assert best_plans(subject) == expected
     assert [plan.settings for plan in expected] == [{"seed": 7}, {"seed": 8}, {"seed": 9}]
 
 
@@ -100,7 +101,7 @@ def test_searched_sets_come_by_their_loss_on_all_rows_before_the_screened() -> N
     )
     scores = Scores(N_LAYERS, 0, made_up.best_sets([[], [2], [1, 2], [1, 2, 3]]), {})
     options = Select(candidates=4)
-    plans = best_plans(Question(scores, "search", DROPS, options, measured=measured))
+    plans = best_plans(Question(scores, "search", DROPS, options, measured_sets=measured))
     assert drops(plans) == [[1, 2, 3], [2, 3, 4], [5, 6, 7], [4, 5, 6]]
     assert plans[1].tune == [5, 6, 7] and plans[1].groups[0].score == 1.3
 
@@ -114,10 +115,10 @@ def test_sleb_changes_its_last_removal() -> None:
     ]
     measured = pa.Table.from_pylist(rows, schema=sensitivity.CANDIDATES)
     scores = Scores(N_LAYERS, 0, {("sleb", i, 1): float(n) for n, i in enumerate((4, 6, 2))}, {})
-    asked = Question(scores, "sleb", DROPS, Select(candidates=9), measured=measured)
-    assert drops(best_plans(asked)) == [[2, 4, 6], [1, 4, 6], [4, 6, 7]]
+    subject = Question(scores, "sleb", DROPS, Select(candidates=9), measured_sets=measured)
+    assert drops(best_plans(subject)) == [[2, 4, 6], [1, 4, 6], [4, 6, 7]]
     with pytest.raises(InputError, match="run `sensitivity`"):
-        best_plans(replace(asked, measured=None))
+        best_plans(replace(subject, measured_sets=None))
 
 
 @pytest.mark.parametrize("amount", [0.34, Decision(**DECISION)], ids=["ratio", "budget"])
@@ -132,10 +133,10 @@ def test_several_methods_drop_as_many_layers_each(amount: Any) -> None:
 
 
 def test_equal_plans_of_two_methods_are_one() -> None:
-    asked = question("interlace", 1, candidate_methods=("interlace-optimal",))
-    asked = replace(asked, amount=1)
+    subject = question("interlace", 1, candidate_methods=("interlace-optimal",))
+    subject = replace(subject, amount=1)
     with pytest.raises(InputError) as error:
-        candidate_plans(asked)
+        candidate_plans(subject)
     assert str(error.value) == (
         "select.candidates = 1: interlace, interlace-optimal have one plan only of 1 layer, and"
         " nothing to compare it with; raise it, name other methods in select.candidate_methods, or"
@@ -145,16 +146,16 @@ def test_equal_plans_of_two_methods_are_one() -> None:
 
 def test_a_method_without_a_choice_has_one_plan() -> None:
     options = Select(candidates=3, drop=(2, 4), tune=(1,), protect="none")
-    asked = Question(Scores(N_LAYERS, 0, {}, {}), "manual", 0.5, options)
-    assert drops(best_plans(asked)) == [[2, 4]]
+    subject = Question(Scores(N_LAYERS, 0, {}, {}), "manual", 0.5, options)
+    assert drops(best_plans(subject)) == [[2, 4]]
     with pytest.raises(InputError, match=r"^select\.candidates = 3: manual has one plan only"):
-        candidate_plans(asked)
+        candidate_plans(subject)
 
 
 def test_what_stops_another_method_is_named_with_it() -> None:
-    asked = question("shortgpt", 1, candidate_methods=("taylor",))
+    subject = question("shortgpt", 1, candidate_methods=("taylor",))
     with pytest.raises(InputError, match=r"^select\.candidate_methods, taylor: scores hold no"):
-        candidate_plans(asked)
+        candidate_plans(subject)
 
 
 def test_further_methods_without_candidates_are_refused() -> None:
