@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb environment clean
+.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb environment clean
 
 demo: environment
 	sh .ci/lock
@@ -53,6 +53,12 @@ study-healing: environment
 study-real: environment
 	cd data/smollm2 && dvc repro
 	python -m studies.real
+
+# Ways to heal that decoder, on labels and on the dense model's own answers; at most 4 hours, resumes where
+# it stopped; takes the plans of study-real, or measures what they need; writes docs/study-real-healing*
+study-real-healing: environment
+	cd data/smollm2 && dvc repro
+	python -m studies.real_healing
 
 # `collect` beside the obvious way, the bare decoder and two processes; writes docs/bench-collect.md
 bench-collect: environment

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -128,11 +127,7 @@ class Bench:
         """Score a model and keep its losses."""
         with pruned(self.model, variant.drop, self.weights(variant)):
             rows = row_losses(self.model, self.rows, batch_tokens=BATCH_TOKENS)
-        HeldoutLosses(
-            np.array([row.loss for row in rows]),
-            np.array([len(row.tokens) for row in rows]),
-            np.concatenate([np.array(row.choices, np.int32) for row in rows]),
-        ).write(self.inputs.losses_file(variant))
+        HeldoutLosses.of_rows(rows).write(self.inputs.losses_file(variant))
 
     def weights(self, variant: Variant) -> Mapping[nn.Parameter, Tensor]:
         """Return the new weights of a model by the dense model's parameters."""

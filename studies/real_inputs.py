@@ -47,15 +47,15 @@ def prepare(
     """
     checkpoint = Checkpoint(model)
     processor = checkpoint.open_processor()
-    heldout = list(_until(processor, _in_order(test, "heldout"), heldout_tokens))
-    calibration = list(_until(processor, _in_order(train, "calibration"), calibration_tokens))
+    heldout = list(until(processor, in_order(test, "heldout"), heldout_tokens))
+    calibration = list(until(processor, in_order(train, "calibration"), calibration_tokens))
     by_id = sorted(calibration, key=lambda row: str(row["sample_id"]))
     loss_rows, search_rows, rows_to_fit = (
-        sum(1 for _ in _until(processor, by_id, tokens))
+        sum(1 for _ in until(processor, by_id, tokens))
         for tokens in (loss_tokens, search_tokens, fitted_tokens)
     )
     ids = [row["sample_id"] for row in (*heldout, *calibration)]
-    weights = [_digest(path) for path in sorted(model.glob("*.safetensors"))]
+    weights = [file_digest(path) for path in sorted(model.glob("*.safetensors"))]
     digest = hashlib.sha256(" ".join([*weights, *ids]).encode()).hexdigest()[:16]
     folder = scratch / digest
     for name, rows in (("heldout", heldout), ("calibration", calibration)):
@@ -75,14 +75,14 @@ def prepare(
     return inputs
 
 
-def _in_order(path: Path, purpose: str) -> Iterator[Row]:
+def in_order(path: Path, purpose: str) -> Iterator[Row]:
     """Yield a file's rows in a random order that a seed and their content decide."""
     rows = {sample_id(row): row for row in pq.read_table(path).to_pylist()}
     for name in sorted(rows, key=lambda name: shuffle_key(SEED, purpose, name)):
         yield rows[name] | {"sample_id": name, "domain": "native", "task": None}
 
 
-def _until(processor: Any, rows: Iterable[Row], tokens: int) -> Iterator[Row]:
+def until(processor: Any, rows: Iterable[Row], tokens: int) -> Iterator[Row]:
     """Yield rows until they hold so many answer tokens."""
     total = 0
     for row in rows:
@@ -92,6 +92,7 @@ def _until(processor: Any, rows: Iterable[Row], tokens: int) -> Iterator[Row]:
         yield row
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from interlace.model.row_losses import RowLoss
 from interlace.scores.rate import rate
 from interlace.system.resumable import intact, kept
 
@@ -42,6 +43,15 @@ class HeldoutLosses:
     def mean(self) -> float:
         """Return the loss per answer token, nats."""
         return float(self.loss.sum() / self.n_tokens.sum())
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[RowLoss]) -> HeldoutLosses:
+        """Gather the losses of rows."""
+        return cls(
+            np.array([row.loss for row in rows]),
+            np.array([len(row.tokens) for row in rows]),
+            np.concatenate([np.array(row.choices, np.int32) for row in rows]),
+        )
 
     def write(self, path: Path) -> None:
         """Keep the losses in a Parquet file of one record per row."""

@@ -1,0 +1,193 @@
+"""Ways to heal a pruned pretrained decoder, judged on prompts of packages that no training saw.
+
+    make study-real-healing
+
+Pruned models learn from the data's answers or from the dense model's own, in several ways, all from
+the same prompts and as many tokens. Each way has the learning rate of least loss on validation
+rows. Finished work stays in .scratch/study-real-healing by what it depends on, so a study that was
+stopped resumes; plans come from the study of methods, whose measurements are taken from its scratch
+folder or made there. Writes docs/study-real-healing.md, its table and figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from interlace.params.choosing import Select
+from interlace.params.section import validated
+from interlace.plan.record import Plan, Tuned
+from interlace.scores.table import SEARCH
+from interlace.selection.by_rule import plan_by_rule
+from interlace.system import interruption
+from studies import real_healing_bench as bench
+from studies.real import SCRATCH as PLANS
+from studies.real import SOURCE, TOKENS
+from studies.real_bench import SIMILARITY, measured
+from studies.real_choices import COMPARED, score_table
+from studies.real_healing_inputs import PURPOSES, Inputs, Sizes, prepare
+from studies.real_healing_page import write_pages
+from studies.real_healing_rows import facts, rows_of
+from studies.real_healing_runs import CELLS, PRUNED, RATES_FROM, SEEDS, WAYS, Cell, Run
+from studies.real_inputs import prepare as prepare_plans
+
+Task = Callable[[Inputs, Run, Plan], Run]
+SCRATCH = Path(".scratch/study-real-healing")
+PROCESSES = 2  # of one core each
+SIZES = Sizes(prompt=96, answer=96, train=84, validation=16, heldout=40)
+BAR = "{desc}: {n_fmt} of {total_fmt} models|{bar}| {elapsed}, {remaining} left"
+
+
+class Study:
+    """The processes that heal and score, and what they gave so far.
+
+    Attributes:
+        inputs: what the study reads.
+        runs: all models so far, in order.
+        docs: folder of the page.
+        progress: bar over all models.
+    """
+
+    def __init__(self, inputs: Inputs, pool: Any, docs: Path, progress: Any) -> None:
+        self.inputs, self.pool, self.docs, self.progress = inputs, pool, docs, progress
+        self.runs: dict[Run, None] = {}
+        self.facts = facts(inputs)
+        self._plans: dict[tuple[Cell, Tuned], Plan] = {}
+
+    def plan(self, run: Run) -> Plan:
+        """Return the plan of a run's model."""
+        tuned: Tuned = "planned" if run.way == PRUNED else WAYS[run.way].tuned
+        key = run.cell, tuned
+        if key not in self._plans:
+            self._plans[key] = plan_of(self.inputs, *run.cell, tuned)
+        return self._plans[key]
+
+    def validation(self, run: Run) -> float | None:
+        """Return a model's loss per token on rows to choose by; `None` before it was scored."""
+        losses = bench.Files(self.inputs, run, self.plan(run)).losses("validation", "own")
+        return losses and losses.mean
+
+    def at_best(self, run: Run) -> Run:
+        """Return a run with the learning rate that its way is best at."""
+        trials = list(search_of(run))
+        losses = {trial: self.validation(trial) for trial in trials}
+        best = min(trials, key=lambda trial: (losses[trial] is None, losses[trial], trial.rate))
+        return Run(*run.cell, run.way, run.compensated, run.seed, best.rate)
+
+    def carry_out(self, runs: Sequence[Run], task: Task) -> None:
+        """Heal and score models that were not yet; write the page as they come."""
+        self.runs |= dict.fromkeys(runs)
+        starts = {bench.Files(self.inputs, run, self.plan(run)).pruned: run for run in runs}
+        for future in [self._submit(bench.prune, run) for run in starts.values()]:
+            future.result()
+        pending = [run for run in runs if not bench.done(self.inputs, run, self.plan(run), task)]
+        self.progress.initial += len(runs) - len(pending)
+        self.progress.update(len(runs) - len(pending))
+        for future in as_completed([self._submit(task, run) for run in pending]):
+            future.result()
+            self.progress.update()
+            self.write()
+
+    def _submit(self, task: Callable[..., Any], run: Run) -> Any:
+        return self.pool.submit(task, self.inputs, run, self.plan(run))
+
+    def forget(self, runs: Sequence[Run]) -> None:
+        """Remove the tuned checkpoints of runs; their losses stay."""
+        for run in runs:
+            bench.remove_tuned(self.inputs, run, self.plan(run))
+
+    def write(self) -> None:
+        """Write the table and the page as far as the study is."""
+        runs = {run: bench.Files(self.inputs, run, self.plan(run)) for run in self.runs}
+        write_pages(rows_of(self.inputs, runs), self.facts, self.docs)
+
+
+def plan_of(inputs: Inputs, method: str, ratio: float, tuned: Tuned) -> Plan:
+    """Choose the layers to drop and to tune as the study of methods does, sink layers spared."""
+    criteria = [SEARCH] if method == SEARCH else []
+    folders = {name: measured(inputs.plans, name) for name in criteria}
+    scores = score_table(measured(inputs.plans, SIMILARITY), folders)
+    options = validated(Select, {"base": "all", "protect": "auto", "tuned": tuned}, "select")
+    return plan_by_rule(scores, method, COMPARED[method], ratio, options)
+
+
+def search_of(run: Run) -> Iterator[Run]:
+    """Yield the runs that the learning rate of a run's way is chosen among."""
+    for rate in WAYS[run.way].rates:
+        yield Run(*RATES_FROM[run.cell], run.way, run.compensated, rate=rate)
+
+
+def starts_of(cells: Sequence[Cell]) -> list[Run]:
+    """Return the models of some plans before healing."""
+    return [Run(*cell, compensated=weights) for cell in cells for weights in (False, True)]
+
+
+def healed(cells: Sequence[Cell], seed: int = 0) -> list[Run]:
+    """Return the models of some plans after healing in each way; their learning rates are open."""
+    pairs = product(cells, (False, True), WAYS)
+    return [Run(*cell, way, weights, seed) for cell, weights, way in pairs]
+
+
+def stages(cells: Sequence[Cell], seed: int) -> list[tuple[list[Run], list[Run]]]:
+    """Return for each plan the runs of its search for learning rates, and those to judge."""
+    return [
+        (
+            [trial for run in healed([cell]) for trial in search_of(run)]
+            if RATES_FROM[cell] == cell and not seed
+            else [],
+            healed([cell], seed),
+        )
+        for cell in cells
+    ]
+
+
+def carry_out(inputs: Inputs, pool: Any, docs: Path) -> None:
+    """Write the dense model's answers, then heal and judge, what matters most first."""
+    first = [pool.submit(bench.measure, inputs, SIMILARITY)]
+    first += [pool.submit(bench.answer, inputs, purpose) for purpose in PURPOSES]
+    for future in first:
+        future.result()
+    ends = (0, inputs.plans.n_layers - 1)  # as the method protects
+    searching = pool.submit(bench.measure, inputs, SEARCH, ends)
+    pool.submit(bench.judge_dense, inputs).result()
+    cheap, searched = ([c for c in CELLS if (c[0] == SEARCH) == s] for s in (False, True))
+    groups = [(group, seed) for seed in SEEDS for group in (cheap, searched)]
+    total = sum(len(trials) + len(runs) for g in groups for trials, runs in stages(*g))
+    with tqdm(total=total + len(starts_of(CELLS)), desc="healing", bar_format=BAR) as progress:
+        study = Study(inputs, pool, docs, progress)
+        for cells, seed in groups:
+            if cells == searched:
+                searching.result()
+            study.carry_out([] if seed else starts_of(cells), bench.judge)
+            for trials, runs in stages(cells, seed):
+                study.carry_out(trials, bench.train)
+                study.carry_out([study.at_best(run) for run in runs], bench.judge)
+                study.forget(trials)
+
+
+@click.command()
+@click.option("--source", default=SOURCE, type=click.Path(path_type=Path), help="Folder of data.")
+@click.option("--plans", default=PLANS, type=click.Path(path_type=Path), help="Scratch of plans.")
+@click.option("--scratch", default=SCRATCH, type=click.Path(path_type=Path), help="Finished work.")
+@click.option("--out", default="docs", type=click.Path(path_type=Path), help="Folder of the page.")
+def main(source: Path, plans: Path, scratch: Path, out: Path) -> None:
+    """Carry the study out, and write its page."""
+    interruption.install()
+    model, train, test = (source / name for name in ("model", "train.parquet", "test.parquet"))
+    inputs = prepare(
+        prepare_plans(model, train, test, plans, **TOKENS), train, test, scratch, SIZES
+    )
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        carry_out(inputs, pool, out)
+    click.echo(f"written: {out}/study-real-healing.md, its table and figure")
+
+
+if __name__ == "__main__":
+    main()

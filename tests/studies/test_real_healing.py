@@ -1,0 +1,183 @@
+"""The study of healing on real weights heals and judges each model once, and resumes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import family_processors
+import models
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.model.chat import IGNORED
+from interlace.samples.rows import iterate
+from studies import real_bench, real_healing, real_healing_runs
+from studies import real_healing_bench as bench
+from studies.real_healing import carry_out
+from studies.real_healing_inputs import PURPOSES, Inputs, Sizes, prepare, prompt_length
+from studies.real_healing_runs import RECIPE, RECIPE_OWN, WAYS
+from studies.real_inputs import prepare as prepare_plans
+
+pytestmark = pytest.mark.slow
+PLANS = {
+    "heldout_tokens": 40,
+    "calibration_tokens": 60,
+    "loss_tokens": 10,
+    "search_tokens": 20,
+    "fitted_tokens": 30,
+}
+SIZES = Sizes(prompt=40, answer=24, train=5, validation=3, heldout=4)
+FEW = {  # ways of one or two learning rates
+    name: replace(way, rates=(1e-3, 1e-2) if name == RECIPE_OWN else (1e-3,))
+    for name, way in WAYS.items()
+}
+CELLS = (("interlace-optimal", 0.25), ("search", 0.25))
+
+
+def row(seed: int) -> dict[str, Any]:
+    """Return a row whose prompt is an instruction and a text of many words."""
+    made = models.row(seed, images=0)
+    words = " ".join(f"word{seed} is {n}" for n in range(30))
+    turn = made["texts"][0] | {"user": f"Continue.\n\n{words}"}
+    return made | {"texts": [turn], "package": f"package{seed % 40}"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    folder = tmp_path_factory.mktemp("healing")
+    family_processors.save("llama", folder / "model")
+    for name, seeds in (("train", range(60)), ("test", range(100, 140))):
+        pq.write_table(
+            pa.Table.from_pylist([row(seed) for seed in seeds]), folder / f"{name}.parquet"
+        )
+    return prepared(folder)
+
+
+def prepared(folder: Path) -> Inputs:
+    train, test = (folder / f"{name}.parquet" for name in ("train", "test"))
+    plans = prepare_plans(folder / "model", train, test, folder / "plans", **PLANS)
+    return prepare(plans, train, test, folder / "healing", SIZES)
+
+
+class Here:
+    """Stands for the processes: does everything at once, in this one."""
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[Any, ...]] = []
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        self.tasks.append((function, *arguments[1:2]))
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def runs(self, function: Callable[..., Any]) -> list[Any]:
+        """Return the runs that a function was called with."""
+        return [task[1] for task in self.tasks if task[0] is function]
+
+
+@pytest.fixture(scope="module")
+def study(inputs: Inputs) -> Any:
+    """A finished study on a random model of six layers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(real_healing, "CELLS", CELLS)
+        rates_from = {CELLS[0]: CELLS[0], CELLS[1]: CELLS[0]}
+        patch.setattr(real_healing, "RATES_FROM", rates_from)
+        for module in (real_healing, real_healing_runs, bench):
+            patch.setattr(module, "WAYS", FEW)
+        docs = inputs.scratch / "docs"
+        docs.mkdir()
+        here = Here()
+        carry_out(inputs, here, docs)
+        yield here, docs
+
+
+def records(docs: Path) -> list[dict[str, str]]:
+    with (docs / "study-real-healing.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_both_texts_have_the_same_prompts_and_no_set_shares_one(study: Any, inputs: Inputs) -> None:
+    ids = {}
+    for purpose in PURPOSES:
+        own, labels = ([*iterate(inputs.rows(purpose, text))] for text in ("own", "labels"))
+        assert [r["sample_id"] for r in own] == [r["sample_id"] for r in labels]
+        assert [r["texts"][0]["user"] for r in own] == [r["texts"][0]["user"] for r in labels]
+        assert own[0]["texts"] != labels[0]["texts"]
+        ids[purpose] = {r["sample_id"] for r in own}
+    assert not ids["train"] & ids["validation"]
+
+
+def test_prompts_to_train_on_keep_their_last_words(inputs: Inputs) -> None:
+    processor = Checkpoint(inputs.plans.model).open_processor()
+    for one in iterate(inputs.prompts("train")):
+        assert SIZES.prompt <= prompt_length(processor, one) < SIZES.prompt + 30
+        assert one["texts"][0]["user"].endswith("is 29")
+
+
+def test_answers_are_cut_at_the_same_length(study: Any, inputs: Inputs) -> None:
+    processor = Checkpoint(inputs.plans.model).open_processor()
+    for text in ("own", "labels"):
+        for example in inputs.examples(processor, "heldout", text):
+            assert 0 < int((example["labels"] != IGNORED).sum()) <= SIZES.answer
+
+
+def test_each_plan_and_way_is_judged_at_the_best_rate_of_the_search(study: Any) -> None:
+    _, docs = study
+    rows = records(docs)
+    healed = [r for r in rows if r["own"] and r["way"] != "pruned"]
+    assert len(healed) == len(CELLS) * len(WAYS) * 2 * 2  # plain or compensated, two seeds
+    trials = {
+        float(r["rate"]): float(r["validation"])
+        for r in rows
+        if (r["method"], r["seed"], r["way"]) == (CELLS[0][0], "0", RECIPE_OWN)
+        and r["compensated"] == "False"
+    }
+    assert len(trials) == 2
+    best = min(trials, key=trials.__getitem__)
+    chosen = {float(r["rate"]) for r in healed if r["way"] == RECIPE_OWN}
+    assert best in chosen
+
+
+def test_gains_are_over_the_recipe_on_labels(study: Any) -> None:
+    rows = [r for r in records(study[1]) if r["own"] and r["way"] != "pruned"]
+    recipes = {
+        (r["method"], r["seed"]): float(r["own"])
+        for r in rows
+        if r["way"] == RECIPE and r["compensated"] == "False"
+    }
+    for r in rows:
+        expected = recipes[r["method"], r["seed"]] - float(r["own"])
+        assert float(r["gain"]) == pytest.approx(expected, abs=2e-5)
+
+
+def test_a_stopped_study_resumes(study: Any, inputs: Inputs) -> None:
+    here, docs = study
+    page, rows = (docs / "study-real-healing.md").read_bytes(), records(docs)
+    lost = here.runs(bench.judge)[-1]
+    plan = real_healing.plan_of(inputs, *lost.cell, "planned")
+    bench.Files(inputs, lost, plan).losses_file("heldout", "own").unlink()
+    again = Here()
+    carry_out(inputs, again, docs)
+    assert again.runs(bench.judge) == [lost]
+    assert not again.runs(bench.train)
+    untimed = [[r | {"seconds": ""} for r in some] for some in (rows, records(docs))]
+    assert untimed[0] == untimed[1]
+    assert len((docs / "study-real-healing.md").read_bytes()) == pytest.approx(len(page), abs=9)
+
+
+def test_no_checkpoint_stays_that_was_judged_or_lost(study: Any, inputs: Inputs) -> None:
+    assert not [path for path in (inputs.scratch / "tuned").iterdir() if path.is_dir()]
+
+
+def test_plans_are_those_of_the_study_of_methods(study: Any, inputs: Inputs) -> None:
+    assert real_bench.measured(inputs.plans, "search").is_dir()
+    plan = real_healing.plan_of(inputs, "search", 0.25, "planned")
+    assert len(plan.drop) == len(plan.tune) == 1
