@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,10 @@ from studies.real import SCRATCH as PLANS
 from studies.real import SOURCE, TOKENS
 from studies.real_bench import SIMILARITY, measured
 from studies.real_choices import COMPARED, score_table
-from studies.real_healing_inputs import PURPOSES, Inputs, Sizes, prepare
+from studies.real_healing_inputs import ANSWERED, PURPOSES, Inputs, Sizes, prepare, write_labels
 from studies.real_healing_page import write_pages
 from studies.real_healing_rows import facts, rows_of
-from studies.real_healing_runs import CELLS, PRUNED, RATES_FROM, SEEDS, WAYS, Cell, Run
+from studies.real_healing_runs import CELLS, PRUNED, RATES_FROM, SEEDS, WAYS, Cell, Run, ways_of
 from studies.real_inputs import prepare as prepare_plans
 
 Task = Callable[[Inputs, Run, Plan], Run]
@@ -131,8 +130,12 @@ def starts_of(cells: Sequence[Cell]) -> list[Run]:
 
 def healed(cells: Sequence[Cell], seed: int = 0) -> list[Run]:
     """Return the models of some plans after healing in each way; their learning rates are open."""
-    pairs = product(cells, (False, True), WAYS)
-    return [Run(*cell, way, weights, seed) for cell, weights, way in pairs]
+    return [
+        Run(*cell, way, weights, seed)
+        for cell in cells
+        for weights in (False, True)
+        for way in ways_of(cell)
+    ]
 
 
 def stages(cells: Sequence[Cell], seed: int) -> list[tuple[list[Run], list[Run]]]:
@@ -151,9 +154,11 @@ def stages(cells: Sequence[Cell], seed: int) -> list[tuple[list[Run], list[Run]]
 def carry_out(inputs: Inputs, pool: Any, docs: Path) -> None:
     """Write the dense model's answers, then heal and judge, what matters most first."""
     first = [pool.submit(bench.measure, inputs, SIMILARITY)]
-    first += [pool.submit(bench.answer, inputs, purpose) for purpose in PURPOSES]
+    first += [pool.submit(bench.answer, inputs, *pair) for pair in ANSWERED]
     for future in first:
         future.result()
+    for purpose in PURPOSES:
+        write_labels(inputs, purpose)
     ends = (0, inputs.plans.n_layers - 1)  # as the method protects
     searching = pool.submit(bench.measure, inputs, SEARCH, ends)
     pool.submit(bench.judge_dense, inputs).result()

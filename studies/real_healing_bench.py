@@ -15,8 +15,8 @@ import torch
 
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.data.answerers import open_answerer
 from interlace.data.answers import answer_rows
-from interlace.data.dense_answers import open_dense_model
 from interlace.healing.heal import heal
 from interlace.model.row_losses import row_losses
 from interlace.params.answers import RowBounds
@@ -27,7 +27,7 @@ from interlace.pruning.dense import Dense
 from interlace.pruning.new_weights import new_weights
 from studies import real_bench
 from studies.real_bench import BATCH_TOKENS, timed
-from studies.real_healing_inputs import SEED, TEXTS, Inputs, Purpose, Text, write_labels
+from studies.real_healing_inputs import TEXTS, Inputs, Purpose, Text
 from studies.real_healing_runs import PRUNED, WAYS, Run, recipe, run_name
 from studies.real_losses import HeldoutLosses, read_losses
 from studies.real_rows import Variant
@@ -37,19 +37,17 @@ DENSE = "dense"
 WINDOW = 16  # prompts that are answered together, and kept
 
 
-def answer(inputs: Inputs, purpose: Purpose) -> None:
-    """Write the dense model's answers to the prompts of a set, and the rows with labels."""
+def answer(inputs: Inputs, purpose: Purpose, text: Text) -> None:
+    """Write the dense model's answers to the prompts of a set, unless they are there."""
     torch.set_num_threads(1)
+    out, params = inputs.answered(purpose, text), inputs.answers(text)
+    if out.is_dir():
+        return
     bounds = RowBounds(min_pixels=None, max_pixels=None, max_length=8192)
-    dense = Checkpoint(inputs.plans.model)
-    if not inputs.answered(purpose).is_dir():
-        answerer = open_dense_model(dense, inputs.answers, bounds, dtype="float32", seed=SEED)
-        answerer.rows = WINDOW
-        folders = inputs.prompts(purpose), inputs.answered(purpose)
-        scratch = inputs.scratch / "answers" / f"{purpose}.unfinished"
-        answer_rows(answerer, *folders, params=inputs.answers, scratch=scratch)
-    if not inputs.rows(purpose, "labels").is_dir():
-        write_labels(inputs, purpose)
+    answerer = open_answerer(Checkpoint(inputs.plans.model), params, bounds)
+    answerer.rows = WINDOW
+    scratch = out.with_suffix(".unfinished")
+    answer_rows(answerer, inputs.prompts(purpose), out, params=params.answers, scratch=scratch)
 
 
 def measure(inputs: Inputs, criterion: str, protected: tuple[int, ...] = ()) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model.chat import Inputs as Example
 from interlace.model.chat import encode_prompt, encode_training
-from interlace.params.answers import OwnAnswers
+from interlace.params.answers import AnswersParams, OwnAnswers
 from interlace.samples.order import shuffle_key
 from interlace.samples.own_answers import ROWS
 from interlace.samples.rows import iterate, write_rows
@@ -24,11 +24,20 @@ from studies import real_bench
 from studies.real_inputs import SEED, Row, file_digest, in_order
 
 Purpose = Literal["train", "validation", "heldout"]
-Text = Literal["labels", "own"]  # whose answers: of the data, or of the dense model
+# Whose answers: the dense model's greedy ones, draws from its distribution, or the data's.
+Text = Literal["own", "sampled", "labels"]
 PURPOSES: tuple[Purpose, ...] = ("train", "validation", "heldout")
-TEXTS: tuple[Text, ...] = ("own", "labels")
+TEXTS: tuple[Text, ...] = ("own", "sampled", "labels")
+TEMPERATURES: dict[Text, float] = {"own": 0.0, "sampled": 1.0}  # of the dense model's answers
+ANSWERED: tuple[tuple[Purpose, Text], ...] = (
+    ("train", "own"),
+    ("heldout", "own"),
+    ("train", "sampled"),
+    ("heldout", "sampled"),
+    ("validation", "own"),
+)
 VALIDATION_SHARE = 0.15  # of the packages
-TEMPERATURE = 1.0  # own answers are draws from the dense model's distribution
+BATCH_TOKENS = 8192  # of prompts that are answered together
 WORDS = 2  # by which prompts are shortened
 
 
@@ -70,26 +79,26 @@ class Inputs:
     sizes: Sizes
     scratch: Path
 
-    @property
-    def answers(self) -> OwnAnswers:
+    def answers(self, text: Text) -> AnswersParams:
         """Return how the dense model answers."""
-        return OwnAnswers(
+        options = OwnAnswers(
             source="dense",
             max_new_tokens=self.sizes.answer,
-            temperature=TEMPERATURE,
-            batch_tokens=8192,
+            temperature=TEMPERATURES[text],
+            batch_tokens=BATCH_TOKENS,
             max_empty=0.2,
         )
+        return AnswersParams(seed=SEED, dtype="float32", answers=options)
 
-    def answered(self, purpose: Purpose) -> Path:
+    def answered(self, purpose: Purpose, text: Text) -> Path:
         """Return the folder that the dense model's answers to some prompts are written to."""
-        return self.scratch / "answers" / purpose
+        return self.scratch / "answers" / f"{purpose}-{text}"
 
     def rows(self, purpose: Purpose, text: Text) -> Path:
-        """Return a folder of rows; those of both texts have the same prompts."""
-        if text == "own":
-            return self.answered(purpose) / ROWS
-        return self.scratch / "labels" / purpose
+        """Return a folder of rows; those of labels have the same prompts as own answers."""
+        if text == "labels":
+            return self.scratch / "labels" / purpose
+        return self.answered(purpose, text) / ROWS
 
     def prompts(self, purpose: Purpose) -> Path:
         """Return the folder of rows that the dense model answers."""
@@ -134,7 +143,7 @@ def prepare(
         drawn[purpose] = list(islice(short, getattr(sizes, purpose)))
     ids = [row["sample_id"] for purpose in PURPOSES for row in drawn[purpose]]
     weights = [file_digest(path) for path in sorted(plans.model.glob("*.safetensors"))]
-    key = " ".join(map(str, [*weights, *ids, *astuple(sizes), TEMPERATURE]))
+    key = " ".join(map(str, [*weights, *ids, *astuple(sizes), *TEMPERATURES.values()]))
     folder = scratch / hashlib.sha256(key.encode()).hexdigest()[:16]
     inputs = Inputs(plans, sizes, folder)
     for purpose, rows_of_purpose in drawn.items():
@@ -169,7 +178,9 @@ def shortened(processor: Any, rows: Iterable[Row], least: int) -> Iterator[Row]:
 
 
 def write_labels(inputs: Inputs, purpose: Purpose) -> None:
-    """Write the rows whose prompt the dense model answered, with the data's own answers."""
+    """Write the rows whose prompts the dense model answered, with the data's answers, once."""
+    if inputs.rows(purpose, "labels").is_dir():
+        return
     ids = {row["sample_id"] for row in iterate(inputs.rows(purpose, "own"))}
     rows = [row for row in iterate(inputs.prompts(purpose)) if row["sample_id"] in ids]
     write_rows(rows, inputs.rows(purpose, "labels"))

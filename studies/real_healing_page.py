@@ -46,6 +46,7 @@ def page(table: HealedTable, facts: Facts) -> str:
     """Return the text of study-real-healing.md."""
     sections = [_head(facts), *_ways(), *_targets(table), *_local(table)]
     sections += _section(table, "Rise on the dense model's own answers", "own", str)
+    sections += _section(table, "Rise on answers drawn from its distribution", "sampled", str)
     sections += _section(table, "Rise on the data's answers", "labels", str)
     sections += _section(table, "Agreement of first choices", "agreement", lambda v: v.percent)
     sections += [*_plans(table), *_rates(table), *_costs(table, facts)]
@@ -53,22 +54,25 @@ def page(table: HealedTable, facts: Facts) -> str:
 
 
 def _head(facts: Facts) -> str:
-    sizes, (rows, own), (_, labels) = facts.sizes, facts.heldout["own"], facts.heldout["labels"]
-    train = facts.sheets["train"]
+    sizes, tokens, train = facts.sizes, facts.tokens, facts.sheets["train", "own"]
+    rows = facts.heldout["own"][0]
     return f"""# Healing a real pretrained decoder
 
 SmolLM2-135M-Instruct loses 25 or 40% of its {facts.n_layers} layers and is healed in several ways,
-all on the same {train.rows} prompts and as many tokens: {facts.tokens["labels"]:,} with the data's
-answers, {facts.tokens["own"]:,} with the dense model's own. Models are judged on {rows} prompts of
+all on the same {train.rows} prompts and as many tokens: {tokens["labels"]:,} with the data's
+answers, {tokens["own"]:,} with the dense model's own. Models are judged on {rows} prompts of
 packages that no training row comes from ([how the rows are made](../data/smollm2/README.md)).
 
-Own answers are drawn from the dense model at temperature {facts.temperature:g}, so a rise on them
-estimates the divergence of the healed model from the dense one. Answers end after {sizes.answer}
-tokens, {100 * train.cut_share:.0f}% of the own ones by that bound. A rise is the loss of the model
-minus that of the dense model, in nats per answer token; the dense model's loss is
-{facts.dense["own"]:.3f} on {own:,} tokens of its own answers and {facts.dense["labels"]:.3f} on
-{labels:,} tokens of the data's. ± is one standard error, paired row by row, over both seeds; seeds
-change the order of rows. Prompts to train on keep their last {sizes.prompt} tokens.
+Own answers are the dense model's greedy ones, as `evaluate` asks for them. Answers drawn from its
+distribution are a second text: the rise on them estimates the divergence of a model from the dense
+one. Answers end after {sizes.answer} tokens, {100 * train.cut_share:.0f}% of the own ones by that
+bound. A rise is the loss of the model minus that of the dense model, in nats per answer token. ± is
+one standard error, paired row by row, over both seeds; seeds change the order of rows. Prompts to
+train on keep their last {sizes.prompt} tokens.
+
+| text | held-out answer tokens | dense model's loss |
+|---|---:|---:|
+{_texts(facts)}
 
 `{INTERLACE}` and the other methods spare sink layers (`select.protect: auto`). At 40% `{INTERLACE}`
 runs out of triplets and pairs, and `{STAND_IN}` stands for it.
@@ -80,6 +84,15 @@ Measured on {facts.machine}: training in bfloat16, scores in float32.
 
 ![Rise of the loss by plan and way]({NAME}.png)
 """
+
+
+def _texts(facts: Facts) -> str:
+    names = {"own": "own answers", "sampled": "drawn answers", "labels": "the data's answers"}
+    lines = (
+        f"| {names[text]} | {tokens:,} | {facts.dense[text]:.3f} |"
+        for text, (_, tokens) in facts.heldout.items()
+    )
+    return "\n".join(lines)
 
 
 def _ways() -> Iterator[str]:
@@ -117,7 +130,7 @@ def _halved(table: HealedTable) -> Iterator[str]:
     reached: dict[str, list[bool]] = {"the recipe": [], "the best way": []}
     for cell in table.cells:
         pruned, labels, own = (table.value(cell, (w, False)) for w in (PRUNED, RECIPE, RECIPE_OWN))
-        best = table.best(cell, "own")
+        best = table.best(cell, by_labels=False)
         if not (pruned and labels and own and best):
             continue
         shares = [value.mean / labels.mean for value in (own, best[1])]

@@ -14,7 +14,7 @@ from interlace.samples.own_answers import AnswerSheet, read_answer_sheet
 from interlace.samples.rows import iterate
 from studies.real_bench import seconds
 from studies.real_healing_bench import DENSE, Files, losses_file
-from studies.real_healing_inputs import PURPOSES, TEMPERATURE, TEXTS, Inputs, Purpose, Sizes, Text
+from studies.real_healing_inputs import ANSWERED, TEXTS, Inputs, Purpose, Sizes, Text
 from studies.real_healing_runs import RECIPE, Run
 from studies.real_losses import HeldoutLosses, agreement, read_losses, rise
 
@@ -34,6 +34,9 @@ class Row:
         own: rise of the loss over the dense model's on the dense model's own answers, nats per
             token.
         own_error: its paired standard error.
+        sampled: the same on answers drawn from the dense model's distribution: the divergence
+            from it.
+        sampled_error: its paired standard error.
         labels: the same on the data's answers.
         labels_error: its paired standard error.
         agreement: share of the tokens of own answers on which the first choice is the dense
@@ -56,6 +59,8 @@ class Row:
     validation: float | None = None
     own: float | None = None
     own_error: float | None = None
+    sampled: float | None = None
+    sampled_error: float | None = None
     labels: float | None = None
     labels_error: float | None = None
     agreement: float | None = None
@@ -76,7 +81,7 @@ def rows_of(inputs: Inputs, files: Mapping[Run, Files]) -> list[Row]:
         files: of each model.
     """
     dense = {text: _dense(inputs, "heldout", text) for text in TEXTS}
-    recipes = {
+    recipes = {  # losses of the recipe on labels, by plan and seed
         (run.cell, run.seed): losses
         for run, its_files in files.items()
         if (run.way, run.compensated) == (RECIPE, False)
@@ -92,11 +97,12 @@ def _row(
     recipes: Mapping[tuple[tuple[str, float], int], HeldoutLosses],
 ) -> Row:
     validation = files.losses("validation", "own")
-    own, labels = (files.losses("heldout", text) for text in TEXTS)
+    losses = {text: files.losses("heldout", text) for text in TEXTS}
+    judged = {text: one for text, one in losses.items() if one is not None}
     numbers: dict[str, float] = {}
-    if own is not None and labels is not None:
-        numbers["own"], numbers["own_error"] = rise(own, dense["own"])
-        numbers["labels"], numbers["labels_error"] = rise(labels, dense["labels"])
+    for text, one in judged.items():
+        numbers[text], numbers[f"{text}_error"] = rise(one, dense[text])
+    if own := judged.get("own"):
         share, error = agreement(own, dense["own"])
         numbers |= {"agreement": share, "agreement_error": error}
         if (recipe := recipes.get((run.cell, run.seed))) is not None:
@@ -128,8 +134,7 @@ class Facts:
 
     Attributes:
         sizes: of the sets.
-        temperature: of own answers.
-        sheets: what the dense model answered, by set.
+        sheets: what the dense model answered, by set and text.
         tokens: of a training, by text.
         heldout: rows, and answer tokens by text.
         dense: the dense model's loss on held-out rows by text, nats per answer token.
@@ -138,8 +143,7 @@ class Facts:
     """
 
     sizes: Sizes
-    temperature: float
-    sheets: Mapping[Purpose, AnswerSheet]
+    sheets: Mapping[tuple[Purpose, Text], AnswerSheet]
     tokens: Mapping[Text, int]
     heldout: Mapping[Text, tuple[int, int]]
     dense: Mapping[Text, float]
@@ -152,8 +156,7 @@ def facts(inputs: Inputs) -> Facts:
     losses = {text: _dense(inputs, "heldout", text) for text in TEXTS}
     return Facts(
         sizes=inputs.sizes,
-        temperature=TEMPERATURE,
-        sheets={purpose: read_answer_sheet(inputs.answered(purpose)) for purpose in PURPOSES},
+        sheets={pair: read_answer_sheet(inputs.answered(*pair)) for pair in ANSWERED},
         tokens=training_tokens(inputs),
         heldout={text: (len(one.loss), int(one.n_tokens.sum())) for text, one in losses.items()},
         dense={text: one.mean for text, one in losses.items()},

@@ -40,6 +40,7 @@ class Way:
         local: True to train layer by layer, False to train end to end.
         distilled: weight of the divergence from the dense model's distribution.
         tuned: layers to tune.
+        cells: plans that it is tried on; none: on all.
     """
 
     meaning: str
@@ -48,6 +49,7 @@ class Way:
     local: bool = False
     distilled: float = 0.0
     tuned: Tuned = "planned"
+    cells: tuple[Cell, ...] = ()
 
 
 WAYS = {
@@ -60,7 +62,25 @@ WAYS = {
         (1e-4, 3e-4, 1e-3),
         distilled=3.0,
     ),
+    "recipe on drawn answers": Way(
+        "the recipe on answers drawn from the dense model's distribution, for one plan",
+        "sampled",
+        (1e-4, 3e-4, 1e-3),
+        cells=CELLS[:1],
+    ),
+    "distilled on drawn answers": Way(
+        "distilled on these",
+        "sampled",
+        (1e-4, 3e-4, 1e-3),
+        distilled=3.0,
+        cells=CELLS[:1],
+    ),
 }
+
+
+def ways_of(cell: Cell) -> list[str]:
+    """Return the ways that a plan is healed in."""
+    return [name for name, way in WAYS.items() if cell in (way.cells or CELLS)]
 
 
 @dataclass(frozen=True)

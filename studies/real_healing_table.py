@@ -8,12 +8,11 @@ from math import sqrt
 from statistics import fmean
 
 from studies.real_healing_rows import Row
-from studies.real_healing_runs import CELLS, PRUNED, WAYS, Cell
+from studies.real_healing_runs import PRUNED, WAYS, Cell
 from studies.real_losses import mean_and_spread
 from studies.real_table import percent
 
 Start = tuple[str, bool]  # a way, and whether it starts from compensated weights
-NUMBERS = ("own", "labels", "agreement", "gain")  # those that have an error
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class HealedTable:
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         judged = [row for row in rows if row.own is not None]
-        self.cells = [c for c in CELLS if any((r.method, r.ratio) == c for r in judged)]
+        self.cells: list[Cell] = list(dict.fromkeys((row.method, row.ratio) for row in judged))
         self.starts: list[Start] = [
             (way, weights)
             for weights in (False, True)
@@ -72,25 +71,25 @@ class HealedTable:
         mean, spread = mean_and_spread(values)
         return Value(mean, sqrt(fmean(errors) ** 2 + spread**2 / len(values)))
 
-    def best(self, cell: Cell, answers: str | None = None) -> tuple[Start, Value] | None:
+    def best(self, cell: Cell, *, by_labels: bool = True) -> tuple[Start, Value] | None:
         """Return the way of least rise on own answers.
 
         Args:
             cell: the plan.
-            answers: only ways that train on these; `None`: all.
+            by_labels: False to leave out ways that train on labels.
         """
         values = [
             (start, value)
             for start in self.starts
             if start[0] != PRUNED
-            and answers in (None, WAYS[start[0]].answers)
+            and (by_labels or WAYS[start[0]].answers != "labels")
             and (value := self.value(cell, start))
         ]
         return min(values, key=lambda pair: pair[1].mean) if values else None
 
     def searches(self) -> Iterator[tuple[Cell, Start, dict[float, float]]]:
         """Yield each search for a learning rate: the loss on validation rows by rate."""
-        for cell in CELLS:
+        for cell in self.cells:
             for weights in (False, True):
                 for way in WAYS:
                     losses = {
