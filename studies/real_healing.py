@@ -40,7 +40,7 @@ from studies.real_inputs import prepare as prepare_plans
 Task = Callable[[Inputs, Run, Plan], Run]
 SCRATCH = Path(".scratch/study-real-healing")
 PROCESSES = 2  # of one core each
-SIZES = Sizes(prompt=96, answer=96, train=84, validation=16, heldout=40)
+SIZES = Sizes(prompt=96, answer=96, train=72, validation=16, heldout=32)
 BAR = "{desc}: {n_fmt} of {total_fmt} models|{bar}| {elapsed}, {remaining} left"
 
 

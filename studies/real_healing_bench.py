@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from interlace.pruning.new_weights import new_weights
 from studies import real_bench
 from studies.real_bench import BATCH_TOKENS, timed
 from studies.real_healing_inputs import TEXTS, Inputs, Purpose, Text
-from studies.real_healing_runs import PRUNED, WAYS, Run, recipe, run_name
+from studies.real_healing_runs import PRUNED, WAYS, Run, recipe, run_name, texts_of
 from studies.real_losses import HeldoutLosses, read_losses
 from studies.real_rows import Variant
 from studies.real_rules import RULES
@@ -146,7 +147,7 @@ def judge(inputs: Inputs, run: Run, plan: Plan) -> Run:
     if run.way != PRUNED:
         train(inputs, run, plan)
         folder = files.tuned
-    _score(folder, inputs, files.name, "heldout", TEXTS)
+    _score(folder, inputs, files.name, "heldout", texts_of(run))
     remove_tuned(inputs, run, plan)
     return run
 
@@ -161,7 +162,7 @@ def done(inputs: Inputs, run: Run, plan: Plan, task: object) -> bool:
     files = Files(inputs, run, plan)
     if task is train:
         return files.losses("validation", "own") is not None
-    return all(files.losses("heldout", text) is not None for text in TEXTS)
+    return all(files.losses("heldout", text) is not None for text in texts_of(run))
 
 
 def judge_dense(inputs: Inputs) -> None:
@@ -172,7 +173,7 @@ def judge_dense(inputs: Inputs) -> None:
 
 
 def _score(
-    folder: Path, inputs: Inputs, name: str, purpose: Purpose, texts: tuple[Text, ...]
+    folder: Path, inputs: Inputs, name: str, purpose: Purpose, texts: Sequence[Text]
 ) -> None:
     """Score a checkpoint on rows, and keep its losses."""
     missing = [

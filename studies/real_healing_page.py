@@ -110,6 +110,8 @@ def _section(
     yield "|---|" + "---:|" * len(table.cells)
     for start in table.starts:
         values = [table.value(cell, start, number) for cell in table.cells]
+        if not any(values):
+            continue
         cells = " | ".join(shown(value) if value else "-" for value in values)
         yield f"| {named(start)} | {cells} |"
     yield ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan, Tuned
 from interlace.scores.table import SEARCH
-from studies.real_healing_inputs import Text
+from studies.real_healing_inputs import TEXTS, Text
 
 PRUNED = "pruned"  # the way of a model that is not healed
 RECIPE, RECIPE_OWN, LOCAL = "recipe on labels", "recipe on own answers", "local"
@@ -24,9 +24,14 @@ CELLS: tuple[Cell, ...] = (  # what matters most first
     (SEARCH, 0.25),
     (SEARCH, 0.4),
 )
-RATES_FROM: dict[Cell, Cell] = {cell: cell for cell in CELLS}  # plan that rates are chosen on
+RATES_FROM: dict[Cell, Cell] = {  # a plan, and the one that its learning rates are chosen on
+    **{cell: cell for cell in CELLS},
+    (ANGULAR, 0.4): (ANGULAR, 0.25),
+    (SEARCH, 0.25): (INTERLACE, 0.25),
+    (SEARCH, 0.4): (STAND_IN, 0.4),
+}
 SEEDS = (0, 1)
-BATCH = 4  # rows of an update
+BATCH = 2  # rows of an update
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,12 @@ WAYS = {
         cells=CELLS[:1],
     ),
 }
+
+
+def texts_of(run: Run) -> list[Text]:
+    """Return the texts that a model is judged on: drawn ones where some way trains on them."""
+    drawn = any(WAYS[way].answers == "sampled" for way in ways_of(run.cell))
+    return [text for text in TEXTS if text != "sampled" or drawn]
 
 
 def ways_of(cell: Cell) -> list[str]:
