@@ -45,13 +45,13 @@ def loss_curve(path: Path, steps: int = 7, log_steps: int = 3, **options: Any) -
     return Curve(path, columns, steps=steps, params=params, averaged=["loss"], logs=path.parent)
 
 
-@pytest.mark.parametrize("made", [[7], [1, 2, 3, 4, 5, 6, 7], [0, 4, 7]], ids=str)
+@pytest.mark.parametrize("counts", [[7], [1, 2, 3, 4, 5, 6, 7], [0, 4, 7]], ids=str)
 def test_an_averaged_column_is_the_mean_since_the_row_before(
-    tmp_path: Path, made: list[int]
+    tmp_path: Path, counts: list[int]
 ) -> None:
     file = tmp_path / "loss.csv"
     live = loss_curve(file)
-    for last in made:
+    for last in counts:
         live.write(updates_to(last))
     rows = curve(file)
     assert [list(row) for row in rows] == [["loss", "step", "norm", "tokens"]] * 4
