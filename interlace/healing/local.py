@@ -2,11 +2,13 @@
 
 The survivors of a segment learn the dense segment's function (`plan.segments.segments`):
 
-    min  sum_t || f(x_lo[t]) - y_hi[t] ||^2  /  sum_t || y_hi[t] - x_lo[t] ||^2
+    min  sum_t w[t] || f(x_lo[t]) - y_hi[t] ||^2  /  sum_t w[t] || y_hi[t] - x_lo[t] ||^2
 
-over the valid tokens t of an update, with the dense model's own masks and position embeddings; f is
-one survivor, or several in order. One dense forward pass serves all segments, and a graph spans one
-segment at most.
+over the valid tokens t of an update, with w[t] = 1 / || y_hi[t] ||^2 and the dense model's own
+masks and position embeddings; f is one survivor, or several in order. By the weights each token
+counts by its relative error, as in compensation: without them the survivors of a pretrained decoder
+learn the attention sink alone, whose state is hundreds of times as long as the others. One dense
+forward pass serves all segments, and a graph spans one segment at most.
 """
 
 from __future__ import annotations
@@ -221,6 +223,8 @@ def run_segment(segment: LocalSegment, state: Tensor, states: Recording) -> Tens
 def squared_errors(output: Tensor, goal: Tensor, start: Tensor, valid: Tensor) -> Tensor:
     """Return the squared error, and what it is relative to, summed over valid tokens.
 
+    Each token is divided by the squared length of its target.
+
     Args:
         output: `f(x_lo)`, [B, T, d].
         goal: `y_hi`, [B, T, d].
@@ -228,11 +232,15 @@ def squared_errors(output: Tensor, goal: Tensor, start: Tensor, valid: Tensor) -
         valid: [B, T], false for padding.
 
     Returns:
-        [2] float32: `sum ||f(x_lo) - y_hi||^2` and `sum ||y_hi - x_lo||^2`.
+        [2] float32: `sum w ||f(x_lo) - y_hi||^2` and `sum w ||y_hi - x_lo||^2`, `w = 1/||y_hi||^2`.
     """
     valid_goal = goal.float()[valid]  # [N, d]
-    error = (output.float()[valid] - valid_goal).square().sum()
-    return torch.stack([error, (valid_goal - start.float()[valid]).square().sum()])
+    length = valid_goal.square().sum(-1).clamp_min(torch.finfo().tiny)  # [N]
+    sums = [
+        ((state.float()[valid] - valid_goal).square().sum(-1) / length).sum()
+        for state in (output, start)
+    ]
+    return torch.stack(sums)
 
 
 def _sum_over_processes(tensors: Sequence[Tensor]) -> None:

@@ -182,14 +182,31 @@ def test_features_that_move_with_the_layers_enter_once(
     assert (target.input_signs, target.target_signs) == (input_signs, target_signs)
 
 
-def test_errors_are_those_of_valid_tokens() -> None:
+def test_errors_are_those_of_valid_tokens_relative_to_the_length_of_their_targets() -> None:
     generator = torch.Generator().manual_seed(0)
     output, goal, start = torch.randn(3, 2, 5, 4, generator=generator)
+    goal[0, 0] *= 1000  # an attention sink
     valid = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
     tokens = [(0, 0), (0, 1), (0, 2), *((1, token) for token in range(5))]
-    error = sum(float((output[at] - goal[at]).norm() ** 2) for at in tokens)
-    scale = sum(float((goal[at] - start[at]).norm() ** 2) for at in tokens)
-    assert squared_errors(output, goal, start, valid).tolist() == pytest.approx([error, scale])
+    expected = [
+        sum(float((state[at] - goal[at]).norm() / goal[at].norm()) ** 2 for at in tokens)
+        for state in (output, start)
+    ]
+    assert squared_errors(output, goal, start, valid).tolist() == pytest.approx(expected)
+
+
+def test_a_token_whose_target_is_long_outweighs_none() -> None:
+    generator = torch.Generator().manual_seed(0)
+    goal, start = torch.randn(2, 1, 50, 8, generator=generator)
+    goal[0, 0] *= 1000
+    goal[0, 1:] = start[0, 1:] * 2  # what a factor on the input can learn
+    factor = torch.ones(1, requires_grad=True)
+    optimizer, valid = torch.optim.Adam([factor], lr=0.05), torch.ones(1, 50, dtype=torch.bool)
+    for _ in range(100):
+        optimizer.zero_grad()
+        squared_errors(factor * start, goal, start, valid)[0].backward()
+        optimizer.step()
+    assert factor.item() == pytest.approx(2, abs=0.05)
 
 
 def test_a_dropped_layer_that_did_nothing_leaves_no_error(project: Path, tmp_path: Path) -> None:
