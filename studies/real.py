@@ -41,7 +41,7 @@ TOKENS = {
     "heldout_tokens": 8_000,
     "calibration_tokens": 16_000,
     "loss_tokens": 1_000,
-    "search_tokens": 1_000,
+    "search_tokens": 3_200,
     "fitted_tokens": 3_000,
 }
 FITTING = 2.0  # work of new weights beside scoring, in passes of the dense model

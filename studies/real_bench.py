@@ -38,7 +38,7 @@ from studies.real_rules import following
 SIMILARITY = "hidden_states"
 SPARSE = ("wanda-2:4", "magnitude-2:4")
 BATCH_TOKENS = 2048
-PASSES = 200  # budget of the search
+PASSES = 110  # budget of the search
 
 
 @dataclass(frozen=True)
