@@ -7,7 +7,8 @@ learnt.
 A row with several turns becomes the conversation that the dense model has with this user: each turn
 is answered after the model's own earlier answers. Training puts labels on all of the assistant's
 turns and shows each of them those before it, so all labelled tokens are the dense model's choices
-after exactly the text that the pruned model sees.
+after exactly the text that the pruned model sees. An answer that is cut at the bound ends its row,
+and training does not teach to end there.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from interlace.data.cleaning import freed
 from interlace.errors import ContractError, InputError, MissingInputError
 from interlace.params.answers import OwnAnswers
 from interlace.params.inputs import RATINGS
-from interlace.samples.own_answers import ROWS, AnswerSheet
-from interlace.samples.rows import SCHEMA, shards
+from interlace.samples.own_answers import OWN_SCHEMA, ROWS, AnswerSheet
+from interlace.samples.rows import shards
 from interlace.samples.windows import Window, read_windows, windows_of
 from interlace.system.distributed import barrier, process_group, process_rank, world_size
 from interlace.system.outputs import remove, whole
@@ -79,8 +80,8 @@ class Conversation:
 
     Attributes:
         answers: to its first turns.
-        cut: True if one of them ran into the bound.
-        reason: why the next turn has no answer; `None` if all have one.
+        cut: True if the last of them ran into the bound; nobody replies to half an answer.
+        reason: why the next turn has no answer; `None` if it has one, or there is none.
         empty: True if that is because the answer to it was empty.
     """
 
@@ -88,6 +89,11 @@ class Conversation:
     cut: bool = False
     reason: str | None = None
     empty: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """True if no further turn is answered."""
+        return self.cut or self.reason is not None
 
 
 def answer_rows(
@@ -160,7 +166,7 @@ def converse(answerer: Answerer, rows: Sequence[Row], progress: Any) -> list[Con
         numbers = [
             number
             for number, (row, one) in enumerate(zip(rows, conversations, strict=True))
-            if turn < len(row["texts"]) and one.reason is None
+            if turn < len(row["texts"]) and not one.ended
         ]
         prompts = [Prompt(answered(rows[i], conversations[i].answers, 1), turn) for i in numbers]
         for number, answer in zip(numbers, answerer.answer(prompts), strict=True):
@@ -169,11 +175,10 @@ def converse(answerer: Answerer, rows: Sequence[Row], progress: Any) -> list[Con
                 one.reason = answer
             elif (text := freed(answer.text)).strip():
                 one.answers.append(text)
-                one.cut |= answer.cut
+                one.cut = answer.cut
             else:
                 one.reason, one.empty = "an empty answer", True
-            ends = one.reason is not None or turn + 1 == len(rows[number]["texts"])
-            progress.update(int(ends))
+            progress.update(int(one.ended or turn + 1 == len(rows[number]["texts"])))
     return conversations
 
 
@@ -211,15 +216,16 @@ def _write_rows(
     out.mkdir()
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
-    with shards(out / ROWS) as add:
+    with shards(out / ROWS, OWN_SCHEMA) as add:
         for row, one in _conversations(windows, scratch):
             counts["prompts"] += 1
             if one.answers:
-                add(pa.Table.from_pylist([answered(row, one.answers)], schema=SCHEMA))
+                rows = [answered(row, one.answers) | {"cut": one.cut}]
+                add(pa.Table.from_pylist(rows, schema=OWN_SCHEMA))
                 counts["rows"] += 1
                 counts["answers"] += len(one.answers)
                 counts["cut"] += one.cut
-                counts["shortened"] += one.reason is not None
+                counts["shortened"] += len(one.answers) < len(row["texts"])
             elif one.empty:
                 counts["empty"] += 1
             else:

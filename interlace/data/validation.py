@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from interlace.errors import InputError
 from interlace.samples.order import shuffle_key
-from interlace.samples.rows import iterate_tables, shards
+from interlace.samples.rows import iterate_tables, schema_of, shards
 
 LARGEST_SHARE = 4  # at most one of so many training rows judges
 
@@ -48,7 +48,8 @@ def split_training(
     if not judging_ids:
         raise no_rows_to_judge()
     healing_ids = set([i for i in ids if i not in judging_ids][:healed])
-    with shards(healing) as to_healing, shards(validation) as to_validation:
+    schema = schema_of(train)
+    with shards(healing, schema) as to_healing, shards(validation, schema) as to_validation:
         for rows in iterate_tables(train):
             for ids_of_set, add in ((healing_ids, to_healing), (judging_ids, to_validation)):
                 mask = pa.array(

@@ -162,8 +162,23 @@ def _exchanges(segments: int) -> list[tuple[int, int]]:
 
 
 def encode_training(processor: Any, row: Row, *, max_length: int | None = None) -> Inputs:
-    """Encode the full conversation, with labels on the assistant's turns only."""
-    return encode_messages(processor, chat_messages(row), max_length=max_length)
+    """Encode the full conversation, with labels on the assistant's turns only.
+
+    The last answer of a row that is `cut` was not ended by the model that gave it: its end gets no
+    label.
+    """
+    inputs = encode_messages(processor, chat_messages(row), max_length=max_length)
+    return without_end(inputs, processor.tokenizer) if row.get("cut") else inputs
+
+
+def without_end(inputs: Inputs, tokenizer: Any) -> Inputs:
+    """Ignore what a chat template writes after the last answer: its first control token onwards."""
+    labels = inputs["labels"].clone()
+    control = torch.isin(labels, torch.tensor(tokenizer.all_special_ids))
+    (unlabelled,) = torch.where(labels == IGNORED)
+    control[: int(unlabelled[-1]) + 1 if len(unlabelled) else 0] = False  # before the last answer
+    labels[control.cumsum(0) > 0] = IGNORED
+    return inputs | {"labels": labels}
 
 
 def encode_prompt(processor: Any, row: Row, *, max_length: int | None = None) -> Inputs:

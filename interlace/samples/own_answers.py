@@ -6,10 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
+
 from interlace.errors import MissingInputError
+from interlace.samples.rows import SCHEMA
 from interlace.system.documents import read_record
 from interlace.system.outputs import json_text, whole
 
+OWN_SCHEMA = SCHEMA.append(pa.field("cut", pa.bool_()))  # True: the last answer has no end
 ROWS, SHEET = "rows", "answers.json"  # in the folder that `answers` writes
 
 
@@ -25,8 +29,9 @@ class AnswerSheet:
         prompts: rows of the training set.
         rows: with answers of the dense model.
         answers: in these rows, one a turn.
-        cut: rows with an answer that ran into the bound.
-        shortened: rows that end before a turn with an empty answer or with too long a prompt.
+        cut: rows whose last answer ran into the bound.
+        shortened: rows that end early: after a cut answer, or before a turn with an empty answer or
+            with too long a prompt.
         empty: prompts whose first answer is empty; they have no row.
         skipped: other prompts without a row, by the reason.
     """

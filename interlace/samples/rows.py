@@ -119,8 +119,8 @@ def selected_rows(
 class _Shards:
     """A writer of row groups of bounded size into files of bounded size."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self._folder, self._schema = folder, schema
         self._number = 0
         self._waiting: list[pa.Table] = []
         self._writer = self._next()
@@ -129,10 +129,10 @@ class _Shards:
         path = self._folder / f"part-{self._number:05}.parquet"
         self._number += 1
         self._file = path.open("wb")
-        return pq.ParquetWriter(self._file, SCHEMA, use_dictionary=_REPEATED)
+        return pq.ParquetWriter(self._file, self._schema, use_dictionary=_REPEATED)
 
     def add(self, rows: pa.Table) -> None:
-        """Add rows of `SCHEMA`; they are written once there are enough."""
+        """Add rows of the schema; they are written once there are enough."""
         self._waiting.append(rows)
         while sum(table.num_rows for table in self._waiting) >= _ROW_GROUP:
             together = pa.concat_tables(self._waiting)
@@ -162,15 +162,15 @@ class _Shards:
 
 
 @contextmanager
-def shards(folder: Path) -> Iterator[Callable[[pa.Table], None]]:
-    """Yield a function that adds rows of `SCHEMA` to a folder of Parquet.
+def shards(folder: Path, schema: pa.Schema = SCHEMA) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield a function that adds rows of a schema to a folder of Parquet.
 
     The folder appears once it is complete. Row groups hold at most 256 rows and about 8 MiB, files
     about 1 GiB; without rows there is one file without row groups.
     """
     with whole(folder) as partial:
         partial.mkdir()
-        writer = _Shards(partial)
+        writer = _Shards(partial, schema)
         try:
             yield writer.add
             writer.flush()
@@ -210,3 +210,12 @@ def iterate_tables(folder: Path, columns: Sequence[str] | None = None) -> Iterat
     """
     for path in sorted(folder.glob("*.parquet")):
         yield from file_tables(path, columns)
+
+
+def schema_of(folder: Path) -> pa.Schema:
+    """Return the schema of a folder's rows; `SCHEMA` where it has no file."""
+    path = min(folder.glob("*.parquet"), default=None)
+    if path is None:
+        return SCHEMA
+    with readable(str(path)):
+        return pq.read_schema(path)

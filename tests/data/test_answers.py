@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,17 @@ from drawn_rows import Draw
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.data.answerers import DenseModel, open_answerer
 from interlace.data.answers import Answer, Prompt, answer_rows
+from interlace.data.cleaning import freed
 from interlace.errors import InputError
+from interlace.model.images import open_image
 from interlace.params.answers import AnswersParams, OwnAnswers, RowBounds
-from interlace.samples.own_answers import AnswerSheet, read_answer_sheet, training_set, write_labels
+from interlace.samples.own_answers import (
+    OWN_SCHEMA,
+    AnswerSheet,
+    read_answer_sheet,
+    training_set,
+    write_labels,
+)
 from interlace.samples.rows import SCHEMA, iterate
 
 BOUNDS = RowBounds(min_pixels=None, max_pixels=None, max_length=512)
@@ -37,6 +47,17 @@ def drawn(folder: Path, rows: list[dict[str, Any]]) -> Path:
 def train(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rows with up to two images and two turns."""
     return drawn(tmp_path_factory.mktemp("train"), models.rows(12))
+
+
+@pytest.fixture(scope="module")
+def ending_dir(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, which ends an answer at any of many tokens: about each sixth."""
+    folder = tmp_path_factory.mktemp("ending") / "model"
+    shutil.copytree(dense_dir, folder)
+    file = folder / "generation_config.json"
+    ends = {"eos_token_id": list(range(1, 300, 6))}
+    file.write_text(json.dumps(json.loads(file.read_text()) | ends))
+    return folder
 
 
 def params(**changes: Any) -> OwnAnswers:
@@ -80,38 +101,53 @@ def scripted(train: Path, out: Path, reply: Any, **changes: Any) -> AnswerSheet:
 
 
 def test_greedy_answers_are_those_of_generate_one_by_one(
-    dense_dir: Path, processor: Any, train: Path, tmp_path: Path
+    ending_dir: Path, processor: Any, train: Path, tmp_path: Path
 ) -> None:
     from transformers import AutoModelForImageTextToText
 
-    model = AutoModelForImageTextToText.from_pretrained(dense_dir).eval()
-    written = write(dense_dir, train, tmp_path / "answers")
-    assert len({text for answers in texts(written) for text in answers}) > 4
-    for row in written:
-        messages: list[dict[str, Any]] = []
-        images = [{"type": "image"} for _ in row["images"]]
-        pictures = [models_image(image) for image in row["images"]]
-        for turn in row["texts"]:
-            content = [*images, {"type": "text", "text": turn["user"]}]
-            messages.append({"role": "user", "content": content})
+    model = AutoModelForImageTextToText.from_pretrained(ending_dir).eval()
+    ends = set(model.generation_config.eos_token_id)
+    written = {
+        row["sample_id"]: row for row in write(ending_dir, train, tmp_path / "a", max_empty=1)
+    }
+    for original in iterate(train):
+        texts, messages, cut = [], [], False
+        parts: list[Any] = [{"type": "image"} for _ in original["images"]]
+        pictures = [open_image(image) for image in original["images"]] or None
+        for turn in original["texts"]:
+            parts.append({"type": "text", "text": turn["user"]})
+            messages.append({"role": "user", "content": parts})
             text = processor.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
-            inputs = processor(text=[text], images=pictures or None, return_tensors="pt")
+            inputs = processor(text=[text], images=pictures, return_tensors="pt")
             with torch.inference_mode():
                 tokens = model.generate(**inputs, max_new_tokens=6, do_sample=False)
-            new_tokens = tokens[0, inputs["input_ids"].shape[1] :]
-            answer = processor.tokenizer.decode(new_tokens, skip_special_tokens=True)
-            assert turn["assistant"] == answer
-            content = [{"type": "text", "text": answer}]
-            messages.append({"role": "assistant", "content": content})
-            images = []
+            ids = tokens[0, inputs["input_ids"].shape[1] :].tolist()
+            cut = ids[-1] not in ends
+            answer = freed(processor.tokenizer.decode(ids[: len(ids) - (not cut)], True))
+            if not answer.strip():
+                break
+            texts.append({"user": turn["user"], "assistant": answer})
+            parts = [{"type": "text", "text": answer}]
+            messages.append({"role": "assistant", "content": parts})
+            parts = []
+            if cut:
+                break
+        row = written.pop(original["sample_id"], {"texts": [], "cut": cut})
+        assert row["texts"] == texts
+        assert row["cut"] == (cut and bool(texts))
+    assert not written
 
 
-def models_image(image: dict[str, Any]) -> Any:
-    from interlace.model.images import open_image
-
-    return open_image(image)
+def test_the_rows_of_that_model_are_of_all_kinds(
+    ending_dir: Path, train: Path, tmp_path: Path
+) -> None:
+    written = write(ending_dir, train, tmp_path / "answers", max_empty=1)
+    kinds = {(row["cut"], len(row["texts"]), bool(row["images"])) for row in written}
+    assert {cut for cut, _, _ in kinds} == {False, True}
+    assert {turns for _, turns, _ in kinds} == {1, 2}
+    assert {images for _, _, images in kinds} == {False, True}
 
 
 def test_rows_keep_their_order_ids_prompts_and_images(
@@ -119,27 +155,28 @@ def test_rows_keep_their_order_ids_prompts_and_images(
 ) -> None:
     written, originals = write(dense_dir, train, tmp_path / "answers"), list(iterate(train))
     (file,) = (tmp_path / "answers/rows").iterdir()
-    assert pq.read_schema(file).equals(SCHEMA)
+    assert pq.read_schema(file).equals(OWN_SCHEMA)
+    assert OWN_SCHEMA.names == [*SCHEMA.names, "cut"]
     for row, original in zip(written, originals, strict=True):
         for name in ("sample_id", "source", "domain", "task", "images"):
             assert row[name] == original[name]
-        users = [[turn["user"] for turn in one["texts"]] for one in (row, original)]
-        assert users[0] == users[1]
-    assert texts(written) != texts(originals)
+        assert row["cut"] and len(row["texts"]) == 1  # this model never ends
+        assert row["texts"][0]["user"] == original["texts"][0]["user"]
 
 
 @pytest.mark.parametrize("changes", [{}, SAMPLED], ids=["greedy", "sampled"])
 def test_batches_and_windows_do_not_change_answers(
     changes: dict[str, Any],
-    dense_dir: Path,
+    ending_dir: Path,
     train: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = write(dense_dir, train, tmp_path / "one", batch_tokens=1, **changes)
-    assert write(dense_dir, train, tmp_path / "all", batch_tokens=10**6, **changes) == expected
+    changes = changes | {"max_empty": 1}
+    expected = write(ending_dir, train, tmp_path / "one", batch_tokens=1, **changes)
+    assert write(ending_dir, train, tmp_path / "all", batch_tokens=10**6, **changes) == expected
     monkeypatch.setattr(DenseModel, "rows", 5)
-    assert write(dense_dir, train, tmp_path / "windows", **changes) == expected
+    assert write(ending_dir, train, tmp_path / "windows", **changes) == expected
 
 
 def test_sampled_answers_depend_on_the_seed_and_the_temperature(
@@ -178,9 +215,12 @@ def test_cut_empty_and_missing_answers_are_counted(tmp_path: Path) -> None:
         return Answer(" " if empty else "fine", cut=number == 3)
 
     sheet = scripted(train, tmp_path / "answers", reply, max_empty=0.2)
-    assert (sheet.prompts, sheet.rows, sheet.answers) == (6, 4, 7)
-    assert (sheet.cut, sheet.cut_share, sheet.shortened, sheet.empty) == (1, 0.25, 1, 1)
+    assert (sheet.prompts, sheet.rows, sheet.answers) == (6, 4, 6)
+    assert (sheet.cut, sheet.cut_share, sheet.shortened, sheet.empty) == (1, 0.25, 2, 1)
     assert sheet.skipped == {"too long": 1}
+    rows_by_number = {order[row["sample_id"]]: row for row in iterate(tmp_path / "answers/rows")}
+    cut = {number: (row["cut"], len(row["texts"])) for number, row in rows_by_number.items()}
+    assert cut == {2: (False, 1), 3: (True, 1), 4: (False, 2), 5: (False, 2)}
     line = str(sheet)
     for words in ("4 rows of 6 prompts", "1 rows (25.0%) ran into 6 tokens", "1 skipped: too long"):
         assert words in line

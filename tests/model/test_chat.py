@@ -74,6 +74,26 @@ def test_tokens_are_those_of_the_rendered_conversation_and_labels_its_answers(
     assert torch.equal(labels[labels != IGNORED], ids[labels != IGNORED])
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_end_of_a_cut_answer_has_no_label(processor: Any, case: dict[str, int]) -> None:
+    row = models.row(5, **case)
+    ended, cut = (encode_training(processor, row | {"cut": is_cut}) for is_cut in (False, True))
+    assert torch.equal(ended["labels"], encode_training(processor, row)["labels"])
+    assert torch.equal(ended["input_ids"], cut["input_ids"])
+    answers = [f"{turn['assistant']}<|im_end|>\n" for turn in row["texts"]]
+    labels = cut["labels"]
+    text = "".join(answers).removesuffix("<|im_end|>\n")
+    assert text_of(processor, labels[labels != IGNORED]) == text
+
+
+def test_the_end_of_a_cut_answer_may_lie_beyond_the_bound(processor: Any) -> None:
+    row = models.row(5, turns=2) | {"cut": True}
+    whole = encode_training(processor, row | {"texts": row["texts"][:1], "cut": False})
+    length = len(whole["input_ids"]) - 2  # the answer, without its end
+    example = encode_training(processor, row, max_length=length)
+    assert torch.equal(example["labels"], whole["labels"][:length])
+
+
 def test_later_exchanges_are_dropped_as_a_unit(processor: Any) -> None:
     row = models.row(9, images=1, turns=3)
     lengths = [
