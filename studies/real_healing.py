@@ -34,7 +34,17 @@ from studies.real_choices import COMPARED, score_table
 from studies.real_healing_inputs import ANSWERED, PURPOSES, Inputs, Sizes, prepare, write_labels
 from studies.real_healing_page import write_pages
 from studies.real_healing_rows import facts, rows_of
-from studies.real_healing_runs import CELLS, PRUNED, RATES_FROM, SEEDS, WAYS, Cell, Run, ways_of
+from studies.real_healing_runs import (
+    CELLS,
+    PRUNED,
+    RATES_FROM,
+    SEEDS,
+    WAYS,
+    Cell,
+    Run,
+    rates_of,
+    ways_of,
+)
 from studies.real_inputs import prepare as prepare_plans
 
 Task = Callable[[Inputs, Run, Plan], Run]
@@ -119,7 +129,7 @@ def plan_of(inputs: Inputs, method: str, ratio: float, tuned: Tuned) -> Plan:
 
 def search_of(run: Run) -> Iterator[Run]:
     """Yield the runs that the learning rate of a run's way is chosen among."""
-    for rate in WAYS[run.way].rates:
+    for rate in rates_of(run):
         yield Run(*RATES_FROM[run.cell], run.way, run.compensated, rate=rate)
 
 

@@ -31,6 +31,7 @@ RATES_FROM: dict[Cell, Cell] = {  # a plan, and the one that its learning rates 
     (SEARCH, 0.4): (STAND_IN, 0.4),
 }
 SEEDS = (0, 1)
+LOWER = 0.3  # of learning rates after compensation
 BATCH = 2  # rows of an update
 
 
@@ -41,7 +42,7 @@ class Way:
     Attributes:
         meaning: in words, for the page.
         answers: to train on.
-        rates: learning rates to choose from.
+        rates: learning rates to choose from; see `rates_of`.
         local: True to train layer by layer, False to train end to end.
         distilled: weight of the divergence from the dense model's distribution.
         tuned: layers to tune.
@@ -81,6 +82,15 @@ WAYS = {
         cells=CELLS[:1],
     ),
 }
+
+
+def rates_of(run: Run) -> list[float]:
+    """Return the learning rates that a run's one is chosen from: lower after compensation.
+
+    Compensated weights are near their goal, and the rates of plain ones would lead away from it.
+    """
+    rates = WAYS[run.way].rates
+    return [float(f"{rate * LOWER:.0e}") for rate in rates] if run.compensated else list(rates)
 
 
 def texts_of(run: Run) -> list[Text]:
