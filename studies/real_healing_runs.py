@@ -59,25 +59,25 @@ class Way:
 
 
 WAYS = {
-    RECIPE: Way("end to end on the data's answers, as published", "labels", (1e-4, 3e-4, 1e-3)),
-    RECIPE_OWN: Way("the same on the dense model's answers", "own", (1e-4, 3e-4, 1e-3)),
+    RECIPE: Way("end to end on the data's answers, as published", "labels", (3e-4, 1e-3, 3e-3)),
+    RECIPE_OWN: Way("the same on the dense model's answers", "own", (3e-4, 1e-3, 3e-3)),
     LOCAL: Way("layer by layer, on the dense model's answers", "own", (3e-4, 1e-3, 3e-3), True),
     "distilled": Way(
         "end to end on the dense model's answers and its distribution at their tokens",
         "own",
-        (1e-4, 3e-4, 1e-3),
+        (3e-4, 1e-3, 3e-3),
         distilled=3.0,
     ),
     "recipe on drawn answers": Way(
         "the recipe on answers drawn from the dense model's distribution, for one plan",
         "sampled",
-        (1e-4, 3e-4, 1e-3),
+        (3e-4, 1e-3, 3e-3),
         cells=CELLS[:1],
     ),
     "distilled on drawn answers": Way(
         "distilled on these",
         "sampled",
-        (1e-4, 3e-4, 1e-3),
+        (3e-4, 1e-3, 3e-3),
         distilled=3.0,
         cells=CELLS[:1],
     ),
