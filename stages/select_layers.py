@@ -30,7 +30,7 @@ def main(params: SelectParams) -> None:
         options=params.select,
         seed=params.seed,
     )
-    plan = read_chosen(artifacts / "candidates")
+    plan = read_chosen(artifacts / "candidates") if params.select.candidates else None
     if plan is None:
         plan = choose(scores, later=sorted((artifacts / "rounds").glob("*.parquet")))
         replicates = read_replicates(artifacts / "replicates.parquet", scores)
