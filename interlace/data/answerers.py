@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.data.answers import Answer, Answerer, Prompt
+from interlace.data.answers import Answerer, OwnAnswer, TurnPrompt
 from interlace.errors import InputError, complaint
 from interlace.model.batches import batches
 from interlace.model.chat import Inputs, chat_messages, encode_messages
@@ -45,9 +45,9 @@ class DenseModel:
         self.max_length = max_length
         self.seed = seed
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | str]:
+    def answer(self, prompts: Sequence[TurnPrompt]) -> list[OwnAnswer | str]:
         """See `answers.Answerer`."""
-        answers: dict[int, Answer | str] = {}
+        answers: dict[int, OwnAnswer | str] = {}
         inputs: dict[int, Inputs] = {}
         for number, prompt in enumerate(prompts):
             try:
@@ -66,10 +66,10 @@ class DenseModel:
                 draws=draws,
             )
             for number, ids in zip(batch, tokens, strict=True):
-                answers[number] = Answer(self.generator.decode(ids), len(ids) == longest)
+                answers[number] = OwnAnswer(self.generator.decode(ids), len(ids) == longest)
         return [answers[number] for number in range(len(prompts))]
 
-    def _draws(self, prompt: Prompt) -> Draws:
+    def _draws(self, prompt: TurnPrompt) -> Draws:
         """Return the random numbers of an answer: a function of the seed, the row and the turn."""
         return np.random.default_rng(answer_seed(self.seed, prompt)).random(
             self.params.max_new_tokens
@@ -99,7 +99,7 @@ class ServedDenseModel:
         self.max_length = max_length
         self.seed = seed
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | str]:
+    def answer(self, prompts: Sequence[TurnPrompt]) -> list[OwnAnswer | str]:
         """See `answers.Answerer`.
 
         Raises:
@@ -111,7 +111,7 @@ class ServedDenseModel:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _answer(self, prompt: Prompt) -> Answer | str:
+    def _answer(self, prompt: TurnPrompt) -> OwnAnswer | str:
         try:
             encoded(self.processor, prompt, self.max_length)
         except InputError as error:
@@ -123,10 +123,10 @@ class ServedDenseModel:
             temperature=self.params.temperature,
             seed=answer_seed(self.seed, prompt) if sampled else None,
         )
-        return Answer(reply.text, reply.cut)
+        return OwnAnswer(reply.text, reply.cut)
 
 
-def encoded(processor: Any, prompt: Prompt, max_length: int) -> Inputs:
+def encoded(processor: Any, prompt: TurnPrompt, max_length: int) -> Inputs:
     """Encode a prompt as training does.
 
     Raises:
@@ -138,7 +138,7 @@ def encoded(processor: Any, prompt: Prompt, max_length: int) -> Inputs:
     return {name: value for name, value in inputs.items() if name != "labels"}
 
 
-def answer_seed(seed: int, prompt: Prompt) -> int:
+def answer_seed(seed: int, prompt: TurnPrompt) -> int:
     """Return the seed of one sampled answer, below 2**63."""
     key = shuffle_key(seed, "answers", prompt.row["sample_id"], prompt.turn)
     return int.from_bytes(key[:8]) >> 1

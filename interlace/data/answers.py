@@ -39,7 +39,7 @@ RATED = {f"{name}_{kind}" for name in RATINGS for kind in ("ratings", "min")}
 
 
 @dataclass(frozen=True)
-class Answer:
+class OwnAnswer:
     """An answer of the dense model.
 
     Attributes:
@@ -52,7 +52,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class TurnPrompt:
     """A row whose conversation ends with a user turn.
 
     Attributes:
@@ -70,13 +70,13 @@ class Answerer(Protocol):
     rows: int  # of a window, whose prompts are answered together
     name: str | None  # of a served model
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | str]:
+    def answer(self, prompts: Sequence[TurnPrompt]) -> list[OwnAnswer | str]:
         """Return an answer to each prompt, or the reason why it gets none."""
 
 
 @dataclass
 class Conversation:
-    """What the dense model said in one row.
+    """The dense model's answers in one row.
 
     Attributes:
         answers: to its first turns.
@@ -149,8 +149,10 @@ def _answer_share(
     with tqdm(total=total, unit="row", desc="answers", disable=process_rank() > 0) as progress:
         for window, rows in read_windows(share):
             conversations = converse(answerer, rows, progress)
-            keep_json(_file(scratch, window), [asdict(one) for one in conversations])
-            empty += sum(one.empty and not one.answers for one in conversations)
+            keep_json(
+                _file(scratch, window), [asdict(conversation) for conversation in conversations]
+            )
+            empty += sum(c.empty and not c.answers for c in conversations)
             check_empty(empty, prompts, params.max_empty)
 
 
@@ -165,20 +167,22 @@ def converse(answerer: Answerer, rows: Sequence[Row], progress: Any) -> list[Con
     for turn in range(turns):
         numbers = [
             number
-            for number, (row, one) in enumerate(zip(rows, conversations, strict=True))
-            if turn < len(row["texts"]) and not one.ended
+            for number, (row, conversation) in enumerate(zip(rows, conversations, strict=True))
+            if turn < len(row["texts"]) and not conversation.ended
         ]
-        prompts = [Prompt(answered(rows[i], conversations[i].answers, 1), turn) for i in numbers]
+        prompts = [
+            TurnPrompt(answered(rows[i], conversations[i].answers, 1), turn) for i in numbers
+        ]
         for number, answer in zip(numbers, answerer.answer(prompts), strict=True):
-            one = conversations[number]
+            conversation = conversations[number]
             if isinstance(answer, str):
-                one.reason = answer
+                conversation.reason = answer
             elif (text := freed(answer.text)).strip():
-                one.answers.append(text)
-                one.cut = answer.cut
+                conversation.answers.append(text)
+                conversation.cut = answer.cut
             else:
-                one.reason, one.empty = "an empty answer", True
-            progress.update(int(one.ended or turn + 1 == len(rows[number]["texts"])))
+                conversation.reason, conversation.empty = "an empty answer", True
+            progress.update(int(conversation.ended or turn + 1 == len(rows[number]["texts"])))
     return conversations
 
 
@@ -217,19 +221,19 @@ def _write_rows(
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     with shards(out / ROWS, OWN_SCHEMA) as add:
-        for row, one in _conversations(windows, scratch):
+        for row, conversation in _conversations(windows, scratch):
             counts["prompts"] += 1
-            if one.answers:
-                rows = [answered(row, one.answers) | {"cut": one.cut}]
+            if conversation.answers:
+                rows = [answered(row, conversation.answers) | {"cut": conversation.cut}]
                 add(pa.Table.from_pylist(rows, schema=OWN_SCHEMA))
                 counts["rows"] += 1
-                counts["answers"] += len(one.answers)
-                counts["cut"] += one.cut
-                counts["shortened"] += len(one.answers) < len(row["texts"])
-            elif one.empty:
+                counts["answers"] += len(conversation.answers)
+                counts["cut"] += conversation.cut
+                counts["shortened"] += len(conversation.answers) < len(row["texts"])
+            elif conversation.empty:
                 counts["empty"] += 1
             else:
-                skipped[str(one.reason)] += 1
+                skipped[str(conversation.reason)] += 1
     check_empty(counts["empty"], counts["prompts"], params.max_empty)
     if not counts["rows"]:
         raise InputError(

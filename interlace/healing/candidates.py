@@ -79,7 +79,7 @@ def heal_candidates(
         ContractError: a loss is not finite.
     """
     distributed.meet()
-    trial = Trial(dense, params, scratch)
+    trial = CandidateRun(dense, params, scratch)
     if trial.is_first and not (intact(trial.healing) and intact(trial.validation)):
         trial.split(train)
     distributed.barrier()
@@ -88,7 +88,7 @@ def heal_candidates(
 
 
 @dataclass(frozen=True)
-class Trial:
+class CandidateRun:
     """The healing of candidates on some rows, and their losses on others; see `heal_candidates`."""
 
     dense: Dense

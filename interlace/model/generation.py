@@ -105,5 +105,5 @@ class _Sampler(LogitsProcessor):  # type: ignore[misc]
         probabilities = (scores.double() / self.temperature).softmax(-1)  # [B, V]
         cumulative = probabilities.cumsum(-1)
         tokens = torch.searchsorted(cumulative, draw * cumulative[:, -1:], right=True)  # [B, 1]
-        chosen = tokens.clamp_(max=scores.shape[1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
+        tokens_in_range = tokens.clamp_(max=scores.shape[1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, tokens_in_range, 0.0)

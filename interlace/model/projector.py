@@ -19,13 +19,13 @@ def projector_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     decoder, tower = base.get_decoder(), base.get_encoder("image")
     if tower is base or tower is decoder:
         return {}
-    other = {id(weight) for weight in (*decoder.parameters(), *tower.parameters())}
+    outside = {id(weight) for weight in (*decoder.parameters(), *tower.parameters())}
     for name, module in tower.named_children():
         if INSIDE in name:
-            other -= {id(weight) for weight in module.parameters()}
+            outside -= {id(weight) for weight in module.parameters()}
     prefix = next(name for name, module in model.named_modules() if module is base)
     return {
         name: weight
         for name, weight in model.named_parameters()
-        if name.startswith(f"{prefix}.") and id(weight) not in other
+        if name.startswith(f"{prefix}.") and id(weight) not in outside
     }

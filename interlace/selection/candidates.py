@@ -148,14 +148,14 @@ SPECIAL: dict[str, Callable[[Question], list[Plan]]] = {"random": _by_seed}
 
 
 def _by_loss(question: Question) -> list[Plan]:
-    own, rule = question.plan(), question.rule
+    first, rule = question.plan(), question.rule
     (criterion,) = {SLEB, SEARCH} & {*rule.needs}
     if question.measured_sets is None:
         raise InputError(
             f"{criterion}: the sets of layers that were measured are missing; run `sensitivity`"
         )
-    plans = [own]
-    for ranking in RANKINGS[criterion](question.measured_sets, len(own.drop)):
+    plans = [first]
+    for ranking in RANKINGS[criterion](question.measured_sets, len(first.drop)):
         if len(plans) == question.options.candidates:
             break
         plan = question.plan(replace(rule, choose=_choose_ranking(*ranking)))
@@ -170,9 +170,9 @@ def _choose_ranking(order: list[int], values: dict[int, float]) -> Callable[...,
     return choose
 
 
-def sleb_rankings(measured: pa.Table, drops: int) -> Iterator[Ranking]:
+def sleb_rankings(table: pa.Table, drops: int) -> Iterator[Ranking]:
     """Yield the candidates of sleb's last step, after its own first removals, by their loss."""
-    rows = measured.to_pylist()
+    rows = table.to_pylist()
     first = [row["layer"] for row in rows if row["removed"] and row["step"] < drops - 1]
     last = [row for row in rows if row["step"] == drops - 1]
     for row in sorted(last, key=lambda row: (row["loss"], row["layer"])):
@@ -180,9 +180,9 @@ def sleb_rankings(measured: pa.Table, drops: int) -> Iterator[Ranking]:
         yield order, {layer: float(step) for step, layer in enumerate(order)}
 
 
-def search_rankings(measured: pa.Table, drops: int) -> Iterator[Ranking]:
+def search_rankings(table: pa.Table, drops: int) -> Iterator[Ranking]:
     """Yield the sets of K layers by their loss; those measured on all rows come first."""
-    rows = [row for row in measured.to_pylist() if len(row["drop"]) == drops]
+    rows = [row for row in table.to_pylist() if len(row["drop"]) == drops]
     for row in sorted(rows, key=lambda row: (row["rows"] != "all", row["loss"], row["drop"])):
         yield row["drop"], dict.fromkeys(row["drop"], row["loss"])
 

@@ -148,10 +148,10 @@ class Endpoint:
             body["messages"] = [{"role": "user", "content": "Hello"}]
             self._asked(lambda: _completion(quick.chat.completions.create(**body)))
         elif self.model not in names:
-            others = ", ".join(names[:NAMED]) or "no model"
+            served = ", ".join(names[:NAMED]) or "no model"
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             raise InputError(
-                f"{self.field}.model = {self.model!r}: {self.url} serves {others}{more}; name the"
+                f"{self.field}.model = {self.model!r}: {self.url} serves {served}{more}; name the"
                 " model as it does"
             )
 

@@ -17,7 +17,7 @@ from drawn_rows import Draw
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.data.answerers import DenseModel, open_answerer
-from interlace.data.answers import Answer, Prompt, answer_rows
+from interlace.data.answers import OwnAnswer, TurnPrompt, answer_rows
 from interlace.data.cleaning import freed
 from interlace.errors import InputError
 from interlace.model.images import open_image
@@ -87,7 +87,7 @@ class Scripted:
     def __init__(self, reply: Any) -> None:
         self.reply, self.prompts = reply, []
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer | str]:
+    def answer(self, prompts: Sequence[TurnPrompt]) -> list[OwnAnswer | str]:
         self.prompts += prompts
         return [self.reply(prompt) for prompt in prompts]
 
@@ -193,7 +193,7 @@ def test_sampled_answers_depend_on_the_seed_and_the_temperature(
 
 def test_each_turn_is_answered_after_the_models_own_earlier_answers(tmp_path: Path) -> None:
     train = drawn(tmp_path, [models.row(0, images=0, turns=3)])
-    answerer = Scripted(lambda prompt: Answer(f"answer {prompt.turn}", cut=False))
+    answerer = Scripted(lambda prompt: OwnAnswer(f"answer {prompt.turn}", cut=False))
     answer_rows(
         answerer, train, tmp_path / "answers", params=params(), scratch=tmp_path / "scratch"
     )
@@ -207,12 +207,12 @@ def test_cut_empty_and_missing_answers_are_counted(tmp_path: Path) -> None:
     train = drawn(tmp_path, rows)
     order = {row["sample_id"]: i for i, row in enumerate(iterate(train))}
 
-    def reply(prompt: Prompt) -> Answer | str:
+    def reply(prompt: TurnPrompt) -> OwnAnswer | str:
         number = order[prompt.row["sample_id"]]
         if number == 0:
             return "too long"
         empty = number == 1 or (number == 2 and prompt.turn == 1)
-        return Answer(" " if empty else "fine", cut=number == 3)
+        return OwnAnswer(" " if empty else "fine", cut=number == 3)
 
     sheet = scripted(train, tmp_path / "answers", reply, max_empty=0.2)
     assert (sheet.prompts, sheet.rows, sheet.answers) == (6, 4, 6)
@@ -227,11 +227,11 @@ def test_cut_empty_and_missing_answers_are_counted(tmp_path: Path) -> None:
 
 
 def test_more_empty_answers_than_allowed_stop_the_run_at_once(train: Path, tmp_path: Path) -> None:
-    calls: list[Prompt] = []
+    calls: list[TurnPrompt] = []
 
-    def reply(prompt: Prompt) -> Answer:
+    def reply(prompt: TurnPrompt) -> OwnAnswer:
         calls.append(prompt)
-        return Answer("", cut=False)
+        return OwnAnswer("", cut=False)
 
     with pytest.raises(InputError, match=r"answers\.max_empty = 0\.02: .* 4 of 12 .* are empty"):
         scripted(train, tmp_path / "answers", reply)
@@ -245,13 +245,13 @@ def test_more_empty_answers_than_allowed_stop_the_run_at_once(train: Path, tmp_p
 def test_finished_windows_are_kept_and_damaged_ones_answered_again(
     train: Path, tmp_path: Path
 ) -> None:
-    calls: list[Prompt] = []
+    calls: list[TurnPrompt] = []
 
-    def reply(prompt: Prompt) -> Answer:
+    def reply(prompt: TurnPrompt) -> OwnAnswer:
         calls.append(prompt)
         if len(calls) == 8:
             raise KeyboardInterrupt
-        return Answer("fine", cut=False)
+        return OwnAnswer("fine", cut=False)
 
     with pytest.raises(KeyboardInterrupt):
         scripted(train, tmp_path / "answers", reply)
@@ -269,7 +269,7 @@ def test_a_prompt_that_training_would_refuse_is_skipped(
     model = open_model(dense_dir, dtype="float32")
     row = next(iterate(train))
     answerer = DenseModel(model, processor, params(), max_length=3, seed=0)
-    (reason,) = answerer.answer([Prompt(row, 0)])
+    (reason,) = answerer.answer([TurnPrompt(row, 0)])
     assert reason == "a prompt longer than finetune.max_length = 3 tokens"
 
 
@@ -279,7 +279,7 @@ def test_training_takes_the_rows_that_the_answers_say(train: Path, tmp_path: Pat
         training_set(train, out)
     write_labels(out)
     assert training_set(train, out) == train
-    scripted(train, out, lambda prompt: Answer("fine", cut=False))
+    scripted(train, out, lambda prompt: OwnAnswer("fine", cut=False))
     assert training_set(train, out) == out / "rows"
     next((out / "rows").iterdir()).unlink()
     with pytest.raises(InputError, match=r"answers/rows: no rows"):

@@ -104,13 +104,13 @@ def test_the_counts_are_printed_and_empty_answers_may_be_allowed_later(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from interlace.data.answerers import DenseModel
-    from interlace.data.answers import Answer
+    from interlace.data.answers import OwnAnswer
 
     calls = []
 
-    def half_empty(self: Any, prompts: Any) -> list[Answer]:
+    def half_empty(self: Any, prompts: Any) -> list[OwnAnswer]:
         calls.append(prompts)
-        return [Answer(" " * (n % 2) or "fine", cut=False) for n, _ in enumerate(prompts)]
+        return [OwnAnswer(" " * (n % 2) or "fine", cut=False) for n, _ in enumerate(prompts)]
 
     monkeypatch.setattr(DenseModel, "answer", half_empty)
     folder = workspace(project, tmp_path, OWN)
