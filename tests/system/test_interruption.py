@@ -59,11 +59,17 @@ with whole(Path(sys.argv[1])) as partial:
 """
 
 
+def _heed_ctrl_c() -> None:
+    """Undo what a shell does to a command in the background: it ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def end(folder: Path, number: int, times: int = 1, work: str = WORK) -> tuple[int, str, int]:
     """Interrupt a process at work; return its exit code, its words and its child's number."""
     command = [sys.executable, "-c", work, str(folder / "out.json")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, **pipes, start_new_session=True, preexec_fn=_heed_ctrl_c
     ) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
