@@ -107,6 +107,7 @@ def _rises(table: Table) -> Iterator[str]:
         if any(cells):
             yield f"| {label(name)} | {' | '.join(map(shown, cells))} |"
     yield "\n`random`: mean and standard deviation over draws, and the least and the greatest."
+    yield "A dash stands for what was refused, or not measured."
     yield f"Compensation weighs tokens {table.default}. `{RERANKED}` takes, of the best sets of the"
     yield "search, the one of least loss on calibration answers after compensation.\n"
 
