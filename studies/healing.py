@@ -31,12 +31,14 @@ from interlace.model.open import open_model, open_processor
 from interlace.params.exporting import Export
 from interlace.params.healing import Finetune
 from interlace.params.measuring import Sensitivity
+from interlace.params.section import merged
 from interlace.plan.record import Plan, Tuned
 from interlace.pruning.dense import Dense
 from interlace.pruning.new_weights import new_weights
 from studies.healing_page import FIRST, SEARCHED, SHARE_RATES, searched_at, write_page
 from studies.healing_scores import STEPS, HealedScore, Results, Run
 from studies.heldout_score import Question, heldout_score, questions
+from studies.laptop import LAPTOP
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
 RESULTS = Path("docs/study-healing.csv")
@@ -180,7 +182,9 @@ def recipe(run: Run) -> Finetune:
     """Return the demo's recipe with the changes of the run's variant."""
     variant = WAYS[run.variant]
     local = round(variant.local * run.steps)
-    return Finetune(
+    return merged(
+        Finetune,
+        LAPTOP,
         max_steps=run.steps - local,
         learning_rate=run.rate,
         local_steps=local,
@@ -191,13 +195,6 @@ def recipe(run: Run) -> Finetune:
         batch_size=BATCH,
         micro_batch_size=BATCH,
         max_length=2048,
-        min_pixels=None,
-        max_pixels=None,
-        gradient_checkpointing=False,
-        zero_stage=0,
-        workers=0,
-        save_steps=10_000,
-        log_steps=10,
     )
 
 

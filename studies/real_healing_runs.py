@@ -6,8 +6,10 @@ import hashlib
 from dataclasses import dataclass
 
 from interlace.params.healing import Finetune
+from interlace.params.section import merged
 from interlace.plan.record import Plan, Tuned
 from interlace.scores.table import SEARCH
+from studies.laptop import LAPTOP
 from studies.real_healing_inputs import TEXTS, Text
 
 PRUNED = "pruned"  # the way of a model that is not healed
@@ -137,7 +139,9 @@ def recipe(run: Run, rows: int, max_length: int) -> Finetune:
         max_length: of a row, tokens.
     """
     way, steps = WAYS[run.way], -(-rows // BATCH)
-    return Finetune(
+    return merged(
+        Finetune,
+        LAPTOP,
         max_steps=0 if way.local else steps,
         local_steps=steps if way.local else 0,
         learning_rate=run.rate,
@@ -146,13 +150,6 @@ def recipe(run: Run, rows: int, max_length: int) -> Finetune:
         batch_size=BATCH,
         micro_batch_size=BATCH,
         max_length=max_length,
-        min_pixels=None,
-        max_pixels=None,
-        gradient_checkpointing=False,
-        zero_stage=0,
-        workers=0,
-        save_steps=10_000,
-        log_steps=10,
         dtype="bfloat16",
     )
 
