@@ -163,15 +163,15 @@ def carry_out(study: Study, docs: Path) -> None:
     first, *others = ([row for row in chosen if row.ratio == ratio] for ratio in ORDER)
     study.score(compensated(first), f"compensated, {ORDER[0]:.0%}")
     study.write(docs)
+    for rows, ratio in zip(others, ORDER[1:], strict=True):
+        study.score(compensated(rows), f"compensated, {ratio:.0%}")
+        study.write(docs)
     searching.result()
     searched = choices(study.scores([SEARCH]), [SEARCH])
     study.score([*searched, *compensated(searched)], "search")
     study.write(docs)
     again = reranked(study, searched)
     study.score([*again, *compensated(again)], RERANKED)
-    for rows, ratio in zip(others, ORDER[1:], strict=True):
-        study.score(compensated(rows), f"compensated, {ratio:.0%}")
-        study.write(docs)
     study.score(drawn, "random draws")
     study.score([Row(name, 0.0, weights=name) for name in SPARSE], "2:4 sparsity")
     study.write(docs)
