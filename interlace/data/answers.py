@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from interlace.errors import ContractError, InputError, MissingInputError
 from interlace.params.answers import OwnAnswers
 from interlace.params.inputs import RATINGS
 from interlace.samples.own_answers import OWN_SCHEMA, ROWS, AnswerSheet
-from interlace.samples.rows import shards
+from interlace.samples.rows import lowest_ids, shards
 from interlace.samples.windows import Window, read_windows, windows_of
 from interlace.system.distributed import barrier, process_group, process_rank, world_size
 from interlace.system.outputs import remove, whole
@@ -96,6 +96,38 @@ class Conversation:
         return self.cut or self.reason is not None
 
 
+@dataclass(frozen=True)
+class _Prompts:
+    """The training rows to answer.
+
+    Attributes:
+        windows: that cover all rows of the training set.
+        ids: of the rows to answer; `None`: all.
+    """
+
+    windows: Sequence[Window]
+    ids: Collection[str] | None
+
+    @classmethod
+    def of(cls, train: Path, samples: int | None, rows: int) -> _Prompts:
+        """Choose rows, and windows with about as many chosen rows as are answered together."""
+        if samples is None:
+            return cls(windows_of([train], rows), None)
+        total = sum(window.rows for window in windows_of([train]))
+        return cls(windows_of([train], max(1, rows * total // samples)), lowest_ids(train, samples))
+
+    @property
+    def count(self) -> int:
+        """The number of rows to answer."""
+        rows = sum(window.rows for window in self.windows)
+        return rows if self.ids is None else len(self.ids)
+
+    def read(self, windows: Sequence[Window]) -> Iterator[tuple[Window, list[Row]]]:
+        """Read some windows; yield each with its rows to answer."""
+        for window, rows in read_windows(windows):
+            yield window, [row for row in rows if self.ids is None or row["sample_id"] in self.ids]
+
+
 def answer_rows(
     answerer: Answerer, train: Path, out: Path, *, params: OwnAnswers, scratch: Path
 ) -> AnswerSheet | None:
@@ -119,19 +151,19 @@ def answer_rows(
         InputError: there are no rows, or too many answers are empty, or none is left.
         ContractError: a process is gone.
     """
-    windows = windows_of([train], answerer.rows)
-    if not windows:
+    prompts = _Prompts.of(train, params.samples, answerer.rows)
+    if not prompts.windows:
         raise MissingInputError(train, "no rows to answer")
     with process_group():
-        pending = [window for window in windows if not intact(_file(scratch, window))]
+        pending = [window for window in prompts.windows if not intact(_file(scratch, window))]
         barrier()  # all processes see the same pending windows before one of them finishes any
         share = pending[process_rank() :: world_size()]
-        _answer_share(answerer, share, windows, params, scratch)
+        _answer_share(answerer, share, prompts, params, scratch)
         barrier()
     if process_rank() > 0:
         return None
     with whole(out) as partial:
-        sheet = _write_rows(windows, scratch, partial, answerer.name, params)
+        sheet = _write_rows(prompts, scratch, partial, answerer.name, params)
     remove(scratch)
     return sheet
 
@@ -139,21 +171,21 @@ def answer_rows(
 def _answer_share(
     answerer: Answerer,
     share: Sequence[Window],
-    windows: Sequence[Window],
+    prompts: _Prompts,
     params: OwnAnswers,
     scratch: Path,
 ) -> None:
     """Answer this process's share of the windows; stop once too many answers are empty."""
-    prompts, empty = sum(window.rows for window in windows), 0
-    total = sum(window.rows for window in share)
+    empty, part = 0, len(share) / len(prompts.windows)
+    total = round(part * prompts.count)
     with tqdm(total=total, unit="row", desc="answers", disable=process_rank() > 0) as progress:
-        for window, rows in read_windows(share):
+        for window, rows in prompts.read(share):
             conversations = converse(answerer, rows, progress)
             keep_json(
                 _file(scratch, window), [asdict(conversation) for conversation in conversations]
             )
             empty += sum(c.empty and not c.answers for c in conversations)
-            check_empty(empty, prompts, params.max_empty)
+            check_empty(empty, prompts.count, params.max_empty)
 
 
 def _file(scratch: Path, window: Window) -> Path:
@@ -214,14 +246,14 @@ def check_empty(empty: int, prompts: int, most: float) -> None:
 
 
 def _write_rows(
-    windows: Sequence[Window], scratch: Path, out: Path, name: str | None, params: OwnAnswers
+    prompts: _Prompts, scratch: Path, out: Path, name: str | None, params: OwnAnswers
 ) -> AnswerSheet:
     """Write the rows of all windows, one window in memory at a time, and their counts."""
     out.mkdir()
     counts: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     with shards(out / ROWS, OWN_SCHEMA) as add:
-        for row, conversation in _conversations(windows, scratch):
+        for row, conversation in _conversations(prompts, scratch):
             counts["prompts"] += 1
             if conversation.answers:
                 rows = [answered(row, conversation.answers) | {"cut": conversation.cut}]
@@ -254,9 +286,10 @@ def _write_rows(
     return sheet
 
 
-def _conversations(windows: Sequence[Window], scratch: Path) -> Iterator[tuple[Row, Conversation]]:
-    """Yield all rows with what the dense model said in them."""
-    bar = tqdm(read_windows(windows), total=len(windows), unit="window", desc="write")
+def _conversations(prompts: _Prompts, scratch: Path) -> Iterator[tuple[Row, Conversation]]:
+    """Yield the answered rows with what the dense model said in them."""
+    windows = prompts.windows
+    bar = tqdm(prompts.read(windows), total=len(windows), unit="window", desc="write")
     for window, rows in bar:
         file = _file(scratch, window)
         if not intact(file):

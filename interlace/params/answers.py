@@ -28,6 +28,11 @@ class OwnAnswers(Section):
         description="answers to train on; labels: the data's own; dense: the dense model's, to the"
         " same prompts",
     )
+    samples: int | None = Field(
+        None,
+        ge=1,
+        description="prompts to answer and train on, samples, chosen at random; none: all",
+    )
     max_new_tokens: int = Field(
         512, ge=1, description="longest answer, tokens; longer ones are cut, kept and counted"
     )

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -18,8 +17,7 @@ from interlace.errors import InputError, MissingInputError
 from interlace.model.batches import batches, encode_rows
 from interlace.model.chat import IGNORED, Inputs, collate
 from interlace.params.measuring import SCREENED, Sensitivity
-from interlace.samples.parquet import readable
-from interlace.samples.rows import iterate
+from interlace.samples.rows import iterate, lowest_ids
 from interlace.system.resumable import intact, kept
 
 
@@ -93,7 +91,9 @@ def answered_rows(
     Raises:
         InputError: there are no rows, or none can be read and has an answer.
     """
-    ids = _lowest_ids(calibration, params.samples)
+    ids = lowest_ids(calibration, params.samples)
+    if not ids:
+        raise MissingInputError(calibration, "no rows to calibrate on")
     paths, lengths, reasons = [], [], []
     for row in iterate(calibration):
         if row["sample_id"] not in ids:
@@ -120,18 +120,6 @@ def answered_rows(
         )
     pad = processor.tokenizer.pad_token_id or 0
     return AnsweredRows(paths, lengths, params.batch_tokens, pad, len(ids) - len(paths))
-
-
-def _lowest_ids(calibration: Path, n: int) -> set[str]:
-    ids: list[str] = []
-    for path in calibration.glob("*.parquet"):
-        with readable(str(path)):
-            columns = pq.read_table(path, columns=["sample_id", "domain"]).to_pydict()
-        pairs = zip(columns["sample_id"], columns["domain"], strict=True)
-        ids += [sample_id for sample_id, domain in pairs if domain == "native"]
-    if not ids:
-        raise MissingInputError(calibration, "no rows to calibrate on")
-    return set(sorted(ids)[:n])
 
 
 def _write_encoded(

@@ -26,7 +26,7 @@ class AnswerSheet:
         model: that an endpoint served; `None` where the dense model was opened here.
         max_new_tokens: bound on an answer, tokens.
         temperature: of sampling; 0: greedy.
-        prompts: rows of the training set.
+        prompts: rows of the training set that the dense model was asked.
         rows: with answers of the dense model.
         answers: in these rows, one a turn.
         cut: rows whose last answer ran into the bound.

@@ -212,6 +212,18 @@ def iterate_tables(folder: Path, columns: Sequence[str] | None = None) -> Iterat
         yield from file_tables(path, columns)
 
 
+def lowest_ids(folder: Path, n: int) -> set[str]:
+    """Return the lowest ids of native rows; as good as random, since ids are hashes of content.
+
+    Args:
+        folder: that `sample` wrote.
+        n: number of rows; all, if there are fewer.
+    """
+    tables = iterate_tables(folder, ["sample_id", "domain"])
+    rows = (row for table in tables for row in table.to_pylist())
+    return set(sorted(row["sample_id"] for row in rows if row["domain"] == "native")[:n])
+
+
 def schema_of(folder: Path) -> pa.Schema:
     """Return the schema of a folder's rows; `SCHEMA` where it has no file."""
     path = min(folder.glob("*.parquet"), default=None)

@@ -242,6 +242,25 @@ def test_more_empty_answers_than_allowed_stop_the_run_at_once(train: Path, tmp_p
     assert not (tmp_path / "answers").exists()
 
 
+@pytest.mark.parametrize("rows", [1, 3, 12])
+def test_asked_for_fewer_prompts_answers_those_of_lowest_ids_in_their_order(
+    train: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(Scripted, "rows", rows)
+    asked: list[str] = []
+
+    def reply(prompt: TurnPrompt) -> OwnAnswer:
+        asked.append(prompt.row["sample_id"])
+        return OwnAnswer("fine", cut=False)
+
+    ids = [row["sample_id"] for row in iterate(train)]
+    chosen = [i for i in ids if i in sorted(ids)[:5]]
+    sheet = scripted(train, tmp_path / "answers", reply, samples=5)
+    assert [row["sample_id"] for row in iterate(tmp_path / "answers/rows")] == chosen
+    assert {*asked} == {*chosen}
+    assert (sheet.prompts, sheet.rows) == (5, 5)
+
+
 def test_finished_windows_are_kept_and_damaged_ones_answered_again(
     train: Path, tmp_path: Path
 ) -> None:
