@@ -174,7 +174,7 @@ def main(rows: int | None, out: Path) -> None:
     torch.set_num_threads(1)
     params = read_params(Path("params.yaml")).evaluate
     with isolated(offline=True):
-        requests, docs = heldout_requests(TEST, params.max_new_tokens, rows)
+        requests, docs = heldout_requests(TEST, params.longest_heldout, rows)
         sides = [
             lmms_eval_side(MODEL, 1, docs),
             lmms_eval_side(MODEL, params.batch_size, docs),

@@ -15,8 +15,9 @@ from interlace.errors import InputError, complaint
 from interlace.model.batches import batches
 from interlace.model.chat import Inputs, chat_messages, encode_messages
 from interlace.model.generation import AnswerGenerator, Draws
+from interlace.model.sampling import Sampling
 from interlace.params.answers import ENDPOINT, AnswersParams, OwnAnswers, RowBounds
-from interlace.samples.order import shuffle_key
+from interlace.samples.order import answer_seed
 from interlace.sources.endpoint import Endpoint, wire_messages
 
 TIMEOUT = 600.0  # seconds for one answer of a served model, which may be long and wait its turn
@@ -62,7 +63,7 @@ class DenseModel:
             tokens = self.generator.generate(
                 [inputs[number] for number in batch],
                 longest,
-                temperature=self.params.temperature,
+                sampling=Sampling(self.params.temperature),
                 draws=draws,
             )
             for number, ids in zip(batch, tokens, strict=True):
@@ -71,9 +72,8 @@ class DenseModel:
 
     def _draws(self, prompt: TurnPrompt) -> Draws:
         """Return the random numbers of an answer: a function of the seed, the row and the turn."""
-        return np.random.default_rng(answer_seed(self.seed, prompt)).random(
-            self.params.max_new_tokens
-        )
+        seed = answer_seed(self.seed, prompt.row["sample_id"], prompt.turn)
+        return np.random.default_rng(seed).random(self.params.max_new_tokens)
 
 
 class ServedDenseModel:
@@ -117,11 +117,12 @@ class ServedDenseModel:
         except InputError as error:
             return complaint(error)
         sampled = self.params.temperature > 0
+        seed = answer_seed(self.seed, prompt.row["sample_id"], prompt.turn)
         reply = self.endpoint.complete(
             wire_messages(chat_messages(prompt.row)[:-1]),
             max_tokens=self.params.max_new_tokens,
             temperature=self.params.temperature,
-            seed=answer_seed(self.seed, prompt) if sampled else None,
+            seed=seed if sampled else None,
         )
         return OwnAnswer(reply.text, reply.cut)
 
@@ -136,12 +137,6 @@ def encoded(processor: Any, prompt: TurnPrompt, max_length: int) -> Inputs:
     if inputs["input_ids"].shape[0] > max_length:
         raise InputError(f"a prompt longer than finetune.max_length = {max_length} tokens")
     return {name: value for name, value in inputs.items() if name != "labels"}
-
-
-def answer_seed(seed: int, prompt: TurnPrompt) -> int:
-    """Return the seed of one sampled answer, below 2**63."""
-    key = shuffle_key(seed, "answers", prompt.row["sample_id"], prompt.turn)
-    return int.from_bytes(key[:8]) >> 1
 
 
 def open_answerer(

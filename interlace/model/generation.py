@@ -12,10 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from interlace.model.chat import Inputs, collate
 from interlace.model.open import end_tokens, input_device
+from interlace.model.sampling import GREEDY, Sampling
 
 Draws = NDArray[np.float64]
 
@@ -52,7 +59,7 @@ class AnswerGenerator:
         prompts: Sequence[Inputs],
         longest: int,
         *,
-        temperature: float = 0.0,
+        sampling: Sampling = GREEDY,
         draws: Draws | None = None,
     ) -> list[list[int]]:
         """Return the new tokens of each prompt, without the token that ends an answer.
@@ -60,7 +67,7 @@ class AnswerGenerator:
         Args:
             prompts: encoded, without labels.
             longest: most new tokens; an answer of so many did not end.
-            temperature: divides the logits; 0: greedy.
+            sampling: how tokens are chosen.
             draws: numbers from 0 to 1, [B, longest], one for each token to sample. A row's answer
                 depends on its own numbers alone.
         """
@@ -72,8 +79,10 @@ class AnswerGenerator:
         }
         start = batch["input_ids"].shape[1]
         processors = LogitsProcessorList()
-        if temperature and draws is not None:
-            processors.append(_Sampler(torch.from_numpy(draws), temperature, start))
+        if sampling.presence_penalty:
+            processors.append(PresencePenalty(sampling.presence_penalty, start))
+        if sampling.temperature and draws is not None:
+            processors.append(_Sampler(torch.from_numpy(draws), sampling, start))
         tokens = self.model.generate(  # [B, T + new]
             **batch, max_new_tokens=longest, logits_processor=processors
         )
@@ -89,6 +98,24 @@ class AnswerGenerator:
         return str(self.tokenizer.decode(self.before_end(ids), skip_special_tokens=True))
 
 
+class PresencePenalty(LogitsProcessor):  # type: ignore[misc]
+    """Takes a penalty once off the logit of each token that the answer holds already, as vLLM does.
+
+    Args:
+        penalty: nats.
+        start: position of the answer's first token; tokens of the prompt do not count.
+    """
+
+    def __init__(self, penalty: float, start: int) -> None:
+        self.penalty, self.start = penalty, start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return the logits of the next token, [B, V]."""
+        answer = input_ids[:, self.start :]  # [B, answer so far]
+        held = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, answer, True)  # [B, V]
+        return torch.where(held, scores - self.penalty, scores)
+
+
 class _Sampler(LogitsProcessor):  # type: ignore[misc]
     """Leaves one token possible: the one at a given share of the cumulative distribution.
 
@@ -96,14 +123,19 @@ class _Sampler(LogitsProcessor):  # type: ignore[misc]
     random numbers of a row from that row, whatever other rows are in the batch.
     """
 
-    def __init__(self, draws: Tensor, temperature: float, start: int) -> None:
-        self.draws, self.temperature, self.start = draws, temperature, start
+    def __init__(self, draws: Tensor, sampling: Sampling, start: int) -> None:
+        self.draws, self.temperature, self.start = draws, sampling.temperature, start
+        self.bounds = LogitsProcessorList()  # in transformers' order, which is vLLM's
+        if sampling.top_k:
+            self.bounds.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            self.bounds.append(TopPLogitsWarper(sampling.top_p))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         step = input_ids.shape[1] - self.start
         draw = self.draws[:, step : step + 1].to(scores.device)  # [B, 1]
-        probabilities = (scores.double() / self.temperature).softmax(-1)  # [B, V]
-        cumulative = probabilities.cumsum(-1)
+        logits = self.bounds(input_ids, scores.double() / self.temperature)  # [B, V]
+        cumulative = logits.softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(cumulative, draw * cumulative[:, -1:], right=True)  # [B, 1]
         tokens_in_range = tokens.clamp_(max=scores.shape[1] - 1)
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens_in_range, 0.0)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
 from interlace.params.section import Dtype, Section
 from interlace.params.served import ServedModel
+
+LONGEST = {"direct": 50, "reasoning": 16_384}  # tokens of an answer, unless a user sets another
+
+
+def _tokens(value: Any) -> int | str:
+    """One complaint for whatever is wrong with the length of answers."""
+    if value == "auto":
+        return "auto"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value < 1 or value != int(value):
+        raise ValueError("must be a whole number of 1 or more, or auto")
+    return int(value)
 
 
 class Judge(ServedModel):
@@ -36,16 +48,36 @@ class Evaluate(Section):
         (), description="such files of open questions, whose answers the judge grades"
     )
     judge: Judge = Field(Judge(), description="who judges answers to open questions")
+    answers: Literal["direct", "reasoning"] = Field(
+        "direct",
+        description="how benchmarks and judged files are answered; direct: lmms-eval's prompts,"
+        " which ask for the answer alone, greedily; reasoning: as INTERLACE published, by"
+        " VLMEvalKit's prompts and sampled (temperature 0.7, top-p 0.8, top-k 20, presence penalty"
+        " 1.5)",
+    )
+    seed: int = Field(0, ge=0, description="seed of sampled answers (answers: reasoning)")
     limit: int | None = Field(None, ge=1, description="rows per benchmark, rows; none: all")
     batch_size: int = Field(16, ge=1, le=65_536, description="prompts generated together, prompts")
-    max_new_tokens: int = Field(
-        50,
-        ge=1,
-        description="longest answer, tokens (INTERLACE: 50, or 16384 with reasoning)",
+    max_new_tokens: Annotated[int | Literal["auto"], PlainValidator(_tokens)] = Field(
+        "auto",
+        description="longest answer, tokens; a longer one is cut; auto: 50, or 16384 where answers"
+        ' is reasoning; INTERLACE\'s "CoT off" is reasoning cut at 50, its "CoT on" at 16384',
     )
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )
+
+    @property
+    def longest(self) -> int:
+        """Longest answer to benchmarks and judged files, tokens."""
+        if self.max_new_tokens == "auto":
+            return LONGEST[self.answers]
+        return self.max_new_tokens
+
+    @property
+    def longest_heldout(self) -> int:
+        """Longest answer to held-out rows, which are answered directly, tokens."""
+        return LONGEST["direct"] if self.max_new_tokens == "auto" else self.max_new_tokens
 
 
 def key(name: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from lmms_eval.api.model import lmms
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -24,9 +25,10 @@ from interlace.model.chat import (
     encode_messages,
     encode_whole,
 )
-from interlace.model.generation import AnswerGenerator
+from interlace.model.generation import AnswerGenerator, Draws
 from interlace.model.images import UnfitImage, open_image
 from interlace.model.row_losses import RowLoss, last_answer, prompt_of, row_losses
+from interlace.model.sampling import sampling_of
 
 # of an image: ours, and those of tasks that decode base64 on their own
 BROKEN = (UnfitImage, UnidentifiedImageError, Image.DecompressionBombError, binascii.Error)
@@ -53,7 +55,7 @@ class _Encoded:
 
 
 class CheckpointAdapter(lmms):  # type: ignore[misc]
-    """A model that answers greedily, in batches of similar length, padded on the left.
+    """A model that answers in batches of similar length, padded on the left.
 
     Where a row's true answer is known, its loss is measured in the same pass over the data.
 
@@ -84,7 +86,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         raise NotImplementedError("this adapter answers in one round")
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Answer all requests greedily, whatever sampling their task sets.
+        """Answer all requests as their settings say, see `tasks.request_settings`.
 
         Args:
             requests: lmms-eval instances of (context, doc_to_messages, generation settings,
@@ -226,14 +228,27 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
     def _generate(
         self, examples: Sequence[Inputs], settings: Sequence[Mapping[str, Any]]
     ) -> list[str]:
-        longest = max(setting["max_new_tokens"] for setting in settings)
-        answers = self.generator.generate(examples, longest)
-        return [
-            _cut(
-                self.generator.decode(ids[: setting["max_new_tokens"]]), setting.get("until") or ()
+        """Answer prompts of a batch, those of the same sampling together."""
+        texts: dict[int, str] = {}
+        for sampling in dict.fromkeys(map(sampling_of, settings)):
+            alike = [i for i, setting in enumerate(settings) if sampling_of(setting) == sampling]
+            longest = max(settings[i]["max_new_tokens"] for i in alike)
+            draws = [_draws(settings[i], longest) for i in alike] if sampling.temperature else None
+            answers = self.generator.generate(
+                [examples[i] for i in alike],
+                longest,
+                sampling=sampling,
+                draws=None if draws is None else np.stack(draws),
             )
-            for ids, setting in zip(answers, settings, strict=True)
-        ]
+            for i, ids in zip(alike, answers, strict=True):
+                text = self.generator.decode(ids[: settings[i]["max_new_tokens"]])
+                texts[i] = _cut(text, settings[i].get("until") or ())
+        return [texts[i] for i in range(len(settings))]
+
+
+def _draws(settings: Mapping[str, Any], longest: int) -> Draws:
+    """Return the random numbers of an answer: a function of its request's seed alone."""
+    return np.random.default_rng(settings["seed"]).random(longest)
 
 
 def open_adapter(

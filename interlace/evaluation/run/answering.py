@@ -17,6 +17,7 @@ from interlace.evaluation.run.journal import Journal, Reply
 from interlace.evaluation.run.tasks import ScoredTask
 from interlace.evaluation.scores.answers import Answer, answer_id
 from interlace.printable import one_line
+from interlace.samples.order import answer_seed
 from interlace.system.distributed import gather, process_group, process_rank, world_size
 
 JUDGEMENTS = 8  # answers that the judge grades at the same time
@@ -59,6 +60,7 @@ def answer_tasks(
         model.task_dict[name] = scored.task.dataset
         if scored.conversation:
             model.conversations[name] = scored.conversation
+        _seed_rows(scored)
         requests += scored.task.instances
     with process_group():
         # all processes take the first one's reading: another may be writing by now
@@ -78,6 +80,20 @@ def answer_tasks(
     return answers
 
 
+def _row_id(scored: ScoredTask, request: Any) -> str:
+    """Return the `sample_id` of the row that a request is about."""
+    row = scored.task.eval_docs_no_media[request.doc_id]
+    return answer_id(request.doc_id, str(request.args[0]), scored.target(row))
+
+
+def _seed_rows(scored: ScoredTask) -> None:
+    """Give each sampled answer a seed of its own: the same for all models, adapters and limits."""
+    for request in scored.task.instances:
+        settings = request.args[2]
+        if "seed" in settings:
+            settings["seed"] = answer_seed(settings["seed"], _row_id(scored, request))
+
+
 def _score(scored: ScoredTask) -> list[Answer]:
     """Score the answers to one task."""
     task = scored.task
@@ -94,14 +110,13 @@ def _score(scored: ScoredTask) -> list[Answer]:
     )
 
     def score(request: Any, reply: Reply) -> Answer:
-        row, number, prompt = rows[request.doc_id], request.doc_id, str(request.args[0])
-        target = scored.target(row)
+        row = rows[request.doc_id]
         answer = Answer(
-            sample_id=answer_id(number, prompt, target),
+            sample_id=_row_id(scored, request),
             benchmark=scored.benchmark,
-            question_id=scored.question_id(row, number),
-            prompt=prompt,
-            target=target,
+            question_id=scored.question_id(row, request.doc_id),
+            prompt=str(request.args[0]),
+            target=scored.target(row),
             answer=reply.text,
             score=reply.accuracy
             if scored.next_token

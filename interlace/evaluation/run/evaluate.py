@@ -110,21 +110,21 @@ def _rows_cache(scratch: Path | None) -> Iterator[Path]:
 def _tasks(params: Evaluate, judge: Grader | None, cache: Path) -> Iterator[ScoredTask]:
     from interlace.evaluation.run.tasks import heldout_tasks, judged_tasks, published_task
 
-    longest = params.max_new_tokens
+    options = {"max_new_tokens": params.longest}
+    if params.answers == "reasoning":
+        options["seed"] = params.seed
     data = Path(params.data) if params.data else None
     for benchmark in published_benchmarks(params):
         if not skip_reason(benchmark, params):
-            yield published_task(
-                benchmark, max_new_tokens=longest, data=data, cache=cache, judge=judge
-            )
+            yield published_task(benchmark, data=data, cache=cache, judge=judge, **options)
     if params.heldout is not None:
         next_token = params.heldout_metric == "next-token"
         yield from heldout_tasks(
-            Path(params.heldout), max_new_tokens=longest, next_token=next_token
+            Path(params.heldout), max_new_tokens=params.longest_heldout, next_token=next_token
         )
     if judge is not None:
         for file in params.judged:
-            yield from judged_tasks(Path(file), judge, max_new_tokens=longest)
+            yield from judged_tasks(Path(file), judge, **options)
 
 
 def _skipped(params: Evaluate, results: Mapping[str, Score | None]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from interlace.evaluation.run.judge import Grader
 from interlace.evaluation.run.scoring import Row, Scorer
 from interlace.model.chat import chat_messages
 from interlace.model.images import open_image
+from interlace.model.sampling import GREEDY, PUBLISHED
 
 SPLIT = "test"
 
@@ -59,6 +60,22 @@ class ScoredTask:
     next_token: bool = False
 
 
+def request_settings(
+    max_new_tokens: int, *, until: Sequence[str] = (), seed: int | None = None
+) -> dict[str, Any]:
+    """Return the settings of a task's requests, which adapters read.
+
+    Args:
+        max_new_tokens: longest answer, tokens.
+        until: texts before which an answer is cut.
+        seed: of answers with reasoning, which are sampled; `answer_tasks` makes one of it for each
+            row. None: direct answers, which are greedy and have no seed.
+    """
+    sampling = GREEDY if seed is None else PUBLISHED
+    settings = {"max_new_tokens": max_new_tokens, "until": list(until), **sampling.as_settings()}
+    return settings if seed is None else settings | {"seed": seed}
+
+
 def _messages(row: Row) -> list[dict[str, Any]]:
     return chat_messages(row)[:-1]
 
@@ -86,7 +103,7 @@ def _exact_matches(row: Row, answers: Sequence[str]) -> dict[str, float]:
 class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
     """One source of a held-out file. Its rows are in memory, so nothing is written to a cache."""
 
-    def __init__(self, source: str, rows: pa.Table, *, max_new_tokens: int) -> None:
+    def __init__(self, source: str, rows: pa.Table, settings: dict[str, Any]) -> None:
         self._rows = Dataset(rows)
         config = {
             "task": f"heldout_{source}",  # apart from lmms-eval's own tasks
@@ -99,7 +116,7 @@ class HeldOutTask(ConfigurableMessagesTask):  # type: ignore[misc]
             "metric_list": [
                 {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
             ],
-            "generation_kwargs": {"max_new_tokens": max_new_tokens, "until": []},
+            "generation_kwargs": settings,
         }
         super().__init__(config=config)
 
@@ -121,7 +138,7 @@ def heldout_tasks(path: Path, *, max_new_tokens: int, next_token: bool = False) 
         ScoredTask(
             source,
             heldout.CATEGORY,
-            HeldOutTask(source, rows, max_new_tokens=0 if next_token else max_new_tokens),
+            HeldOutTask(source, rows, request_settings(0 if next_token else max_new_tokens)),
             _exact_match,
             _target,
             _row_id,
@@ -132,8 +149,18 @@ def heldout_tasks(path: Path, *, max_new_tokens: int, next_token: bool = False) 
     ]
 
 
-def judged_tasks(path: Path, judge: Grader, *, max_new_tokens: int) -> list[ScoredTask]:
-    """Build one task per source of a file in FineVision's schema, graded by a judge."""
+def judged_tasks(
+    path: Path, judge: Grader, *, max_new_tokens: int, seed: int | None = None
+) -> list[ScoredTask]:
+    """Build one task per source of a file in FineVision's schema, graded by a judge.
+
+    Args:
+        path: of the file.
+        judge: grades the answers.
+        max_new_tokens: longest answer, tokens.
+        seed: of sampled answers, see `request_settings`.
+    """
+    settings = request_settings(max_new_tokens, seed=seed)
 
     def grade(row: Row, answer: str) -> float | None:
         correct = judge.is_correct(_question(row), _target(row), answer)
@@ -143,7 +170,7 @@ def judged_tasks(path: Path, judge: Grader, *, max_new_tokens: int) -> list[Scor
         ScoredTask(
             source,
             heldout.JUDGED,
-            HeldOutTask(source, rows, max_new_tokens=max_new_tokens),
+            HeldOutTask(source, rows, settings),
             grade,
             _target,
             _row_id,
@@ -190,6 +217,7 @@ def published_task(
     benchmark: Benchmark,
     *,
     max_new_tokens: int,
+    seed: int | None = None,
     data: Path | None = None,
     cache: Path | None = None,
     judge: Grader | None = None,
@@ -199,6 +227,7 @@ def published_task(
     Args:
         benchmark: to build.
         max_new_tokens: longest answer, tokens.
+        seed: of answers with reasoning, see `request_settings`; None: direct answers.
         data: folder of local data, see `benchmarks.files`; None: from the hub.
         cache: folder into which local data is unpacked; None: the default of `datasets`.
         judge: grades answers where the benchmark needs it; None: nobody.
@@ -209,10 +238,9 @@ def published_task(
     config = definition(benchmark)
     task_settings = config.get("generation_kwargs") or {}
     # lmms-eval stops at a blank line where a task names no stop, which would cut a long answer
-    config["generation_kwargs"] = {
-        "max_new_tokens": max_new_tokens,
-        "until": task_settings.get("until") or [],
-    }
+    config["generation_kwargs"] = request_settings(
+        max_new_tokens, until=task_settings.get("until") or (), seed=seed
+    )
     if data is not None:
         config |= _local_data(benchmark, data, cache)
     try:

@@ -90,10 +90,8 @@ def _of_answers(row: Row, params: Params) -> Iterator[str]:
         names = BENCHMARKS if benchmark == "all" else [benchmark]
         yield from (SUBSETS[name] for name in names if name in SUBSETS)
     longest = LENGTHS.get(row["cot"])
-    if longest and longest != evaluate.max_new_tokens:
-        yield (
-            f"{LENGTH}answers of at most {evaluate.max_new_tokens:,} tokens here, {longest:,} there"
-        )
+    if longest and longest != evaluate.longest:
+        yield (f"{LENGTH}answers of at most {evaluate.longest:,} tokens here, {longest:,} there")
     if evaluate.limit:
         yield f"subset: the first {evaluate.limit:,} rows of each benchmark here, all there"
     if evaluate.max_pixels:

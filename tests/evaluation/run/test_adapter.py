@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.chat import chat_messages, encode_messages, encode_training, encode_whole
 from interlace.model.row_losses import row_losses
+from interlace.model.sampling import Sampling
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -30,11 +32,15 @@ def answers(
     *,
     longest: int = 8,
     until: tuple[str, ...] = (),
+    more: Callable[[int], dict[str, Any]] = lambda index: {},
 ) -> list[str]:
+    """Answer conversations; `more` returns further settings of the request at an index."""
     adapter.task_dict = {"task": {"test": conversations}}
     settings = {"max_new_tokens": longest, "until": list(until)}
     requests = [
-        SimpleNamespace(args=(str(turns[-1]), lambda turns: turns, settings, index, "task", "test"))
+        SimpleNamespace(
+            args=(str(turns[-1]), lambda t: t, settings | more(index), index, "task", "test")
+        )
         for index, turns in enumerate(conversations)
     ]
     return adapter.generate_until(requests)
@@ -98,6 +104,27 @@ def test_answers_equal_generation_without_the_adapter(adapter: Any, checkpoint: 
     new_tokens = tokens[:, inputs["input_ids"].shape[1] :]
     expected = processor.batch_decode(new_tokens, skip_special_tokens=True)
     assert answers(adapter, [turns]) == expected
+
+
+def test_sampled_answers_repeat_by_their_seed_whatever_shares_their_batch(
+    checkpoint: Checkpoint,
+) -> None:
+    def sampled(index: int) -> dict[str, Any]:
+        return Sampling(1.0, 0.9, 50, 0.5).as_settings() | {"seed": 100 + index}
+
+    def mixed(index: int) -> dict[str, Any]:
+        return sampled(index) if index % 2 else {}
+
+    adapter = open_adapter(checkpoint)
+    greedy, drawn = answers(adapter), answers(adapter, more=sampled)
+    assert answers(open_adapter(checkpoint, 1), more=sampled) == drawn
+    assert answers(adapter, longest=4, more=sampled) != drawn
+    pairs = zip(greedy, drawn, strict=True)
+    expected = [pair[index % 2] for index, pair in enumerate(pairs)]
+    assert answers(adapter, more=mixed) == expected
+    other = answers(adapter, more=lambda index: sampled(index + 50))
+    assert sum(a != b for a, b in zip(drawn, other, strict=True)) > len(drawn) / 2
+    assert sum(a != b for a, b in zip(drawn, greedy, strict=True)) > len(drawn) / 2
 
 
 def test_answers_end_at_the_first_stop_the_longest_and_the_end_token(adapter: Any) -> None:

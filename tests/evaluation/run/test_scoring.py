@@ -16,6 +16,7 @@ from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.evaluation.run.scoring import target
 from interlace.evaluation.scores.answers import Answer, benchmark_score
+from interlace.samples.order import answer_seed
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -32,12 +33,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def task(name: str, data: Path, judge: Any = None, longest: int = 5) -> Any:
+def task(
+    name: str, data: Path, judge: Any = None, longest: int = 5, seed: int | None = None
+) -> Any:
     from interlace.evaluation.run.tasks import published_task
 
-    return published_task(
-        BENCHMARKS[name], max_new_tokens=longest, data=data, cache=data / ".cache", judge=judge
-    )
+    options: dict[str, Any] = {"data": data, "cache": data / ".cache", "judge": judge}
+    return published_task(BENCHMARKS[name], max_new_tokens=longest, seed=seed, **options)
 
 
 def answers_to(name: str, data: Path, answer: Reply | str, judge: Any = None) -> list[Answer]:
@@ -179,6 +181,24 @@ def test_all_twelve_take_the_length_of_answers_and_no_stop_at_blank_lines(data: 
     model, _ = answer_all(tasks, lambda row, number: "", limit=1)
     assert [setting["max_new_tokens"] for setting in model.settings] == [16384] * len(BENCHMARKS)
     assert all("\n\n" not in setting["until"] for setting in model.settings)
+
+
+def test_direct_answers_are_greedy_and_answers_with_reasoning_are_sampled_as_published(
+    data: Path,
+) -> None:
+    from evaluation.fake_model import answer_all
+
+    direct, _ = answer_all([task("POPE", data)], lambda row, number: "")
+    assert {"temperature": 0.0, "presence_penalty": 0.0}.items() <= direct.settings[0].items()
+    assert "seed" not in direct.settings[0]
+    tasks = [task(name, data, seed=3) for name in ("POPE", "AI2D")]
+    model, answers = answer_all(tasks, lambda row, number: "")
+    published = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "presence_penalty": 1.5}
+    assert all(published.items() <= settings.items() for settings in model.settings)
+    sample_ids = [row.sample_id for rows in answers.values() for row in rows]
+    seeds = [answer_seed(3, sample_id) for sample_id in sample_ids]
+    assert [settings["seed"] for settings in model.settings] == seeds
+    assert len(set(seeds)) == 2 * N
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
