@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
@@ -16,7 +17,7 @@ def _tokens(value: Any) -> int | str:
     """One complaint for whatever is wrong with the length of answers."""
     if value == "auto":
         return "auto"
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and math.isfinite(value)
     if not number or value < 1 or value != int(value):
         raise ValueError("must be a whole number of 1 or more, or auto")
     return int(value)
