@@ -210,14 +210,8 @@ def scratch_folder(
     in other folders share it: the second of two with the same inputs waits for the first. It is
     removed when the block succeeds, unless it is to be kept.
     """
-    digest = hashlib.sha256(code_digest(stage).encode())
-    for section in options:
-        digest.update(section.model_dump_json().encode())
-    for path in inputs:
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            if file.is_file():
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
+    words = [code_digest(stage), *(section.model_dump_json() for section in options)]
+    digest = hashlib.sha256("".join(words).encode() + inputs_digest(inputs).encode())
     folder = scratch_root() / stage / digest.hexdigest()[:16]
     with _locked(folder.with_suffix(".lock")):
         yield folder
@@ -225,9 +219,25 @@ def scratch_folder(
             remove(folder)
 
 
+def inputs_digest(paths: Sequence[Path]) -> str:
+    """Return a digest of the contents of files and folders."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file():
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def scratch_root() -> Path:
     """Return the folder for unfinished work, shared by all experiments of a repository."""
     return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
+
+
+def kept_folder(name: str, *inputs: Path) -> Path:
+    """Return a folder for what outlives a stage, such as paid replies, one per inputs' content."""
+    return scratch_root() / name / (inputs_digest(inputs) if inputs else "")
 
 
 def logs_folder(stage: str, scratch: Path) -> Path:

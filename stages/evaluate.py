@@ -12,7 +12,7 @@ from interlace.evaluation.scores.retention import summary_lines
 from interlace.params.evaluating import EvaluateParams
 from interlace.printable import say
 from interlace.system.outputs import write_json
-from stages.command import command, is_first_process, pinned, scratch_folder, scratch_root
+from stages.command import command, is_first_process, kept_folder, pinned, scratch_folder
 
 OUT, MODELS = Path("artifacts/evaluation"), ("dense", "pruned", "tuned", "reference")
 
@@ -24,12 +24,15 @@ def main(params: EvaluateParams, name: str) -> None:
     model, folder, dense = pinned().model, Path("artifacts") / name, name == "dense"
     checkpoint = model.checkpoint() if dense else Checkpoint(folder, model.trust_remote_code)
     inputs = [Path("artifacts/sources.json"), *([] if dense else [folder])]
-    answers, judgements = OUT / f"answers/{name}.parquet", scratch_root() / "judged"
-    files: dict[str, Any] = {"answers_file": answers, "judgements": judgements}
+    answers, options = OUT / f"answers/{name}.parquet", params.evaluate
+    files: dict[str, Any] = {"answers_file": answers, "judgements": kept_folder("judged")}
+    weights = Path("artifacts/dense.json") if dense else folder
+    files["served"] = kept_folder("served", *([] if options.opens_model else [weights]))
+    key = params.model_copy(update={"evaluate": options.determining})
     exists = checkpoint.config_file.is_file()  # not where no reference is asked for
-    with scratch_folder("evaluate", inputs, params) as scratch:
-        options = {"params": params.evaluate, "dtype": params.dtype, "scratch": scratch, **files}
-        result = evaluate(checkpoint, model_name=name, **options) if exists else None
+    with scratch_folder("evaluate", inputs, key) as scratch:
+        files |= {"params": options, "dtype": params.dtype, "scratch": scratch}
+        result = evaluate(checkpoint, model_name=name, **files) if exists else None
         if is_first_process():
             if result is None:
                 write_answers([], answers)

@@ -3,7 +3,7 @@
 from interlace.data.check import check_data
 from interlace.data.probes import pin_prompts
 from interlace.evaluation.benchmarks.pin import pin_evaluation
-from interlace.evaluation.run.validate import validate
+from interlace.evaluation.run.validate import check_evaluation
 from interlace.params.whole import PinParams, settings
 from interlace.printable import say
 from interlace.selection.feasible import check_parameters, loss_criterion
@@ -31,7 +31,7 @@ def main(params: PinParams) -> None:
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_data(params, dense, rows, ANSWERS, checked=passed)
     check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")
-    validate(params.evaluate, warn=True)
+    check_evaluation(params.evaluate, dense.id, ARTIFACTS / "evaluation/dense.json")
     evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")
     records = {"model": dense, "data": rows, "prompts": prompts} | evaluation
     PinnedSources.model_validate(records).write(ARTIFACTS)

@@ -27,6 +27,46 @@ class Judge(ServedModel):
     """A model that judges answers; without an address there is none."""
 
 
+class ServedNames(Section):
+    """The name of each model on its server; none: its folder's absolute path, or its id on the hub.
+
+    That is the name that `transformers serve` and `vllm serve` give a checkpoint.
+    """
+
+    dense: str | None = Field(None, description="the dense model's name on the server")
+    pruned: str | None = Field(None, description="the pruned model's")
+    tuned: str | None = Field(None, description="the tuned model's")
+    reference: str | None = Field(None, description="the tuned dense model's")
+
+
+class Servers(Section):
+    """Servers that speak OpenAI's chat completions, started by the user."""
+
+    urls: tuple[str, ...] = Field(
+        (),
+        description="their addresses, e.g. http://localhost:8000/v1; all serve the same models, and"
+        " requests are spread over them",
+    )
+    models: ServedNames = ServedNames()
+    key_variable: str | None = Field(
+        None, description="environment variable that holds the servers' key; none: no key"
+    )
+
+
+class Vllm(Section):
+    """A server that `evaluate` starts on each checkpoint, and stops."""
+
+    command: str = Field(
+        "vllm serve --generation-config vllm",
+        description="command that serves a checkpoint, in any environment; the checkpoint's path,"
+        " --host and --port are appended. Settings of generation in the checkpoint's files would"
+        " make answers that are not the model's own, so the default leaves them out",
+    )
+    ready_seconds: int = Field(
+        1800, ge=1, description="longest wait until it is ready to answer, seconds"
+    )
+
+
 class Evaluate(Section):
     """Benchmarks, run through lmms-eval."""
 
@@ -67,6 +107,48 @@ class Evaluate(Section):
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )
+    engine: Literal["transformers", "endpoint", "vllm"] = Field(
+        "transformers",
+        description="what answers; transformers: the model is opened here; endpoint: servers at"
+        " endpoint.urls; vllm: a server that vllm.command starts",
+    )
+    endpoint: Servers = Servers()
+    vllm: Vllm = Vllm()
+    concurrency: int = Field(
+        32, ge=1, le=4096, description="requests to each server at the same time, requests"
+    )
+    answer_seconds: float = Field(
+        600, gt=0, description="longest wait for one reply of a server, before it is asked again"
+    )
+    max_failed: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of a server's answers that may fail for good and count nowhere; more"
+        " stop the evaluation",
+    )
+
+    @property
+    def opens_model(self) -> bool:
+        """True if the model is opened here, False if servers answer."""
+        return self.engine == "transformers"
+
+    @property
+    def determining(self) -> Evaluate:
+        """The parameters that answers depend on; the others may change when a run has stopped."""
+        aside = {"concurrency", "answer_seconds", "max_failed"}
+        if self.opens_model:
+            aside |= {"endpoint", "vllm"}
+        else:
+            aside |= {"batch_size", "vllm" if self.engine == "endpoint" else "endpoint"}
+        changes: dict[str, Any] = {
+            name: type(self).model_fields[name].default for name in sorted(aside)
+        }
+        if self.engine == "endpoint":
+            changes["endpoint"] = Servers(models=self.endpoint.models)
+        if self.engine == "vllm":
+            changes["vllm"] = Vllm(command=self.vllm.command)
+        return self.model_copy(update=changes)
 
     @property
     def longest(self) -> int:

@@ -56,8 +56,10 @@ def settings(params: Params) -> dict[str, Any]:
     """Return each section's values that differ from the defaults, for stages to depend on.
 
     A section that the user left out and one of defaults are the same here. `row_bounds` are values
-    of `finetune` that a stage depends on apart from the others.
+    of `finetune` that a stage depends on apart from the others. Of `evaluate`, what answers do not
+    depend on is left out, such as the addresses of servers.
     """
+    params = params.model_copy(update={"evaluate": params.evaluate.determining})
     changed = params.model_dump(mode="json", exclude_defaults=True)
     sections = {
         name: changed.get(name, {} if isinstance(value, Section) else value)

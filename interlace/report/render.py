@@ -12,7 +12,7 @@ from interlace.printable import printable
 from interlace.report.card.markdown import code, escaped, fenced
 from interlace.report.facts.roles import Role
 from interlace.report.facts.run import file_hashes, shareable
-from interlace.report.facts.wording import device_name, spelled
+from interlace.report.facts.wording import measured_by, spelled
 from interlace.report.figures.style import HAIRLINE, INK, MODEL_INKS, ROLE_COLOURS
 
 COLOURS = {"ink": INK, "line": HAIRLINE}
@@ -38,10 +38,10 @@ def _environment(escape: Callable[[Any], Any]) -> Environment:
     environment.globals["colours"] = COLOURS
     environment.filters |= {
         "code": code,
-        "device": device_name,
         "escaped": escaped,
         "fenced": fenced,
         "hashes": file_hashes,
+        "measured": measured_by,
         "ink": lambda model: MODEL_INKS.get(model, INK),
         "one_line": lambda text: " ".join(text.split()),
         "paint": lambda role: f"--role:{ROLE_COLOURS[role]};--on:{_ink_on(role)}",

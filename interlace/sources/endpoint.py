@@ -24,6 +24,7 @@ from interlace.system.outputs import whole
 RETRIES = 7  # the client waits 0.5 to 8 seconds before each, about half a minute in all
 TIMEOUT = 120.0  # seconds for one reply
 QUICK = {"max_retries": 2, "timeout": 20.0}  # of a first question, to see if all is well
+READY = 5.0  # seconds for a look if it is there
 NO_KEY = "EMPTY"  # the client insists on a key; vLLM's word for none
 NAMED = 5  # models in a message
 QUOTED = 200  # characters of an endpoint's complaint in a message
@@ -32,7 +33,9 @@ REFUSALS = {
     403: "the key may not use this model",
     404: "no such endpoint or model",
 }
-UNLISTED = (404, 405, 501)  # from an endpoint that does not list its models
+TOO_LARGE = "send smaller images, or raise the endpoint's bound on a request"
+UNLISTED = (404, 405, 500, 501)  # from an endpoint that does not list its models
+LOADING = (502, 503, 504)  # from an endpoint that is not ready yet
 ODD = (ValueError, LookupError, TypeError, AttributeError, RecursionError)  # of a malformed reply
 
 Message = dict[str, Any]
@@ -42,6 +45,10 @@ class NoReply(InputError):
     """An endpoint gave no usable reply, after all retries."""
 
 
+class Unreachable(NoReply):
+    """An endpoint is not there, or breaks off its replies, after all retries."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """A reply.
@@ -49,10 +56,20 @@ class Completion:
     Attributes:
         text: as the model wrote it; empty where the endpoint gave none.
         cut: True if it ran into the bound on its length.
+        reasoning: what the endpoint took out of the text as the model's reasoning.
     """
 
     text: str
     cut: bool = False
+    reasoning: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The text with its reasoning in tags, as most models write it."""
+        if not self.reasoning:
+            return self.text
+        end = "" if self.cut and not self.text else "</think>"
+        return f"<think>{self.reasoning}{end}{self.text}"
 
 
 class Endpoint:
@@ -64,7 +81,9 @@ class Endpoint:
     Args:
         served: the endpoint's address, model and key; checked by `served.check_served`.
         field: its section of params.yaml, for messages.
+        names: the names of `url` and `model` in that section.
         memory: folder that caches replies; None: no cache.
+        identity: of the server, to cache its replies by; None: its address.
         timeout: for one reply, seconds.
     """
 
@@ -73,7 +92,9 @@ class Endpoint:
         served: ServedModel,
         field: str,
         *,
+        names: tuple[str, str] = ("url", "model"),
         memory: Path | None = None,
+        identity: str | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
         import openai  # 0.7 seconds; only a run with an endpoint needs it
@@ -81,7 +102,9 @@ class Endpoint:
         self.url = str(served.url).rstrip("/")
         self.model = str(served.model)
         self.field = field
+        self.url_field, self.model_field = (f"{field}.{name}" for name in names)
         self.memory = memory
+        self.identity = identity or f"{self.url}/chat/completions"
         self._client = openai.OpenAI(
             base_url=self.url,
             api_key=os.environ.get(served.key_variable or "") or NO_KEY,
@@ -100,6 +123,7 @@ class Endpoint:
         max_tokens: int,
         temperature: float = 0.0,
         seed: int | None = None,
+        sampling: Mapping[str, Any] | None = None,
         accepted: Callable[[str], Any] = lambda text: True,
     ) -> Completion:
         """Return the reply to a conversation that ends with a user's turn.
@@ -109,6 +133,7 @@ class Endpoint:
             max_tokens: longest reply, tokens.
             temperature: of sampling; 0: greedy.
             seed: of sampling, for endpoints that take one.
+            sampling: further fields of the request, such as `top_p`.
             accepted: true of a usable text; other replies are not cached.
 
         Raises:
@@ -122,6 +147,7 @@ class Endpoint:
             "max_tokens": max_tokens,
         }
         body |= {} if seed is None else {"seed": seed}
+        body |= {"extra_body": dict(sampling)} if sampling else {}
         file = self._cache_file(body)
         if file and (cached := _read_completion(file)) and accepted(cached.text):
             return cached
@@ -144,16 +170,63 @@ class Endpoint:
         quick = self._client.with_options(**QUICK)
         names = self._asked(lambda: _model_names(quick))
         if names is None:  # it lists none: one token tells as much
-            body: Any = {"model": self.model, "max_tokens": 1}
-            body["messages"] = [{"role": "user", "content": "Hello"}]
-            self._asked(lambda: _completion(quick.chat.completions.create(**body)))
-        elif self.model not in names:
+            self._one_token(quick)
+        elif self.model not in names and not self._answers_unlisted():
             served = ", ".join(names[:NAMED]) or "no model"
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             raise InputError(
-                f"{self.field}.model = {self.model!r}: {self.url} serves {served}{more}; name the"
+                f"{self.model_field} = {self.model!r}: {self.url} serves {served}{more}; name the"
                 " model as it does"
             )
+
+    def is_ready(self) -> bool:
+        """Tell if it answers at all, by one try."""
+        from openai import APIStatusError, OpenAIError
+
+        try:
+            _model_names(self._client.with_options(max_retries=0, timeout=READY))
+        except APIStatusError as error:
+            return error.status_code not in LOADING
+        except (OpenAIError, *ODD):
+            return False
+        return True
+
+    def _answers_unlisted(self) -> bool:
+        """Tell if it answers by the model though it lists others.
+
+        `transformers serve` lists the hub's cache, and loads any folder: its reply names the model
+        with a revision. Other servers may answer by whatever they have.
+        """
+        try:
+            reply = self._one_token(self._client.with_options(max_retries=0))
+        except InputError:
+            return False
+        return str(getattr(reply, "model", "")).startswith(f"{self.model}@")
+
+    def _one_token(self, client: Any) -> Any:
+        """Return the reply to a request for one token."""
+        body: Any = {"model": self.model, "max_tokens": 1}
+        body["messages"] = [{"role": "user", "content": "Hello"}]
+
+        def request() -> Any:
+            reply = client.chat.completions.create(**body)
+            _completion(reply)
+            return reply
+
+        return self._asked(request)
+
+    @property
+    def version(self) -> str | None:
+        """The server's version, as vLLM and SGLang tell it beside the API; `None`: not told."""
+        import httpx
+
+        try:
+            root = self.url.removesuffix("/v1")
+            reply = httpx.get(f"{root}/version", timeout=QUICK["timeout"]).raise_for_status()
+            version = reply.json()["version"]
+        except (httpx.HTTPError, *ODD):
+            return None
+        return version if isinstance(version, str) else None
 
     def _asked(self, request: Callable[[], Any]) -> Any:
         """Return what a request returns; name what goes wrong in one line."""
@@ -164,20 +237,20 @@ class Endpoint:
         except APIStatusError as error:
             raise self._refusal(error.status_code, str(error)) from None
         except APITimeoutError:
-            reason = f"gives no reply in {self._client.timeout:g} seconds"
+            kind, reason = NoReply, f"gives no reply in {self._client.timeout:g} seconds"
         except APIConnectionError:
-            reason = "cannot be reached, or breaks off its replies"
+            kind, reason = Unreachable, "cannot be reached, or breaks off its replies"
         except (OpenAIError, *ODD):
-            reason = "answers something that is not OpenAI's protocol"
-        raise NoReply(
-            f"{self.field}.url: {self.url} {reason}; start the endpoint or correct the address, and"
+            kind, reason = NoReply, "answers something that is not OpenAI's protocol"
+        raise kind(
+            f"{self.url_field}: {self.url} {reason}; start the endpoint or correct the address, and"
             " run it again: finished answers are kept"
         ) from None
 
     def _refusal(self, code: int, complaint: str) -> InputError:
         where = f"{self.field}: {self.url} answers {code} for model {self.model!r}"
         if 300 <= code < 400:
-            remedy = f"set {self.field}.url to where it leads"
+            remedy = f"set {self.url_field} to where it leads"
             return InputError(
                 f"{where}: a redirect, which is not followed with the key: {remedy}; correct"
                 f" {self.field}"
@@ -185,13 +258,14 @@ class Endpoint:
         if reason := REFUSALS.get(code):
             return InputError(f"{where}: {reason}; correct {self.field}")
         words = complaint.replace(self._client.api_key, "KEY")[:QUOTED]
-        return NoReply(f"{where}: {words}; see the endpoint's log, and run it again")
+        remedy = TOO_LARGE if code == 413 else "see the endpoint's log, and run it again"
+        return NoReply(f"{where}: {words}; {remedy}")
 
     def _cache_file(self, body: dict[str, Any]) -> Path | None:
         """Return the file of the cached reply to a request."""
         if self.memory is None:
             return None
-        content = json.dumps([f"{self.url}/chat/completions", body], sort_keys=True).encode()
+        content = json.dumps([self.identity, body], sort_keys=True).encode()
         name = hashlib.sha256(content).hexdigest()
         return self.memory / name[:2] / f"{name}.json"
 
@@ -202,7 +276,10 @@ def _completion(reply: Any) -> Completion:
     text = choice.message.content
     if not isinstance(text, str | None):
         raise TypeError("no text")
-    return Completion(text or "", cut=choice.finish_reason == "length")
+    extra = choice.message.model_extra or {}  # servers spell it in two ways
+    reasoning = extra.get("reasoning_content") or extra.get("reasoning") or ""
+    cut = choice.finish_reason == "length"
+    return Completion(text or "", cut, reasoning if isinstance(reasoning, str) else "")
 
 
 def _model_names(client: Any) -> list[str] | None:

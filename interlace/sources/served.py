@@ -22,12 +22,15 @@ _HOST = re.compile(
 )
 
 
-def check_served(served: ServedModel, field: str) -> None:
+def check_served(
+    served: ServedModel, field: str, names: tuple[str, str] = ("url", "model")
+) -> None:
     """Refuse settings that cannot work, before anything is loaded.
 
     Args:
         served: the endpoint.
         field: its section of params.yaml, e.g. `evaluate.judge`.
+        names: the names of `url` and `model` in that section.
 
     Raises:
         InputError: the address is not one, or the model or the key is missing.
@@ -37,10 +40,10 @@ def check_served(served: ServedModel, field: str) -> None:
     if complaint := _address_complaint(served.url, field):
         value = "" if set("@?#") & set(served.url) else f" = {shown(served.url)}"
         raise InputError(
-            f"{field}.url{value}: {complaint}; write it as https://host/v1, without secrets"
+            f"{field}.{names[0]}{value}: {complaint}; write it as https://host/v1, without secrets"
         )
     if not served.model:
-        raise InputError(f"{field}.model: empty; name the model that the endpoint serves")
+        raise InputError(f"{field}.{names[1]}: empty; name the model that the endpoint serves")
     if served.key_variable:
         _check_key(served.key_variable, f"{field}.key_variable")
 
@@ -75,12 +78,12 @@ def sends_in_clear(served: ServedModel) -> bool:
     return address.scheme == "http" and not local and not _is_loopback(host)
 
 
-def warn_of_plain_http(served: ServedModel, field: str) -> None:
+def warn_of_plain_http(served: ServedModel, field: str, name: str = "url") -> None:
     """Print a warning where `sends_in_clear` is true."""
     if sends_in_clear(served):
         say(
-            f"warning: {field}.url is plain http to another machine: the key and the answers can be"
-            " read on the way; use https",
+            f"warning: {field}.{name} is plain http to another machine: the key and the answers can"
+            " be read on the way; use https",
             error=True,
         )
 

@@ -6,19 +6,17 @@ prompts in a batch, T the tokens of the longest.
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from lmms_eval.api.model import lmms
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.errors import InputError
 from interlace.evaluation.run.journal import Reply
+from interlace.evaluation.run.requests import broken_images_named, cut, hf_messages
 from interlace.model.chat import (
     Inputs,
     UnplacedLabels,
@@ -26,12 +24,9 @@ from interlace.model.chat import (
     encode_whole,
 )
 from interlace.model.generation import AnswerGenerator, Draws
-from interlace.model.images import UnfitImage, open_image
 from interlace.model.row_losses import RowLoss, last_answer, prompt_of, row_losses
 from interlace.model.sampling import sampling_of
 
-# of an image: ours, and those of tasks that decode base64 on their own
-BROKEN = (UnfitImage, UnidentifiedImageError, Image.DecompressionBombError, binascii.Error)
 WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by length
 WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
 
@@ -162,22 +157,17 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
 
     def _encode(self, request: Any) -> _Encoded:
         _, doc_to_messages, settings, row, task, split = request.args
-        try:
+        with broken_images_named(task, row):
             doc = self.task_dict[task][split][row]  # opens the images of some tasks
             if conversation := self.conversations.get(task):
-                messages = _hf_messages(conversation(doc), task)
+                messages = hf_messages(conversation(doc), task)
                 try:
                     answered = last_answer(encode_messages(self.processor, messages))
                     return _Encoded(prompt_of(answered), answered)
                 except UnplacedLabels:
                     if not settings["max_new_tokens"]:  # no score without the loss
                         raise
-            messages = _hf_messages(doc_to_messages(doc), task)
-        except BROKEN as error:
-            raise InputError(
-                f"evaluate: task {task!r}, row {row}: {' '.join(str(error).split())}; repair the"
-                " image, or remove the row"
-            ) from None
+            messages = hf_messages(doc_to_messages(doc), task)
         later_image = any(
             item["type"] == "image" for turn in messages[1:] for item in turn["content"]
         )
@@ -242,7 +232,7 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
             )
             for i, ids in zip(alike, answers, strict=True):
                 text = self.generator.decode(ids[: settings[i]["max_new_tokens"]])
-                texts[i] = _cut(text, settings[i].get("until") or ())
+                texts[i] = cut(text, settings[i].get("until") or ())
         return [texts[i] for i in range(len(settings))]
 
 
@@ -269,32 +259,3 @@ def open_adapter(
     model = checkpoint.open_model(dtype=dtype)
     processor = checkpoint.open_processor(max_pixels=max_pixels)
     return CheckpointAdapter(model, processor, batch_size=batch_size)
-
-
-def _cut(answer: str, stops: Sequence[str] | str) -> str:
-    for stop in [stops] if isinstance(stops, str) else stops:
-        answer = answer.split(stop)[0] if stop else answer
-    return answer
-
-
-def _hf_messages(messages: Sequence[Mapping[str, Any]], task: str) -> list[dict[str, Any]]:
-    """Convert messages of lmms-eval ({"type": "image", "url": image}) to those of processors."""
-    return [
-        {
-            "role": message["role"],
-            "content": [_hf_item(item, task) for item in message["content"]],
-        }
-        for message in messages
-    ]
-
-
-def _hf_item(item: Mapping[str, Any], task: str) -> dict[str, Any]:
-    if item["type"] == "text":
-        return {"type": "text", "text": item["text"]}
-    if item["type"] != "image":
-        raise InputError(f"task {task!r} shows the model {item['type']}; only images are supported")
-    image = item["image"] if "image" in item else item["url"]
-    return {
-        "type": "image",
-        "image": open_image(Image.open(image) if isinstance(image, str) else image),
-    }

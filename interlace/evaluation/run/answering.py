@@ -25,7 +25,11 @@ REASONING = [["<think>", "</think>"], ["<analysis>", "</analysis>"]]  # as lmms-
 
 
 class Adapter(Protocol):
-    """A model that answers lmms-eval's requests: see `adapter.CheckpointAdapter`."""
+    """A model that answers lmms-eval's requests.
+
+    See `adapter.CheckpointAdapter` for one that is opened here, and `served.ServedAdapter` for one
+    behind servers.
+    """
 
     task_dict: dict[str, Any]
     conversations: dict[str, Any]  # by task, see `ScoredTask.conversation`
@@ -118,9 +122,7 @@ def _score(scored: ScoredTask) -> list[Answer]:
             prompt=str(request.args[0]),
             target=scored.target(row),
             answer=reply.text,
-            score=reply.accuracy
-            if scored.next_token
-            else scored.score(row, _extracted(request.filtered_resps)),
+            score=_score_of(scored, row, request, reply),
             weight=len(reply.tokens) if scored.next_token else 1,
             loss=reply.loss,
             n_tokens=None if reply.loss is None else len(reply.tokens),
@@ -131,6 +133,15 @@ def _score(scored: ScoredTask) -> list[Answer]:
 
     with progress, ThreadPoolExecutor(JUDGEMENTS if scored.judged else 1) as pool:
         return list(pool.map(score, task.instances, replies))
+
+
+def _score_of(scored: ScoredTask, row: Any, request: Any, reply: Reply) -> float | None:
+    """Return the score of a reply, 0 to 1; `None`: it is missing, or has no judgement."""
+    if reply.missing:
+        return None
+    if scored.next_token:
+        return reply.accuracy
+    return scored.score(row, _extracted(request.filtered_resps))
 
 
 def _extracted(responses: Mapping[str, Any]) -> str:

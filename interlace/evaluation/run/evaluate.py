@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, NOT_MATCHED
+from interlace.evaluation.run.engines import check_servers, opened
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.run.judge import Grader
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from interlace.evaluation.run.tasks import ScoredTask
 
 
-LIBRARIES = {"torch": "torch", "transformers": "transformers", "lmms_eval": "lmms-eval"}
-
-
 def evaluate(
     checkpoint: Checkpoint,
     *,
@@ -40,45 +37,47 @@ def evaluate(
     answers_file: Path | None = None,
     scratch: Path | None = None,
     judgements: Path | None = None,
+    served: Path | None = None,
 ) -> Evaluation:
     """Score one checkpoint.
 
     Args:
         checkpoint: any supported model; its folder may be a hub id.
         params: benchmarks, data, judge and generation settings.
-        model_name: its name in the result, e.g. "pruned".
+        model_name: its name in the result: dense, pruned, tuned or reference.
         dtype: type to compute in; auto: bfloat16 on a GPU, float32 on a CPU.
         answers_file: file for all answers (see `answers`); the first process writes it.
         scratch: folder of the journal, from which a killed evaluation resumes; it belongs to this
             checkpoint, these parameters and this data. None: no journal.
         judgements: folder that caches the judge's replies; None: no cache.
+        served: folder for the log of a server that is started, and for the replies of servers; it
+            belongs to this checkpoint. None: neither is kept.
 
     Returns:
         Scores of 0 to 100 with standard errors and counts, skipped benchmarks with reasons, and
-        the libraries, device and dtype. No times, hosts or paths.
+        the libraries, device and dtype, or the engine. No times, hosts or paths.
 
     Raises:
-        InputError: `validate` refuses, data is not available, or the judge refuses.
+        InputError: `validate` refuses, data is not available, the judge refuses, or servers are
+            down, refuse, or fail at too many answers.
     """
     validate(params)
+    if process_rank() == 0:
+        check_servers(params, model_name, checkpoint.folder)
     judge = Grader(params.judge, memory=judgements) if params.judge.url else None
     online = bool(params.benchmarks) and params.data is None
     with contextlib.ExitStack() as stack:
         stack.enter_context(isolated(offline=not online and checkpoint.folder.is_dir()))
         meet()  # before the first look at scratch, which the first process holds
         cache = stack.enter_context(_rows_cache(scratch))
-        from interlace.evaluation.run.adapter import open_adapter
         from interlace.evaluation.run.answering import answer_tasks
 
         with unpacked_once(cache), refusals_named(cache):
             tasks = list(_tasks(params, judge, cache))
-        adapter = open_adapter(
-            checkpoint,
-            batch_size=params.batch_size,
-            dtype=dtype,
-            max_pixels=params.max_pixels,
+        engine = stack.enter_context(
+            opened(checkpoint, params, model_name, dtype=dtype, folder=served or cache)
         )
-        answers = answer_tasks(adapter, tasks, limit=params.limit, journal=Journal(scratch))
+        answers = answer_tasks(engine.adapter, tasks, limit=params.limit, journal=Journal(scratch))
     if answers_file is not None and process_rank() == 0:
         write_answers((answer for rows in answers.values() for answer in rows), answers_file)
     categories = {task.benchmark: task.category for task in tasks}
@@ -88,12 +87,10 @@ def evaluate(
         model=model_name,
         scores=scores,
         skipped=_skipped(params, results),
-        versions={name: importlib.metadata.version(pip) for name, pip in LIBRARIES.items()},
-        device=_device_name(adapter.device),
-        dtype=str(adapter.dtype).removeprefix("torch."),
-        notes=_notes(params, scores) | _without_loss(tasks, answers),
+        notes=_notes(params, scores) | _without_loss(params, tasks, answers),
         losses={name: loss for name, rows in answers.items() if (loss := loss_of(rows))},
         loss=loss_of(answer for rows in answers.values() for answer in rows),
+        **engine.facts,
     )
 
 
@@ -137,7 +134,7 @@ def _skipped(params: Evaluate, results: Mapping[str, Score | None]) -> dict[str,
     for file in params.judged if not params.judge.url else ():
         skipped |= dict.fromkeys(heldout.check_rows(Path(file)), NO_JUDGE)
     silent = [name for name, score in results.items() if score is None]
-    return skipped | dict.fromkeys(silent, "the judge gave no judgement")
+    return skipped | dict.fromkeys(silent, f"no row has {_unscored(params)}")
 
 
 def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
@@ -148,16 +145,25 @@ def _notes(params: Evaluate, scores: Mapping[str, Score]) -> dict[str, str]:
         if benchmark.judge == "fallback" and not params.judge.url
     }
     return notes | {
-        name: f"{score.missing} answers have no judgement and count nowhere"
+        name: f"{score.missing} rows have no {_unscored(params)} and count nowhere"
         for name, score in scores.items()
         if score.missing
     }
 
 
+def _unscored(params: Evaluate) -> str:
+    """Return what rows without a score lack."""
+    if params.opens_model:
+        return "judgement"
+    return "answer or judgement" if params.judge.url else "answer"
+
+
 def _without_loss(
-    tasks: Iterable[ScoredTask], answers: Mapping[str, Sequence[Answer]]
+    params: Evaluate, tasks: Iterable[ScoredTask], answers: Mapping[str, Sequence[Answer]]
 ) -> dict[str, str]:
-    """Remarks on held-out sources, some rows of which have no loss."""
+    """Remarks on held-out sources, some rows of which have no loss; servers measure none at all."""
+    if not params.opens_model:
+        return {}
     rows = {task.benchmark: answers[task.benchmark] for task in tasks if task.conversation}
     counts = {name: sum(row.loss is None for row in source) for name, source in rows.items()}
     return {
@@ -165,10 +171,3 @@ def _without_loss(
         for name, count in counts.items()
         if count
     }
-
-
-def _device_name(device: object) -> str:
-    import torch
-
-    kind = torch.device(str(device))
-    return torch.cuda.get_device_name(kind) if kind.type == "cuda" else kind.type

@@ -27,12 +27,14 @@ class Reply:
         loss: sum of the cross-entropies of the true answer's tokens, nats; None without one.
         tokens: the true answer's tokens.
         choices: the model's first choice in place of each, given the true text before it.
+        missing: True if there is no answer, as a server failed; it is asked again by the next run.
     """
 
     text: str
     loss: float | None = None
     tokens: tuple[int, ...] = ()
     choices: tuple[int, ...] = ()
+    missing: bool = False
 
     @property
     def accuracy(self) -> float:
@@ -62,15 +64,16 @@ class Journal:
         return replies
 
     def save(self, replies: Mapping[int, Reply], process: int) -> None:
-        """Append a batch of replies; it is on disk when this returns.
+        """Append a batch of replies, but those that are missing; on disk when this returns.
 
         Raises:
             InputError: the disk is full.
         """
-        if self.folder is None:
+        replies = {index: reply for index, reply in replies.items() if not reply.missing}
+        if self.folder is None or not replies:
             return
         path = self.folder / f"answers-{process}.jsonl"
-        text = json.dumps([(index, astuple(reply)) for index, reply in replies.items()])
+        text = json.dumps([(index, astuple(reply)[:4]) for index, reply in replies.items()])
         with refusals_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ from interlace.errors import InputError
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, Benchmark, find_benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
+from interlace.evaluation.run.engines import check_engine, check_servers
 from interlace.evaluation.run.judge import FIELD
 from interlace.params.evaluating import Evaluate
 from interlace.sources.served import check_served, warn_of_plain_http
@@ -23,7 +24,7 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
     Raises:
         InputError: there is no benchmark, an unknown one, or one named twice; a limit does not fit
             a benchmark; a metric of held-out rows has none; data is missing or malformed; the
-            judge's settings cannot work; or nothing can be scored without a judge.
+            engine's or the judge's settings cannot work; or nothing can be scored without a judge.
     """
     if not params.benchmarks and params.heldout is None and not params.judged:
         raise InputError("evaluate: nothing to evaluate on; set benchmarks, heldout or judged")
@@ -32,6 +33,7 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
             "evaluate.heldout_metric = next-token: no rows to score; set evaluate.heldout, or leave"
             " it at exact-match"
         )
+    check_engine(params, warn=warn)
     check_served(params.judge, FIELD)
     if warn:
         warn_of_plain_http(params.judge, FIELD)
@@ -59,6 +61,24 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
             "evaluate: no benchmark can be scored without a judge; set evaluate.judge.url or"
             " evaluate.heldout"
         )
+
+
+def check_evaluation(params: Evaluate, dense: str, result: Path) -> None:
+    """Check an evaluation before any long work; also ask the servers of the dense model, if any.
+
+    The other models may not exist yet; `evaluate` asks their servers before anything else.
+
+    Args:
+        params: of the evaluation.
+        dense: folder or id of the dense model.
+        result: file of the dense model's scores; where it is there, no server is asked.
+
+    Raises:
+        InputError: `validate` refuses, or a server is down, refuses, or serves other models.
+    """
+    validate(params, warn=True)
+    if not result.is_file():
+        check_servers(params, "dense", Path(dense))
 
 
 def published_benchmarks(params: Evaluate) -> list[Benchmark]:

@@ -46,6 +46,20 @@ class Loss(_Result):
     tokens: int
 
 
+class Engine(_Result):
+    """Servers that answered, in place of a model that was opened here.
+
+    Attributes:
+        name: as `evaluate.engine` has it.
+        version: of the server; `None`: it tells none.
+        command: that started it, without folders; `None`: the user started it.
+    """
+
+    name: str
+    version: str | None = None
+    command: str | None = None
+
+
 class Evaluation(_Result):
     """The scores of one model; the same model, data and libraries give the same content.
 
@@ -54,25 +68,27 @@ class Evaluation(_Result):
         scores: by benchmark.
         skipped: benchmark -> why it has no score.
         versions: of the libraries.
-        device: that the model ran on.
-        dtype: of the model's weights.
+        device: that the model ran on; `None`: servers answered.
+        dtype: of the model's weights; `None`: servers answered.
         notes: benchmark -> what to know about its score.
         losses: by held-out source.
         loss: over the tokens of all held-out sources; None without one.
+        engine: the servers that answered; `None`: the model was opened here.
     """
 
     model: str
     scores: dict[str, Score]
     skipped: dict[str, str]
     versions: dict[str, str]
-    device: str
-    dtype: str
+    device: str | None = None
+    dtype: str | None = None
     notes: dict[str, str] = {}
     losses: dict[str, Loss] = {}
     loss: Loss | None = None
+    engine: Engine | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for JSON; `missing`, `notes` and losses only where there are any."""
+        """Return plain values for JSON; fields with defaults only where there is a value."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 

@@ -123,7 +123,11 @@ def pinned_params(run: Run) -> dict[str, Any]:
     """
     on_one_machine: Any = {
         "launch": True,
-        "evaluate": {"judge": {"url"}},
+        "evaluate": {
+            "judge": {"url"},
+            "endpoint": {"urls", "models"},
+            "vllm": {"command"},
+        },
         "answers": {"endpoint": {"url"}},
     }
     params = run.params.model_dump(mode="json", exclude=on_one_machine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from interlace.evaluation.scores.result import Score
+from interlace.evaluation.scores.result import Evaluation, Score
 from interlace.report.facts.summary import Metrics
 from interlace.samples.own_answers import AnswerSheet
 
@@ -20,6 +20,14 @@ def spelled(reference: str) -> str:
 def device_name(name: str) -> str:
     """Name a device in words."""
     return "a CPU" if name == "cpu" else name
+
+
+def measured_by(evaluation: Evaluation) -> str:
+    """Say what answered an evaluation: a model on a device, or servers."""
+    if engine := evaluation.engine:
+        command = f" ({engine.command})" if engine.command else ""
+        return f"by {engine.name} {engine.version or 'of unknown version'}{command}"
+    return f"on {device_name(evaluation.device or NONE)} in {evaluation.dtype}"
 
 
 def sample_counts(scores: Sequence[Score | None]) -> str:

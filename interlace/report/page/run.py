@@ -32,7 +32,7 @@ from interlace.report.facts.summary import MODELS, Metrics, references_in
 from interlace.report.facts.table import Table
 from interlace.report.facts.wording import (
     NONE,
-    device_name,
+    measured_by,
     parameter_sizes,
     spelled,
     training_answers,
@@ -142,7 +142,7 @@ def _score_tables(run: Run) -> tuple[Table, Table]:
     rows, means = score_rows(run, models, list(shares))
     caption = (
         "Scores, 0 to 100, ± one standard error; retention as a mean of ratios, with its 95%"
-        f" interval; measured on {device_name(dense.device)} in {dense.dtype}"
+        f" interval; measured {measured_by(dense)}"
     )
     categories = category_rows(run.summary, models, list(shares))
     return (
