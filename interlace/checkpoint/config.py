@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from interlace.checkpoint.spelling import add_older_spelling
 from interlace.errors import InputError
 from interlace.model.families import (
     DECODERS,
@@ -51,8 +52,7 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
     family = FAMILIES[arch.model_type]
     pruned |= moved_entries(pruned, family, keep, where)
     pruned["tie_word_embeddings"] = text["tie_word_embeddings"] = tied_head(config, where)
-    if "rope_parameters" in text:
-        text.pop("rope_scaling", None)
+    add_older_spelling(pruned, kind)
     return pruned
 
 
@@ -86,8 +86,6 @@ def _write_defaults(text: Config, config: Config, kind: str, where: str) -> None
     if missing:
         read = as_read(config, where)[1]
         text |= {name: read[name] for name in missing if isinstance(read.get(name), list)}
-    for name in rules.periods:
-        text.pop(name, None)
     step = text.get("decoder_sparse_step") or 1
     if "mlp_only_layers" in rules.indices and step != 1:
         n_layers = text.get("num_hidden_layers") or as_read(config, where)[1]["num_hidden_layers"]
@@ -106,7 +104,11 @@ def _prune_layers(
                     f"{where}: {name} has {len(text[name])} entries, and num_hidden_layers is"
                     f" {n_layers}; copy the file again"
                 )
-            text[name] = [text[name][layer] for layer in keep]
+            kept_entries = [text[name][layer] for layer in keep]
+            if kept_entries != text[name][: len(keep)]:  # a pattern holds no more
+                for period in rules.periods:
+                    text.pop(period, None)
+            text[name] = kept_entries
     for name in rules.leading:
         if isinstance(text.get(name), int):
             text[name] = sum(layer < text[name] for layer in keep)

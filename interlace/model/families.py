@@ -24,7 +24,8 @@ class Decoder:
         lists: fields with one entry per layer; entries of dropped layers are removed.
         leading: fields that count leading layers; dropped leading layers are subtracted.
         indices: fields with absolute layer indices; dropped ones are removed, others renumbered.
-        periods: fields that repeat a pattern over the layers; removed, since a list says the same.
+        periods: fields that repeat a pattern over the layers, as a list says too; removed where
+            the kept layers do not follow it.
     """
 
     lists: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.checkpoint.companions import companions
+from interlace.checkpoint.companions import TOKENIZERS, companions
 from interlace.checkpoint.config import pruned_config, with_dtype
 from interlace.checkpoint.layers import StoredLayers
 from interlace.checkpoint.safetensors import (
@@ -23,8 +23,9 @@ from interlace.checkpoint.safetensors import (
     stored_tensors,
     write_tensors,
 )
+from interlace.checkpoint.spelling import older_tokenizer
 from interlace.errors import ContractError, InputError
-from interlace.model.files import INDEX
+from interlace.model.files import INDEX, read_object
 from interlace.plan.record import Plan
 from interlace.sources.pinned import PinnedModel
 from interlace.system.outputs import whole
@@ -87,7 +88,7 @@ def export(
         for path in files:
             copy = partial / path.relative_to(dense.folder)
             copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, copy)
+            _copy(path, copy)
         _write_json(partial / "config.json", config)
         _write_shards(partial, shards, STORED_AS[dtype])
         return check(partial)
@@ -217,6 +218,15 @@ def _write_shards(folder: Path, shards: list[Tensors], dtype: str | None) -> Non
             weight_map |= dict.fromkeys(shard, file_name)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     _write_json(folder / INDEX, index)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copy a file; a tokenizer's fields that transformers 4 cannot read are spelt as both do."""
+    if path.name in TOKENIZERS:
+        fields = read_object(path)
+        if (both := older_tokenizer(fields)) is not fields:
+            return _write_json(copy, both)
+    shutil.copyfile(path, copy)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -154,6 +154,30 @@ def test_kinds_of_layers_are_listed_in_place_of_a_pattern(family: str, kind: str
     assert not pruned.keys() & {"sliding_window_pattern", "full_attention_interval"}
 
 
+@pytest.mark.parametrize("keep", [[0, 1, 2, 3, 4, 5], [1, 2], [0, 3, 5]])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+def test_vllm_refuses_a_pruned_model_only_if_it_refuses_the_dense_one(
+    family: str, keep: list[int]
+) -> None:
+    """It opens mixed kinds where `max_window_layers` says that no layer slides, and no others."""
+    config = copy.deepcopy(family_models.TINY[family].config)
+    mixed = ["full_attention", "sliding_attention", "full_attention"] * 2
+    config["text_config"] |= {"layer_types": mixed, "max_window_layers": 6}
+    assert pruned_text(config, keep)["max_window_layers"] == len(keep)
+    config["text_config"]["max_window_layers"] = 3
+    pruned = pruned_text(config, [0, 2, 3, 5])
+    assert (pruned["max_window_layers"], set(pruned["layer_types"])) == (2, {"full_attention"})
+
+
+@pytest.mark.parametrize("keep", [[0, 1, 2, 3, 4], [0, 1, 5], [0, 4, 5], [3, 4, 5]])
+def test_a_pattern_that_the_kept_layers_follow_stays(keep: list[int]) -> None:
+    for family, name in (
+        ("gemma3", "sliding_window_pattern"),
+        ("smollm3", "no_rope_layer_interval"),
+    ):
+        assert pruned_text(family_models.TINY[family].config, keep)[name] == 3
+
+
 def test_numbers_of_layers_with_attention_go_with_their_kinds() -> None:
     text = pruned_text(family_models.TINY["lfm2_vl"].config, [0, 2, 3, 4])
     assert text["full_attn_idxs"] == [2, 3]
@@ -247,13 +271,6 @@ def test_both_tie_flags_are_written_as_transformers_reads_them(
     pruned = pruned_config(config, [0, 5], "c")
     assert pruned["tie_word_embeddings"] is tied
     assert pruned["text_config"]["tie_word_embeddings"] is tied
-
-
-def test_rope_scaling_never_stands_beside_rope_parameters() -> None:
-    rope = {"rope_type": "default"}
-    text = pruned_text(qwen3_vl(rope_parameters=rope, rope_scaling=rope), [0])
-    assert text["rope_parameters"] == rope
-    assert "rope_scaling" not in text
 
 
 @pytest.mark.parametrize(

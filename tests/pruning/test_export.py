@@ -79,6 +79,32 @@ def test_companions_come_along_and_pickles_do_not(copied: Path, tmp_path: Path) 
     assert not names & refused
 
 
+def test_a_tokenizer_is_written_as_older_transformers_reads_it(
+    dense_dir: Path, pruned_dir: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    newer, both = (
+        json.loads((folder / "tokenizer_config.json").read_text())
+        for folder in (dense_dir, pruned_dir)
+    )
+    tokens = newer["extra_special_tokens"]
+    assert tokens and "extra_special_tokens" not in both
+    assert both["additional_special_tokens"] == tokens
+    tokenizers = [AutoTokenizer.from_pretrained(folder) for folder in (dense_dir, pruned_dir)]
+    assert {type(tokenizer) for tokenizer in tokenizers} == {type(tokenizers[0])}
+    text = f"{tokens[0]} What number {tokens[-1]} 42"
+    assert [tokenizer(text) for tokenizer in tokenizers] == [tokenizers[0](text)] * 2
+    assert [tokenizer.extra_special_tokens for tokenizer in tokenizers] == [tokens] * 2
+
+
+def test_a_tokenizer_in_the_older_spelling_keeps_its_bytes(copied: Path, tmp_path: Path) -> None:
+    older = b'{ "tokenizer_class" : "PreTrainedTokenizerFast", "pad_token": "<|endoftext|>" }'
+    (copied / "tokenizer_config.json").write_bytes(older)
+    interlace.export(copied, PLAN, tmp_path / "pruned")
+    assert (tmp_path / "pruned/tokenizer_config.json").read_bytes() == older
+
+
 def fail_to_write(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the second weight file fail."""
     write_tensors, files = exporting.write_tensors, []
