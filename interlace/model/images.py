@@ -62,6 +62,22 @@ def open_image(image: Any) -> Image.Image:
     return plain(image if isinstance(image, Image.Image) else _open(encoded_bytes(image)))
 
 
+def enlarged(image: Image.Image, min_pixels: int) -> Image.Image:
+    """Enlarge an image of fewer pixels, to sides of multiples of 32, as for Qwen3-VL.
+
+    Args:
+        image: plain RGB; one of enough pixels stays as it is.
+        min_pixels: bound, pixels.
+    """
+    # imports torch
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+    sides = {"height": image.height, "width": image.width, "factor": 32, "max_pixels": 2**62}
+    height, width = smart_resize(**sides, min_pixels=min_pixels)
+    enough = (height, width) == smart_resize(**sides, min_pixels=1)
+    return image if enough else image.resize((width, height))
+
+
 def encoded_bytes(image: Any) -> bytes | None:
     """Return the encoded bytes of an image as Parquet holds it; `None` for a missing one.
 

@@ -67,7 +67,7 @@ def published_rows(name: str, n: int = N) -> list[dict[str, Any]]:
     return [
         {column: f"{column} {i}" for column in columns}
         | {"image": {"bytes": picture(i, side=32), "path": None}}
-        | VALUES[name](i)
+        | VALUES[BENCHMARKS[name].published](i)
         for i in range(n)
     ]
 

@@ -9,7 +9,7 @@ import pytest
 from report.report_cases import shown_lines
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.evaluation.benchmarks.catalogue import PUBLISHED, published_name
 from interlace.evaluation.scores.result import Score
 from interlace.params.whole import Params, read_params
 from interlace.report.facts.published import (
@@ -78,7 +78,7 @@ SUMMARY: dict[str, Any] = {
     "retention_tuned_of_dense_ft": 80.0,
     "retention_tuned_of_dense_ft_low": 79.0,
     "retention_tuned_of_dense_ft_high": 81.0,
-} | {f"retention_tuned{of}/{name}": 90.0 for of in ("", "_of_dense_ft") for name in BENCHMARKS}
+} | {f"retention_tuned{of}/{name}": 90.0 for of in ("", "_of_dense_ft") for name in PUBLISHED}
 
 
 def test_retention_is_beside_that_of_the_same_reference() -> None:
@@ -99,7 +99,7 @@ def test_retention_over_other_benchmarks_is_not_compared() -> None:
     assert retention_beside(fewer, params(), 0.25, ROWS) == []
     assert retention_beside(SUMMARY, params(method="sleb"), 0.15, ROWS) == []
     by_benchmark = retention_beside(fewer, params(), 0.15, ROWS)
-    assert {one.benchmark for one in by_benchmark} == BENCHMARKS.keys() - {"POPE"}
+    assert {one.benchmark for one in by_benchmark} == set(PUBLISHED) - {"POPE"}
 
 
 def test_the_first_token_of_a_benchmark_is_beside_table_4() -> None:
@@ -151,6 +151,15 @@ def changed(**sections: Any) -> Params:
         (PROFILE, "dense", "MMBench", ["subset of MMBench: dev here, dev V1.1 there"]),
         (PROFILE, "dense", "POPE", ["metric of POPE: accuracy here, F1 there"]),
         (PROFILE, "dense", "OCRBench", ["images of OCRBench: .* at least 102,400 pixels there"]),
+        (changed(evaluate={"answers": "reasoning"}), "dense", "AI2D", []),
+        (changed(evaluate={"answers": "reasoning"}), "dense", "POPE-F1", []),
+        (changed(evaluate={"answers": "reasoning"}), "dense", "POPE", ["metric of POPE: .*"]),
+        (
+            changed(evaluate={"answers": "reasoning", "max_new_tokens": 99}),
+            "dense",
+            "AI2D",
+            ["length: answers of at most 99 tokens here, 16,384 there"],
+        ),
         (changed(evaluate={"limit": 9}), "dense", "AI2D", ["subset: the first 9 rows .*"]),
         (changed(evaluate={"max_pixels": 9}), "dense", "AI2D", ["images of benchmarks: .*"]),
         (
@@ -223,19 +232,57 @@ def changed(**sections: Any) -> Params:
 def test_what_differs_from_a_published_score_is_said_in_plain_words(
     run: Params, method: str, benchmark: str, expected: list[str]
 ) -> None:
-    row = row_of("2511.19676", method, benchmark)
+    row = row_of("2511.19676", method, published_name(benchmark))
     always = [text for text in PUBLISHED_SETTING if text != FLOAT32 or method == "interlace"]
     if run.evaluate.longest > 50:
         always.remove(SHORT)
+    if run.evaluate.answers == "reasoning":
+        always = [text for text in always if text not in (PROMPT, SAMPLING)]
     left = [*dict.fromkeys([*always, *expected])]
-    for text in setting_differences(row, run):
+    for text in setting_differences(row, run, [benchmark]):
         (pattern,) = (pattern for pattern in left if re.fullmatch(pattern, text))
         left.remove(pattern)
     assert not left
 
 
+@pytest.mark.parametrize(
+    ("longest", "table", "dense"), [("auto", "5", 85.7), (50, "6", 69.9)], ids=str
+)
+def test_answers_as_published_stand_beside_both_of_its_lengths(
+    longest: int | str, table: str, dense: float
+) -> None:
+    run = changed(evaluate={"answers": "reasoning", "max_new_tokens": longest})
+    score = Score(score=80, standard_error=1.0, n=100, category="c")
+    names = ("AI2D", "POPE", "POPE-F1", "made_up")
+    beside = beside_published({"dense": dict.fromkeys(names, score)}, run, 0.25, ROWS)
+    assert [(one.benchmark, len(one.differences)) for one in beside] == [
+        ("AI2D", 0),
+        ("POPE", 1),
+        ("POPE-F1", 0),
+    ]
+    assert (beside[0].source, beside[0].published) == (f"2511.19676, table {table}", dense)
+
+
+def test_the_twelve_as_published_have_no_difference_in_answers() -> None:
+    variants = {"POPE-F1", "MMBench-V1.1", "ScienceQA-IMG", "OCRBench-Enlarged"}
+    names = [name for name in PUBLISHED if name not in map(published_name, variants)]
+    summary = SUMMARY | {f"retention_tuned/{name}": 90.0 for name in (*names, *variants)}
+    summary = {
+        name: value
+        for name, value in summary.items()
+        if name.partition("/")[2] not in set(PUBLISHED) - set(names)
+    }
+    run = changed(evaluate={"answers": "reasoning"})
+    [whole] = [
+        one
+        for one in retention_beside(summary, run, 0.25, ROWS)
+        if (one.benchmark, one.source) == ("all", "model-card")
+    ]
+    assert [re.fullmatch(FLOAT32, text) is not None for text in whole.differences] == [True]
+
+
 def test_the_mean_over_all_names_each_benchmark_that_differs() -> None:
-    texts = setting_differences(row_of("2511.19676", "interlace", "all"), PROFILE)
+    texts = setting_differences(row_of("2511.19676", "interlace", "all"), PROFILE, PUBLISHED)
     named = [text.split(":")[0].split()[-1] for text in texts if " of " in text.split(":")[0]]
     assert sorted(named) == ["MMBench", "OCRBench", "POPE", "ScienceQA"]
 
@@ -243,11 +290,12 @@ def test_the_mean_over_all_names_each_benchmark_that_differs() -> None:
 def test_the_domain_aware_paper_s_setting_is_that_of_its_profile_but_for_prompts_and_data() -> None:
     run = read_params(ROOT / "profiles/qwen3-vl-2b-domain-aware.yaml")
     row = row_of(DOMAIN_AWARE, "mixed", "ChartQA", "")
-    assert [text.split(":")[0] for text in setting_differences(row, run)] == [
+    assert [text.split(":")[0] for text in setting_differences(row, run, ["ChartQA"])] == [
         "prompt",
         "tuning data",
     ]
-    other = setting_differences(row, params("Qwen/Qwen3-VL-2B-Instruct", method="mixed"))
+    run = params("Qwen/Qwen3-VL-2B-Instruct", method="mixed")
+    other = setting_differences(row, run, ["ChartQA"])
     assert "tuning: finetune.lora_rank = 0 here, 32 there" in other
     assert "tuning: select.tuned = planned here, all there" in other
     assert any(text.startswith("protected layers: the first 3, the last 1 and") for text in other)
@@ -288,7 +336,7 @@ def test_the_table_says_where_they_agree_in_80_columns() -> None:
 
 def test_every_published_benchmark_of_the_twelve_has_our_name() -> None:
     names = {row["benchmark"] for row in ROWS if row["paper"] == "2511.19676"}
-    assert set(BENCHMARKS) <= names
+    assert set(PUBLISHED) <= names
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def _score(scored: ScoredTask) -> list[Answer]:
     )
 
     def score(request: Any, reply: Reply) -> Answer:
-        row = rows[request.doc_id]
+        row, extracted = rows[request.doc_id], _extracted(request.filtered_resps)
         answer = Answer(
             sample_id=_row_id(scored, request),
             benchmark=scored.benchmark,
@@ -122,8 +122,8 @@ def _score(scored: ScoredTask) -> list[Answer]:
             prompt=str(request.args[0]),
             target=scored.target(row),
             answer=reply.text,
-            score=_score_of(scored, row, request, reply),
-            weight=len(reply.tokens) if scored.next_token else 1,
+            score=_score_of(scored, row, extracted, reply),
+            weight=len(reply.tokens) if scored.next_token else scored.weight(row, extracted),
             loss=reply.loss,
             n_tokens=None if reply.loss is None else len(reply.tokens),
             choices=None if reply.loss is None else tuple(reply.choices),
@@ -135,13 +135,13 @@ def _score(scored: ScoredTask) -> list[Answer]:
         return list(pool.map(score, task.instances, replies))
 
 
-def _score_of(scored: ScoredTask, row: Any, request: Any, reply: Reply) -> float | None:
+def _score_of(scored: ScoredTask, row: Any, extracted: str, reply: Reply) -> float | None:
     """Return the score of a reply, 0 to 1; `None`: it is missing, or has no judgement."""
     if reply.missing:
         return None
     if scored.next_token:
         return reply.accuracy
-    return scored.score(row, _extracted(request.filtered_resps))
+    return scored.score(row, extracted)
 
 
 def _extracted(responses: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 lmms-eval's own rules decide, through the functions of a task's module (`process_results` and
 others). Three fixes to lmms-eval: an answer that names no option is wrong, not a random option;
-"Yes." is yes; a failed judgement is missing. No torch here.
+"Yes." is yes; a failed judgement is missing. They score the final answer of a long one. No torch
+here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from interlace.evaluation.benchmarks.catalogue import Benchmark
+from interlace.evaluation.benchmarks.prompts import options_of
+from interlace.evaluation.run.final_answers import final_option, final_phrase, final_yes_or_no
 from interlace.evaluation.run.judge import Grader
 
 Row = Mapping[str, Any]
@@ -27,24 +30,66 @@ TOTAL = re.compile(r"total\s+score\s*:\s*\d+\s*/\s*\d+", re.IGNORECASE)
 YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
-def scorer(benchmark: Benchmark, results: Results, judge: Grader | None) -> Scorer:
+def scorer(
+    benchmark: Benchmark, results: Results, judge: Grader | None, *, reasoning: bool = False
+) -> Scorer:
     """Return the function that scores an answer to a row of a benchmark.
 
     Args:
         benchmark: of the rows.
         results: lmms-eval's function from a row and its answers to metrics.
         judge: grades answers where the benchmark needs it; None: nobody.
+        reasoning: find the final answer in a long one first; else the answer is expected alone.
     """
+    score = _rule(benchmark, results, judge, reasoning=reasoning)
+    if not reasoning:
+        return score
+    return lambda row, answer: score(row, final_answer(benchmark, row, answer))
+
+
+def _rule(
+    benchmark: Benchmark, results: Results, judge: Grader | None, *, reasoning: bool
+) -> Scorer:
     plain = _plain(benchmark, results)
     if benchmark.folder == "mmbench":
         return _mmbench(_module_of(results))
     if benchmark.folder == "hrbench":
-        return _hrbench(_module_of(results), judge)
+        return _hrbench(_module_of(results), judge, reasoning=reasoning)
     if benchmark.folder == "mia_bench":
         return _mia_bench(_module_of(results), judge)
-    if benchmark.folder == "pope":
+    if benchmark.answer == "yes-no":
         return lambda row, answer: plain(row, _yes_or_no(answer))
     return plain
+
+
+def final_answer(benchmark: Benchmark, row: Row, answer: str) -> str:
+    """Reduce a long answer to what lmms-eval's rule expects; empty where it names no option.
+
+    HRBench's judge reads the whole answer where it names none.
+    """
+    if benchmark.answer == "text":
+        return answer
+    if benchmark.answer == "yes-no":
+        return final_yes_or_no(answer) or answer
+    options = options_of(benchmark, row)
+    if benchmark.answer == "phrase" or (benchmark.published == "RealWorldQA" and not options):
+        return final_phrase(answer)
+    unread = answer if benchmark.judge == "fallback" else ""
+    return final_option(answer, options) or unread
+
+
+def weigher(benchmark: Benchmark, *, reasoning: bool = False) -> Callable[[Row, str], int]:
+    """Return the function that weighs a row in its benchmark's score, given the answer.
+
+    F1 is 2 TP / (2 TP + FP + FN). With the score 1 for a right answer it is the weighted mean of
+    scores, where a row weighs 1 for a predicted "yes" and 1 for a true one.
+    """
+
+    def weight(row: Row, answer: str) -> int:
+        text = final_answer(benchmark, row, answer) if reasoning else answer
+        return sum(words.strip().lower() == "yes" for words in (_yes_or_no(text), row["answer"]))
+
+    return weight if benchmark.f1 else lambda row, answer: 1
 
 
 def _module_of(results: Results) -> Mapping[str, Any]:
@@ -87,11 +132,13 @@ def option_of(task: Mapping[str, Any], row: Row, answer: str) -> str | None:
     return str(option) if option else None
 
 
-def _hrbench(task: Mapping[str, Any], judge: Grader | None) -> Scorer:
+def _hrbench(task: Mapping[str, Any], judge: Grader | None, *, reasoning: bool) -> Scorer:
     evaluator = task["hrbench_evaluator"]
 
     def score(row: Row, answer: str) -> float | None:
-        option = option_of(task, row, answer)
+        # an answer with reasoning is a letter by now, or names no option
+        letter = answer if len(answer) == 1 else None
+        option = letter if reasoning else option_of(task, row, answer)
         if option is None and judge is not None:
             options = task["hrbench_doc_to_options"](row)
             prompt = evaluator.build_prompt(row["question"], options, answer.strip())
@@ -120,12 +167,12 @@ def _mia_bench(task: Mapping[str, Any], judge: Grader | None) -> Scorer:
 
 def target(benchmark: Benchmark, row: Row) -> str:
     """Return the true answer as people read it."""
-    if benchmark.name == "TextVQA":
+    if benchmark.published == "TextVQA":
         return str(Counter(row["answers"]).most_common(1)[0][0])
-    if benchmark.name == "MIABench":
+    if benchmark.published == "MIABench":
         return "; ".join(row["components"])
-    answer = row["label"] if benchmark.name == "VStar" else row["answer"]
-    if benchmark.name in ("AI2D", "ScienceQA"):
+    answer = row["label"] if benchmark.published == "VStar" else row["answer"]
+    if benchmark.published in ("AI2D", "ScienceQA"):
         return LETTERS[int(answer)]
     return " | ".join(answer) if isinstance(answer, list) else str(answer)
 

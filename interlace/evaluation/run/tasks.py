@@ -21,11 +21,12 @@ from interlace.errors import InputError
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.benchmarks.catalogue import Benchmark
 from interlace.evaluation.benchmarks.files import benchmark_files
+from interlace.evaluation.benchmarks.prompts import reasoning_prompt
 from interlace.evaluation.run import scoring
 from interlace.evaluation.run.judge import Grader
 from interlace.evaluation.run.scoring import Row, Scorer
 from interlace.model.chat import chat_messages
-from interlace.model.images import open_image
+from interlace.model.images import enlarged, open_image
 from interlace.model.sampling import GREEDY, PUBLISHED
 
 SPLIT = "test"
@@ -47,6 +48,7 @@ class ScoredTask:
             None: no loss.
         next_token: True if the share of the true answer's tokens that are the model's first choice
             is the score, so that nothing is generated.
+        weight: (row, answer) -> weight of the row in the benchmark's score.
     """
 
     benchmark: str
@@ -58,6 +60,7 @@ class ScoredTask:
     judged: bool = False
     conversation: Callable[[Row], list[dict[str, Any]]] | None = None
     next_token: bool = False
+    weight: Callable[[Row, str], int] = lambda row, answer: 1
 
 
 def request_settings(
@@ -222,7 +225,7 @@ def published_task(
     cache: Path | None = None,
     judge: Grader | None = None,
 ) -> ScoredTask:
-    """Build the task of a published benchmark as lmms-eval defines it, with our length of answers.
+    """Build the task of a published benchmark as lmms-eval defines it, but for length and prompt.
 
     Args:
         benchmark: to build.
@@ -241,6 +244,11 @@ def published_task(
     config["generation_kwargs"] = request_settings(
         max_new_tokens, until=task_settings.get("until") or (), seed=seed
     )
+    reasoning = seed is not None
+    if reasoning:
+        config["doc_to_text"] = lambda row, _=None: reasoning_prompt(benchmark, row)
+    if benchmark.min_pixels:
+        config["doc_to_visual"] = _enlarged(config["doc_to_visual"], benchmark.min_pixels)
     if data is not None:
         config |= _local_data(benchmark, data, cache)
     try:
@@ -256,11 +264,17 @@ def published_task(
         benchmark.name,
         benchmark.category,
         task,
-        scoring.scorer(benchmark, _results(task), judge),
+        scoring.scorer(benchmark, _results(task), judge, reasoning=reasoning),
         lambda row: scoring.target(benchmark, row),
         lambda row, number: scoring.question_id(benchmark, row, number),
         judged=judge is not None and benchmark.judge != "never",
+        weight=scoring.weigher(benchmark, reasoning=reasoning),
     )
+
+
+def _enlarged(visual: Callable[[Row], list[Any]], min_pixels: int) -> Callable[[Row], list[Any]]:
+    """Let a task show images of at least so many pixels, as Qwen3-VL's preprocessing has it."""
+    return lambda row: [enlarged(image, min_pixels) for image in visual(row)]
 
 
 def _results(task: Any) -> scoring.Results:

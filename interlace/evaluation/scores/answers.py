@@ -3,10 +3,11 @@
 `answers/NAME.parquet` holds, in the order of benchmarks and rows: `sample_id` (row number in the
 benchmark's data and a hash of prompt and target), `benchmark`, `question_id` (shared by rows that
 ask one question in several ways), `prompt`, `target`, `answer`, `score` (0 to 1; null without a
-judgement) and `weight` (of the row in its benchmark's score: 1, or its answer tokens where these
-are scored). Rows whose true answer was measured have `loss` (sum of the cross-entropies of its
-tokens, nats), `n_tokens` (their number, the end of the turn included) and `choices` (the model's
-first choice in place of each, given the true text before it); these are null in other rows.
+judgement) and `weight` (of the row in its benchmark's score: 1; its answer tokens where these are
+scored; where F1 is the score, 1 for an answer "yes" and 1 for a true one). Rows whose true answer
+was measured have `loss` (sum of the cross-entropies of its tokens, nats), `n_tokens` (their number,
+the end of the turn included) and `choices` (the model's first choice in place of each, given the
+true text before it); these are null in other rows.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ SCHEMA = pa.schema(
     ]
 )
 NULLABLE = frozenset({"score", "loss", "n_tokens", "choices"})
-ALL_RIGHT = frozenset({"MMBench"})  # a question counts if all its rows are right
+ALL_RIGHT = frozenset({"MMBench", "MMBench-V1.1"})  # a question counts if all its rows are right
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def _damage(answer: Answer) -> str:
         return f"sample_id = {answer.sample_id!r} begins with no row number"
     if any(value is None for name, value in vars(answer).items() if name not in NULLABLE):
         return "a cell is empty"
-    if answer.weight < 1:
-        return f"weight = {answer.weight} is less than 1"
+    if answer.weight < 0:
+        return f"weight = {answer.weight} is less than 0"
     presence = [value is not None for value in (answer.loss, answer.n_tokens, answer.choices)]
     if any(presence) != all(presence):
         return "loss, n_tokens and choices are not all there"
@@ -176,7 +177,7 @@ def benchmark_score(answers: Sequence[Answer], category: str) -> Score | None:
     questions = question_scores(judged, name)
     weights = question_weights(judged, name)
     mean = sum(questions[question] * weight for question, weight in weights.items())
-    mean /= sum(weights.values())
+    mean /= sum(weights.values()) or 1  # F1 without any "yes" is 0
     return Score(
         score=100 * mean,
         standard_error=_standard_error(questions, weights, mean),
@@ -191,7 +192,7 @@ def _standard_error(
 ) -> float | None:
     """Cluster-robust standard error of the mean over rows, one cluster per question; 0 to 100."""
     clusters, n = len(questions), sum(weights.values())
-    if clusters < 2:
+    if clusters < 2 or n == 0:
         return None
     squares = sum((weights[name] * (value - mean)) ** 2 for name, value in questions.items())
     return 100 * math.sqrt(clusters / (clusters - 1) * squares) / n

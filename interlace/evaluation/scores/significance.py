@@ -121,17 +121,19 @@ def _pairs(
 def _questions(
     name: str, first_answers: Sequence[Answer], second_answers: Sequence[Answer]
 ) -> NDArray[np.float64]:
-    """Scores of each question for both models, and its weight: [questions, 3]."""
+    """Scores of each question for both models, and its weights for both: [questions, 4].
+
+    Where F1 is the score, weights depend on the answers.
+    """
     first, second = question_scores(first_answers, name), question_scores(second_answers, name)
-    weights = question_weights(first_answers, name)
-    return np.array([(first[q], second[q], weights[q]) for q in first], dtype=float)
+    weights = [question_weights(answers, name) for answers in (first_answers, second_answers)]
+    columns = (first, second, *weights)
+    return np.array([[column[q] for column in columns] for q in first], dtype=float)
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores of both models, 0 to 100: [2]."""
-    weights = values[:, 2]
-    means: NDArray[np.float64] = 100 * weights @ values[:, :2] / weights.sum()
-    return means
+    return _weighted(values, np.ones(len(values)))
 
 
 def _bootstrap(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -139,15 +141,28 @@ def _bootstrap(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray
 
     Questions with equal values form a kind; the number of draws of each kind is multinomial.
     """
-    kinds, counts = np.unique(values, axis=0, return_counts=True)  # [kinds, 3], [kinds]
+    kinds, counts = np.unique(values, axis=0, return_counts=True)  # [kinds, 4], [kinds]
     few = max(1, DRAW_CELLS // len(kinds))
     parts = []
     for start in range(0, DRAWS, few):
         size = min(few, DRAWS - start)
         draws = rng.multinomial(len(values), counts / len(values), size=size)  # [few, kinds]
-        weights = draws * kinds[:, 2]
-        parts.append(100 * weights @ kinds[:, :2] / weights.sum(axis=1, keepdims=True))
+        parts.append(_weighted(kinds, draws))
     return np.concatenate(parts)
+
+
+def _weighted(values: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores of both models where each question counts so often, 0 to 100: [..., 2].
+
+    Args:
+        values: scores and weights, [questions, 4].
+        counts: [..., questions].
+    """
+    scores = []
+    for score, weight in zip(values.T[:2], values.T[2:], strict=True):
+        total = counts @ weight  # 0 without any "yes", where F1 is 0
+        scores.append(100 * (counts * weight) @ score / np.where(total == 0, 1, total))
+    return np.stack(scores, axis=-1)
 
 
 def _interval(draws: NDArray[np.float64]) -> Interval:

@@ -1,12 +1,12 @@
 """Our numbers beside published ones, where the same model, method and ratio were run.
 
 `data/published.csv` holds the numbers of both papers (arXiv 2511.19676 and 2603.20275), one a line:
-paper, table, model, method, ratio, benchmark, cot (on: answers of up to 16,384 tokens; off: 50;
-empty: not said), metric and value. Scores, what of a reference's scores is retained, and how much
-sooner the first token comes are compared. A published number is shown only where the setting is the
-same; elsewhere notes say what differs. Two numbers agree when they are no further apart than chance
-would have it for two samples of the size of ours: |ours - published| <= 2 * sqrt(2) * our standard
-error.
+paper, table, model, method, ratio, benchmark, cot (on: answers of up to 16,384 tokens; off: the
+same, cut at 50; empty: not said), metric and value. Scores, what of a reference's scores is
+retained, and how much sooner the first token comes are compared. A published number is shown only
+where the setting is the same; elsewhere notes say what differs. Two numbers agree when they are no
+further apart than chance would have it for two samples of the size of ours: |ours - published| <=
+2 * sqrt(2) * our standard error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.evaluation.benchmarks.catalogue import PUBLISHED as PAPER
+from interlace.evaluation.benchmarks.catalogue import published_name
 from interlace.evaluation.scores.result import Score
 from interlace.evaluation.scores.significance import LEVEL
 from interlace.params.evaluating import key
@@ -130,21 +131,22 @@ def beside_published(
         for model, by_benchmark in scores.items():
             method = METHODS.get(model, params.method)
             plan_ratio = 0.0 if model in METHODS else ratio
-            score = by_benchmark.get(row["benchmark"])
-            if score is None or model == "pruned":
+            same = row["method"] == method and math.isclose(float(row["ratio"]), plan_ratio)
+            if model == "pruned" or not same:
                 continue
-            if row["method"] == method and math.isclose(float(row["ratio"]), plan_ratio):
-                pairs.append(
-                    Beside(
-                        model.replace("_", "-"),
-                        row["benchmark"],
-                        score.score,
-                        score.standard_error,
-                        float(row["value"]),
-                        _source(row),
-                        differences=setting_differences(row, params),
-                    )
+            pairs += [
+                Beside(
+                    model.replace("_", "-"),
+                    name,
+                    score.score,
+                    score.standard_error,
+                    float(row["value"]),
+                    _source(row),
+                    differences=setting_differences(row, params, [name]),
                 )
+                for name, score in by_benchmark.items()
+                if published_name(name) == row["benchmark"]
+            ]
     return _once(pairs)
 
 
@@ -169,24 +171,30 @@ def retention_beside(
     for row in _alike(published, "relative_performance_percent", params):
         reference = "dense_ft" if (row["paper"], row["table"]) in OF_DENSE_FT else "dense"
         retention = "retention_tuned" + ("" if reference == "dense" else f"_of_{reference}")
-        name = _on_this_share(row["benchmark"], params)
-        twelve = {
-            key.removeprefix(f"{retention}/") for key in summary if key.startswith(f"{retention}/")
-        }
-        ours = summary.get(f"{retention}/{name}")
-        if name == "all":
-            ours = summary.get(retention) if twelve == set(BENCHMARKS) else None
-        if ours is None or not _same_run(row, params, ratio):
+        if not _same_run(row, params, ratio):
             continue
-        ends = [summary.get(f"{retention}_{end}") for end in ("low", "high")]
-        error = _error(ends, LEVEL) if name == "all" else None
-        metric = f"of {reference.replace('_', '-')}"
-        value = float(row["value"])
-        differing = setting_differences(row, params, _share(row))
-        pairs.append(
-            Beside("tuned", str(name), ours, error, value, _source(row), metric, differing)
-        )
+        ours = _retained(summary, retention)
+        compared = _on_this_share(row["benchmark"], params)
+        for name, value in ours.items():
+            if value is None or published_name(name) != compared:
+                continue
+            names = [*ours] if name == "all" else [name]
+            ends = [summary.get(f"{retention}_{end}") for end in ("low", "high")]
+            error = _error(ends, LEVEL) if name == "all" else None
+            metric, theirs = f"of {reference.replace('_', '-')}", float(row["value"])
+            differing = setting_differences(row, params, names, _share(row))
+            pairs.append(
+                Beside("tuned", name, value, error, theirs, _source(row), metric, differing)
+            )
     return _once(pairs)
+
+
+def _retained(summary: Mapping[str, Any], retention: str) -> dict[str, float | None]:
+    """Return retention by benchmark, and of all where these are the paper's twelve."""
+    start = f"{retention}/"
+    ours = {name[len(start) :]: value for name, value in summary.items() if name.startswith(start)}
+    twelve = sorted(map(published_name, ours)) == sorted(PAPER)
+    return ours | ({"all": summary.get(retention)} if twelve else {})
 
 
 def speedup_beside(

@@ -7,10 +7,11 @@ differs; "here" is this run, "there" the published one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.model.sampling import PUBLISHED
 from interlace.params.choosing import Select
 from interlace.params.evaluating import key
 from interlace.params.inputs import FINEVISION
@@ -18,14 +19,12 @@ from interlace.params.whole import Params
 
 Row = Mapping[str, str]  # of data/published.csv
 DOMAIN_AWARE = "2603.20275"  # the other source is INTERLACE: its paper and its model cards
+SAMPLED = (
+    f"temperature {PUBLISHED.temperature}, top-p {PUBLISHED.top_p}, top-k {PUBLISHED.top_k} and"
+    f" presence penalty {PUBLISHED.presence_penalty}"
+)
 LENGTHS = {"on": 16_384, "off": 50}  # longest published answers, tokens
 LENGTH = "length: "
-SUBSETS = {
-    "ScienceQA": "subset of ScienceQA: all questions here, those with an image there",
-    "MMBench": "subset of MMBench: dev here, dev V1.1 there",
-    "POPE": "metric of POPE: accuracy here, F1 there",
-    "OCRBench": "images of OCRBench: of any size here, of at least 102,400 pixels there",
-}
 BY_SIMILARITY = {"interlace", "interlace-oa", "interlace-tn", "consecutive"}  # mode reference
 BY_PROBES = {"math-aware", "nonmath-aware", "mixed"}  # mode residual
 DEEPSTACK_LAYERS = 3  # of Qwen3-VL, which all numbers are of
@@ -56,16 +55,19 @@ ADAPTERS = {
 HEALING = {"local_steps": 0, "distill_logits": 0.0, "distill_states": 0.0}
 
 
-def setting_differences(row: Row, params: Params, share: float = 0.01) -> tuple[str, ...]:
+def setting_differences(
+    row: Row, params: Params, names: Sequence[str], share: float = 0.01
+) -> tuple[str, ...]:
     """List what differs between a run and the setting of a published score or retention.
 
     Args:
         row: of the same model, method and ratio.
         params: of the run.
+        names: the run's benchmarks behind the number that is compared.
         share: of FineVision that INTERLACE's number was tuned on.
     """
     pruned = float(row["ratio"]) > 0 and not row["method"].endswith("2:4")
-    texts = [*_of_answers(row, params)]
+    texts = [*_of_answers(row, params, names)]
     if pruned:
         texts += _of_choice(row, params)
     if pruned or row["method"].startswith("dense-"):
@@ -73,22 +75,20 @@ def setting_differences(row: Row, params: Params, share: float = 0.01) -> tuple[
     return tuple(texts)
 
 
-def _of_answers(row: Row, params: Params) -> Iterator[str]:
+def _of_answers(row: Row, params: Params, names: Sequence[str]) -> Iterator[str]:
     evaluate = params.evaluate
+    direct = evaluate.answers == "direct"
     if row["paper"] == DOMAIN_AWARE:
-        yield "prompt: lmms-eval's here, the paper's own there"
+        yield f"prompt: {'lmms-eval' if direct else 'VLMEvalKit'}'s here, the paper's own there"
     else:
-        yield (
-            "prompt: lmms-eval's here, which asks for the answer directly; VLMEvalKit's there,"
-            " which does not"
-        )
-        yield (
-            "sampling: greedy here; temperature 0.7, top-p 0.8, top-k 20 and presence penalty 1.5"
-            " there"
-        )
-        benchmark = row["benchmark"].partition(" (")[0]  # without its share of the data
-        names = BENCHMARKS if benchmark == "all" else [benchmark]
-        yield from (SUBSETS[name] for name in names if name in SUBSETS)
+        if direct:
+            yield (
+                "prompt: lmms-eval's here, which asks for the answer directly; VLMEvalKit's there,"
+                " which does not"
+            )
+            yield f"sampling: greedy here; {SAMPLED} there"
+        benchmarks = [BENCHMARKS[name] for name in names if name in BENCHMARKS]
+        yield from (benchmark.difference for benchmark in benchmarks if benchmark.difference)
     longest = LENGTHS.get(row["cot"])
     if longest and longest != evaluate.longest:
         yield (f"{LENGTH}answers of at most {evaluate.longest:,} tokens here, {longest:,} there")

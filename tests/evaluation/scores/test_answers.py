@@ -78,7 +78,7 @@ def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"weight": 0}, "weight = 0 is less than 1"),
+        ({"weight": -1}, "weight = -1 is less than 0"),
         ({"loss": None}, "loss, n_tokens and choices are not all there"),
         ({"loss": math.inf}, "loss = inf is not finite"),
         ({"n_tokens": 4}, "choices has 3 tokens, and n_tokens = 4"),
