@@ -46,14 +46,14 @@ def final_option(text: str, options: Mapping[str, str]) -> str | None:
     letters = set(options or "ABCD")
     for words in reversed(_statements(text)):
         if (match := _LETTER_AT_START.match(words)) and match[1] in letters:
-            return match[1]
+            return str(match[1])
         if letter := _by_words(_first_sentence(words), options):
             return letter
     lines = [letter for line in text.splitlines() if (letter := _line_option(line, options))]
     for found in (lines, _ALONE.findall(text)):
         named = set(found) & letters
         if len(named) == 1:
-            return named.pop()
+            return str(named.pop())
     return _by_words(text, options)
 
 
@@ -62,7 +62,7 @@ def _line_option(line: str, options: Mapping[str, str]) -> str | None:
     if not (match := _LETTER_AT_START.match(line)):
         return None
     rest = line[match.end() :].strip(" .:,)]}*_$-").casefold()
-    return match[1] if rest in ("", options.get(match[1], "").casefold()) else None
+    return str(match[1]) if rest in ("", options.get(match[1], "").casefold()) else None
 
 
 def final_phrase(text: str) -> str:

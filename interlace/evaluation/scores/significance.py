@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,9 +127,8 @@ def _questions(
     Where F1 is the score, weights depend on the answers.
     """
     first, second = question_scores(first_answers, name), question_scores(second_answers, name)
-    weights = [question_weights(answers, name) for answers in (first_answers, second_answers)]
-    columns = (first, second, *weights)
-    return np.array([[column[q] for column in columns] for q in first], dtype=float)
+    ours, theirs = question_weights(first_answers, name), question_weights(second_answers, name)
+    return np.array([(first[q], second[q], ours[q], theirs[q]) for q in first], dtype=float)
 
 
 def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,7 +151,7 @@ def _bootstrap(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray
     return np.concatenate(parts)
 
 
-def _weighted(values: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weighted(values: NDArray[np.float64], counts: NDArray[Any]) -> NDArray[np.float64]:
     """Scores of both models where each question counts so often, 0 to 100: [..., 2].
 
     Args:

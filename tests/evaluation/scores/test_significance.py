@@ -84,3 +84,19 @@ def test_runs_on_other_data_are_not_compared() -> None:
         differences(answers([1]), other)
     with pytest.raises(InputError, match="share 1 rows of 2 and 2"):
         differences(answers([1, 1]), answers([1]) + other)
+
+
+def test_an_f1_of_two_models_weighs_each_row_by_its_model_s_answer() -> None:
+    """Truths yes, yes, no, no; the second model misses a yes, and says one too many."""
+    columns = {"a": ([1, 1, 1, 0], [2, 2, 0, 1]), "b": ([0, 1, 0, 0], [1, 2, 1, 1])}
+    first, second = (
+        [
+            dataclasses.replace(row, benchmark="POPE-F1", weight=weight)
+            for row, weight in zip(answers(scores), weights, strict=True)
+        ]
+        for scores, weights in columns.values()
+    )
+    (pope, _) = differences(first, second)
+    assert (pope.first, pope.second) == (pytest.approx(80), pytest.approx(40))
+    assert (pope.worse, pope.better) == (2, 0)
+    assert pope.interval[0] < pope.second - pope.first < pope.interval[1]
