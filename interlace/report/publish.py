@@ -1,6 +1,7 @@
 """A checkpoint and its model card -> a repository on the hub, or a folder with the same files.
 
-Nothing is sent unless it is asked for, and nothing but the checkpoint's own files and the card.
+Nothing is sent unless it is asked for, and nothing but the checkpoint's own files, the card and the
+scores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from interlace.errors import InputError, MissingInputError
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
+from interlace.report.card.eval_results import FOLDER, file_name
 from interlace.report.facts.inputs import Workspace, changed_since_report
 from interlace.report.facts.run import PLACEHOLDER, Which
 from interlace.system.outputs import whole
@@ -20,16 +23,18 @@ from interlace.system.outputs import whole
 Files = Mapping[str, Path | bytes]  # what lies where in the repository
 
 CARD = "README.md"
+HUB_RESULTS = ".eval_results"  # the hub's folder of evaluation results
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 def files_to_publish(
     artifacts: Path, which: Which, repo: str, revision: str | None = None
 ) -> dict[str, Path | bytes]:
-    """Return the files of a checkpoint and its card, by their names in the repository.
+    """Return the files of a checkpoint, its card and its scores, by their names in the repository.
 
     Args:
-        artifacts: holds `pruned` and `tuned`, and `report` with a card for each.
+        artifacts: holds `pruned` and `tuned`, and `report` with a card for each, and with scores in
+            the hub's format where there are any.
         which: the checkpoint.
         repo: hub id; the card's example loads from it.
         revision: branch; None: main.
@@ -65,6 +70,8 @@ def files_to_publish(
     loading = f"from_pretrained({PLACEHOLDER}"
     text = card.read_text(encoding="utf-8")
     text = text.replace(loading, f"from_pretrained({address}")
+    scores = sorted((artifacts / "report" / FOLDER / which).glob("*.yaml"))
+    files |= {f"{HUB_RESULTS}/{path.name}": path for path in scores}
     return files | {CARD: text.encode()}
 
 
@@ -83,10 +90,10 @@ def write_to(files: Files, folder: Path) -> None:
     with whole(folder) as partial:
         partial.mkdir()
         for name, source in files.items():
+            (partial / name).parent.mkdir(exist_ok=True)
             if isinstance(source, bytes):
                 (partial / name).write_bytes(source)
             else:
-                (partial / name).parent.mkdir(exist_ok=True)
                 shutil.copyfile(source, partial / name)
 
 
@@ -95,9 +102,9 @@ def push(
 ) -> str:
     """Upload the files in one commit; the repository is made if there is none.
 
-    Weights that the repository holds from before and that are not among the files are deleted in
-    the same commit: transformers would load an old model.safetensors in place of new shards. Other
-    files stay.
+    Weights and scores of ours that the repository holds from before and that are not among the
+    files are deleted in the same commit: transformers would load an old model.safetensors in place
+    of new shards, and a leaderboard would show another model's score. Other files stay.
 
     Args:
         files: what to upload.
@@ -134,19 +141,21 @@ def push(
 
 
 def _operations(files: Files, remote_files: Iterable[str]) -> list[Any]:
-    """Add all files, and delete weights of an earlier commit that are not among them."""
+    """Add all files, and delete weights and scores of an earlier commit that are not among them."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     adds = [
         CommitOperationAdd(name, source if isinstance(source, bytes) else str(source))
         for name, source in files.items()
     ]
-    old_weights = [
+    our_scores = {f"{HUB_RESULTS}/{file_name(benchmark)}" for benchmark in BENCHMARKS.values()}
+    old_files = [
         name
         for name in remote_files
-        if name.endswith(_WEIGHTS) and "/" not in name and name not in files
+        if name not in files
+        and ((name.endswith(_WEIGHTS) and "/" not in name) or name in our_scores)
     ]
-    return [*adds, *map(CommitOperationDelete, old_weights)]
+    return [*adds, *map(CommitOperationDelete, old_files)]
 
 
 @contextmanager

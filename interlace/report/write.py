@@ -18,6 +18,7 @@ from interlace.evaluation.scores.retention import common_benchmarks
 from interlace.params.whole import Params
 from interlace.plan.candidates import read_candidates
 from interlace.report.card.card import model_card
+from interlace.report.card.eval_results import FOLDER, eval_results
 from interlace.report.facts.calibration import read_sizes
 from interlace.report.facts.candidates import candidates_table
 from interlace.report.facts.inputs import RECORD, Workspace, input_hashes
@@ -94,6 +95,13 @@ def _comparison(answers: Mapping[str, Sequence[Answer]], params: Params) -> Comp
     return comparison(by_model, EXAMPLES, images) if by_model else None
 
 
+def _write_eval_results(folder: Path, contents: Mapping[str, str]) -> None:
+    """Write the files that `push` sends with a card; no folder where there are none."""
+    for name, text in contents.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def write_report(
     artifacts: Path, metrics: Path, data: Path, *, dense_dir: Path, params: Params
 ) -> RenderableType:
@@ -125,6 +133,7 @@ def write_report(
         folder.mkdir()
         for which in get_args(Which):
             (folder / f"{which}.md").write_text(model_card(run, which), encoding="utf-8")
+            _write_eval_results(folder / FOLDER / which, eval_results(run, which))
         write_json(folder / "published.json", [asdict(pair) for pair in beside])
         page = run_page(
             run,

@@ -75,6 +75,7 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 def test_the_hub_reads_the_base_the_data_and_the_scores(plan: Plan, which: Which) -> None:
     data = ModelCard(card(which, plan)).data
     assert data.base_model == "Qwen/Qwen3-VL-8B-Instruct"
+    assert data.base_model_relation == "finetune"
     trained = which == "tuned" and plan.tune
     assert data.datasets == (["HuggingFaceM4/FineVision"] if trained else None)
     assert (data.library_name, data.pipeline_tag) == ("transformers", "image-text-to-text")

@@ -10,11 +10,17 @@ import hub as hubs
 import pytest
 from click.testing import CliRunner, Result
 from hub import READER, WRITER, Hub, Repository
-from huggingface_hub import constants
+from huggingface_hub import (
+    EvalResultEntry,
+    constants,
+    eval_result_entries_to_yaml,
+    parse_eval_result_entries,
+)
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from interlace.cli import main
 from interlace.model.open import open_model
+from interlace.system.documents import as_yaml, parse_yaml
 
 CARD = '---\nlibrary_name: transformers\n---\n\nLoad `Model.from_pretrained("MODEL")`.\n'
 
@@ -92,6 +98,26 @@ def test_old_weights_go_and_other_files_stay(hub: Hub, names: set[str]) -> None:
     push("me/small")
     files = hub.repositories["me/small"].branches["main"]
     assert set(files) == names | {"NOTES.md", "gguf/model.safetensors"}
+
+
+def test_scores_go_along_in_the_hub_s_folder_and_old_ones_of_ours_go(
+    hub: Hub, names: set[str]
+) -> None:
+    for which, value in (("tuned", 81.5), ("pruned", 7)):
+        folder = Path("artifacts/report/eval_results", which)
+        folder.mkdir(parents=True)
+        entry = EvalResultEntry("lmms-lab-encoder/ai2d", "ai2d", value)
+        (folder / "ai2d.yaml").write_text(as_yaml(eval_result_entries_to_yaml([entry])))
+    theirs = ".eval_results/hle.yaml"
+    old = {".eval_results/pope.yaml": b"ours, of other weights", theirs: b"somebody's"}
+    hub.repositories["me/small"] = Repository(branches={"main": old})
+    push("me/small")
+    files = hub.repositories["me/small"].branches["main"]
+    assert set(files) == names | {".eval_results/ai2d.yaml", theirs}
+    (entry,) = parse_eval_result_entries(parse_yaml(files[".eval_results/ai2d.yaml"].decode(), ""))
+    assert (entry.dataset_id, entry.task_id, entry.value) == ("lmms-lab-encoder/ai2d", "ai2d", 81.5)
+    push("me/small", "--to", "trial")
+    assert Path("trial/.eval_results/ai2d.yaml").read_bytes() == files[".eval_results/ai2d.yaml"]
 
 
 def test_a_second_push_sends_no_weights_again(hub: Hub) -> None:

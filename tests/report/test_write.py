@@ -142,6 +142,8 @@ def page(reported: Path) -> str:
 def test_each_checkpoint_gets_a_card_of_its_own(reported: Path) -> None:
     cards = {p.stem: ModelCard.load(p) for p in (reported / "artifacts/report").glob("*.md")}
     assert set(cards) == {"pruned", "tuned"}
+    scores = (reported / "artifacts/report/eval_results").glob("*/ai2d.yaml")
+    assert {path.parent.name for path in scores} == set(cards)
     assert {card.data.license for card in cards.values()} == {"apache-2.0"}
     for card in cards.values():
         assert "revision `c1a2b3d`: 7 rows |" in card.text

@@ -18,7 +18,8 @@ from interlace.evaluation.run.judge import Grader
 from interlace.evaluation.run.validate import published_benchmarks, skip_reason, validate
 from interlace.evaluation.scores.answers import Answer, benchmark_score, write_answers
 from interlace.evaluation.scores.losses import loss_of
-from interlace.evaluation.scores.result import Evaluation, Score
+from interlace.evaluation.scores.result import Evaluation, Reasoning, Score
+from interlace.model.sampling import PUBLISHED
 from interlace.params.evaluating import Evaluate
 from interlace.system.distributed import meet, process_rank
 from interlace.system.outputs import refusals_named
@@ -90,6 +91,7 @@ def evaluate(
         notes=_notes(params, scores) | _without_loss(params, tasks, answers),
         losses={name: loss for name, rows in answers.items() if (loss := loss_of(rows))},
         loss=loss_of(answer for rows in answers.values() for answer in rows),
+        reasoning=_reasoning(params),
         **engine.facts,
     )
 
@@ -122,6 +124,13 @@ def _tasks(params: Evaluate, judge: Grader | None, cache: Path) -> Iterator[Scor
     if judge is not None:
         for file in params.judged:
             yield from judged_tasks(Path(file), judge, **options)
+
+
+def _reasoning(params: Evaluate) -> Reasoning | None:
+    """Say how benchmarks were answered, where with reasoning."""
+    if params.answers == "direct":
+        return None
+    return Reasoning(max_new_tokens=params.longest, seed=params.seed, **PUBLISHED.as_settings())
 
 
 def _skipped(params: Evaluate, results: Mapping[str, Score | None]) -> dict[str, str]:

@@ -60,6 +60,23 @@ class Engine(_Result):
     command: str | None = None
 
 
+class Reasoning(_Result):
+    """How benchmarks were answered with reasoning: by VLMEvalKit's prompts, sampled.
+
+    Attributes:
+        max_new_tokens: longest answer, tokens.
+        temperature: of sampling, as the following; see `model.sampling.Sampling`.
+        seed: of the answers.
+    """
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    presence_penalty: float
+    seed: int
+
+
 class Evaluation(_Result):
     """The scores of one model; the same model, data and libraries give the same content.
 
@@ -74,6 +91,7 @@ class Evaluation(_Result):
         losses: by held-out source.
         loss: over the tokens of all held-out sources; None without one.
         engine: the servers that answered; `None`: the model was opened here.
+        reasoning: how benchmarks were answered; `None`: directly, by lmms-eval's prompts, greedily.
     """
 
     model: str
@@ -86,6 +104,7 @@ class Evaluation(_Result):
     losses: dict[str, Loss] = {}
     loss: Loss | None = None
     engine: Engine | None = None
+    reasoning: Reasoning | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for JSON; fields with defaults only where there is a value."""

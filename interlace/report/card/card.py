@@ -41,6 +41,7 @@ from interlace.report.facts.wording import parameter_sizes, spelled, training_an
 from interlace.report.render import render
 from interlace.system.documents import as_yaml
 
+RELATION = "finetune"  # nearest of the hub's: adapter, finetune, merge, quantized
 TASKS = {True: "image-text-to-text", False: "text-generation"}  # by whether images are taken
 
 
@@ -91,8 +92,10 @@ def model_card(run: Run, which: Which) -> str:
 def _metadata(run: Run, which: Which) -> ModelCardData:
     data = run.sources.data
     trained = which == "tuned" and run.trained
+    base = run.base.id if is_hub_id(run.base.id) else None
     return ModelCardData(
-        base_model=run.base.id if is_hub_id(run.base.id) else None,
+        base_model=base,
+        base_model_relation=RELATION if base else None,
         datasets=[data.id] if trained and data.revision else None,
         library_name="transformers",
         pipeline_tag=TASKS[run.base.takes_images],

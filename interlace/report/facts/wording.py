@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from interlace.evaluation.scores.result import Evaluation, Score
+from interlace.evaluation.scores.result import Evaluation, Reasoning, Score
 from interlace.report.facts.summary import Metrics
 from interlace.samples.own_answers import AnswerSheet
 
@@ -23,11 +23,22 @@ def device_name(name: str) -> str:
 
 
 def measured_by(evaluation: Evaluation) -> str:
-    """Say what answered an evaluation: a model on a device, or servers."""
+    """Say what answered an evaluation: a model on a device or servers, perhaps with reasoning."""
     if engine := evaluation.engine:
         command = f" ({engine.command})" if engine.command else ""
-        return f"by {engine.name} {engine.version or 'of unknown version'}{command}"
-    return f"on {device_name(evaluation.device or NONE)} in {evaluation.dtype}"
+        source = f"by {engine.name} {engine.version or 'of unknown version'}{command}"
+    else:
+        source = f"on {device_name(evaluation.device or NONE)} in {evaluation.dtype}"
+    return f"{source}; {reasoned_by(how)}" if (how := evaluation.reasoning) else source
+
+
+def reasoned_by(how: Reasoning) -> str:
+    """Say how benchmarks were answered with reasoning."""
+    return (
+        f"benchmarks answered with reasoning in at most {how.max_new_tokens:,} tokens, sampled"
+        f" (temperature {how.temperature:g}, top-p {how.top_p:g}, top-k {how.top_k}, presence"
+        f" penalty {how.presence_penalty:g}, seed {how.seed})"
+    )
 
 
 def sample_counts(scores: Sequence[Score | None]) -> str:
