@@ -44,6 +44,11 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
                 f"evaluate.limit = {params.limit}: {benchmark.name} divides by its full number of"
                 f" rows; drop the limit or {benchmark.name}"
             )
+        if params.data is None and benchmark.hub_id is None:
+            raise InputError(
+                f"evaluate.benchmarks = {benchmark.name!r}: its data is not on the hub; put it into"
+                " a folder and set evaluate.data (see docs/evaluation.md)"
+            )
         if params.data is not None and not skip_reason(benchmark, params):
             benchmark_files(Path(params.data), benchmark)
     files = [("heldout", params.heldout)] if params.heldout is not None else []

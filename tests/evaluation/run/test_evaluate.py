@@ -29,8 +29,10 @@ from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.scores.answers import read_answers
+from interlace.evaluation.scores.result import Reasoning
 from interlace.model.chat import chat_messages, encode_messages, encode_training
 from interlace.model.row_losses import last_answer, row_losses
+from interlace.model.sampling import PUBLISHED
 from interlace.params.evaluating import Evaluate, Judge
 from interlace.scores.rate import rate
 
@@ -70,6 +72,32 @@ def test_scores_and_answers_are_reproducible(
     assert set(first.versions) == {"torch", "transformers", "lmms_eval"}
     content = json.dumps(first.as_json())
     assert str(tmp_path) not in content and str(checkpoint.folder) not in content
+
+
+def test_sampled_answers_repeat_with_their_seed_and_the_result_says_how_they_came_about(
+    checkpoint: Checkpoint, write_rows: Write, tmp_path: Path
+) -> None:
+    heldout = str(write_rows(rows(3, source="b")))
+    options = {"benchmarks": ("POPE-F1",), "heldout": heldout, "max_new_tokens": 4}
+    sampled = Evaluate(data=str(tmp_path / "data"), answers="reasoning", **options)
+    write_parquet("POPE", tmp_path / "data/POPE-F1.parquet")
+
+    def answers(name: str, **changes: Any) -> tuple[Any, dict[str, list[str]]]:
+        path, texts = tmp_path / f"{name}.parquet", {}
+        params = sampled.model_copy(update=changes)
+        result = evaluate(checkpoint, params=params, model_name="dense", answers_file=path)
+        for answer in read_answers(path):
+            texts.setdefault(answer.benchmark, []).append(answer.answer)
+        return result, texts
+
+    first, texts = answers("first")
+    assert answers("again") == (first, texts)
+    assert answers("one by one", batch_size=1)[1] == texts
+    assert first.reasoning == Reasoning(max_new_tokens=4, seed=0, **PUBLISHED.as_settings())
+    _, other = answers("other", seed=1)
+    assert other["POPE-F1"] != texts["POPE-F1"] and other["b"] == texts["b"]
+    direct, greedy = answers("direct", answers="direct")
+    assert direct.reasoning is None and greedy["b"] == texts["b"]
 
 
 def test_the_loss_is_that_of_each_row_s_last_answer(

@@ -37,6 +37,8 @@ def test_validation_imports_neither_torch_nor_lmms_eval(write_rows: Write) -> No
         ({"benchmarks": ["POPE", "pope"]}, "named twice: POPE"),
         ({"benchmarks": ["OCRBench"], "limit": 5}, "limit = 5: OCRBench"),
         ({"benchmarks": ["POPE"], "data": "nowhere"}, "data = nowhere: no such folder"),
+        ({"benchmarks": ["mmbench v1.1"]}, "'MMBench-V1.1': its data is not on the hub"),
+        ({"benchmarks": ["OCRBench-Enlarged"], "limit": 5}, "limit = 5: OCRBench-Enlarged"),
         ({"judged": ["nowhere.parquet"]}, r"judged = nowhere\.parquet: no such file"),
         ({"heldout": "nowhere.parquet"}, r"heldout = nowhere\.parquet: no such file"),
         (
