@@ -5,12 +5,14 @@ from pathlib import Path
 from interlace.errors import MissingInputError
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
+from interlace.plan.runtimes import misreadings
+from interlace.printable import say
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import check_made_for, export
 from interlace.pruning.new_weights import new_weights
 from interlace.pruning.parity import check_parity
 from interlace.system.outputs import write_json
-from stages.command import command, pinned, scratch_folder
+from stages.command import ARTIFACTS, command, pinned, scratch_folder
 
 
 @command(ExportParams)
@@ -36,8 +38,10 @@ def main(params: ExportParams) -> None:
             **params.export.model_dump(include={"max_shard_mb", "dtype"}),
         )
         write_json(
-            Path("artifacts/export.json"), report.model_copy(update={"parity": parity}).as_json()
+            ARTIFACTS / "export.json", report.model_copy(update={"parity": parity}).as_json()
         )
+    for reason in misreadings(plan):
+        say(f"export: {reason}")
 
 
 if __name__ == "__main__":

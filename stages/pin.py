@@ -26,7 +26,7 @@ def main(params: PinParams) -> None:
     prompts = pin_prompts(params.probes, hashes)
     dense = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     rows = pin_data(data.id, data.revision, field="data.id", hashes=hashes)
-    drops = check_parameters(params, dense.n_layers, dense.deepstack_layers)
+    drops = check_parameters(params, dense.n_layers, dense.deepstack_layers, dense.layer_kinds)
     check_recipe(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_data(params, dense, rows, ANSWERS, checked=passed)

@@ -282,7 +282,9 @@ def _name(dtype: Any) -> str:
 
 def provenance_of(pinned: PinnedModel) -> dict[str, str]:
     """Return the metadata of measurements about their model, from its pinned source."""
-    return pinned.identity() | {
-        "n_layers": str(pinned.n_layers),
-        "deepstack_layers": str(pinned.deepstack_layers),
-    }
+    kinds = pinned.layer_kinds
+    return (
+        pinned.identity()
+        | {"n_layers": str(pinned.n_layers), "deepstack_layers": str(pinned.deepstack_layers)}
+        | ({"layer_kinds": kinds.model_dump_json()} if kinds else {})
+    )

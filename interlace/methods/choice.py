@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from interlace.errors import InputError
 from interlace.params.choosing import Base, Select
 from interlace.plan.record import Group, Sparsity
 from interlace.scores.table import NATIVE, Scores
+
+Periods = Literal["run", "span", "sum", "named"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,9 @@ class Method:
         lowest_first: whether the lowest scores of its groups are the best, not the greatest.
         spares_sinks: whether `protect: auto` spares the layers that make or end a massive
             activation: not where removals themselves are measured, or a person decides.
+        periods: how it drops whole periods with `select.period: keep`; `run`: its one run of layers
+            is some of them; `span`: by the measured change over each; `sum`: by the sum over its
+            layers; `named`: a person names them; None: not at all.
     """
 
     choose: Callable[[Scores, Request], Choice]
@@ -103,6 +109,7 @@ class Method:
     sparsity: Sparsity | None = None
     lowest_first: bool = False
     spares_sinks: bool = True
+    periods: Periods | None = None
 
 
 def attainable(

@@ -118,7 +118,7 @@ def interlace(scores: Scores, request: Request) -> Choice:
     return greedy(scores.of_span, request)
 
 
-INTERLACE = Method(interlace)
+INTERLACE = Method(interlace, periods="span")
 
 
 def interlace_oa(scores: Scores, request: Request) -> Choice:

@@ -15,6 +15,7 @@ Auto = Literal["auto"]
 Policy = Literal["pairs", "fewer", "error"]
 Base = Literal["all", "prunable"]
 Tuned = Literal["planned", "spaced", "anchors", "all", "none"]
+Period = Literal["any", "keep"]
 
 
 def _ratio(value: Any) -> float | Auto:
@@ -116,6 +117,11 @@ class Select(Protection):
     alpha: float = Field(
         0.7, ge=0, le=1, description="mixed: weight of the non-math ranking, the rest is math"
     )
+    period: Period = Field(
+        "any",
+        description="keep: where the kinds of layers repeat in a period, drop whole periods only,"
+        " for runtimes that take a layer's kind from its number; any: whichever layers",
+    )
     rounds: int = Field(
         1, ge=1, description="prune in so many steps, measuring again after each, rounds"
     )
@@ -161,6 +167,16 @@ class Select(Protection):
                 f"candidate_methods = {list(self.candidate_methods)} counts only with candidates;"
                 " set candidates to 1 or more, or candidate_methods to []"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _periods_are_chosen_once(self) -> Select:
+        for name, value, once in (("rounds", self.rounds, 1), ("candidates", self.candidates, 0)):
+            if self.period == "keep" and value != once:
+                raise ValueError(
+                    f"period = keep and {name} = {value}: whole periods are chosen once; set {name}"
+                    f" to {once}, or period to any"
+                )
         return self
 
 

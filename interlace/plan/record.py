@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from interlace.model.kinds import LayerKinds
 from interlace.params.choosing import Base, Policy, Tuned
 from interlace.scores.sinks import SinkLayers
 from interlace.system.documents import read_record
@@ -127,6 +128,8 @@ class Plan(Record):
         sinks: the layers that make or end one in the measured model, spared or not; missing where
             the scores do not say.
         deepstack_layers: leading layers that visual features are added after, by position.
+        layer_kinds: the kinds of the dense decoder's layers, where they differ.
+        period: layers of a period, of which only whole ones are dropped; 0: any layers.
         settings: the method's own settings, e.g. alpha or seed.
         sparsity: which weights are zeroed, by a method that does so instead of dropping layers.
         stability: how sure the choice is; missing where it reads nothing that was resampled.
@@ -152,6 +155,8 @@ class Plan(Record):
     protection: dict[Reason, list[int]] = Field(default_factory=dict)
     sinks: SinkLayers | None = None
     deepstack_layers: int = 0
+    layer_kinds: LayerKinds | None = None
+    period: int = Field(0, ge=0)
     shortfall: Shortfall
     stability: Stability | None = None
     sources: dict[str, str]

@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv, types
+from pydantic import ValidationError
 
 from interlace.errors import InputError, MissingInputError
+from interlace.model.kinds import LayerKinds
 
 Row = dict[str, Any]
 
@@ -89,6 +91,7 @@ class Scores:
         provenance: the source of the measurements, from the table's metadata.
         kept_layers: the measured model's layers, by position in the dense decoder; empty: it is
             dense.
+        layer_kinds: the kinds of the dense decoder's layers, where they differ.
     """
 
     n_layers: int
@@ -96,6 +99,7 @@ class Scores:
     values: Mapping[tuple[str, int, int], float]
     provenance: Mapping[str, str]
     kept_layers: tuple[int, ...] = ()
+    layer_kinds: LayerKinds | None = None
 
     @property
     def criteria(self) -> frozenset[str]:
@@ -167,7 +171,17 @@ def read_scores(source: ScoreTable, *, by_score: bool = False) -> Scores:
         kept_layers=tuple(
             _count({"kept": layer}, "kept", 0, path) for layer in metadata.get("kept", "").split()
         ),
+        layer_kinds=_layer_kinds(metadata, path),
     )
+
+
+def _layer_kinds(metadata: Mapping[str, str], path: Path) -> LayerKinds | None:
+    if "layer_kinds" not in metadata:
+        return None
+    try:
+        return LayerKinds.model_validate_json(metadata["layer_kinds"])
+    except ValidationError as error:
+        raise MissingInputError.invalid(path, error) from None
 
 
 def _indexed(table: pa.Table, path: Path) -> dict[tuple[str, int, int], float]:

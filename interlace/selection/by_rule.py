@@ -14,6 +14,7 @@ from interlace.params.choosing import Policy, Select
 from interlace.plan.record import Decision, Group, Plan, Shortfall
 from interlace.scores.sinks import sink_layers
 from interlace.scores.table import Scores
+from interlace.selection.periods import of_whole_periods
 from interlace.selection.protected import layers_of, protected_layers, spared_sinks
 from interlace.selection.rounds import Later, choose_in_rounds
 from interlace.selection.tuned import tuned_layers
@@ -59,6 +60,9 @@ def plan_by_rule(
         drops, ratio = len(options.drop), len(options.drop) / base_layers
     else:
         drops, ratio = _drops_and_ratio(rule, ratio_or_drops, n_layers, base_layers)
+    period, kinds = 0, scores.layer_kinds
+    if options.period == "keep" and rule.removes:
+        rule, period, drops = of_whole_periods(method, rule, kinds, drops, base_layers)
     spared = free & spared_sinks(rule, options, scores)
     choice = _choose(rule, Request(drops, free, options, seed), spared, scores, later)
     if sinks := sorted((spared | choice.spared) & free - choice.drop):
@@ -84,6 +88,8 @@ def plan_by_rule(
         protection=protected,
         sinks=sink_layers(scores),
         deepstack_layers=scores.deepstack_layers,
+        layer_kinds=kinds,
+        period=period,
         shortfall=_shortfall(options.shortfall, drops if rule.removes else 0, choice),
         sources=dict(scores.provenance),
     )

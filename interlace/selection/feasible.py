@@ -8,6 +8,7 @@ from interlace.data.validation import no_rows_to_judge
 from interlace.errors import InputError
 from interlace.methods.exchange import check_passes
 from interlace.methods.registry import find_method
+from interlace.model.kinds import LayerKinds
 from interlace.model.paths import survivors
 from interlace.params.choosing import Select
 from interlace.params.measuring import SCREENED, Mode
@@ -33,13 +34,16 @@ from interlace.selection.select import select_layers
 ON_PROBES = frozenset({MATH, NONMATH, POOLED, CKA})
 
 
-def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> int | None:
+def check_parameters(
+    params: Params, n_layers: int, deepstack_layers: int, kinds: LayerKinds | None = None
+) -> int | None:
     """Check the method, the ratio and the measurements against the model.
 
     Args:
         params: all parameters.
         n_layers: L, of the decoder.
         deepstack_layers: leading layers that receive DeepStack features.
+        kinds: of the layers, where they differ.
 
     Returns:
         How many layers are to go; `None` if a budget decides later.
@@ -55,6 +59,11 @@ def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> in
         params.budget.target()
     if by_budget and (params.method == "manual" or not find_method(params.method).removes):
         raise InputError(f"ratio = auto: {params.method} has nothing to decide; set a ratio")
+    if by_budget and params.select.period == "keep":
+        raise InputError(
+            "ratio = auto: a budget decides on single layers, and select.period = keep drops whole"
+            " periods; set a ratio, or select.period to any"
+        )
     ratio_or_drops = 1 if params.ratio == "auto" else params.ratio
     plan = feasible_plan(
         n_layers,
@@ -63,8 +72,10 @@ def check_parameters(params: Params, n_layers: int, deepstack_layers: int) -> in
         ratio_or_drops,
         params.select,
         params.collect.mode,
+        kinds,
     )
     check_measurements(params, n_layers, len(plan.drop))
+    _check_spans(params, plan.period)
     if params.select.candidates:
         _check_candidates(params, n_layers, deepstack_layers, len(plan.drop))
     _check_passes(params, n_layers, deepstack_layers)
@@ -79,6 +90,7 @@ def feasible_plan(
     ratio_or_drops: float,
     options: Select,
     mode: Mode = "residual",
+    kinds: LayerKinds | None = None,
 ) -> Plan:
     """Choose by made-up scores that let the method drop as many layers as any scores do.
 
@@ -89,6 +101,7 @@ def feasible_plan(
         ratio_or_drops: a share of the layers, or K as an integer.
         options: how layers are chosen; rounds do not count.
         mode: how similarity is measured; `reference` gives the last layer no score.
+        kinds: of the layers, where they differ.
 
     Returns:
         A plan that drops as many layers as the real one.
@@ -102,9 +115,8 @@ def feasible_plan(
     scored = n_layers - 1 if mode == "reference" else n_layers
     values = _favourable_values(n_layers, scored, free, options)
     once = options.model_copy(update={"rounds": 1})
-    return select_layers(
-        Scores(n_layers, deepstack_layers, values, {}), method, ratio_or_drops, once
-    )
+    scores = Scores(n_layers, deepstack_layers, values, {}, layer_kinds=kinds)
+    return select_layers(scores, method, ratio_or_drops, once)
 
 
 def _favourable_values(
@@ -223,6 +235,20 @@ def _check_local_healing(params: Params, plan: Plan) -> None:
             f"heal.local_steps = {params.heal.local_steps}: no tuned layer lies beside a"
             f" dropped one with method = {params.method}, select.tuned = {params.select.tuned};"
             " set it to 0"
+        )
+
+
+def _check_spans(params: Params, period: int) -> None:
+    """Check that spans as long as a period are scored, where a method chooses periods by them.
+
+    Raises:
+        InputError: names the parameter.
+    """
+    longest = params.collect.max_span
+    if find_method(params.method).periods == "span" and longest and longest < period:
+        raise InputError(
+            f"select.period = keep: {params.method} needs spans of {period} layers, and"
+            f" collect.max_span = {longest}; leave it empty to measure every span"
         )
 
 

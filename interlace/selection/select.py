@@ -8,7 +8,7 @@ from typing import Literal
 
 from interlace.errors import InputError
 from interlace.methods.registry import find_method
-from interlace.params.choosing import Auto, Base, Policy, Select, Tuned
+from interlace.params.choosing import Auto, Base, Period, Policy, Select, Tuned
 from interlace.params.section import validated
 from interlace.plan.record import Decision, Plan
 from interlace.scores.table import Scores, ScoreTable, read_scores
@@ -32,6 +32,7 @@ def select(
     drop: Sequence[int] = (),
     tune: Sequence[int] = (),
     tuned: Tuned = "planned",
+    period: Period = "any",
     rounds: int = 1,
     later: Later = (),
     decision: Decision | None = None,
@@ -58,6 +59,8 @@ def select(
         tune: of `manual`: the layers that are tuned.
         tuned: the survivors that are tuned: `planned`, as the method says; `spaced`, as many,
             evenly over the survivors; `anchors`; `all`; `none`.
+        period: `keep`: where the kinds of layers repeat in a period, whole periods go, so that
+            the kept layers' kinds repeat as before; K is rounded down to whole periods.
         rounds: in how many steps to drop them.
         later: tables measured on the pruned model before each further round, `rounds - 1` of them;
             or a function that measures, given the choice so far.
@@ -77,6 +80,7 @@ def select(
         "drop": tuple(drop),
         "tune": tuple(tune),
         "tuned": tuned,
+        "period": period,
         "rounds": rounds,
     }
     return select_layers(

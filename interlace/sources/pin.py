@@ -12,6 +12,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import files_read
 from interlace.errors import InputError
 from interlace.model.files import CONFIG, check_weights
+from interlace.model.kinds import layer_kinds
 from interlace.sources.files import checked_file, parquet_files
 from interlace.sources.hub import hub_errors, hub_snapshot
 from interlace.sources.pinned import Files, PinnedData, PinnedFile, PinnedModel
@@ -60,6 +61,9 @@ def pin_model(
         model_type=architecture.model_type,
         n_layers=architecture.n_layers,
         deepstack_layers=architecture.deepstack_layers,
+        layer_kinds=layer_kinds(
+            checkpoint.config, architecture.n_layers, str(checkpoint.config_file)
+        ),
     )
 
 

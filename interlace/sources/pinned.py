@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import MissingInputError
 from interlace.model.families import takes_images
+from interlace.model.kinds import LayerKinds
 from interlace.sources.hub import hub_snapshot
 from interlace.system.documents import read_json
 from interlace.system.outputs import write_json
@@ -77,6 +78,7 @@ class PinnedModel(_Record):
         model_type: the family, as transformers names it.
         n_layers: decoder layers.
         deepstack_layers: leading decoder layers up to the last that visual features are added to.
+        layer_kinds: the kinds of its layers, where they differ.
     """
 
     id: str
@@ -86,6 +88,7 @@ class PinnedModel(_Record):
     model_type: str
     n_layers: int
     deepstack_layers: int
+    layer_kinds: LayerKinds | None = None
 
     @property
     def takes_images(self) -> bool:

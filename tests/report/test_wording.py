@@ -4,17 +4,20 @@ import re
 
 import pytest
 from methods import made_up
+from plans import make_plan
 from report.report_cases import decided, full_scores, in_rounds, plan, small_plan
 
-from interlace.plan.record import Plan
+from interlace.plan.record import Group, Plan
 from interlace.report.facts.decision import (
     asked,
     listed,
     notes,
     number,
     protection,
+    score_name,
     shortfall_note,
     sinks,
+    whole_periods,
 )
 from interlace.selection.select import select
 
@@ -115,3 +118,23 @@ def test_neighbours_are_listed_together() -> None:
 )
 def test_scores_of_any_size_can_be_told_apart(value: float, shown: str) -> None:
     assert number(value) == shown
+
+
+def test_whole_periods_and_the_ratio_they_stand_for_are_named() -> None:
+    update = {"period": 2, "ratio": 0.6, "base_layers": 6}
+    plan = make_plan([1, 2], []).model_copy(update=update)
+    assert whole_periods(plan) == (
+        "1 whole period of 2 layers dropped: 2 of the 3 layers that the ratio is"
+    )
+    assert whole_periods(plan) in notes(plan)
+    assert whole_periods(make_plan([1, 2], [])) == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("interlace", "S_2"), ("shortgpt", "sum of BI"), ("angular-block", "angle")],
+)
+def test_the_score_of_a_period_is_named(method: str, name: str) -> None:
+    group = Group(kind="run", layers=(1, 2), score=0.5, drop=(1, 2))
+    plan = make_plan([1, 2], []).model_copy(update={"period": 2, "method": method})
+    assert score_name(plan, group) == name

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from interlace.evaluation.scores.result import Evaluation
+from interlace.plan.runtimes import misreadings
 from interlace.printable import one_line
 from interlace.report.card.markdown import bold
 from interlace.report.card.recipe import (
@@ -71,7 +72,7 @@ def model_card(run: Run, which: Which) -> str:
         placeholder=PLACEHOLDER,
         asked=asked(plan),
         layers=_layers(run, which),
-        notes=notes(plan),
+        notes=[*notes(plan), *misreadings(plan)],
         scores=_scores(run, which, models),
         evaluation=run.evaluations[which],
         references=references_in(run.summary),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from interlace.plan.record import Group, Plan
@@ -23,6 +24,7 @@ SCORE_NAMES = {
     "search": "loss",
     "taylor": "importance",
 }
+RANKINGS = ("cka", "math-aware", "mixed", "nonmath-aware", "shortgpt", "taylor")
 TUNED_WORDS = {
     "spaced": "tuning evenly spaced layers",
     "anchors": "tuning the anchors",
@@ -69,9 +71,10 @@ def outcome(plan: Plan) -> str:
 
 
 def notes(plan: Plan) -> list[str]:
-    """List what else to know: sparsity, protection, sinks, the budget, a shortfall, stability."""
+    """List all else: sparsity, periods, protection, sinks, the budget, a shortfall, stability."""
     every = (
         sparsity(plan),
+        whole_periods(plan),
         protection(plan),
         sinks(plan),
         budget(plan),
@@ -86,6 +89,16 @@ def sparsity(plan: Plan) -> str:
     if not plan.sparsity:
         return ""
     return "zero: 2 of every 4 weights of the decoder's linear layers"
+
+
+def whole_periods(plan: Plan) -> str:
+    """Say how K was rounded to whole periods; empty where any layers may go."""
+    if not plan.period:
+        return ""
+    periods = len(plan.drop) // plan.period
+    wanted = math.floor(plan.ratio * plan.base_layers + 1e-9)
+    whole = f"{periods} whole period{'s' * (periods != 1)} of {plan.period} layers dropped"
+    return f"{whole}: {len(plan.drop)} of the {wanted} layers that the ratio is"
 
 
 def protection(plan: Plan) -> str:
@@ -181,8 +194,9 @@ def layers_text(layers: Sequence[int]) -> str:
 
 def score_name(plan: Plan, group: Group) -> str:
     """Name a group's score: `S_3`, `BI`, ..."""
-    default = f"S_{group.span}" if group.kind in ("triplet", "pair") else "score"
-    return SCORE_NAMES.get(plan.method, default)
+    spans = plan.period or group.kind in ("triplet", "pair")
+    name = SCORE_NAMES.get(plan.method, f"S_{group.span}" if spans else "score")
+    return f"sum of {name}" if plan.period and plan.method in RANKINGS else name
 
 
 def number(value: float) -> str:

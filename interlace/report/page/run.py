@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interlace.plan.record import Plan
+from interlace.plan.runtimes import misreadings
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.published import HEADINGS, Beside, difference_notes, published_rows
 from interlace.report.facts.roles import layer_roles, roles_present
@@ -84,7 +85,7 @@ def run_page(
         asked=asked(plan),
         roles=layer_roles(plan),
         legend=roles_present(plan),
-        notes=notes(plan),
+        notes=[*notes(plan), *misreadings(plan)],
         groups=_groups(plan),
         candidates=candidates,
         scores=scores,

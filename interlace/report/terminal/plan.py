@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.text import Text
 
 from interlace.plan.record import Group, Plan
+from interlace.plan.runtimes import misreadings
 from interlace.printable import printable
 from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
 from interlace.report.facts.roles import layer_roles, roles_present
@@ -39,7 +40,7 @@ def layer_map_text(plan: Plan) -> Text:
             text.append(*glyph(roles[plan.keep[position]]))
         text.append("\n")
     text.append_text(legend(roles_present(plan), roles))
-    for note in notes(plan):
+    for note in [*notes(plan), *misreadings(plan)]:
         text.append(f"\n{printable(note)}", style="not bold yellow")
     return text
 
