@@ -5,8 +5,7 @@ from pathlib import Path
 from interlace.errors import MissingInputError
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
-from interlace.plan.runtimes import misreadings
-from interlace.printable import say
+from interlace.plan.runtimes import say_misreadings
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import check_made_for, export
 from interlace.pruning.new_weights import new_weights
@@ -37,11 +36,9 @@ def main(params: ExportParams) -> None:
             trust_remote_code=model.trust_remote_code,
             **params.export.model_dump(include={"max_shard_mb", "dtype"}),
         )
-        write_json(
-            ARTIFACTS / "export.json", report.model_copy(update={"parity": parity}).as_json()
-        )
-    for reason in misreadings(plan):
-        say(f"export: {reason}")
+        report = report.model_copy(update={"parity": parity})
+        write_json(ARTIFACTS / "export.json", report.as_json())
+    say_misreadings(plan, "export")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from interlace.model.kinds import LayerKinds
 from interlace.plan.record import Plan
+from interlace.printable import say
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ def misreadings(plan: Plan) -> list[str]:
         f" alone it {depth}, and the pruned model has {len(plan.keep)}; use another runtime"
     )
     return [*_wrong_kinds(kinds, plan.keep), *([by_depth] if depth else [])]
+
+
+def say_misreadings(plan: Plan, stage: str) -> None:
+    """Print them, one line each."""
+    for reason in misreadings(plan):
+        say(f"{stage}: {reason}")
 
 
 def _wrong_kinds(kinds: LayerKinds, keep: Sequence[int]) -> Iterator[str]:
