@@ -98,7 +98,7 @@ class Bench:
     def similarity(self, out: Path) -> None:
         """Measure all spans of layers on prompts."""
         folders, params = [self.inputs.calibration], Collect(batch_tokens=BATCH_TOKENS)
-        kept = {"params": params, "scratch": out.with_suffix(".unfinished")}
+        kept = {"params": params, "scratch": unfinished(out)}
         collect(self.model, self.processor, folders, out, provenance=self.provenance, **kept)
 
     def sensitivity(self, criterion: str, protected: Sequence[int], out: Path) -> None:
@@ -112,7 +112,7 @@ class Bench:
             out,
             needed=validated(LossCriterion, needed, "study"),
             params=Sensitivity(samples=rows, batch_tokens=BATCH_TOKENS, passes=PASSES),
-            scratch=out.with_suffix(".unfinished"),
+            scratch=unfinished(out),
             provenance=self.provenance,
         )
 
@@ -209,16 +209,22 @@ def measure_once(criterion: str, protected: Sequence[int] = ()) -> None:
 
 @contextmanager
 def timed(output: Path) -> Iterator[None]:
-    """Write the processor's seconds of a block beside its output."""
-    start = time.process_time()
+    """Write the processor's seconds of a block beside its output, unless the block resumes."""
+    start, resumed = time.process_time(), unfinished(output).exists()
     yield
-    keep_json(_seconds_file(output), time.process_time() - start)
+    if not resumed:
+        keep_json(_seconds_file(output), time.process_time() - start)
 
 
 def seconds(output: Path) -> float | None:
     """Return the processor's seconds behind an output; `None` where nobody knows."""
     file = _seconds_file(output)
     return float(file.read_text(encoding="utf-8")) if intact(file) else None
+
+
+def unfinished(output: Path) -> Path:
+    """Return the folder for the finished parts of a measurement."""
+    return output.with_suffix(".unfinished")
 
 
 def _seconds_file(output: Path) -> Path:

@@ -10,7 +10,7 @@ import torch
 
 from interlace.scores.sinks import sink_layers
 from interlace.scores.table import FIRST_COSINE, FIRST_GROWTH, NATIVE
-from studies.real_bench import SIMILARITY, Inputs, measured, seconds
+from studies.real_bench import PASSES, SIMILARITY, Inputs, measured, seconds
 from studies.real_choices import NOT_SERVED, score_table, single_losses
 from studies.real_losses import HeldoutLosses
 from studies.real_rows import Facts, Layer, Variant
@@ -31,6 +31,7 @@ def facts(inputs: Inputs, losses: Mapping[Variant, HeldoutLosses]) -> Facts:
         prompts=rows,
         loss_rows=inputs.loss_rows,
         search_rows=inputs.search_rows,
+        passes=PASSES,
         fitted_rows=inputs.fitted_rows,
         dense_loss=dense.mean,
         seconds=costs,

@@ -111,7 +111,8 @@ def protection(table: Table, layers: Sequence[Layer]) -> Iterator[str]:
         yield "| method | ratio | sink layers dropped | published | protected | share |"
         yield "|---|---:|---|---:|---:|---:|"
         yield from lines
-    unchanged = sorted({m for m, _ in table.names} - {m for m, p in table.names if p == "auto"})
+    changed = {m for m, p in table.names if p == "auto"}
+    unchanged = sorted({m for m, _ in table.names} - changed - {"random"})
     yield f"\nProtection changes no choice of {', '.join(unchanged) or 'no method'}.\n"
 
 

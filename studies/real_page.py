@@ -180,7 +180,8 @@ def _costs(facts: Facts) -> Iterator[str]:
     yield "## Cost of the measurements\n"
     yield f"Similarity is measured on {facts.prompts} prompts. Losses are"
     yield f"measured on the answers of {facts.loss_rows} rows, those of `search` on those of"
-    yield f"{facts.search_rows}, and weights are fitted on {facts.fitted_rows}.\n"
+    yield f"{facts.search_rows} in {facts.passes} passes, and weights are fitted on"
+    yield f"{facts.fitted_rows}.\n"
     yield "| measurement | seconds of one core |\n|---|---:|"
     yield from (f"| {name} | {seconds:,.0f} |" for name, seconds in facts.seconds.items())
     yield ""

@@ -171,6 +171,7 @@ class Facts:
         prompts: prompts that similarity is measured on.
         loss_rows: rows that losses without single layers are measured on.
         search_rows: rows that losses without sets of layers are measured on.
+        passes: over these rows, budget of the search.
         fitted_rows: rows that weights are fitted on.
         dense_loss: of the dense model, nats per held-out answer token.
         seconds: of the processor, by measurement.
@@ -184,6 +185,7 @@ class Facts:
     prompts: int
     loss_rows: int
     search_rows: int
+    passes: int
     fitted_rows: int
     dense_loss: float
     seconds: Mapping[str, float]

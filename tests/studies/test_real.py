@@ -103,6 +103,16 @@ def test_a_stopped_study_resumes(study: tuple[Here, Path], inputs: Inputs) -> No
     assert (docs / "study-real.md").read_bytes() == page
 
 
+def test_seconds_are_known_only_of_work_that_was_not_resumed(tmp_path: Path) -> None:
+    for name, resumed in (("whole", False), ("resumed", True)):
+        if resumed:
+            real_bench.unfinished(tmp_path / name).mkdir()
+        with real_bench.timed(tmp_path / name):
+            pass
+    assert real_bench.seconds(tmp_path / "whole") is not None
+    assert real_bench.seconds(tmp_path / "resumed") is None
+
+
 def test_losses_are_those_of_the_model_without_the_layers(
     study: tuple[Here, Path], inputs: Inputs
 ) -> None:

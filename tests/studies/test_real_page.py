@@ -33,6 +33,7 @@ FACTS = Facts(
     prompts=60,
     loss_rows=4,
     search_rows=8,
+    passes=20,
     fitted_rows=20,
     dense_loss=3.0,
     seconds={},
