@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from interlace.errors import InputError
-from interlace.evaluation.benchmarks.catalogue import Benchmark
+from interlace.evaluation.benchmarks.catalogue import BENCHMARKS, Benchmark
 from interlace.params.evaluating import key
 from interlace.samples.columns import check_column
 from interlace.samples.parquet import read_schema
@@ -37,17 +37,22 @@ def benchmark_files(folder: Path, benchmark: Benchmark) -> list[Path]:
 
 
 def benchmark_path(folder: Path, benchmark: Benchmark) -> Path:
-    """Find the file or folder that holds a benchmark.
+    """Find the file or folder that holds a benchmark; a variant may share that of the original.
 
     Raises:
         InputError: there is none; the message names what is expected.
     """
     if not folder.is_dir():
         raise InputError(f"evaluate.data = {folder}: no such folder")
-    for path in sorted(path for path in folder.iterdir() if not is_hidden(path.name)):
-        name = path.name.removesuffix(".parquet")
-        if key(name) == key(benchmark.name) and (path.is_dir() or path.suffix == ".parquet"):
-            return path
+    paths = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+    original = BENCHMARKS[benchmark.published]
+    same_rows = original.configuration == benchmark.configuration
+    for name in dict.fromkeys([benchmark.name, *([original.name] if benchmark.hub_id else [])]):
+        one_file = name == benchmark.name or same_rows
+        for path in paths:
+            fits = path.is_dir() or (one_file and path.suffix == ".parquet")
+            if fits and key(path.name.removesuffix(".parquet")) == key(name):
+                return path
     raise InputError(
         f"evaluate.data = {folder}: holds no {benchmark.name}.parquet and no folder"
         f" {benchmark.name}; download the data set into such a folder, or remove"

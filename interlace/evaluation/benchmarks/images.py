@@ -131,7 +131,7 @@ class ImageColumn:
 def image_columns(params: Evaluate) -> list[ImageColumn]:
     """List the local files whose images are evaluated on."""
     files = [
-        ImageColumn(path, "image", benchmark.columns, needed=benchmark.folder != "scienceqa")
+        ImageColumn(path, "image", benchmark.columns, needed=benchmark.name != "ScienceQA")
         for benchmark in map(find_benchmark, params.benchmarks if params.data else ())
         if benchmark.judge != "always" or params.judge.url
         for path in benchmark_files(Path(params.data or ""), benchmark)

@@ -27,7 +27,8 @@ _BOXED = re.compile(
 )
 _ALONE = re.compile(rf"(?<![A-Za-z0-9'\u2019]){_LETTER}")
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
-_DRESSING = re.compile(r"^[\s*_$\"'`(\[]+|[\s*_$\"'`)\]]+$")
+_DRESSING = re.compile(r"^[\s*_\"'`(\[]+|[\s*_\"'`)\]]+$")
+_FORMULA = re.compile(r"^\$(.*)\$$|^\\\((.*)\\\)$", re.DOTALL)
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\{([^{}]*)\}")
 _SENTENCE_END = re.compile(r"(?<=[^\s.])(?<!\bSt)(?<!\bMr)(?<!\bMrs)(?<!\bDr)[.!](?=\s|$)|\n")
 
@@ -68,9 +69,12 @@ def _line_option(line: str, options: Mapping[str, str]) -> str | None:
 def final_phrase(text: str) -> str:
     """Return the words that are stated last as the answer; the text itself if none are."""
     statements = _statements(text)
-    phrase = _first_sentence(statements[-1]) if statements else text.strip()
-    phrase = _WRAPPED.sub(r"\1", phrase)
-    return _DRESSING.sub("", phrase).rstrip(".").strip() if statements else phrase
+    if not statements:
+        return text.strip("*_ \n")
+    phrase = _first_sentence(statements[-1]).strip(" *_").rstrip(".")
+    formula = _FORMULA.match(phrase)
+    phrase = formula[1] or formula[2] or "" if formula else _bare(phrase)
+    return _WRAPPED.sub(r"\1", phrase).strip().rstrip(".")
 
 
 def final_yes_or_no(text: str) -> str | None:

@@ -247,6 +247,7 @@ def published_task(
     reasoning = seed is not None
     if reasoning:
         config["doc_to_text"] = lambda row, _=None: reasoning_prompt(benchmark, row)
+        config.pop("filter_list", None)  # AI2D's would take "A. is wrong, ..." for A
     if benchmark.min_pixels:
         config["doc_to_visual"] = _enlarged(config["doc_to_visual"], benchmark.min_pixels)
     if data is not None:

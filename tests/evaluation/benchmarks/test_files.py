@@ -37,6 +37,27 @@ def test_files_are_found_in_the_hubs_layout(name: str, files: list[str], tmp_pat
     assert benchmark_files(tmp_path, BENCHMARKS[name]) == shards
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "shared"),
+    [
+        ("POPE-F1", "POPE.parquet", True),
+        ("OCRBench-Enlarged", "OCRBench/data/test-00000-of-00001.parquet", True),
+        ("ScienceQA-IMG", "ScienceQA/ScienceQA-IMG/test-00000-of-00001.parquet", True),
+        ("ScienceQA-IMG", "ScienceQA.parquet", False),  # all questions
+        ("MMBench-V1.1", "MMBench.parquet", False),  # other questions
+    ],
+)
+def test_a_variant_of_the_same_rows_shares_the_original_s_data(
+    name: str, file: str, shared: bool, tmp_path: Path
+) -> None:
+    path = write(tmp_path / file, name)
+    if not shared:
+        with pytest.raises(InputError, match=f"holds no {name}"):
+            benchmark_files(tmp_path, BENCHMARKS[name])
+        path = write(tmp_path / f"{name}.parquet", name)
+    assert benchmark_files(tmp_path, BENCHMARKS[name]) == [path]
+
+
 def test_files_of_other_configurations_are_skipped(tmp_path: Path) -> None:
     english, *_ = (
         write(tmp_path / f"MMBench/{folder}/dev-00000-of-00001.parquet", "MMBench")

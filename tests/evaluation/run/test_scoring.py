@@ -191,6 +191,13 @@ def test_an_answer_that_ends_with_the_right_one_is_right(name: str, data: Path) 
     assert same_truth or {answer.score for answer in wrong} == {0}
 
 
+def test_an_answer_that_begins_with_another_option_is_that_at_its_end(data: Path) -> None:
+    def answer(row: dict[str, Any], number: int) -> str:
+        return f"A. is too far, and B. too.\n\nThe answer is {target(BENCHMARKS['AI2D'], row)}."
+
+    assert {answer.score for answer in answers_to("AI2D", data, answer, seed=0)} == {1}
+
+
 LONG_ANSWERS_READ = {"OCRBench", "OCRBench-Enlarged"}  # the truth may be anywhere
 
 
