@@ -117,7 +117,7 @@ def test_choices_that_protection_does_not_change_have_one_row(page: str) -> None
     assert "| interlace (protected) |" in page
     assert "| angular-block (protected) |" not in page
     assert (
-        "Protection changes no choice of angular-block, interlace-oa, random, search, taylor."
+        "Protection changes no choice of angular-block, interlace-oa, search, taylor."
         in page
     )
 
