@@ -70,7 +70,9 @@ class Vllm(Section):
 class Evaluate(Section):
     """Benchmarks, run through lmms-eval."""
 
-    benchmarks: tuple[str, ...] = Field((), description="published benchmarks by name, e.g. AI2D")
+    benchmarks: tuple[str, ...] = Field(
+        (), description="published benchmarks by name, e.g. AI2D; docs/evaluation.md lists them"
+    )
     data: str | None = Field(
         None,
         description="local folder that holds the benchmarks' data by name (AI2D.parquet, or a"

@@ -116,10 +116,7 @@ def test_the_page_names_methods_that_chance_does_not_part_from_the_best(page: st
 def test_choices_that_protection_does_not_change_have_one_row(page: str) -> None:
     assert "| interlace (protected) |" in page
     assert "| angular-block (protected) |" not in page
-    assert (
-        "Protection changes no choice of angular-block, interlace-oa, search, taylor."
-        in page
-    )
+    assert "Protection changes no choice of angular-block, interlace-oa, search, taylor." in page
 
 
 def test_the_page_sets_search_beside_the_best_other_method(page: str) -> None:

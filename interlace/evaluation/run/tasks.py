@@ -248,6 +248,8 @@ def published_task(
     if reasoning:
         config["doc_to_text"] = lambda row, _=None: reasoning_prompt(benchmark, row)
         config.pop("filter_list", None)  # AI2D's would take "A. is wrong, ..." for A
+    if benchmark.variant_of:
+        config["task"] = benchmark.name  # adapters look rows up by it
     if benchmark.min_pixels:
         config["doc_to_visual"] = _enlarged(config["doc_to_visual"], benchmark.min_pixels)
     if data is not None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from interlace.errors import InputError
 from interlace.evaluation.benchmarks import heldout
-from interlace.evaluation.benchmarks.catalogue import NO_JUDGE, Benchmark, find_benchmark
+from interlace.evaluation.benchmarks.catalogue import (
+    NO_JUDGE,
+    Benchmark,
+    find_benchmark,
+    published_name,
+)
 from interlace.evaluation.benchmarks.files import benchmark_files
 from interlace.evaluation.run.engines import check_engine, check_servers
 from interlace.evaluation.run.judge import FIELD
@@ -34,10 +40,16 @@ def validate(params: Evaluate, *, warn: bool = False) -> None:
             " it at exact-match"
         )
     check_engine(params, warn=warn)
+    if params.answers == "reasoning" and not params.benchmarks and not params.judged:
+        raise InputError(
+            "evaluate.answers = reasoning: nothing is answered so, held-out rows are answered"
+            " directly; set evaluate.benchmarks or evaluate.judged, or leave it at direct"
+        )
     check_served(params.judge, FIELD)
     if warn:
         warn_of_plain_http(params.judge, FIELD)
     names = [benchmark.name for benchmark in published_benchmarks(params)]
+    _check_editions(names)
     for benchmark in published_benchmarks(params):
         if params.limit is not None and benchmark.all_rows:
             raise InputError(
@@ -84,6 +96,17 @@ def check_evaluation(params: Evaluate, dense: str, result: Path) -> None:
     validate(params, warn=True)
     if not result.is_file():
         check_servers(params, "dense", Path(dense))
+
+
+def _check_editions(names: Sequence[str]) -> None:
+    """Refuse two editions of one benchmark, which would count twice in each mean."""
+    for number, name in enumerate(names):
+        for other in names[:number]:
+            if name != other and published_name(name) == published_name(other):
+                raise InputError(
+                    f"evaluate.benchmarks: {other} and {name} are editions of one benchmark, which"
+                    " would count twice in means; remove one"
+                )
 
 
 def published_benchmarks(params: Evaluate) -> list[Benchmark]:

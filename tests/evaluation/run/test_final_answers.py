@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interlace.evaluation.run.final_answers import final_option, final_phrase, final_yes_or_no
 
@@ -75,6 +77,14 @@ def test_the_phrase_that_a_text_states_last(text: str, phrase: str) -> None:
 )
 def test_the_yes_or_no_that_a_text_ends_on(text: str, answer: str | None) -> None:
     assert final_yes_or_no(text) == answer
+
+
+@given(st.text(), st.sampled_from("ABCD"))
+def test_whatever_comes_first_the_answer_stated_last_counts(text: str, letter: str) -> None:
+    assert final_option(f"{text}\n\nThe answer is {letter}.", OPTIONS) == letter
+    assert final_phrase(f"{text}\n\nThe answer is 1{letter}.") == f"1{letter}"
+    word = {"A": "yes"}.get(letter, "no")
+    assert final_yes_or_no(f"{text}\n\nThe answer is {word}.") == word
 
 
 def test_a_text_that_repeats_itself_is_read_at_once() -> None:

@@ -38,6 +38,11 @@ def test_validation_imports_neither_torch_nor_lmms_eval(write_rows: Write) -> No
         ({"benchmarks": ["OCRBench"], "limit": 5}, "limit = 5: OCRBench"),
         ({"benchmarks": ["POPE"], "data": "nowhere"}, "data = nowhere: no such folder"),
         ({"benchmarks": ["mmbench v1.1"]}, "'MMBench-V1.1': its data is not on the hub"),
+        ({"benchmarks": ["POPE", "AI2D", "pope f1"]}, "POPE and POPE-F1 are editions of one"),
+        (
+            {"heldout": "a", "answers": "reasoning"},
+            r"answers = reasoning: nothing is answered so.*set evaluate\.benchmarks",
+        ),
         ({"benchmarks": ["OCRBench-Enlarged"], "limit": 5}, "limit = 5: OCRBench-Enlarged"),
         ({"judged": ["nowhere.parquet"]}, r"judged = nowhere\.parquet: no such file"),
         ({"heldout": "nowhere.parquet"}, r"heldout = nowhere\.parquet: no such file"),
