@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import local_server
 
-Reply = str | int | bytes | dict[str, Any]  # a message, an HTTP status, a raw body, or JSON
+# a message, an HTTP status, a raw body, JSON, or None for a connection that is closed
+Reply = str | int | bytes | dict[str, Any] | None
 HALF = b'{"choices": [{"message": {"content": "a lo'
 
 
@@ -37,6 +38,8 @@ def chat_server(
     models: Sequence[str] | Reply = ("m",),
     *,
     broken_off: int = 0,
+    headers: Mapping[str, str] | None = None,
+    version: str | None = None,
 ) -> Iterator[ChatServer]:
     """Serve, and answer each request with the reply to its last message.
 
@@ -44,19 +47,28 @@ def chat_server(
         reply_to: the content of that message -> the reply.
         models: that are listed, or the reply to the question for them.
         broken_off: the first so many replies end in the middle.
+        headers: further headers of all replies.
+        version: of the server, as vLLM tells it.
     """
     server, whole = ChatServer(), iter([False] * broken_off)
 
     class Handler(local_server.Handler):
         def answer(self, path: str) -> None:
+            if path == "/version":
+                self.send({"version": version} if version else 404)
+                return
             if path.endswith("/models"):
                 listed = not isinstance(models, str | int | bytes | dict)
                 self.send({"data": [{"id": name} for name in models]} if listed else models)
                 return
-            server.requests.append(json.loads(self.body))
+            request = json.loads(self.body)
+            server.requests.append(request)
             server.headers.append(self.headers)
-            reply = reply_to(server.prompts[-1])
-            if next(whole, True):
+            messages = request["messages"]
+            reply = reply_to(messages[-1]["content"] if messages else "")
+            if reply is None:
+                self.close_connection = True
+            elif next(whole, True):
                 self.send(completion(reply) if isinstance(reply, str) else reply)
             else:
                 self.reply(HALF, 200, {"Content-Length": "1000"})
@@ -66,7 +78,7 @@ def chat_server(
             self.reply(
                 b"" if isinstance(reply, int) else reply,
                 reply if isinstance(reply, int) else 200,
-                {"Content-Type": "application/json"},
+                {"Content-Type": "application/json"} | dict(headers or {}),
             )
 
     with local_server.serving(Handler) as url:

@@ -47,9 +47,12 @@ class Program:
                 start_new_session=True,
             )
 
-    def exit_code(self) -> int | None:
-        """Return the code with which the program ended; `None` while it runs."""
-        return self._supervisor.poll()
+    def exit_code(self, wait: float = 0.0) -> int | None:
+        """Return the code with which the program ended; `None` if it runs on for `wait` seconds."""
+        try:
+            return self._supervisor.wait(wait)
+        except subprocess.TimeoutExpired:
+            return None
 
     def last_lines(self, count: int = 3) -> str:
         """Return the last lines of the log that hold words, in one line."""

@@ -210,6 +210,30 @@ def test_settings_are_what_differs_from_the_defaults(tmp_path: Path) -> None:
     assert changed["model"] == {"id": "org/model"}
 
 
+ENDPOINT = {"engine": "endpoint", "endpoint": {"urls": ["http://a/v1"], "models": {"tuned": "t"}}}
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "expected"),
+    [
+        (
+            ENDPOINT | {"batch_size": 2},
+            {"engine": "endpoint", "endpoint": {"models": {"tuned": "t"}}},
+        ),
+        (
+            {"engine": "vllm", "vllm": {"command": "v", "ready_seconds": 9}, "concurrency": 1},
+            {"engine": "vllm", "vllm": {"command": "v"}},
+        ),
+        (ENDPOINT | {"engine": "transformers", "max_failed": 0.5, "limit": 3}, {"limit": 3}),
+    ],
+    ids=["endpoint", "vllm", "transformers"],
+)
+def test_answers_do_not_depend_on_where_and_how_servers_are_asked(
+    tmp_path: Path, evaluate: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert settings(read_params(written(tmp_path, evaluate=evaluate)))["evaluate"] == expected
+
+
 def test_defaults_are_the_published_recipe(tmp_path: Path) -> None:
     params: Params = read_params(written(tmp_path))
     tune = params.finetune

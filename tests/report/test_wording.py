@@ -7,6 +7,7 @@ from methods import made_up
 from plans import make_plan
 from report.report_cases import decided, full_scores, in_rounds, plan, small_plan
 
+from interlace.evaluation.scores.result import Engine, Evaluation
 from interlace.plan.record import Group, Plan
 from interlace.report.facts.decision import (
     asked,
@@ -19,6 +20,7 @@ from interlace.report.facts.decision import (
     sinks,
     whole_periods,
 )
+from interlace.report.facts.wording import measured_by
 from interlace.selection.select import select
 
 
@@ -138,3 +140,13 @@ def test_the_score_of_a_period_is_named(method: str, name: str) -> None:
     group = Group(kind="run", layers=(1, 2), score=0.5, drop=(1, 2))
     plan = make_plan([1, 2], []).model_copy(update={"period": 2, "method": method})
     assert score_name(plan, group) == name
+
+
+def test_what_answered_an_evaluation_is_a_device_or_an_engine() -> None:
+    facts = {"model": "dense", "scores": {}, "skipped": {}, "versions": {}}
+    here = Evaluation(**facts, device="cpu", dtype="float32")
+    vllm = Evaluation(**facts, engine=Engine(name="vllm", version="0.11.0", command="vllm serve"))
+    others = Evaluation(**facts, engine=Engine(name="endpoint"))
+    assert measured_by(here) == "on a CPU in float32"
+    assert measured_by(vllm) == "by vllm 0.11.0 (vllm serve)"
+    assert measured_by(others) == "by endpoint of unknown version"

@@ -22,13 +22,23 @@ from interlace.sources.endpoint import RETRIES, Completion, Endpoint, NoReply, w
 FIELD = "answers.endpoint"
 
 
-def endpoint(url: str, memory: Path | None = None, **served: Any) -> Endpoint:
-    return Endpoint(ServedModel(**({"url": url, "model": "m"} | served)), FIELD, memory=memory)
+def endpoint(
+    url: str, memory: Path | None = None, identity: str | None = None, **served: Any
+) -> Endpoint:
+    model = ServedModel(**({"url": url, "model": "m"} | served))
+    return Endpoint(model, FIELD, memory=memory, identity=identity)
 
 
-def ask(url: str, prompt: str = "a", memory: Path | None = None, **served: Any) -> Completion:
+def ask(url: str, prompt: str = "a", memory: Path | None = None, **settings: Any) -> Completion:
     messages = [{"role": "user", "content": prompt}]
-    return endpoint(url, memory, **served).complete(messages, max_tokens=7)
+    return endpoint(url, memory, **settings).complete(messages, max_tokens=7)
+
+
+def thinking(text: str, name: str) -> dict[str, Any]:
+    """A completion of a server that takes reasoning out of the text."""
+    reply = completion(text)
+    reply["choices"][0]["message"][name] = "hm"
+    return reply
 
 
 def test_a_reply_is_cached_by_prompt_and_model(tmp_path: Path) -> None:
@@ -73,12 +83,41 @@ def test_the_endpoint_learns_its_own_key_and_no_account(
         (completion("so", "length"), Completion("so", cut=True)),
         (completion(" so\n"), Completion(" so\n", cut=False)),
         (completion(None), Completion("", cut=False)),
+        (thinking("so", "reasoning"), Completion("so", reasoning="hm")),
+        (thinking("so", "reasoning_content"), Completion("so", reasoning="hm")),
     ],
-    ids=["cut", "with spaces", "none"],
+    ids=["cut", "with spaces", "none", "vLLM's reasoning", "others' reasoning"],
 )
 def test_a_reply_keeps_its_text_and_tells_if_it_was_cut(reply: Any, expected: Completion) -> None:
     with chat_server(lambda prompt: reply) as server:
         assert ask(server.url) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Completion("7", reasoning="hm"), "<think>hm</think>7"),
+        (Completion("", cut=True, reasoning="hm"), "<think>hm"),
+        (Completion("7"), "7"),
+    ],
+    ids=["whole", "cut", "none"],
+)
+def test_reasoning_that_a_server_took_out_is_put_back_in_tags(reply: Completion, text: str) -> None:
+    assert reply.whole == text
+
+
+@pytest.mark.parametrize("listed", [["others"], 500], ids=["others", "no list"])
+def test_transformers_serve_serves_what_it_does_not_list(listed: Any) -> None:
+    reply = completion("Hi") | {"model": "m@main"}
+    with chat_server(lambda prompt: reply, listed) as server:
+        endpoint(server.url).check_serves()
+
+
+def test_replies_are_cached_by_the_server_s_identity(tmp_path: Path) -> None:
+    with chat_server(lambda prompt: "fine") as first, chat_server(lambda prompt: "no") as second:
+        for server in (first, second):
+            assert ask(server.url, memory=tmp_path, identity="both").text == "fine"
+        assert ask(second.url, memory=tmp_path).text == "no"
 
 
 def test_too_many_requests_and_half_replies_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

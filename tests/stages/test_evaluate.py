@@ -20,13 +20,21 @@ RESULT = Evaluation(
 
 
 @pytest.fixture
-def scratches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def served() -> list[Path]:
+    """The folders of servers' replies that runs of the stage were given."""
+    return []
+
+
+@pytest.fixture
+def scratches(served: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders of unfinished answers that runs of the stage were given."""
     given: list[Path] = []
+    folders = served
 
-    def fake(folder: Path, *, scratch: Path, **other: Any) -> Evaluation:
+    def fake(folder: Path, *, scratch: Path, served: Path, **other: Any) -> Evaluation:
         write(str(scratch / "answers-0.jsonl"), "{}")
         given.append(scratch)
+        folders.append(served)
         return RESULT
 
     root = Path(__file__).parents[2]
@@ -73,6 +81,35 @@ def test_answers_of_other_weights_data_or_params_are_never_taken(scratches: list
     write("params.yaml", as_yaml(params))
     run()
     assert len(set(scratches)) == 4
+
+
+def by_server(url: str, concurrency: int) -> None:
+    params = read_yaml(Path("params.yaml"))
+    servers = {"urls": [url]}
+    params["evaluate"] |= {"engine": "endpoint", "endpoint": servers, "concurrency": concurrency}
+    write("params.yaml", as_yaml(params))
+
+
+def test_unfinished_answers_of_a_server_are_found_again_at_another_address(
+    scratches: list[Path], served: list[Path]
+) -> None:
+    by_server("http://a/v1", 1)
+    run()
+    by_server("http://b/v1", 9)
+    run()
+    assert scratches[0] == scratches[1]
+
+
+def test_replies_of_a_server_are_kept_by_the_weights_of_the_model(
+    scratches: list[Path], served: list[Path]
+) -> None:
+    by_server("http://a/v1", 1)
+    run()
+    pin("other rows")
+    run()
+    write("artifacts/pruned/model.safetensors", "others!")
+    run()
+    assert served[0] == served[1] != served[2]
 
 
 def test_a_finished_evaluation_leaves_no_unfinished_answers(scratches: list[Path]) -> None:

@@ -7,8 +7,8 @@ good is missing, never wrong.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 from tqdm import tqdm
@@ -72,42 +72,54 @@ class ServedAdapter:
         # longest first: a request that does not fit fails at once
         order = sorted(range(len(requests)), key=lambda i: -len(str(requests[i].args[0])))
         indices = [index for index in order if index not in skip]
-        failed, allowed = 0, self.max_failed * len(requests)
+        failures: list[NoReply] = []
+        ends: list[BaseException] = []  # reasons to ask no more
         pool = ThreadPoolExecutor(self.concurrency * len(self.servers))
         try:
-            replies = {pool.submit(self._reply, requests[index]): index for index in indices}
+            futures = {pool.submit(self._reply, requests[index]): index for index in indices}
             with tqdm(total=len(order), desc="answering", unit="prompt") as progress:
                 progress.update(len(order) - len(indices))
-                for done in _finished(replies):
-                    batch = {replies[future]: future.result() for future in done}
-                    yield {
-                        index: Reply("", missing=True) if isinstance(reply, NoReply) else reply
-                        for index, reply in batch.items()
-                    }
-                    progress.update(len(batch))
-                    errors = [reply for reply in batch.values() if isinstance(reply, NoReply)]
-                    failed += len(errors)
-                    if errors and failed > allowed:
-                        raise _too_many(failed, len(requests), self.max_failed, errors[-1])
+                for future in _finished(futures, lambda: bool(ends)):
+                    error = future.exception()
+                    if isinstance(error, NoReply):
+                        failures.append(error)
+                        if len(failures) > self.max_failed * len(requests):
+                            ends.append(self._too_many(failures, len(requests)))
+                        yield {futures[future]: Reply("", missing=True)}
+                    elif error:
+                        ends.append(error)
+                    else:
+                        yield {futures[future]: future.result()}
+                    progress.update()
+            if ends:
+                raise ends[0]
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _reply(self, request: Any) -> Reply | NoReply:
-        """Ask for one answer; return the reason where there is none."""
+    def _too_many(self, failures: Sequence[NoReply], total: int) -> InputError:
+        return InputError(
+            f"evaluate: {len(failures)} of {total:,} answers failed, more than evaluate.max_failed"
+            f" = {self.max_failed:g} allows; the last one: {failures[-1]}"
+        )
+
+    def _reply(self, request: Any) -> Reply:
+        """Ask for one answer.
+
+        Raises:
+            NoReply: it failed for good.
+            InputError: no other answer can be had either.
+        """
         settings: Mapping[str, Any] = request.args[2]
         temperature = settings.get("temperature") or 0.0
         sampling = {name: settings[name] for name in NEUTRAL.keys() & settings.keys()}
         sampling = {name: value for name, value in sampling.items() if value != NEUTRAL[name]}
-        try:
-            completion = self.servers.complete(
-                wire_messages(self._messages(request)),
-                max_tokens=settings["max_new_tokens"],
-                temperature=temperature,
-                seed=settings.get("seed") if temperature else None,
-                sampling=sampling,
-            )
-        except NoReply as error:
-            return error
+        completion = self.servers.complete(
+            wire_messages(self._messages(request)),
+            max_tokens=settings["max_new_tokens"],
+            temperature=temperature,
+            seed=settings.get("seed") if temperature else None,
+            sampling=sampling,
+        )
         return Reply(cut(completion.whole, settings.get("until") or ()))
 
     def _messages(self, request: Any) -> list[dict[str, Any]]:
@@ -121,19 +133,19 @@ class ServedAdapter:
         return messages
 
 
-def _finished(futures: Mapping[Future[Any], int]) -> Iterator[set[Future[Any]]]:
-    """Yield futures as they finish."""
-    waiting = set(futures)
-    while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        yield done
-
-
-def _too_many(failed: int, total: int, share: float, last: NoReply) -> InputError:
-    return InputError(
-        f"evaluate: {failed} of {total:,} answers failed, more than evaluate.max_failed = {share:g}"
-        f" allows; the last one: {last}"
-    )
+def _finished(
+    futures: Collection[Future[Reply]], is_over: Callable[[], bool]
+) -> Iterator[Future[Reply]]:
+    """Yield futures as they finish; when it is over, the running ones, which are waited for."""
+    seen = set()
+    for future in as_completed(futures):
+        seen.add(future)
+        yield future
+        if is_over():
+            break
+    running = [future for future in futures if future not in seen and not future.cancel()]
+    wait(running)
+    yield from running
 
 
 def resizer(processor: Any) -> Callable[[Any], Any]:
@@ -143,10 +155,19 @@ def resizer(processor: Any) -> Callable[[Any], Any]:
 
     Args:
         processor: with an image processor that bounds areas, see `model.open.open_processor`.
+
+    Raises:
+        InputError: its smallest image is larger than its largest.
     """
     from torchvision.transforms.v2 import functional
 
     images = processor.image_processor
+    if images.size["shortest_edge"] > images.size["longest_edge"]:
+        raise InputError(
+            f"evaluate.max_pixels = {images.size['longest_edge']}: a server enlarges images to the"
+            f" {images.size['shortest_edge']:,} pixels of the model's processor; set it to that or"
+            " more"
+        )
 
     def resize(image: Any) -> Any:
         pixels = images.resize(

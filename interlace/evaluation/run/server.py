@@ -24,6 +24,7 @@ from interlace.system.program import Program
 FIELD = "evaluate.vllm"
 HOST = "127.0.0.1"  # nobody else may ask it
 PAUSE = 1.0  # seconds between two looks if it is ready
+ENDS = 3.0  # seconds in which a server that fails may end
 QUOTED = 400  # characters of its log in a message
 LAUNCHER = re.compile(  # what torchrun sets, by which the server would join our processes
     r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_\w+"
@@ -77,7 +78,7 @@ def running(vllm: Vllm, checkpoint: Path, log: Path) -> Iterator[ServedModel]:
         try:
             yield served
         except InputError:
-            if program.exit_code() is not None:
+            if program.exit_code(wait=ENDS) is not None:
                 raise _failure(program, vllm, "ended while it was asked") from None
             raise
     finally:
