@@ -219,6 +219,28 @@ def push_checkpoint(
     say(publish.push(files, repo, private=private, revision=revision, message=message))
 
 
+@main.command("gguf-pattern")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    default=Path("artifacts/tuned"),
+    show_default=True,
+    help="The checkpoint that the file was made of.",
+)
+def write_gguf_pattern(file: Path, model: Path) -> None:
+    """Write the kinds of layers into a GGUF file.
+
+    llama.cpp's converter leaves them out for Gemma 2 and 3, Cohere 2 and GPT-OSS. llama.cpp then
+    takes them from a period of the dense model, and runs most pruned ones wrongly. FILE is
+    replaced.
+    """
+    from interlace.pruning.gguf_pattern import write_pattern
+
+    full = write_pattern(file, model)
+    say(f"{file}: full attention in layers {', '.join(map(str, full))}, a window in all others")
+
+
 @main.group()
 def draw() -> None:
     """Draw a figure of the last run."""
