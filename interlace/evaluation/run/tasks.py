@@ -238,20 +238,7 @@ def published_task(
     Raises:
         InputError: its data is not available.
     """
-    config = definition(benchmark)
-    task_settings = config.get("generation_kwargs") or {}
-    # lmms-eval stops at a blank line where a task names no stop, which would cut a long answer
-    config["generation_kwargs"] = request_settings(
-        max_new_tokens, until=task_settings.get("until") or (), seed=seed
-    )
-    reasoning = seed is not None
-    if reasoning:
-        config["doc_to_text"] = lambda row, _=None: reasoning_prompt(benchmark, row)
-        config.pop("filter_list", None)  # AI2D's would take "A. is wrong, ..." for A
-    if benchmark.variant_of:
-        config["task"] = benchmark.name  # adapters look rows up by it
-    if benchmark.min_pixels:
-        config["doc_to_visual"] = _enlarged(config["doc_to_visual"], benchmark.min_pixels)
+    config = _config(benchmark, max_new_tokens, seed)
     if data is not None:
         config |= _local_data(benchmark, data, cache)
     try:
@@ -263,6 +250,7 @@ def published_task(
             f" ({config['dataset_path']}): {' '.join(str(cause).split())}; connect, or point"
             " evaluate.data at a local copy"
         ) from None
+    reasoning = seed is not None
     return ScoredTask(
         benchmark.name,
         benchmark.category,
@@ -273,6 +261,24 @@ def published_task(
         judged=judge is not None and benchmark.judge != "never",
         weight=scoring.weigher(benchmark, reasoning=reasoning),
     )
+
+
+def _config(benchmark: Benchmark, max_new_tokens: int, seed: int | None) -> dict[str, Any]:
+    """Return lmms-eval's configuration of a task with the run's way of answering."""
+    config = definition(benchmark)
+    task_settings = config.get("generation_kwargs") or {}
+    # lmms-eval stops at a blank line where a task names no stop, which would cut a long answer
+    config["generation_kwargs"] = request_settings(
+        max_new_tokens, until=task_settings.get("until") or (), seed=seed
+    )
+    if seed is not None:
+        config["doc_to_text"] = lambda row, _=None: reasoning_prompt(benchmark, row)
+        config.pop("filter_list", None)  # AI2D's would take "A. is wrong, ..." for A
+    if benchmark.variant_of:
+        config["task"] = benchmark.name  # adapters look rows up by it
+    if benchmark.min_pixels:
+        config["doc_to_visual"] = _enlarged(config["doc_to_visual"], benchmark.min_pixels)
+    return config
 
 
 def _enlarged(visual: Callable[[Row], list[Any]], min_pixels: int) -> Callable[[Row], list[Any]]:
