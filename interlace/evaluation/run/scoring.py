@@ -27,6 +27,7 @@ NO_OPTION = "Z"  # HRBench's letter for an answer that names no option
 TURNS = 10**6  # MMBench adds a multiple of it to a question's index, for each order of its options
 LETTERS = "ABCDEFGHIJ"
 TOTAL = re.compile(r"total\s+score\s*:\s*\d+\s*/\s*\d+", re.IGNORECASE)
+UNFINISHED = re.compile(r"<(think|analysis)>.*", re.DOTALL)  # reasoning that was cut off
 YES_OR_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 
@@ -69,6 +70,7 @@ def final_answer(benchmark: Benchmark, row: Row, answer: str) -> str:
     """
     if benchmark.answer == "text":
         return answer
+    answer = UNFINISHED.sub("", answer)
     if benchmark.answer == "yes-no":
         return final_yes_or_no(answer) or answer
     options = options_of(benchmark, row)

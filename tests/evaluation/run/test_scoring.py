@@ -198,6 +198,14 @@ def test_an_answer_that_begins_with_another_option_is_that_at_its_end(data: Path
     assert {answer.score for answer in answers_to("AI2D", data, answer, seed=0)} == {1}
 
 
+@pytest.mark.parametrize("name", ["AI2D", "ChartQA", "POPE-F1"])
+def test_reasoning_that_was_cut_off_answers_nothing(name: str, data: Path) -> None:
+    def answer(row: dict[str, Any], number: int) -> str:
+        return f"<think>Perhaps the answer is {target(BENCHMARKS[name], row)}. But"
+
+    assert {answer.score for answer in answers_to(name, data, answer, seed=0)} == {0}
+
+
 LONG_ANSWERS_READ = {"OCRBench", "OCRBench-Enlarged"}  # the truth may be anywhere
 
 
