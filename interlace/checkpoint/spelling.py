@@ -27,14 +27,16 @@ def add_older_spelling(config: Config, kind: str) -> None:
     _add_missing(text, _older_rope(text.get("rope_parameters"), kind))
     if vision.get("model_type") == "pixtral":  # of the towers, only this one named a base
         theta = (vision.get("rope_parameters") or {}).get("rope_theta")
-        _add_missing(vision, {} if theta is None else {"rope_theta": theta})
+        _add_missing(vision, {"rope_theta": theta})
     family = config["model_type"]
     if family in OLDER_TOWERS and vision.get("model_type") == f"{family}_vision":
         vision["model_type"] = family
 
 
 def _add_missing(section: Config, fields: Config) -> None:
-    section |= {name: value for name, value in fields.items() if section.get(name) is None}
+    for name, value in fields.items():
+        if value is not None and section.get(name) is None:
+            section[name] = value
 
 
 def _older_rope(rope: Any, kind: str) -> Config:
