@@ -25,6 +25,7 @@ from report.report_cases import (
 from sources_json import pinned_model
 
 from interlace.evaluation.scores.result import Evaluation
+from interlace.model.kinds import LayerKinds
 from interlace.plan.record import Plan
 from interlace.pruning.report import ExportReport, ParityReport, SparsityReport
 from interlace.report.card.card import model_card
@@ -280,6 +281,16 @@ def test_settings_notes_and_calibration_are_the_methods() -> None:
     assert "\n- 4 protected: 0 to 2" in text
     assert "| calibration | 1,500 probes of each task" in text
     assert "| calibration |" not in card(plan=manual([3], [2]))
+
+
+@pytest.mark.parametrize("which", BOTH)
+def test_a_runtime_that_would_run_the_model_wrongly_is_named(which: Which) -> None:
+    types = ("sliding_attention",) * 5 + ("full_attention",)
+    kinds = LayerKinds(decoder="gemma3_text", fields={"layer_types": (types * 2)[:9]})
+    for kinds_of_layers in (None, kinds):
+        plan = manual([3], [2]).model_copy(update={"layer_kinds": kinds_of_layers})
+        named = "\n- llama.cpp would run this model wrongly: it takes layer"
+        assert (named in card(which, plan)) == bool(kinds_of_layers)
 
 
 CUTS = [
