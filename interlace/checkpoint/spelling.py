@@ -71,10 +71,10 @@ def older_tokenizer(fields: Config) -> Config:
 
     transformers 4 has no class `TokenizersBackend`, and no list of `extra_special_tokens`.
     """
-    both = dict(fields)
+    changed = dict(fields)
     if fields.get("tokenizer_class") == "TokenizersBackend":
-        both["tokenizer_class"] = "PreTrainedTokenizerFast"
+        changed["tokenizer_class"] = "PreTrainedTokenizerFast"
     extra = fields.get("extra_special_tokens")
     if isinstance(extra, list) and not fields.get("additional_special_tokens"):
-        both["additional_special_tokens"] = both.pop("extra_special_tokens")
-    return fields if both == fields else both
+        changed["additional_special_tokens"] = changed.pop("extra_special_tokens")
+    return fields if changed == fields else changed

@@ -183,6 +183,8 @@ class Plan(Record):
         reasons = sorted(layer for layers in self.protection.values() for layer in layers)
         if self.protection and reasons != self.protected:
             raise ValueError(f"protection must hold each of the layers {self.protected} once")
+        if self.layer_kinds and {*map(len, self.layer_kinds.fields.values())} != {self.n_layers}:
+            raise ValueError(f"layer_kinds must hold each of the {self.n_layers} layers once")
         if overlap := sorted(set(self.drop) & set(self.protected)):
             raise ValueError(f"layers {overlap} are both dropped and protected")
         return self

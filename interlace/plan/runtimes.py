@@ -77,7 +77,7 @@ def _wrong_kinds(kinds: LayerKinds, keep: Sequence[int]) -> Iterator[str]:
         for position, layer in enumerate(keep):
             is_last = (position + 1) % rule.period == 0
             if (entries[layer] == rule.last) != is_last:
-                other = next(entry for entry in entries if entry != rule.last)
+                other = next((entry for entry in entries if entry != rule.last), "another kind")
                 gguf = ", or write the kinds into its GGUF file: interlace gguf-pattern"
                 yield (
                     f"{rule.runtime} would run this model wrongly: it takes {rule.field} of"

@@ -224,8 +224,8 @@ def _copy(path: Path, copy: Path) -> None:
     """Copy a file; a tokenizer's fields that transformers 4 cannot read are spelt as both do."""
     if path.name in TOKENIZERS:
         fields = read_object(path)
-        if (both := older_tokenizer(fields)) is not fields:
-            return _write_json(copy, both)
+        if (older := older_tokenizer(fields)) is not fields:
+            return _write_json(copy, older)
     shutil.copyfile(path, copy)
 
 

@@ -91,7 +91,7 @@ class Scores:
         provenance: the source of the measurements, from the table's metadata.
         kept_layers: the measured model's layers, by position in the dense decoder; empty: it is
             dense.
-        layer_kinds: the kinds of the dense decoder's layers, where they differ.
+        layer_kinds: the kinds of a dense decoder's layers, where they differ.
     """
 
     n_layers: int
@@ -161,6 +161,9 @@ def read_scores(source: ScoreTable, *, by_score: bool = False) -> Scores:
     if n_layers < end:
         problem = f"metadata n_layers = {n_layers}, but scores reach layer {end - 1}"
         raise MissingInputError(path, problem)
+    kept_layers = tuple(
+        _count({"kept": layer}, "kept", 0, path) for layer in metadata.get("kept", "").split()
+    )
     return Scores(
         n_layers=n_layers,
         deepstack_layers=_count(metadata, "deepstack_layers", 0, path),
@@ -168,20 +171,21 @@ def read_scores(source: ScoreTable, *, by_score: bool = False) -> Scores:
         provenance={
             k: v for k, v in metadata.items() if k in ("model", "revision", "mode", "dtype")
         },
-        kept_layers=tuple(
-            _count({"kept": layer}, "kept", 0, path) for layer in metadata.get("kept", "").split()
-        ),
-        layer_kinds=_layer_kinds(metadata, path),
+        kept_layers=kept_layers,
+        layer_kinds=None if kept_layers else _layer_kinds(metadata, n_layers, path),
     )
 
 
-def _layer_kinds(metadata: Mapping[str, str], path: Path) -> LayerKinds | None:
+def _layer_kinds(metadata: Mapping[str, str], n_layers: int, path: Path) -> LayerKinds | None:
     if "layer_kinds" not in metadata:
         return None
     try:
-        return LayerKinds.model_validate_json(metadata["layer_kinds"])
+        kinds = LayerKinds.model_validate_json(metadata["layer_kinds"])
     except ValidationError as error:
         raise MissingInputError.invalid(path, error) from None
+    if {len(entries) for entries in kinds.fields.values()} != {n_layers}:
+        raise MissingInputError(path, f"metadata layer_kinds are not those of {n_layers} layers")
+    return kinds
 
 
 def _indexed(table: pa.Table, path: Path) -> dict[tuple[str, int, int], float]:

@@ -37,7 +37,8 @@ def of_whole_periods(
             ones.
     """
     if kinds is None or kinds.period is None:
-        reason = "all its layers are of one kind" if kinds is None else "its kinds do not repeat"
+        one = "all its layers are of one kind, as far as the scores say"
+        reason = one if kinds is None else "its kinds do not repeat"
         raise InputError(
             f"select.period = keep: this decoder has no period: {reason}; set it to any"
         )

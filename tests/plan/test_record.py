@@ -46,6 +46,10 @@ def test_the_pruned_decoder_keeps_the_order_of_the_layers() -> None:
         ({"drop": [3, 3, 5]}, "drop must be sorted, without repeats"),
         ({"protected": [2, 1]}, "protected must be sorted"),
         ({"protected": [2, 3]}, r"layers \[3\] .* protected"),
+        (
+            {"layer_kinds": {"decoder": "gemma2", "fields": {"layer_types": ["a", "b"]}}},
+            "layer_kinds must hold each of the 8 layers once",
+        ),
         ({"n_layers": 0}, "n_layers"),
         ({"n_layers": 10**9}, "n_layers"),
         ({"drop": [*range(8)], "tune": [], "freeze": []}, "drop holds all of the 8 layers"),

@@ -123,3 +123,20 @@ def test_a_file_without_scores_is_refused(tmp_path: Path) -> None:
 def test_a_span_that_was_not_measured_is_named() -> None:
     with pytest.raises(InputError, match="no 'cosine' of 3"):
         read_scores(pa.Table.from_pylist(ROWS)).of_span(3)
+
+
+KINDS = '{"decoder": "gemma3_text", "fields": {"layer_types": ["a", "b", "a", "b"]}}'
+
+
+def test_the_kinds_of_layers_are_read_from_the_metadata() -> None:
+    table = pa.Table.from_pylist(ROWS).replace_schema_metadata({"layer_kinds": KINDS})
+    kinds = read_scores(table).layer_kinds
+    assert kinds is not None and kinds.fields == {"layer_types": ("a", "b", "a", "b")}
+    assert kinds.period == 2
+
+
+@pytest.mark.parametrize("kinds", ["", "[]", "{}", KINDS.replace('["a", ', "[")])
+def test_damaged_kinds_of_layers_are_refused_in_one_line(kinds: str) -> None:
+    table = pa.Table.from_pylist(ROWS).replace_schema_metadata({"layer_kinds": kinds})
+    with pytest.raises(InputError, match=r"^scores: [^\n]+$"):
+        read_scores(table)
