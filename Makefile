@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb environment clean
+.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb environment clean
 
 demo: environment
 	sh .ci/lock
@@ -64,6 +64,11 @@ study-real-healing: environment
 bench-collect: environment
 	dvc repro sample
 	python -m benchmarks.collect
+
+# The engines of `evaluate` side by side: speed and equal answers; VLLM="COMMAND" adds a server of
+# vLLM or another; writes docs/bench-engines.md
+bench-engines: environment
+	python -m benchmarks.engines $(if $(VLLM),--command "$(VLLM)")
 
 # Bytes read, memory and fairness of `sample` on a data set of 2 GB made for it; writes docs/bench-sample.md
 bench-sample: environment

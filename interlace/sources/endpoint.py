@@ -217,7 +217,7 @@ class Endpoint:
 
     @property
     def version(self) -> str | None:
-        """The server's version, as vLLM and SGLang tell it beside the API; `None`: not told."""
+        """The server's version, as vLLM tells it beside the API; `None`: not told."""
         import httpx
 
         try:

@@ -148,5 +148,5 @@ def test_what_answered_an_evaluation_is_a_device_or_an_engine() -> None:
     vllm = Evaluation(**facts, engine=Engine(name="vllm", version="0.11.0", command="vllm serve"))
     others = Evaluation(**facts, engine=Engine(name="endpoint"))
     assert measured_by(here) == "on a CPU in float32"
-    assert measured_by(vllm) == "by vllm 0.11.0 (vllm serve)"
-    assert measured_by(others) == "by endpoint of unknown version"
+    assert measured_by(vllm) == "by vllm serve, version 0.11.0"
+    assert measured_by(others) == "by a server"

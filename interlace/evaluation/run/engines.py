@@ -116,8 +116,8 @@ def opened(
         with server.running(params.vllm, checkpoint.folder, log) as address:
             command = server.command_name(params.vllm.command)
             options: dict[str, Any] = {"names": ("command", "command"), "memory": replies}
-            options |= {"identity": command, "timeout": params.answer_seconds}
-            servers = Servers([Endpoint(address, server.FIELD, **options)])
+            endpoint = Endpoint(address, server.FIELD, timeout=params.answer_seconds, **options)
+            servers = Servers([endpoint])
             yield _served(servers, params, checkpoint, command=command)
 
 
@@ -148,7 +148,6 @@ def _servers(
                 FIELD,
                 names=("urls", f"models.{model_name}"),
                 memory=replies,
-                identity="endpoint",  # servers of one model answer alike
                 timeout=params.answer_seconds,
             )
             for url in dict.fromkeys(params.endpoint.urls)
@@ -175,6 +174,7 @@ def _served(
         servers, concurrency=params.concurrency, max_failed=params.max_failed, resize=resize
     )
     engine = Engine(name=params.engine, version=servers.version, command=command)
+    servers.identify(engine.model_dump_json())
     return OpenEngine(adapter, {"versions": _versions("lmms-eval"), "engine": engine})
 
 

@@ -52,7 +52,7 @@ def evaluate(
             checkpoint, these parameters and this data. None: no journal.
         judgements: folder that caches the judge's replies; None: no cache.
         served: folder for the log of a server that is started, and for the replies of servers; it
-            belongs to this checkpoint. None: neither is kept.
+            belongs to this checkpoint. None: they lie in `scratch`.
 
     Returns:
         Scores of 0 to 100 with standard errors and counts, skipped benchmarks with reasons, and
@@ -76,7 +76,7 @@ def evaluate(
         with unpacked_once(cache), refusals_named(cache):
             tasks = list(_tasks(params, judge, cache))
         engine = stack.enter_context(
-            opened(checkpoint, params, model_name, dtype=dtype, folder=served or cache)
+            opened(checkpoint, params, model_name, dtype=dtype, folder=served or scratch or cache)
         )
         answers = answer_tasks(engine.adapter, tasks, limit=params.limit, journal=Journal(scratch))
     if answers_file is not None and process_rank() == 0:

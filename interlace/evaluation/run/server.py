@@ -38,7 +38,7 @@ def check_command(vllm: Vllm) -> list[str]:
         InputError: it holds no words, or names no program.
     """
     try:
-        words = shlex.split(vllm.command)
+        words = [os.path.expanduser(word) for word in shlex.split(vllm.command)]
     except ValueError as error:
         raise InputError(f"{FIELD}.command = {vllm.command!r}: {error}; close the quote") from None
     if not words:
@@ -124,6 +124,6 @@ def _free_port() -> int:
 def command_name(command: str) -> str:
     """Return a command without the folders of this machine, as a result may hold it."""
     return shlex.join(
-        "=".join(Path(part).name if part.startswith("/") else part for part in word.split("="))
+        "=".join(Path(part).name if part[:1] in ("/", "~") else part for part in word.split("="))
         for word in shlex.split(command)
     )

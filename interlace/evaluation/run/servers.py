@@ -41,6 +41,11 @@ class Servers:
         versions = {endpoint.version for endpoint in self._open_requests}
         return versions.pop() if len(versions) == 1 else None
 
+    def identify(self, identity: str) -> None:
+        """Cache replies by what the servers are, not by their addresses: all answer alike."""
+        for endpoint in self._open_requests:
+            endpoint.identity = identity
+
     def complete(self, messages: Sequence[Message], **settings: Any) -> Completion:
         """Return the reply of the server with the fewest open requests, else of another.
 

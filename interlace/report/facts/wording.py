@@ -25,8 +25,8 @@ def device_name(name: str) -> str:
 def measured_by(evaluation: Evaluation) -> str:
     """Say what answered an evaluation: a model on a device or servers, perhaps with reasoning."""
     if engine := evaluation.engine:
-        command = f" ({engine.command})" if engine.command else ""
-        source = f"by {engine.name} {engine.version or 'of unknown version'}{command}"
+        version = f", version {engine.version}" if engine.version else ""
+        source = f"by {engine.command or 'a server'}{version}"
     else:
         source = f"on {device_name(evaluation.device or NONE)} in {evaluation.dtype}"
     return f"{source}; {reasoned_by(how)}" if (how := evaluation.reasoning) else source

@@ -125,6 +125,7 @@ def test_a_server_is_stopped_when_its_stage_is_interrupted_or_killed(
     ("command", "name"),
     [
         ("vllm serve", "vllm serve"),
+        ("~/vllm/bin/vllm serve", "vllm serve"),
         ("/opt/vllm/bin/vllm serve --max-model-len 4096", "vllm serve --max-model-len 4096"),
         ("uv run --with vllm vllm serve --x=/a/b.json", "uv run --with vllm vllm serve --x=b.json"),
     ],
