@@ -93,10 +93,9 @@ class Evaluate(Section):
     judge: Judge = Field(Judge(), description="who judges answers to open questions")
     answers: Literal["direct", "reasoning"] = Field(
         "direct",
-        description="how benchmarks and judged files are answered; direct: lmms-eval's prompts,"
-        " which ask for the answer alone, greedily; reasoning: as INTERLACE published, by"
-        " VLMEvalKit's prompts and sampled (temperature 0.7, top-p 0.8, top-k 20, presence penalty"
-        " 1.5)",
+        description="how benchmarks and judged files are answered; direct: by lmms-eval's prompts,"
+        " which ask for the answer alone, greedily; reasoning: as published, by VLMEvalKit's"
+        " prompts, sampled",
     )
     seed: int = Field(0, ge=0, description="seed of sampled answers (answers: reasoning)")
     limit: int | None = Field(None, ge=1, description="rows per benchmark, rows; none: all")
