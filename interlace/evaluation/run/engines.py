@@ -22,6 +22,7 @@ from interlace.system.distributed import process_rank
 
 if TYPE_CHECKING:
     from interlace.evaluation.run.answering import Adapter
+    from interlace.evaluation.run.served import Resize
 
 FIELD = "evaluate.endpoint"
 
@@ -106,19 +107,18 @@ def opened(
     replies = folder / "replies"
     if params.opens_model:
         yield _opened_here(checkpoint, params, dtype)
+        return
+    resize = _resizer(checkpoint, params.max_pixels)
+    if process_rank():
+        yield _served(Servers([]), params, resize)  # the first process asks for all
     elif params.engine == "endpoint":
-        servers = _servers(params, model_name, checkpoint.folder, replies)
-        yield _served(servers, params, checkpoint)
-    elif process_rank():
-        yield _served(Servers([]), params, checkpoint)  # the first process asks for all
+        yield _served(_servers(params, model_name, checkpoint.folder, replies), params, resize)
     else:
         log = folder / f"{model_name}.log"
         with server.running(params.vllm, checkpoint.folder, log) as address:
-            command = server.command_name(params.vllm.command)
             options: dict[str, Any] = {"names": ("command", "command"), "memory": replies}
             endpoint = Endpoint(address, server.FIELD, timeout=params.answer_seconds, **options)
-            servers = Servers([endpoint])
-            yield _served(servers, params, checkpoint, command=command)
+            yield _served(Servers([endpoint]), params, resize)
 
 
 def _opened_here(checkpoint: Checkpoint, params: Evaluate, dtype: str) -> OpenEngine:
@@ -139,7 +139,7 @@ def _servers(
     params: Evaluate, model_name: str, folder: Path, replies: Path | None = None
 ) -> Servers:
     """Return the clients of `evaluate.endpoint` for one model; an unnamed one is its folder."""
-    name = getattr(params.endpoint.models, model_name) or str(folder.absolute())
+    name = getattr(params.endpoint.models, model_name, None) or str(folder.absolute())
     key = params.endpoint.key_variable
     return Servers(
         [
@@ -155,24 +155,28 @@ def _servers(
     )
 
 
-def _served(
-    servers: Servers, params: Evaluate, checkpoint: Checkpoint, command: str | None = None
-) -> OpenEngine:
+def _resizer(checkpoint: Checkpoint, max_pixels: int | None) -> Resize | None:
+    """Return what makes images the size that servers are to see; `None`: they see them whole."""
+    from interlace.evaluation.run.served import resizer
+
+    if max_pixels is None:
+        return None
+    return resizer(checkpoint.open_processor(max_pixels=max_pixels))
+
+
+def _served(servers: Servers, params: Evaluate, resize: Resize | None) -> OpenEngine:
     """Return the engine of servers that all serve the model.
 
     Raises:
         InputError: one is down, refuses, or serves other models.
     """
-    from interlace.evaluation.run.served import ServedAdapter, resizer
+    from interlace.evaluation.run.served import ServedAdapter
 
-    if not process_rank():
-        servers.check_serve()
-    resize = None
-    if params.max_pixels is not None:
-        resize = resizer(checkpoint.open_processor(max_pixels=params.max_pixels))
+    servers.check_serve()
     adapter = ServedAdapter(
         servers, concurrency=params.concurrency, max_failed=params.max_failed, resize=resize
     )
+    command = server.command_name(params.vllm.command) if params.engine == "vllm" else None
     engine = Engine(name=params.engine, version=servers.version, command=command)
     servers.identify(engine.model_dump_json())
     return OpenEngine(adapter, {"versions": _versions("lmms-eval"), "engine": engine})

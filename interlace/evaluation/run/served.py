@@ -19,6 +19,7 @@ from interlace.evaluation.run.requests import broken_images_named, cut, hf_messa
 from interlace.evaluation.run.servers import Servers
 from interlace.sources.endpoint import NoReply, wire_messages
 
+Resize = Callable[[Any], Any]  # of an open image
 NEUTRAL = {"top_p": 1.0, "top_k": 0, "presence_penalty": 0.0}  # of sampling: not sent
 
 
@@ -38,7 +39,7 @@ class ServedAdapter:
         *,
         concurrency: int,
         max_failed: float,
-        resize: Callable[[Any], Any] | None = None,
+        resize: Resize | None = None,
     ) -> None:
         self.servers = servers
         self.concurrency = concurrency
@@ -148,7 +149,7 @@ def _finished(
     yield from running
 
 
-def resizer(processor: Any) -> Callable[[Any], Any]:
+def resizer(processor: Any) -> Resize:
     """Return a function that resizes an image as a processor does, within its bounds.
 
     A server with the same processor, whose bounds are wider, then changes no pixel.
