@@ -235,7 +235,8 @@ class Endpoint:
         try:
             return request()
         except APIStatusError as error:
-            raise self._refusal(error.status_code, str(error)) from None
+            words = " ".join(error.response.text.split()) or str(error)
+            raise self._refusal(error.status_code, words) from None
         except APITimeoutError:
             kind, reason = NoReply, f"gives no reply in {self._client.timeout:g} seconds"
         except APIConnectionError:

@@ -164,6 +164,18 @@ def test_a_refused_request_is_quoted_without_the_key(monkeypatch: pytest.MonkeyP
     assert "too long for Bearer KEY" in str(caught.value)
 
 
+def test_a_complaint_in_words_of_another_protocol_is_quoted() -> None:
+    class Refusing(local_server.Handler):
+        def answer(self, path: str) -> None:
+            self.reply({"detail": "Unexpected fields: top_k"}, 422)
+
+    with (
+        local_server.serving(Refusing) as url,
+        pytest.raises(NoReply, match=r"answers 422 .*Unexpected fields: top_k"),
+    ):
+        ask(url)
+
+
 @pytest.mark.parametrize(("status", "reason"), [(401, "key"), (403, "key"), (404, "model")])
 def test_a_refusal_is_no_missing_reply(status: int, reason: str) -> None:
     with (
