@@ -73,9 +73,11 @@ SAMPLED = (
 
 
 def test_reasoning_and_engines_are_named_there_and_in_the_card() -> None:
-    engine = Engine(name="vllm", version="0.12")
+    engine = Engine(name="vllm", version="0.12", command="vllm serve")
     notes = entries(reasoning=REASONING, engine=engine)["ai2d.yaml"].notes
-    assert f"; measured by vllm 0.12; {SAMPLED}" in str(notes) and "direct" not in str(notes)
+    assert f"; measured by vllm serve, version 0.12; {SAMPLED}" in str(
+        notes
+    ) and "direct" not in str(notes)
     run = make_run()
     tuned = run.evaluations["tuned"].model_copy(update={"reasoning": REASONING})
     changed = make_run(evaluations=dict(run.evaluations) | {"tuned": tuned})
