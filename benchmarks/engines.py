@@ -21,7 +21,6 @@ from statistics import median
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from benchmarks.evaluate import (
     MODEL,
@@ -30,8 +29,7 @@ from benchmarks.evaluate import (
     Side,
     heldout_requests,
     interlace_side,
-    shares,
-    time_side,
+    time_in_turn,
 )
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.served import ServedAdapter
@@ -77,18 +75,8 @@ def served_side(name: str, served: ServedModel, concurrency: int, docs: Mapping[
 
 def measure(sides: Sequence[Side], requests: Sequence[Any]) -> str:
     """Time all sides in turn; return the table, and the answers that differ from the first side."""
-    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
-    answers: dict[str, list[str]] = {side.name: [] for side in sides}
-    for side in sides:
-        side.answer(requests[:2])  # warm-up
-    all_shares = list(shares(requests))
-    with tqdm(total=len(all_shares) * len(sides), unit="share") as progress:
-        for share in all_shares:
-            for side in sides:
-                elapsed, texts = time_side(side, share)
-                seconds[side.name].append(elapsed)
-                answers[side.name] += [text.strip() for text in texts]
-                progress.update()
+    seconds, texts = time_in_turn(sides, requests)
+    answers = {name: [text.strip() for text in replies] for name, replies in texts.items()}
     first = sides[0].name
     lines = ["| engine | questions/s | of the first | same answers |", "|---|--:|--:|--:|"]
     differences = []

@@ -137,8 +137,10 @@ def time_side(side: Side, requests: Sequence[Any]) -> tuple[float, list[str]]:
     return time.perf_counter() - begin, answers
 
 
-def measure(sides: Sequence[Side], requests: Sequence[Any]) -> str:
-    """Time all sides in turn and return the table; the last side is Interlace."""
+def time_in_turn(
+    sides: Sequence[Side], requests: Sequence[Any]
+) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
+    """Let all sides answer share by share, in turn; return seconds and answers by side."""
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     answers: dict[str, list[str]] = {side.name: [] for side in sides}
     for side in sides:
@@ -151,6 +153,12 @@ def measure(sides: Sequence[Side], requests: Sequence[Any]) -> str:
                 seconds[side.name].append(elapsed)
                 answers[side.name] += texts
                 progress.update()
+    return seconds, answers
+
+
+def measure(sides: Sequence[Side], requests: Sequence[Any]) -> str:
+    """Time all sides in turn and return the table; the last side is Interlace."""
+    seconds, answers = time_in_turn(sides, requests)
     last = sides[-1].name
     lines = ["| | samples/s | Interlace is | same answers |", "|---|--:|--:|--:|"]
     for name, times in seconds.items():
