@@ -176,8 +176,8 @@ def _answer_share(
     scratch: Path,
 ) -> None:
     """Answer this process's share of the windows; stop once too many answers are empty."""
-    empty, part = 0, len(share) / len(prompts.windows)
-    total = round(part * prompts.count)
+    empty, fraction = 0, len(share) / len(prompts.windows)
+    total = round(fraction * prompts.count)
     with tqdm(total=total, unit="row", desc="answers", disable=process_rank() > 0) as progress:
         for window, rows in prompts.read(share):
             conversations = converse(answerer, rows, progress)

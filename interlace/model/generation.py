@@ -112,8 +112,8 @@ class PresencePenalty(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return the logits of the next token, [B, V]."""
         answer = input_ids[:, self.start :]  # [B, answer so far]
-        held = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, answer, True)  # [B, V]
-        return torch.where(held, scores - self.penalty, scores)
+        in_answer = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, answer, True)  # [B, V]
+        return torch.where(in_answer, scores - self.penalty, scores)
 
 
 class _Sampler(LogitsProcessor):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen, in the order that vLLM applies it.
+    """The choice of each token, in the order that vLLM applies it.
 
     Attributes:
         temperature: divides the logits; 0: the most likely token (greedy).

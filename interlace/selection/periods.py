@@ -37,8 +37,9 @@ def of_whole_periods(
             ones.
     """
     if kinds is None or kinds.period is None:
-        one = "all its layers are of one kind, as far as the scores say"
-        reason = one if kinds is None else "its kinds do not repeat"
+        reason = "its kinds do not repeat"
+        if kinds is None:
+            reason = "all its layers are of one kind, as far as the scores say"
         raise InputError(
             f"select.period = keep: this decoder has no period: {reason}; set it to any"
         )
@@ -76,8 +77,8 @@ def _by_periods(rule: Method, kinds: LayerKinds, period: int) -> Method:
 def _checked(choice: Choice, kinds: LayerKinds) -> Choice:
     """Return a choice by hand if the kept layers repeat as the dense decoder's do."""
     by_layer = kinds.by_layer
-    kept = [layer for layer in range(len(by_layer)) if layer not in choice.drop]
-    for position, layer in enumerate(kept):
+    survivors = [layer for layer in range(len(by_layer)) if layer not in choice.drop]
+    for position, layer in enumerate(survivors):
         if by_layer[layer] != by_layer[position]:
             raise InputError(
                 f"select.drop = {sorted(choice.drop)}: layer {layer} would be the first of another"

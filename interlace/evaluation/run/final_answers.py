@@ -51,10 +51,10 @@ def final_option(text: str, options: Mapping[str, str]) -> str | None:
         if letter := _by_words(_first_sentence(words), options):
             return letter
     lines = [letter for line in text.splitlines() if (letter := _line_option(line, options))]
-    for found in (lines, _ALONE.findall(text)):
-        named = set(found) & letters
-        if len(named) == 1:
-            return str(named.pop())
+    for mentions in (lines, _ALONE.findall(text)):
+        choices = set(mentions) & letters
+        if len(choices) == 1:
+            return str(choices.pop())
     return _by_words(text, options)
 
 
@@ -90,12 +90,12 @@ def final_yes_or_no(text: str) -> str | None:
 
 def _statements(text: str) -> list[str]:
     """Return what follows each statement of an answer, and what each box holds, in order."""
-    found = [
+    statements = [
         (match.start(), text[match.end() : match.end() + STATED])
         for match in _STATED.finditer(text)
     ]
-    found += [(match.start(), match[1] or match[2] or "") for match in _BOXED.finditer(text)]
-    return [words for _, words in sorted(found, key=lambda item: item[0])]
+    statements += [(match.start(), match[1] or match[2] or "") for match in _BOXED.finditer(text)]
+    return [words for _, words in sorted(statements, key=lambda item: item[0])]
 
 
 def _first_sentence(words: str) -> str:
@@ -108,9 +108,9 @@ def _bare(text: str) -> str:
 
 def _by_words(text: str, options: Mapping[str, str]) -> str | None:
     """Return the only option whose words are in a text; "car" is not in "blue car" if both are."""
-    named = []
+    choices = []
     for letter, words in sorted(options.items(), key=lambda item: -len(item[1])):
         pattern = rf"(?<!\w){re.escape(words)}(?!\w)"
         text, count = re.subn(pattern, " ", text, flags=re.IGNORECASE) if words else (text, 0)
-        named += [letter] if count else []
-    return named[0] if len(named) == 1 else None
+        choices += [letter] if count else []
+    return choices[0] if len(choices) == 1 else None

@@ -138,13 +138,13 @@ def _finished(
     futures: Collection[Future[Reply]], is_over: Callable[[], bool]
 ) -> Iterator[Future[Reply]]:
     """Yield futures as they finish; when it is over, the running ones, which are waited for."""
-    seen = set()
+    finished = set()
     for future in as_completed(futures):
-        seen.add(future)
+        finished.add(future)
         yield future
         if is_over():
             break
-    running = [future for future in futures if future not in seen and not future.cancel()]
+    running = [future for future in futures if future not in finished and not future.cancel()]
     wait(running)
     yield from running
 

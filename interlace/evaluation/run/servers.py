@@ -71,8 +71,8 @@ class Servers:
     def _idlest(self, tried: Container[Endpoint]) -> Endpoint | None:
         """Return the server with the fewest open requests among those not tried."""
         with self._lock:
-            others = [endpoint for endpoint in self._open_requests if endpoint not in tried]
-            return min(others, key=lambda endpoint: self._open_requests[endpoint], default=None)
+            untried = [endpoint for endpoint in self._open_requests if endpoint not in tried]
+            return min(untried, key=lambda endpoint: self._open_requests[endpoint], default=None)
 
     @contextmanager
     def _counted(self, endpoint: Endpoint) -> Iterator[None]:
@@ -94,13 +94,13 @@ class Servers:
             InputError: it is the last.
         """
         with self._lock:
-            known = endpoint in self._open_requests
-            if known and len(self._open_requests) > 1:
+            is_asked = endpoint in self._open_requests
+            if is_asked and len(self._open_requests) > 1:
                 del self._open_requests[endpoint]
                 say(
                     f"warning: {endpoint.url} cannot be reached, and is asked no more;"
                     f" {len(self._open_requests)} left",
                     error=True,
                 )
-            elif known:
+            elif is_asked:
                 raise InputError(str(error))

@@ -61,7 +61,7 @@ class Engine(_Result):
 
 
 class Reasoning(_Result):
-    """How benchmarks were answered with reasoning: by VLMEvalKit's prompts, sampled.
+    """The way that benchmarks were answered with reasoning: by VLMEvalKit's prompts, sampled.
 
     Attributes:
         max_new_tokens: longest answer, tokens.

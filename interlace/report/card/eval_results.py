@@ -22,12 +22,12 @@ def eval_results(run: Run, which: Which) -> dict[str, str]:
     if run.params.evaluate.limit:
         return {}
     scores = run.evaluations[which].scores
-    known = [BENCHMARKS[name] for name in scores if name in BENCHMARKS]
+    benchmarks = [BENCHMARKS[name] for name in scores if name in BENCHMARKS]
     return {
         file_name(benchmark): as_yaml(
             eval_result_entries_to_yaml([_entry(run, which, benchmark, scores[benchmark.name])])
         )
-        for benchmark in known
+        for benchmark in benchmarks
         if benchmark.hub_id
     }
 

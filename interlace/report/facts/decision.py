@@ -96,9 +96,9 @@ def whole_periods(plan: Plan) -> str:
     if not plan.period:
         return ""
     periods = len(plan.drop) // plan.period
-    wanted = math.floor(plan.ratio * plan.base_layers + 1e-9)
+    layers = math.floor(plan.ratio * plan.base_layers + 1e-9)
     whole = f"{periods} whole period{'s' * (periods != 1)} of {plan.period} layers dropped"
-    return f"{whole}: {len(plan.drop)} of the {wanted} layers that the ratio is"
+    return f"{whole}: {len(plan.drop)} of the {layers} layers that the ratio is"
 
 
 def protection(plan: Plan) -> str:
