@@ -39,7 +39,7 @@ class ServedNames(Section):
     reference: str | None = Field(None, description="the tuned dense model's")
 
 
-class Servers(Section):
+class ServedModels(Section):
     """Servers that speak OpenAI's chat completions, started by the user."""
 
     urls: tuple[str, ...] = Field(
@@ -113,13 +113,13 @@ class Evaluate(Section):
         description="what answers; transformers: the model is opened here; endpoint: servers at"
         " endpoint.urls; vllm: a server that vllm.command starts",
     )
-    endpoint: Servers = Servers()
+    endpoint: ServedModels = ServedModels()
     vllm: Vllm = Vllm()
     concurrency: int = Field(
         32, ge=1, le=4096, description="requests to each server at the same time, requests"
     )
     answer_seconds: float = Field(
-        600, gt=0, description="longest wait for one reply of a server, before it is asked again"
+        600, gt=0, description="longest wait for one reply of a server; it is awaited twice"
     )
     max_failed: float = Field(
         0.01,
@@ -146,7 +146,7 @@ class Evaluate(Section):
             name: type(self).model_fields[name].default for name in sorted(aside)
         }
         if self.engine == "endpoint":
-            changes["endpoint"] = Servers(models=self.endpoint.models)
+            changes["endpoint"] = ServedModels(models=self.endpoint.models)
         if self.engine == "vllm":
             changes["vllm"] = Vllm(command=self.vllm.command)
         return self.model_copy(update=changes)

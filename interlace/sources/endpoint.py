@@ -1,6 +1,6 @@
 """The client of a model that an endpoint serves by OpenAI's chat completions.
 
-Lost connections, timeouts and refusals for the moment (429, 5xx) are repeated with growing waits.
+Lost connections, timeouts and refusals for the moment (429, 5xx) are repeated, see `retries`.
 Replies are cached by content, so that nothing is paid for twice. No torch here.
 """
 
@@ -19,12 +19,14 @@ from typing import Any
 
 from interlace.errors import InputError
 from interlace.params.served import ServedModel
+from interlace.sources.retries import repeated
 from interlace.system.outputs import whole
 
-RETRIES = 7  # the client waits 0.5 to 8 seconds before each, about half a minute in all
+RETRIES = 7  # about half a minute in all
 TIMEOUT = 120.0  # seconds for one reply
-QUICK = {"max_retries": 2, "timeout": 20.0}  # of a first question, to see if all is well
+QUICK, QUICK_RETRIES = 20.0, 2  # seconds for a first reply, to see if all is well, and its retries
 READY = 5.0  # seconds for a look if it is there
+SEEDS = 2**31  # that every server can tell apart
 NO_KEY = "EMPTY"  # the client insists on a key; vLLM's word for none
 NAMED = 5  # models in a message
 QUOTED = 200  # characters of an endpoint's complaint in a message
@@ -108,7 +110,7 @@ class Endpoint:
         self._client = openai.OpenAI(
             base_url=self.url,
             api_key=os.environ.get(served.key_variable or "") or NO_KEY,
-            max_retries=RETRIES,
+            max_retries=0,  # `repeated` tries again
             timeout=timeout,
             http_client=openai.DefaultHttpxClient(follow_redirects=False),
             # else the client would send OPENAI_ORG_ID and OPENAI_PROJECT_ID to any endpoint
@@ -132,7 +134,8 @@ class Endpoint:
             messages: as the endpoint reads them, see `wire_messages`.
             max_tokens: longest reply, tokens.
             temperature: of sampling; 0: greedy.
-            seed: of sampling, for endpoints that take one.
+            seed: of sampling, for endpoints that take one; its last 31 bits are sent, since some
+                servers hold a seed in 32 bits.
             sampling: further fields of the request, such as `top_p`.
             accepted: true of a usable text; other replies are not cached.
 
@@ -146,13 +149,13 @@ class Endpoint:
             "temperature": temperature,
             "max_tokens": max_tokens,
         }
-        body |= {} if seed is None else {"seed": seed}
+        body |= {} if seed is None else {"seed": seed % SEEDS}
         body |= {"extra_body": dict(sampling)} if sampling else {}
         file = self._cache_file(body)
         if file and (cached := _read_completion(file)) and accepted(cached.text):
             return cached
         completion: Completion = self._asked(
-            lambda: _completion(self._client.chat.completions.create(**body))
+            lambda: _completion(self._client.chat.completions.create(**body)), RETRIES
         )
         if not accepted(completion.text):
             raise NoReply(f"{self.field}: {self.url} gives no usable reply")
@@ -167,10 +170,10 @@ class Endpoint:
         Raises:
             InputError: it is down, answers something else, or names other models.
         """
-        quick = self._client.with_options(**QUICK)
-        names = self._asked(lambda: _model_names(quick))
+        quick = self._client.with_options(timeout=QUICK)
+        names = self._asked(lambda: _model_names(quick), QUICK_RETRIES)
         if names is None:  # it lists none: one token tells as much
-            self._one_token(quick)
+            self._one_token(quick, QUICK_RETRIES)
         elif self.model not in names and not self._answers_unlisted():
             served = ", ".join(names[:NAMED]) or "no model"
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -184,7 +187,7 @@ class Endpoint:
         from openai import APIStatusError, OpenAIError
 
         try:
-            _model_names(self._client.with_options(max_retries=0, timeout=READY))
+            _model_names(self._client.with_options(timeout=READY))
         except APIStatusError as error:
             return error.status_code not in LOADING
         except (OpenAIError, *ODD):
@@ -198,12 +201,12 @@ class Endpoint:
         with a revision. Other servers may answer by whatever they have.
         """
         try:
-            reply = self._one_token(self._client.with_options(max_retries=0))
+            reply = self._one_token(self._client, 0)
         except InputError:
             return False
         return str(getattr(reply, "model", "")).startswith(f"{self.model}@")
 
-    def _one_token(self, client: Any) -> Any:
+    def _one_token(self, client: Any, retries: int) -> Any:
         """Return the reply to a request for one token."""
         body: Any = {"model": self.model, "max_tokens": 1}
         body["messages"] = [{"role": "user", "content": "Hello"}]
@@ -213,7 +216,7 @@ class Endpoint:
             _completion(reply)
             return reply
 
-        return self._asked(request)
+        return self._asked(request, retries)
 
     @property
     def version(self) -> str | None:
@@ -222,18 +225,18 @@ class Endpoint:
 
         try:
             root = self.url.removesuffix("/v1")
-            reply = httpx.get(f"{root}/version", timeout=QUICK["timeout"]).raise_for_status()
+            reply = httpx.get(f"{root}/version", timeout=QUICK).raise_for_status()
             version = reply.json()["version"]
         except (httpx.HTTPError, *ODD):
             return None
         return version if isinstance(version, str) else None
 
-    def _asked(self, request: Callable[[], Any]) -> Any:
+    def _asked(self, request: Callable[[], Any], retries: int) -> Any:
         """Return what a request returns; name what goes wrong in one line."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
         try:
-            return request()
+            return repeated(request, retries)
         except APIStatusError as error:
             words = " ".join(error.response.text.split()) or str(error)
             raise self._refusal(error.status_code, words) from None

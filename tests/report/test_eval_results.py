@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResultEntry, ModelCard, parse_eval_result_entries
 from report.report_cases import make_run, params
 
-from interlace.evaluation.scores.result import Engine, Evaluation, Reasoning, Score
+from interlace.evaluation.scores.result import Evaluation, Reasoning, Score, ServingEngine
 from interlace.params.whole import Params
 from interlace.report.card.card import model_card
 from interlace.report.card.eval_results import eval_results
@@ -73,7 +73,7 @@ SAMPLED = (
 
 
 def test_reasoning_and_engines_are_named_there_and_in_the_card() -> None:
-    engine = Engine(name="vllm", version="0.12", command="vllm serve")
+    engine = ServingEngine(name="vllm", version="0.12", command="vllm serve")
     notes = entries(reasoning=REASONING, engine=engine)["ai2d.yaml"].notes
     assert f"; measured by vllm serve, version 0.12; {SAMPLED}" in str(
         notes

@@ -7,7 +7,7 @@ from methods import made_up
 from plans import make_plan
 from report.report_cases import decided, full_scores, in_rounds, plan, small_plan
 
-from interlace.evaluation.scores.result import Engine, Evaluation
+from interlace.evaluation.scores.result import Evaluation, ServingEngine
 from interlace.plan.record import Group, Plan
 from interlace.report.facts.decision import (
     asked,
@@ -145,8 +145,10 @@ def test_the_score_of_a_period_is_named(method: str, name: str) -> None:
 def test_what_answered_an_evaluation_is_a_device_or_an_engine() -> None:
     facts = {"model": "dense", "scores": {}, "skipped": {}, "versions": {}}
     here = Evaluation(**facts, device="cpu", dtype="float32")
-    vllm = Evaluation(**facts, engine=Engine(name="vllm", version="0.11.0", command="vllm serve"))
-    others = Evaluation(**facts, engine=Engine(name="endpoint"))
+    vllm = Evaluation(
+        **facts, engine=ServingEngine(name="vllm", version="0.11.0", command="vllm serve")
+    )
+    others = Evaluation(**facts, engine=ServingEngine(name="endpoint"))
     assert measured_by(here) == "on a CPU in float32"
     assert measured_by(vllm) == "by vllm serve, version 0.11.0"
     assert measured_by(others) == "by a server"

@@ -13,7 +13,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.evaluation.run import server
 from interlace.evaluation.run.servers import Servers
-from interlace.evaluation.scores.result import Engine
+from interlace.evaluation.scores.result import ServingEngine
 from interlace.params.evaluating import Evaluate
 from interlace.params.served import ServedModel
 from interlace.sources.endpoint import Endpoint
@@ -177,7 +177,7 @@ def _served(servers: Servers, params: Evaluate, resize: Resize | None) -> OpenEn
         servers, concurrency=params.concurrency, max_failed=params.max_failed, resize=resize
     )
     command = server.command_name(params.vllm.command) if params.engine == "vllm" else None
-    engine = Engine(name=params.engine, version=servers.version, command=command)
+    engine = ServingEngine(name=params.engine, version=servers.version, command=command)
     servers.identify(engine.model_dump_json())
     return OpenEngine(adapter, {"versions": _versions("lmms-eval"), "engine": engine})
 

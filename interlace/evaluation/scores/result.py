@@ -46,7 +46,7 @@ class Loss(_Result):
     tokens: int
 
 
-class Engine(_Result):
+class ServingEngine(_Result):
     """Servers that answered, in place of a model that was opened here.
 
     Attributes:
@@ -103,7 +103,7 @@ class Evaluation(_Result):
     notes: dict[str, str] = {}
     losses: dict[str, Loss] = {}
     loss: Loss | None = None
-    engine: Engine | None = None
+    engine: ServingEngine | None = None
     reasoning: Reasoning | None = None
 
     def as_json(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from interlace.errors import InputError
 from interlace.evaluation.run.evaluate import evaluate
 from interlace.evaluation.run.validate import check_evaluation, validate
 from interlace.evaluation.scores.answers import Answer, read_answers
-from interlace.evaluation.scores.result import Engine
+from interlace.evaluation.scores.result import ServingEngine
 from interlace.params.evaluating import Evaluate
 
 Write = Callable[..., Path]
@@ -83,7 +83,7 @@ def test_a_server_gives_the_answers_and_scores_of_the_opened_model(
     assert read_answers(there) == texts(read_answers(there)) == texts(expected)
     assert served.scores == opened.scores and served.skipped == opened.skipped
     assert served.loss is None and not served.losses and not served.notes
-    assert served.engine == Engine(name="endpoint")
+    assert served.engine == ServingEngine(name="endpoint")
     assert (served.device, served.dtype, set(served.versions)) == (None, None, {"lmms_eval"})
     assert url not in json.dumps(served.as_json())
 
@@ -102,7 +102,7 @@ def test_a_server_is_started_on_the_checkpoint_and_stopped(
     assert read_answers(there) == texts(read_answers(here))
     words = COMMAND.split()
     command = " ".join([Path(words[0]).name, *words[1:]])
-    assert result.engine == Engine(name="vllm", command=command)
+    assert result.engine == ServingEngine(name="vllm", command=command)
     assert "Shutting down" in (folder / "pruned.log").read_text()
     assert any((folder / "replies").rglob("*.json"))
 
@@ -133,7 +133,7 @@ def test_an_answer_that_failed_for_good_is_missing_and_asked_again_by_the_next_r
         (score,) = result.scores.values()
         assert (score.n, score.missing) == (6, 2)
         assert result.notes == {"made_up": "2 rows have no answer and count nowhere"}
-        assert result.engine == Engine(name="endpoint", version="1.2")
+        assert result.engine == ServingEngine(name="endpoint", version="1.2")
         answers = read_answers(tmp_path / "a")
         assert sorted(answer.answer for answer in answers) == ["", ""] + ["42"] * 6
         assert sum(answer.score is None for answer in answers) == 2

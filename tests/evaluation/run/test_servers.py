@@ -23,7 +23,7 @@ DOWN = "http://127.0.0.1:9/v1"
 @pytest.fixture(autouse=True)
 def _few_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlace.sources.endpoint.RETRIES", 1)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01, raising=False)
+    monkeypatch.setattr("interlace.sources.retries.FIRST_WAIT", 0.01)
 
 
 def servers(*urls: str, timeout: float = 60.0) -> Servers:
@@ -106,11 +106,14 @@ def test_a_server_that_fails_at_one_request_is_not_gone(reply: Any, reason: str)
         assert ask(served) == "fine"
 
 
-def test_a_reply_that_does_not_come_is_missing_after_retries() -> None:
+def test_a_reply_that_does_not_come_is_awaited_once_more_however_many_retries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def hang(content: Any) -> str:
         time.sleep(1.5)
         return "late"
 
+    monkeypatch.setattr("interlace.sources.endpoint.RETRIES", 7)
     with chat_server(hang) as server:
         with pytest.raises(NoReply, match=r"gives no reply in 0\.3 seconds"):
             ask(servers(server.url, timeout=0.3))
@@ -123,6 +126,13 @@ def test_a_refusal_for_the_moment_is_waited_out_as_long_as_the_server_asks() -> 
         start = time.monotonic()
         assert ask(servers(server.url)) == "fine"
     assert time.monotonic() - start >= 1
+
+
+def test_a_server_that_asks_to_be_left_alone_for_an_hour_is_not_asked_again() -> None:
+    with chat_server(lambda content: 429, headers={"Retry-After": "3600"}) as server:
+        with pytest.raises(NoReply, match="answers 429"):
+            ask(servers(server.url))
+        assert len(server.requests) == 1
 
 
 def test_versions_are_told_where_all_servers_have_the_same() -> None:
@@ -166,6 +176,13 @@ def test_greedy_requests_hold_no_settings_of_sampling(asked: Any) -> None:
     (request,) = asked.requests
     assert request.keys() == {"model", "messages", "temperature", "max_tokens"}
     assert (request["temperature"], request["max_tokens"]) == (0, 9)
+
+
+def test_seeds_fit_31_bits(asked: Any) -> None:
+    adapter, instances = requests(1, temperature=0.7, seed=2**62 + 5)
+    adapter.servers = servers(asked.url)
+    list(adapter.batches(instances))
+    assert asked.requests[0]["seed"] == 5
 
 
 def test_sampled_requests_hold_them_and_a_seed(asked: Any) -> None:
