@@ -63,7 +63,7 @@ class Way:
 WAYS = {
     RECIPE: Way("end to end on the data's answers, as published", "labels", (3e-4, 1e-3, 3e-3)),
     RECIPE_OWN: Way("the same on the dense model's answers", "own", (3e-4, 1e-3, 3e-3)),
-    LOCAL: Way("layer by layer, on the dense model's answers", "own", (3e-4, 1e-3, 3e-3), True),
+    LOCAL: Way("layer by layer, on the dense model's answers", "own", (1e-3, 3e-3, 1e-2), True),
     "distilled": Way(
         "end to end on the dense model's answers and its distribution at their tokens",
         "own",
