@@ -23,6 +23,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.replace import as_stored, with_tensors
 from interlace.healing.end_to_end import EndToEnd
 from interlace.model.answer_loss import AnswerLoss
+from interlace.model.attention import PACKAGES, takes_one_row
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import attention, auto_model
 from interlace.params.healing import Also, Recipe
@@ -89,13 +90,16 @@ def finetune(
     processor = pruned.open_processor(min_pixels=params.min_pixels, max_pixels=params.max_pixels)
     rows = TrainingRows(train, processor, params.max_length, scratch / "rows")
     batches = TrainingBatches.split(len(rows), seed, params, distributed.world_size())
-    flash = positions is not None and flash_attention(params)
+    implementation = _attention(pruned, params)
+    one_row = positions is not None and takes_one_row(implementation)
+    if positions and not one_row:
+        _say_what_packs_better()
     join(params)
-    model, engine = _open(pruned, plan, params, batches, flash, objective)
+    model, engine = _open(pruned, plan, params, batches, implementation, objective)
     collate = collator(
         processor,
         positions,
-        one_row=flash,
+        one_row=one_row,
         blank=_images_in_all_passes(params, batches.processes),
     )
     steps = update_count(params, len(rows))
@@ -161,10 +165,24 @@ def _packed_positions(pruned: Checkpoint, params: Recipe) -> packing.Positions |
     return None
 
 
-def flash_attention(params: Recipe) -> bool:
-    """Return True if packed rows can be trained with flash attention, which separates samples."""
-    dtype = str(_dtype(params)).removeprefix("torch.")
-    return attention("auto", dtype, on_gpu=torch.cuda.is_available()) == "flash_attention_2"
+def _attention(pruned: Checkpoint, params: Recipe) -> str | None:
+    return attention(
+        pruned.folder,
+        params.attn_implementation,
+        str(_dtype(params)).removeprefix("torch."),
+        trust_remote_code=pruned.trust_remote_code,
+    )
+
+
+def _say_what_packs_better() -> None:
+    """Say which packages would lay all samples of a pass in one row."""
+    if torch.cuda.is_available() and distributed.process_rank() == 0:
+        packages = ", ".join(PACKAGES.values())
+        say(
+            "finetune: packed rows are as long as the longest sample; in 16 bits and with one of"
+            f" the packages {packages}, each pass would be one row without padding",
+            error=True,
+        )
 
 
 def _open(
@@ -172,19 +190,18 @@ def _open(
     plan: Plan,
     params: Recipe,
     batches: TrainingBatches,
-    flash: bool,
+    implementation: str | None,
     objective: Objective,
 ) -> tuple[nn.Module, Engine]:
     """Open the model with all but the trained weights frozen, and the engine that updates these."""
     config = zero_config(params, _dtype(params), batches.passes)
-    options = {"attn_implementation": "flash_attention_2"} if flash else {}
     with partitioned_loading(config) if params.zero_stage else nullcontext():
         model = auto_model(pruned.folder).from_pretrained(
             pruned.folder,
             dtype=_dtype(params),
             use_safetensors=True,
             trust_remote_code=pruned.trust_remote_code,
-            **options,
+            attn_implementation=implementation,
         )
     freeze_all_but(model, plan.tuned_positions, params.also)
     if params.lora_rank:

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from interlace.errors import InputError, complaint
+from interlace.model.attention import chosen_attention
 from interlace.model.families import takes_images
 from interlace.model.files import weight_files
 from interlace.model.text import TextProcessor
@@ -117,14 +118,12 @@ def open_model(
         dtype: float32, bfloat16 or float16; auto: bfloat16 on a GPU, float32 on a CPU.
         trust_remote_code: let the model's own code run.
         device_map: none: on one device; auto: over all GPUs, for a model that one cannot hold.
-        attn_implementation: as transformers names it; auto: see `attention`; `None`: the model's
-            own choice.
+        attn_implementation: see `attention.chosen_attention`.
 
     Raises:
         InputError: the checkpoint lacks weights, which transformers would draw at random, or holds
             some in other shapes or outside of its folder; transformers refuses its configuration;
-            several processes would each spread the model; or this machine lacks the requested
-            attention.
+            several processes would each spread the model; or the requested attention is not usable.
     """
     on_gpu = torch.cuda.is_available()
     if dtype == "auto":
@@ -133,7 +132,9 @@ def open_model(
     options = {
         "dtype": getattr(torch, dtype),
         "device_map": None if device_map == "none" else device_map,
-        "attn_implementation": attention(attn_implementation, dtype, on_gpu=on_gpu),
+        "attn_implementation": attention(
+            folder, attn_implementation, dtype, trust_remote_code=trust_remote_code
+        ),
     }
     try:
         model = _loaded(folder, trust_remote_code=trust_remote_code, **options)
@@ -226,28 +227,21 @@ def check_device_map(device_map: str) -> None:
         raise InputError(f"device_map = {device_map}: needs the package accelerate; install it")
 
 
-def attention(requested: str | None, dtype: str, *, on_gpu: bool) -> str | None:
-    """Choose the attention to open a model with.
+def attention(
+    folder: Path | str, requested: str | None, dtype: str, *, trust_remote_code: bool = False
+) -> str | None:
+    """Choose a checkpoint's attention implementation; see `attention.chosen_attention`."""
 
-    Args:
-        requested: as transformers names it; auto: flash_attention_2 where it is usable, else the
-            model's own choice, which is sdpa wherever the family has it.
-        dtype: of the weights.
-        on_gpu: whether they lie on a GPU.
+    def build(name: str) -> None:
+        from transformers import AutoConfig
 
-    Raises:
-        InputError: flash_attention_2 is requested and not usable.
-    """
-    installed = importlib.util.find_spec("flash_attn") is not None
-    usable = on_gpu and installed and dtype in ("bfloat16", "float16")
-    if requested == "flash_attention_2" and not usable:
-        raise InputError(
-            f"attn_implementation = flash_attention_2 with dtype = {dtype}: needs a GPU,"
-            " the package flash-attn, and bfloat16 or float16; set attn_implementation to auto"
-        )
-    if requested == "auto":
-        return "flash_attention_2" if usable else None
-    return requested
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        config = AutoConfig.from_pretrained(str(folder), **options)
+        options |= {"attn_implementation": name, "dtype": getattr(torch, dtype)}
+        with torch.device("meta"):
+            auto_model(folder).from_config(config, **options)
+
+    return chosen_attention(requested, dtype, model_type=_model_type(folder), build=build)
 
 
 def input_device(model: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
-from interlace.params.section import Dtype, Section
+from interlace.params.section import Attention, Dtype, Section
 from interlace.params.served import ServedModel
 
 LONGEST = {"direct": 50, "reasoning": 16_384}  # tokens of an answer, unless a user sets another
@@ -108,6 +108,7 @@ class Evaluate(Section):
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )
+    attn_implementation: Attention = "auto"
     engine: Literal["transformers", "endpoint", "vllm"] = Field(
         "transformers",
         description="what answers; transformers: the model is opened here; endpoint: servers at"
@@ -141,7 +142,11 @@ class Evaluate(Section):
         if self.opens_model:
             aside |= {"endpoint", "vllm"}
         else:
-            aside |= {"batch_size", "vllm" if self.engine == "endpoint" else "endpoint"}
+            aside |= {
+                "attn_implementation",
+                "batch_size",
+                "vllm" if self.engine == "endpoint" else "endpoint",
+            }
         changes: dict[str, Any] = {
             name: type(self).model_fields[name].default for name in sorted(aside)
         }

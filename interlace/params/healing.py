@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from interlace.params.section import Dtype, Section, Seed, merged
+from interlace.params.section import Attention, Dtype, Section, Seed, merged
 
 Also = Literal["projector", "lm_head", "norms"]
 Library = Literal["tensorboard", "dvclive"]
@@ -73,6 +73,7 @@ class Recipe(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="type to compute in; auto: that of `dtype`, float32 where it is float16"
     )
+    attn_implementation: Attention = "auto"
     lora_rank: int = Field(
         0,
         ge=0,

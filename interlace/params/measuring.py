@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from interlace.params.section import Dtype, Section, merged
+from interlace.params.section import Attention, Dtype, Section, merged
 
 Mode = Literal["residual", "reference"]
 SCREENED = 4  # of so many rows, search screens sets on one
@@ -53,11 +53,7 @@ class Spans(Section):
         description="none: the whole model on each process's device; auto: spread over all GPUs,"
         " for a model that one cannot hold (one process only; other stages use one GPU)",
     )
-    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
-        "auto",
-        description="attention of transformers; auto: flash_attention_2 on a GPU where flash-attn"
-        " is installed and the dtype has 16 bits, else the model's own choice, sdpa if it has it",
-    )
+    attn_implementation: Attention = "auto"
 
 
 class Collect(Spans, Measure):

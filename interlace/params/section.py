@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -107,6 +108,26 @@ Dtype = Annotated[
         "auto",
         description="type to compute in; auto: bfloat16 on a GPU, float32 on a CPU; float16 does"
         " not hold for fine-tuning, which then computes in float32",
+    ),
+]
+_KERNEL = re.compile(r"kernels-community/[\w.-]+(@[\w.-]+)?")
+_ATTENTIONS = ("auto", "sdpa", "eager", *(f"flash_attention_{version}" for version in (2, 3, 4)))
+
+
+def _attention(name: str) -> str:
+    if name not in _ATTENTIONS and not _KERNEL.fullmatch(name):
+        raise ValueError(f"must be one of {', '.join(_ATTENTIONS)}, or kernels-community/NAME")
+    return name
+
+
+Attention = Annotated[
+    str,
+    AfterValidator(_attention),
+    Field(
+        description="attention of transformers: sdpa, eager, flash_attention_2, _3, _4 (packages"
+        " flash-attn, flash-attn-3, flash-attn-4), or kernels-community/NAME (package kernels);"
+        " auto: the first FlashAttention that is installed, on a GPU, in 16 bits, where the family"
+        " takes it, else the model's own choice, sdpa if it has it",
     ),
 ]
 Seed = Annotated[int, Field(0, ge=0, description="seed of every random draw")]

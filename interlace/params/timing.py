@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field
 
 from interlace.params.evaluating import key
-from interlace.params.section import Dtype, Section, Seed
+from interlace.params.section import Attention, Dtype, Section, Seed
 
 RequestShape = Literal[
     "AI2D",
@@ -50,6 +50,7 @@ class Ttft(Section):
     )
     repeats: int = Field(10, ge=1, description="timed dense and pruned pairs per request, pairs")
     warmup: int = Field(2, ge=0, description="untimed pairs per request shape, pairs")
+    attn_implementation: Attention = "auto"
     confidence: float = Field(0.95, gt=0, lt=1, description="level of the bootstrap interval")
     max_interval: float = Field(
         0.1,

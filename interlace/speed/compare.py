@@ -260,7 +260,8 @@ def compare_checkpoints(
         InputError: there are no rows.
     """
     processor = dense.open_processor()
-    models = (dense.open_model(dtype=dtype), tuned.open_model(dtype=dtype))
+    options = {"dtype": dtype, "attn_implementation": params.attn_implementation}
+    models = (dense.open_model(**options), tuned.open_model(**options))
     return compare_models(models, processor, rows, params=params, seed=seed)
 
 

@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
 
 from interlace.errors import InputError
-from interlace.healing.finetune import flash_attention
-from interlace.model.open import attention, input_device, open_model
-from interlace.params.healing import Recipe
-
-
-@pytest.mark.parametrize(
-    ("dtype", "on_gpu", "usable"),
-    [
-        ("bfloat16", True, True),
-        ("float16", True, True),
-        ("float32", True, False),
-        ("bfloat16", False, False),
-    ],
-)
-def test_flash_attention_is_chosen_where_it_is_usable(
-    dtype: Literal["float32", "bfloat16"],
-    on_gpu: bool,
-    usable: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    find = importlib.util.find_spec  # as if the package flash-attn were installed
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: find("torch" if name == "flash_attn" else name)
-    )
-    expected = "flash_attention_2" if usable else None
-    assert attention("auto", dtype, on_gpu=on_gpu) == expected
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
-    if dtype != "float16":  # not a dtype of training
-        assert flash_attention(Recipe(dtype=dtype)) is usable
-
-
-def test_without_the_package_the_model_chooses() -> None:
-    assert attention("auto", "bfloat16", on_gpu=True) is None
-
-
-def test_flash_attention_that_is_not_usable_is_refused(dense_dir: Path) -> None:
-    with pytest.raises(InputError, match=r"attn_implementation = flash_attention_2 .* to auto"):
-        open_model(dense_dir, dtype="float32", attn_implementation="flash_attention_2")
+from interlace.model.open import input_device, open_model
 
 
 @pytest.mark.parametrize("requested", ["eager", "sdpa"])

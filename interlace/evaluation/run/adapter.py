@@ -26,6 +26,7 @@ from interlace.model.chat import (
 from interlace.model.generation import AnswerGenerator, Draws
 from interlace.model.row_losses import RowLoss, last_answer, prompt_of, row_losses
 from interlace.model.sampling import sampling_of
+from interlace.params.evaluating import Evaluate
 
 WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by length
 WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
@@ -242,20 +243,15 @@ def _draws(settings: Mapping[str, Any], longest: int) -> Draws:
 
 
 def open_adapter(
-    checkpoint: Checkpoint,
-    *,
-    batch_size: int,
-    dtype: str = "auto",
-    max_pixels: int | None = None,
+    checkpoint: Checkpoint, params: Evaluate, *, dtype: str = "auto"
 ) -> CheckpointAdapter:
     """Load a checkpoint on this process's GPU, or on the CPU where there is none.
 
     Args:
         checkpoint: any supported model; its folder may be a hub id.
-        batch_size: prompts per batch.
+        params: prompts per batch, the attention implementation, and the cap on an image's size.
         dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
-        max_pixels: cap on an image's size; None: the processor's own.
     """
-    model = checkpoint.open_model(dtype=dtype)
-    processor = checkpoint.open_processor(max_pixels=max_pixels)
-    return CheckpointAdapter(model, processor, batch_size=batch_size)
+    model = checkpoint.open_model(dtype=dtype, attn_implementation=params.attn_implementation)
+    processor = checkpoint.open_processor(max_pixels=params.max_pixels)
+    return CheckpointAdapter(model, processor, batch_size=params.batch_size)

@@ -124,9 +124,7 @@ def opened(
 def _opened_here(checkpoint: Checkpoint, params: Evaluate, dtype: str) -> OpenEngine:
     from interlace.evaluation.run.adapter import open_adapter
 
-    adapter = open_adapter(
-        checkpoint, batch_size=params.batch_size, dtype=dtype, max_pixels=params.max_pixels
-    )
+    adapter = open_adapter(checkpoint, params, dtype=dtype)
     facts = {
         "versions": _versions("torch", "transformers", "lmms-eval"),
         "device": _device_name(adapter.device),

@@ -14,6 +14,7 @@ from interlace.errors import InputError
 from interlace.model.chat import chat_messages, encode_messages, encode_training, encode_whole
 from interlace.model.row_losses import row_losses
 from interlace.model.sampling import Sampling
+from interlace.params.evaluating import Evaluate
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
 
@@ -23,7 +24,7 @@ CONVERSATIONS = [chat_messages(example)[:-1] for example in rows(11)]
 def open_adapter(checkpoint: Checkpoint, batch_size: int = 4) -> Any:
     from interlace.evaluation.run import adapter
 
-    return adapter.open_adapter(checkpoint, batch_size=batch_size)
+    return adapter.open_adapter(checkpoint, Evaluate(batch_size=batch_size))
 
 
 def answers(

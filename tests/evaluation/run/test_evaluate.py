@@ -251,7 +251,7 @@ def test_results_do_not_depend_on_the_number_of_processes(
     with isolated(offline=True):
         from interlace.evaluation.run.adapter import open_adapter
 
-        adapter = open_adapter(checkpoint, batch_size=4)
+        adapter = open_adapter(checkpoint, Evaluate(batch_size=4))
         for row in examples[::2]:  # half of the true answers are the model's own
             inputs = encode_messages(adapter.processor, chat_messages(row)[:-1])
             answer = adapter._generate([inputs], [{"max_new_tokens": 3}])

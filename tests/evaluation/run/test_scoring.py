@@ -16,6 +16,7 @@ from interlace.errors import InputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.evaluation.run.scoring import target
 from interlace.evaluation.scores.answers import Answer, benchmark_score
+from interlace.params.evaluating import Evaluate
 from interlace.samples.order import answer_seed
 
 pytestmark = pytest.mark.usefixtures("lmms_eval")
@@ -261,7 +262,7 @@ def test_the_adapter_answers_all_twelve(data: Path, checkpoint: Checkpoint) -> N
     from interlace.evaluation.run.adapter import open_adapter
     from interlace.evaluation.run.answering import answer_tasks
 
-    adapter = open_adapter(checkpoint, batch_size=8)
+    adapter = open_adapter(checkpoint, Evaluate(batch_size=8))
     tasks = [task(name, data, FakeJudge(None)) for name in BENCHMARKS]
     answers = answer_tasks(adapter, tasks, limit=3)
     assert {name: len(rows) for name, rows in answers.items()} == dict.fromkeys(BENCHMARKS, 3)

@@ -1,0 +1,132 @@
+"""The choice of an attention implementation: by the machine, its packages, and the family.
+
+Implementations go by transformers' names, and its own checks find them. The module `flash_attn`
+proves nothing: FlashAttention 4 provides it too, as `flash_attn.cute`, so the checks ask for the
+package that a module came with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from interlace.errors import InputError, complaint
+from interlace.printable import say
+from interlace.system.distributed import process_rank
+
+HALF = ("bfloat16", "float16")
+PACKAGES = {  # in the order in which `auto` tries them: the longest in use first
+    "flash_attention_2": "flash-attn",
+    "flash_attention_3": "flash-attn-3",
+    "flash_attention_4": "flash-attn-4",
+}
+# Families whose prompts or images see the tokens that follow. The kernels know no such masks, and
+# transformers drops them without a word: other answers, see tests/model/test_attention.py.
+SEES_AHEAD = ("gemma3", "paligemma")
+
+
+def chosen_attention(
+    requested: str | None, dtype: str, *, model_type: str, build: Callable[[str], Any]
+) -> str | None:
+    """Choose the attention implementation that a model is opened with.
+
+    Args:
+        requested: as transformers names it, or a repository of kernels on the hub; auto: the first
+            FlashAttention that is usable; `None`: the model's own choice.
+        dtype: of the weights.
+        model_type: the family.
+        build: makes the model without weights, with an implementation; transformers raises there
+            what a class refuses, and imports the package.
+
+    Returns:
+        The implementation; `None`: the model's own choice, which is sdpa wherever the family has
+        it.
+
+    Raises:
+        InputError: the requested implementation is not usable, with the reason.
+    """
+    if requested in (None, "eager"):
+        return requested
+    if requested == "auto":
+        usable = (name for name in PACKAGES if _is_installed(name) and not _misfit(name, dtype))
+        name = next(usable, None)
+        if name and (reason := _refusal(name, model_type, build)):
+            if process_rank() == 0:
+                say(f"{model_type}: no {name}: {reason}", error=True)
+            return None
+        return name
+    reason = _obstacle(requested, dtype) or _refusal(requested, model_type, build)
+    if reason:
+        raise InputError(
+            f"attn_implementation = {requested} with dtype = {dtype}: {reason}; set"
+            " attn_implementation to auto"
+        )
+    return requested
+
+
+def takes_one_row(implementation: str | None) -> bool:
+    """Return True for implementations that compute samples of differing length in one row."""
+    return "flash" in (implementation or "")
+
+
+def _obstacle(name: str, dtype: str) -> str | None:
+    """Return the reason for which this machine cannot use an implementation."""
+    if name == "sdpa":
+        return None
+    if misfit := _misfit(name, dtype):
+        return misfit
+    if _is_installed(name) or _has_kernels():  # transformers takes a kernel of the hub instead
+        return None
+    if name not in PACKAGES:
+        return "needs the package kernels, in a version that transformers takes"
+    if _matrix(name)["pkg_availability_check"]():
+        return f"the installed {PACKAGES[name]} is too old"
+    others = [f"{PACKAGES[other]} is {other}" for other in PACKAGES if _is_installed(other)]
+    return f"needs the package {PACKAGES[name]}" + (f" ({'; '.join(others)})" if others else "")
+
+
+def _misfit(name: str, dtype: str) -> str | None:
+    """Return the reason for which the weights or the GPU do not suit an implementation."""
+    if dtype not in HALF:
+        return "needs bfloat16 or float16"
+    if not torch.cuda.is_available():
+        return "needs a GPU"
+    least = _matrix(name).get("cuda_min_major_version", 8) if name in PACKAGES else 0
+    capability = torch.cuda.get_device_capability()
+    if capability[0] < least:
+        return f"needs a GPU of compute capability {least}.0, and this one's is" + (
+            " {}.{}".format(*capability)
+        )
+    return None
+
+
+def _refusal(name: str, model_type: str, build: Callable[[str], Any]) -> str | None:
+    """Return the reason for which a family does not take an implementation."""
+    if model_type in SEES_AHEAD and takes_one_row(name):
+        return f"{model_type} lets tokens of a prompt see what follows, and this cannot"
+    try:
+        build(name)
+    except Exception as error:  # ValueError of a class, ImportError of a package, OSError of a hub
+        return complaint(error).split(". ")[0]
+    return None
+
+
+def _is_installed(name: str) -> bool:
+    return name in PACKAGES and bool(_matrix(name)["general_availability_check"]())
+
+
+def _has_kernels() -> bool:
+    from transformers.utils import is_kernels_available
+
+    return bool(is_kernels_available())
+
+
+def _matrix(name: str) -> dict[str, Any]:
+    """Return what transformers knows about a version of FlashAttention."""
+    from transformers import modeling_flash_attention_utils
+
+    matrix = modeling_flash_attention_utils.FLASH_ATTENTION_COMPATIBILITY_MATRIX
+    facts: dict[str, Any] = matrix[int(name[-1])]
+    return facts
