@@ -35,8 +35,7 @@ from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.served import ServedAdapter
 from interlace.evaluation.run.server import FIELD, command_name, running
 from interlace.evaluation.run.servers import Servers
-from interlace.params.evaluating import Vllm
-from interlace.params.served import ServedModel
+from interlace.params.served import ServedModel, Vllm
 from interlace.params.whole import read_params
 from interlace.sources.endpoint import Endpoint
 from interlace.system.outputs import whole

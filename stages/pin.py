@@ -10,6 +10,7 @@ from interlace.selection.feasible import check_parameters, loss_criterion
 from interlace.sources.opened import check_pinned_model
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
+from interlace.speed.served import check_served_speed
 from interlace.training.recipe import check_recipe
 from stages.command import ANSWERS, ARTIFACTS, command, scratch_root, write_pinned
 from stages.digests import code_digest, code_digests
@@ -32,9 +33,9 @@ def main(params: PinParams) -> None:
     check_data(params, dense, rows, ANSWERS, checked=passed)
     check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")
     check_evaluation(params.evaluate, dense.id, ARTIFACTS / "evaluation/dense.json")
+    check_served_speed(params.ttft)
     evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")
-    records = {"model": dense, "data": rows, "prompts": prompts} | evaluation
-    PinnedSources.model_validate(records).write(ARTIFACTS)
+    PinnedSources(model=dense, data=rows, prompts=prompts, **evaluation).write(ARTIFACTS)
     write_pinned("params", settings(params) | {"loss_criterion": loss})
     write_pinned("code", code_digests())
     layers = "by the budget, some" if drops is None else drops

@@ -7,8 +7,9 @@ from interlace.params.timing import TtftParams
 from interlace.printable import say
 from interlace.speed.compare import compare_checkpoints, speedup_line
 from interlace.speed.requests import timed_rows
+from interlace.speed.served import served_line, served_metrics, time_servers
 from interlace.system.outputs import write_json
-from stages.command import command, pinned
+from stages.command import command, kept_folder, pinned
 
 CALIBRATION = Path("data/calibration")
 
@@ -19,17 +20,18 @@ def main(params: TtftParams) -> None:
     model, tuned = pinned().model, Path("artifacts/tuned")
     if not tuned.is_dir():
         raise MissingInputError(tuned, "no such folder")
-    dense = model.checkpoint()
-    times = compare_checkpoints(
-        dense,
-        dense.at(tuned),
-        timed_rows(CALIBRATION, params.ttft.requests, with_images=model.takes_images),
-        params=params.ttft,
-        seed=params.seed,
-        dtype=params.dtype,
-    )
+    dense, options = model.checkpoint(), params.ttft
+    pair = (dense, dense.at(tuned))
+    rows = timed_rows(CALIBRATION, options.requests, with_images=model.takes_images)
+    logs = kept_folder("served") / "ttft"
+    served = time_servers(*pair, rows, params=options, seed=params.seed, logs=logs)
+    times = compare_checkpoints(*pair, rows, params=options, seed=params.seed, dtype=params.dtype)
+    if served:
+        times |= served_metrics(served, times, options, params.seed)
     write_json(Path("metrics/ttft.json"), times)
     say(f"ttft: {speedup_line(times)}")
+    if served:
+        say(f"ttft: served by {options.engine}: {served_line(times)}")
 
 
 if __name__ == "__main__":

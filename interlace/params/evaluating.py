@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator
 
 from interlace.params.section import Attention, Dtype, Section
-from interlace.params.served import ServedModel
+from interlace.params.served import ServedModel, Vllm
 
 LONGEST = {"direct": 50, "reasoning": 16_384}  # tokens of an answer, unless a user sets another
 
@@ -50,20 +50,6 @@ class ServedModels(Section):
     models: ServedNames = ServedNames()
     key_variable: str | None = Field(
         None, description="environment variable that holds the servers' key; none: no key"
-    )
-
-
-class Vllm(Section):
-    """A server that `evaluate` starts on each checkpoint, and stops."""
-
-    command: str = Field(
-        "vllm serve --generation-config vllm",
-        description="command that serves a checkpoint, in any environment; the checkpoint's path,"
-        " --host and --port are appended. Settings of generation in the checkpoint's files would"
-        " make answers that are not the model's own, so the default leaves them out",
-    )
-    ready_seconds: int = Field(
-        1800, ge=1, description="longest wait until it is ready to answer, seconds"
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from interlace.params.evaluating import key
 from interlace.params.section import Attention, Dtype, Section, Seed
+from interlace.params.served import ServedModel, Vllm
 
 RequestShape = Literal[
     "AI2D",
@@ -29,6 +30,16 @@ def _shape(value: Any) -> Any:
     """Return a benchmark's name as `evaluate.benchmarks` takes it: V*, MIA-Bench."""
     shapes_by_key = {key(name): name for name in get_args(RequestShape)}
     return shapes_by_key.get(key(value), value) if isinstance(value, str) else value
+
+
+class ServedPair(Section):
+    """Servers of the dense and of the tuned model, started by the user on machines that are alike.
+
+    A model without a name is asked for by its folder's absolute path.
+    """
+
+    dense: ServedModel = ServedModel()
+    tuned: ServedModel = ServedModel()
 
 
 class Ttft(Section):
@@ -56,6 +67,17 @@ class Ttft(Section):
         0.1,
         gt=0,
         description="widest interval of a speedup that is reported, share of the speedup",
+    )
+    engine: Literal["transformers", "endpoint", "vllm"] = Field(
+        "transformers",
+        description="what is timed; transformers: both models, opened here; endpoint: also servers"
+        " at endpoint.dense and endpoint.tuned; vllm: also servers that vllm.command starts, of"
+        " both models at the same time",
+    )
+    endpoint: ServedPair = ServedPair()
+    vllm: Vllm = Vllm()
+    concurrency: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        (1, 16, 64), min_length=1, description="requests to a server at the same time, requests"
     )
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interlace.errors import InputError
 from interlace.params.served import ServedModel
@@ -107,9 +107,11 @@ class Endpoint:
         self.url_field, self.model_field = (f"{field}.{name}" for name in names)
         self.memory = memory
         self.identity = identity or f"{self.url}/chat/completions"
+        self.timeout = timeout
+        self.key = os.environ.get(served.key_variable or "") or NO_KEY
         self._client = openai.OpenAI(
             base_url=self.url,
-            api_key=os.environ.get(served.key_variable or "") or NO_KEY,
+            api_key=self.key,
             max_retries=0,  # `repeated` tries again
             timeout=timeout,
             http_client=openai.DefaultHttpxClient(follow_redirects=False),
@@ -239,19 +241,28 @@ class Endpoint:
             return repeated(request, retries)
         except APIStatusError as error:
             words = " ".join(error.response.text.split()) or str(error)
-            raise self._refusal(error.status_code, words) from None
+            raise self.refusal(error.status_code, words) from None
         except APITimeoutError:
-            kind, reason = NoReply, f"gives no reply in {self._client.timeout:g} seconds"
+            raise self.failure("timeout") from None
         except APIConnectionError:
-            kind, reason = Unreachable, "cannot be reached, or breaks off its replies"
+            raise self.failure("connection") from None
         except (OpenAIError, *ODD):
-            kind, reason = NoReply, "answers something that is not OpenAI's protocol"
-        raise kind(
+            raise self.failure("protocol") from None
+
+    def failure(self, kind: Literal["timeout", "connection", "protocol"]) -> NoReply:
+        """Return the error of a request that got no reply, or no whole one."""
+        reason = {
+            "timeout": f"gives no reply in {self.timeout:g} seconds",
+            "connection": "cannot be reached, or breaks off its replies",
+            "protocol": "answers something that is not OpenAI's protocol",
+        }[kind]
+        return (Unreachable if kind == "connection" else NoReply)(
             f"{self.url_field}: {self.url} {reason}; start the endpoint or correct the address, and"
             " run it again: finished answers are kept"
-        ) from None
+        )
 
-    def _refusal(self, code: int, complaint: str) -> InputError:
+    def refusal(self, code: int, complaint: str) -> InputError:
+        """Return the error of a reply with a status that is none of success."""
         where = f"{self.field}: {self.url} answers {code} for model {self.model!r}"
         if 300 <= code < 400:
             remedy = f"set {self.url_field} to where it leads"
@@ -261,7 +272,7 @@ class Endpoint:
             )
         if reason := REFUSALS.get(code):
             return InputError(f"{where}: {reason}; correct {self.field}")
-        words = complaint.replace(self._client.api_key, "KEY")[:QUOTED]
+        words = complaint.replace(self.key, "KEY")[:QUOTED]
         remedy = TOO_LARGE if code == 413 else "see the endpoint's log, and run it again"
         return NoReply(f"{where}: {words}; {remedy}")
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from interlace.errors import InputError
 from interlace.model.chat import Inputs, Row, collate, encode_prompt
+from interlace.params.timing import Ttft
 from interlace.samples.rows import iterate
 
 
@@ -119,15 +120,33 @@ def request_of(processor: Any, name: str, shape: Shape) -> TimedRequest:
     return TimedRequest(name, encode_prompt(processor, synthetic_row(processor, shape)))
 
 
+def rows_to_time(processor: Any, rows: Sequence[Row], params: Ttft, seed: int) -> list[Row]:
+    """Return a row per request: in the shapes of benchmarks, or drawn evenly from their sources.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if params.shapes:
+        return [synthetic_row(processor, SHAPES[name]) for name in params.shapes]
+    return drawn_rows(rows, params.requests, seed)
+
+
 def drawn_requests(
     processor: Any, rows: Sequence[Row], count: int, seed: int
 ) -> list[TimedRequest]:
-    """Encode rows that are drawn evenly from their sources.
+    """Encode rows that are drawn evenly from their sources; see `drawn_rows`."""
+    return [
+        TimedRequest(str(row.get("source", "")), encode_prompt(processor, row))
+        for row in drawn_rows(rows, count, seed)
+    ]
+
+
+def drawn_rows(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """Draw rows evenly from their sources.
 
     Args:
-        processor: the model's.
         rows: FineVision rows.
-        count: requests to make; all rows if there are fewer.
+        count: rows to draw; all if there are fewer.
         seed: of the draw.
 
     Raises:
@@ -142,7 +161,4 @@ def drawn_requests(
         turns.append((rows_of_source[source], index))
         rows_of_source[source] += 1
     first_turns = sorted(turns, key=lambda turn: turn[0])[:count]
-    return [
-        TimedRequest(str(rows[index].get("source", "")), encode_prompt(processor, rows[index]))
-        for index in sorted(index for _, index in first_turns)
-    ]
+    return [rows[index] for index in sorted(index for _, index in first_turns)]

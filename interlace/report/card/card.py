@@ -36,6 +36,7 @@ from interlace.report.facts.run import (
     versions,
 )
 from interlace.report.facts.scores import retentions, score_rows, share_text
+from interlace.report.facts.served import served_table
 from interlace.report.facts.summary import references_in
 from interlace.report.facts.table import Table
 from interlace.report.facts.wording import parameter_sizes, spelled, training_answers
@@ -74,6 +75,7 @@ def model_card(run: Run, which: Which) -> str:
         layers=_layers(run, which),
         notes=[*notes(plan), *misreadings(plan)],
         scores=_scores(run, which, models),
+        served=served_table(run.speed.served, run.speed.served_by) if run.speed else None,
         evaluation=run.evaluations[which],
         references=references_in(run.summary),
         interval=f"{percent(run.params.ttft.confidence)} interval",

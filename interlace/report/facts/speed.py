@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from interlace.errors import MissingInputError
+from interlace.report.facts.served import NEEDED, ServedTiming, parse_served, served_by
 from interlace.system.documents import read_record
 
 _Value = int | float | bool | str | None
@@ -61,6 +62,8 @@ class Speed:
         benchmarks: time to first token by benchmark or source.
         batches: by batch size, then by phase.
         memory: bytes of the dense and the tuned model, by name of `MEMORY`.
+        served: times of servers of both models, by load.
+        served_by: the servers, in words.
     """
 
     phases: Mapping[str, PhaseTiming]
@@ -69,6 +72,8 @@ class Speed:
     benchmarks: Mapping[str, PhaseTiming] = field(default_factory=dict)
     batches: Mapping[str, Mapping[str, PhaseTiming]] = field(default_factory=dict)
     memory: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    served: Sequence[ServedTiming] = ()
+    served_by: str = ""
 
     @property
     def first_token(self) -> PhaseTiming:
@@ -84,7 +89,7 @@ def read_timings(path: Path) -> Mapping[str, Any]:
     """
     metrics: dict[str, Any] = read_record(path, dict[str, _Value | dict[str, dict[str, _Value]]])
     groups: dict[str, dict[str, Any]] = {"": metrics}
-    for group in ("benchmarks", "batches"):
+    for group in ("benchmarks", "batches", "served"):
         members = metrics.get(group, {})
         if not isinstance(members, dict):
             raise MissingInputError(path, f"{group}: expected times by name")
@@ -95,6 +100,7 @@ def read_timings(path: Path) -> Mapping[str, Any]:
         keys |= {key for key in timed if key.endswith(_NUMBERS) and timed[key] is not None}
         keys |= set(needed) if not prefix and "ttft_dense_ms" in timed else set()
         keys |= {"ttft_dense_ms"} if prefix.startswith("benchmarks") else set()
+        keys |= set(NEEDED) if prefix.startswith("served") else set()
         for key in sorted(keys):
             if type(timed.get(key)) not in (int, float):
                 raise MissingInputError(path, f"{prefix}{key}: expected a number")
@@ -121,6 +127,8 @@ def parse_speed(metrics: Mapping[str, Any]) -> Speed | None:
             for key, name in MEMORY.items()
             if f"{key}_dense_bytes" in metrics
         },
+        served=parse_served(metrics),
+        served_by=served_by(metrics),
     )
 
 

@@ -28,6 +28,7 @@ from interlace.report.facts.scores import (
     score_rows,
     share_text,
 )
+from interlace.report.facts.served import served_table
 from interlace.report.facts.speed import PhaseTiming, Speed
 from interlace.report.facts.summary import MODELS, Metrics, references_in
 from interlace.report.facts.table import Table
@@ -197,6 +198,8 @@ def _timings(speed: Speed) -> list[Table]:
         ]
         caption = "Memory of one prompt up to its first token"
         tables.append(Table(["memory", "dense, MiB", "tuned, MiB"], rows, caption))
+    if speed.served:
+        tables.append(served_table(speed.served, speed.served_by))
     return tables
 
 

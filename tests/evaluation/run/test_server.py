@@ -14,7 +14,7 @@ import pytest
 
 from interlace.errors import InputError
 from interlace.evaluation.run.server import command_name, running
-from interlace.params.evaluating import Vllm
+from interlace.params.served import Vllm
 from interlace.sources.endpoint import Endpoint, NoReply
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
@@ -97,7 +97,7 @@ STAGE = """
 import sys
 from pathlib import Path
 from interlace.evaluation.run.server import running
-from interlace.params.evaluating import Vllm
+from interlace.params.served import Vllm
 from interlace.system import interruption
 with interruption.installed(), running(Vllm(command=sys.argv[1]), Path("m"), Path(sys.argv[2])):
     print("ready", flush=True)

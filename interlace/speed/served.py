@@ -1,0 +1,278 @@
+"""Time servers of the dense and of the tuned model, the same requests in turn.
+
+Both servers are up at the same time; in each round, each has a turn while the other waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from interlace.checkpoint.checkpoint import Checkpoint
+from interlace.errors import InputError
+from interlace.evaluation.run import server
+from interlace.model.chat import Row, chat_messages
+from interlace.params.timing import Ttft
+from interlace.sources.endpoint import Endpoint
+from interlace.sources.served import check_served, warn_of_plain_http
+from interlace.sources.streamed import Stream
+from interlace.speed.compare import speedup
+from interlace.speed.flops import NAMES
+from interlace.speed.load import (
+    COLOURS,
+    Load,
+    TurnTiming,
+    accepted_fields,
+    numbered_requests,
+    time_turn,
+)
+from interlace.speed.requests import rows_to_time
+
+FIELD, COMMAND = "ttft.endpoint", "ttft.vllm"
+TIMEOUT = 600.0  # seconds without a piece of a reply
+Rounds = list[tuple[TurnTiming, TurnTiming]]  # [R], of dense and tuned
+Conversation = Sequence[Mapping[str, Any]]
+Streams = tuple[Stream, Stream]
+
+
+@dataclass(frozen=True)
+class ServedTimes:
+    """Times of servers of the dense and the tuned model.
+
+    Attributes:
+        facts: of the servers, for the metrics: engine, version, command, fixed_lengths.
+        rounds: by load.
+    """
+
+    facts: dict[str, Any]
+    rounds: dict[Load, Rounds]
+
+
+def check_served_speed(params: Ttft) -> None:
+    """Refuse settings of `ttft.engine` that cannot work; nothing is asked.
+
+    Raises:
+        InputError: names the parameter.
+    """
+    if params.engine == "vllm":
+        server.check_command(params.vllm, COMMAND)
+    if params.engine == "endpoint":
+        for name in NAMES:
+            served, field = getattr(params.endpoint, name), f"{FIELD}.{name}"
+            if served.url is None:
+                raise InputError(
+                    f"{field}.url: empty; name its server, e.g. http://localhost:8000/v1"
+                )
+            check_served(served.model_copy(update={"model": served.model or "any"}), field)
+            warn_of_plain_http(served, field, "url")
+
+
+def time_servers(
+    dense: Checkpoint,
+    tuned: Checkpoint,
+    rows: Sequence[Row],
+    *,
+    params: Ttft,
+    seed: int,
+    logs: Path,
+) -> ServedTimes | None:
+    """Time servers of two models; `None` where `params.engine` names none.
+
+    Args:
+        dense: the dense model.
+        tuned: the model with fewer layers.
+        rows: FineVision rows, of which requests are drawn as for models that are opened here.
+        params: the engine, the loads, and the rounds.
+        seed: of the draw, and of which model goes first.
+        logs: folder for the logs of servers that are started.
+
+    Raises:
+        InputError: a server does not start, is down, refuses, or fails at a request.
+    """
+    if params.engine == "transformers":
+        return None
+    processor = dense.open_processor()
+    conversations = [chat_messages(row)[:1] for row in rows_to_time(processor, rows, params, seed)]
+    with served((dense.folder, tuned.folder), params, logs) as endpoints, ExitStack() as stack:
+        dense_stream, tuned_stream = (
+            stack.enter_context(closing(Stream(endpoint))) for endpoint in endpoints
+        )
+        streams = (dense_stream, tuned_stream)
+        fields = _fields(streams, conversations)
+        rounds = time_rounds(streams, conversations, fields, params, seed)
+        versions = {endpoint.version for endpoint in endpoints}
+    facts: dict[str, Any] = {"engine": params.engine, "fixed_lengths": bool(fields)}
+    if params.engine == "vllm":
+        facts["command"] = server.command_name(params.vllm.command)
+    if len(versions) == 1 and (version := versions.pop()):
+        facts["version"] = version
+    return ServedTimes(facts, rounds)
+
+
+@contextmanager
+def served(
+    folders: tuple[Path, Path], params: Ttft, logs: Path
+) -> Iterator[tuple[Endpoint, Endpoint]]:
+    """Start servers of the dense and of the tuned model, or find the user's.
+
+    Raises:
+        InputError: one does not start, is down, refuses, or serves other models.
+    """
+    endpoints = []
+    with ExitStack() as stack:
+        for name, folder in zip(NAMES, folders, strict=True):
+            options: dict[str, Any] = {"timeout": TIMEOUT}
+            if params.engine == "vllm":
+                log = logs / f"{name}.log"
+                model = stack.enter_context(server.running(params.vllm, folder, log, COMMAND))
+                field, options["names"] = COMMAND, ("command", "command")
+            else:
+                model, field = getattr(params.endpoint, name), f"{FIELD}.{name}"
+                folder_name = str(folder.absolute())
+                model = model.model_copy(update={"model": model.model or folder_name})
+            endpoints.append(Endpoint(model, field, **options))
+            endpoints[-1].check_serves()
+        yield endpoints[0], endpoints[1]
+
+
+def _fields(streams: Streams, conversations: Sequence[Conversation]) -> dict[str, Any]:
+    """Return what both servers accept beside the bare request; this also loads their weights."""
+    load = Load(1, 2)
+    (request, *_) = numbered_requests(conversations, load, _numbers())
+    dense, tuned = (accepted_fields(stream, request) for stream in streams)
+    return dense if dense == tuned else {}
+
+
+def _numbers() -> Iterator[int]:
+    """Count from a random number, so that a server that runs on knows no request of before."""
+    return itertools.count(secrets.randbelow(COLOURS))
+
+
+def loads(params: Ttft) -> list[Load]:
+    """Return the loads to time: replies of one token, and of `new_tokens`."""
+    lengths = sorted({1, params.new_tokens})
+    return [Load(count, length) for length in lengths for count in sorted(set(params.concurrency))]
+
+
+def time_rounds(
+    streams: Streams,
+    conversations: Sequence[Conversation],
+    fields: Mapping[str, Any],
+    params: Ttft,
+    seed: int,
+) -> dict[Load, Rounds]:
+    """Give both servers a turn per round and load; which goes first alternates."""
+    numbers, lead = _numbers(), int(np.random.default_rng(seed).integers(2))
+    rounds: dict[Load, Rounds] = {load: [] for load in loads(params)}
+    total = len(rounds) * (params.warmup + params.repeats)
+    with tqdm(total=total, desc="served speed", unit="round") as progress:
+        for load in rounds:
+            for number in range(-params.warmup, params.repeats):
+                requests = numbered_requests(conversations, load, numbers)
+                requests = [{**request, **fields} for request in requests]
+                order = (0, 1) if (lead + number) % 2 else (1, 0)
+                times = {
+                    index: time_turn(streams[index], requests, load.concurrency) for index in order
+                }
+                if number >= 0:  # negative numbers are warm-up
+                    rounds[load].append((times[0], times[1]))
+                progress.update()
+    return rounds
+
+
+def served_metrics(
+    times: ServedTimes, ideals: Mapping[str, Any], params: Ttft, seed: int
+) -> dict[str, Any]:
+    """Summarise served times by load, for metrics/ttft.json.
+
+    Args:
+        times: of the servers.
+        ideals: `ttft_ideal` and, where replies have further tokens, `decode_ideal`.
+        params: the level of intervals, and their largest width.
+        seed: of the bootstrap.
+
+    Returns:
+        `served` by load, and facts of the servers as `served_*`. Of a load, `ttft_*` and `decode_*`
+        are as for models that are opened here, with medians over rounds; `throughput_*` are tokens
+        a second of all requests together, and the speedup is that of the time per token.
+    """
+    summaries = {
+        load.name: _summary(load, rounds, params, seed) | _ideals(load, times.rounds, ideals)
+        for load, rounds in times.rounds.items()
+    }
+    facts = {f"served_{name}": value for name, value in times.facts.items()}
+    return facts | {"served": summaries}
+
+
+def _summary(load: Load, rounds: Rounds, params: Ttft, seed: int) -> dict[str, Any]:
+    """Return medians over rounds, and speedups with their intervals."""
+    metrics: dict[str, Any] = {
+        "concurrency": load.concurrency,
+        "new_tokens": load.new_tokens,
+        "rounds": len(rounds),
+    }
+    for phase in ("ttft", "decode"):
+        values = _pairs(rounds, phase)
+        if values is not None:
+            for name, row in zip(NAMES, values, strict=True):
+                metrics[f"{phase}_{name}_ms"] = float(np.median(row))
+            metrics |= speedup(values[:1], values[1:], phase, params, seed)
+    seconds = _pairs(rounds, "seconds_per_token")
+    assert seconds is not None
+    for index, name in enumerate(NAMES):
+        metrics[f"throughput_{name}_tokens_per_s"] = float(np.median(1 / seconds[index]))
+        metrics[f"reply_{name}_tokens"] = float(np.mean([pair[index].tokens for pair in rounds]))
+    return metrics | speedup(seconds[:1], seconds[1:], "throughput", params, seed)
+
+
+def _pairs(rounds: Rounds, name: str) -> np.ndarray | None:
+    """Return one time by model and round, [2, R]; `None` if a turn has none."""
+    values = [[getattr(turn, name) for turn in pair] for pair in rounds]
+    if any(value is None for pair in values for value in pair):
+        return None
+    return np.array(values, dtype=np.float64).T
+
+
+def _ideals(
+    load: Load, rounds: Mapping[Load, Rounds], ideals: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the speedups that FLOPs promise for a load.
+
+    The throughput of long replies has a share of each: prefill takes, of the dense model's time per
+    reply, what a reply of one token takes at the same concurrency.
+    """
+    first = ideals["ttft_ideal"]
+    if load.new_tokens == 1 or "decode_ideal" not in ideals:
+        return {"ttft_ideal": first, "throughput_ideal": first}
+    further = ideals["decode_ideal"]
+    prefill = _dense_seconds(rounds[Load(load.concurrency, 1)])
+    share = min(1.0, prefill / _dense_seconds(rounds[load]))
+    return {
+        "ttft_ideal": first,
+        "decode_ideal": further,
+        "throughput_ideal": 1 / (share / first + (1 - share) / further),
+    }
+
+
+def _dense_seconds(rounds: Rounds) -> float:
+    """Return the dense model's seconds per reply, a median over rounds."""
+    return float(np.median([dense.seconds_per_token * dense.tokens for dense, _ in rounds]))
+
+
+def served_line(metrics: Mapping[str, Any]) -> str:
+    """Say the served speedups of the first token in one line."""
+    parts = [
+        f"{summary['ttft_speedup']:.2f}x at {summary['concurrency']}"
+        for summary in metrics["served"].values()
+        if summary["new_tokens"] == 1 and summary["ttft_speedup"] is not None
+    ]
+    ideal = f"ideal {metrics['ttft_ideal']:.2f}x"
+    return f"{', '.join(parts) or 'no ratio is narrow enough'}, {ideal}"
