@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb environment clean
+.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving environment clean
 
 demo: environment
 	sh .ci/lock
@@ -97,6 +97,11 @@ bench-finetune: environment
 # published table too; writes docs/bench-ttft.md
 bench-ttft: environment
 	python -m benchmarks.ttft
+
+# Served speedups over the ideal ones, on the demo and on a larger random model, by the server that
+# VLLM="COMMAND" starts; about 20 minutes; writes docs/bench-serving.md
+bench-serving: environment
+	python -m benchmarks.serving --command "$(VLLM)"
 
 # SLEB's removals with shared states beside full passes; writes docs/bench-sleb.md
 bench-sleb: environment

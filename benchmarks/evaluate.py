@@ -24,6 +24,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.evaluation.benchmarks import heldout
 from interlace.evaluation.run.isolation import isolated
 from interlace.model.open import open_model
+from interlace.params.evaluating import Evaluate
 from interlace.params.whole import read_params
 from interlace.system.outputs import whole
 
@@ -90,7 +91,7 @@ def interlace_side(model_dir: Path, batch_size: int, docs: Mapping[str, Any]) ->
     """Open Interlace's adapter."""
     from interlace.evaluation.run.adapter import open_adapter
 
-    adapter = open_adapter(Checkpoint(model_dir), batch_size=batch_size)
+    adapter = open_adapter(Checkpoint(model_dir), Evaluate(batch_size=batch_size))
     adapter.task_dict = dict(docs)
     return Side(f"Interlace, batch {batch_size}", adapter.generate_until)
 
