@@ -6,7 +6,8 @@ from interlace.params.answers import AnswersParams, RowBounds
 from interlace.params.section import validated
 from interlace.printable import say
 from interlace.samples.own_answers import write_labels
-from stages.command import (
+
+from .command import (
     ANSWERS,
     command,
     is_first_process,

@@ -5,7 +5,8 @@ from pathlib import Path
 from interlace.params.budget import BudgetParams
 from interlace.printable import say
 from interlace.system.outputs import write_json
-from stages.command import command, pinned
+
+from .command import command, pinned
 
 
 @command(BudgetParams)

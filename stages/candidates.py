@@ -7,7 +7,8 @@ from interlace.plan.candidates import choice_line, write_candidates
 from interlace.printable import say
 from interlace.samples.own_answers import training_set
 from interlace.selection.candidates import candidate_plans, read_question
-from stages.command import command, is_first_process, pinned, scratch_folder
+
+from .command import command, is_first_process, pinned, scratch_folder
 
 OUT, DENSE, CALIBRATION = map(
     Path, ("artifacts/candidates", "artifacts/dense.json", "data/calibration")

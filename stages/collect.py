@@ -7,7 +7,8 @@ from interlace.measurements.token_counts import text_tokens, token_sheet
 from interlace.params.measuring import CollectParams
 from interlace.printable import say
 from interlace.system.outputs import write_json
-from stages.command import command, is_first_process, pinned, scratch_folder
+
+from .command import command, is_first_process, pinned, scratch_folder
 
 
 @command(CollectParams)

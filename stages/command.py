@@ -25,7 +25,8 @@ from interlace.system.distributed import lost_processes_named, process_rank
 from interlace.system.documents import read_record, read_yaml
 from interlace.system.locks import locked
 from interlace.system.outputs import refusals_named, remove, write_json
-from stages.digests import code_digest
+
+from .digests import code_digest
 
 ARTIFACTS, ANSWERS = Path("artifacts"), Path("data/answers")
 WRITERS = {  # stage -> what it writes, as in dvc.yaml
@@ -124,7 +125,7 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
         )
         options = list(reversed(getattr(run, "__click_params__", [])))
         stage_command = _Command(
-            f"python -m stages.{name}", callback=run, params=[*options, option, rank]
+            f"python -m {__package__}.{name}", callback=run, params=[*options, option, rank]
         )
         stage_command.help = function.__doc__
         stage_command.params_model = model

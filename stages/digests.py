@@ -1,7 +1,8 @@
 """Digests of the code behind each stage, so that a stage reruns when its own code changes.
 
 A stage's code is its entrypoint and all modules of this project that the entrypoint reaches by
-import. Modules are parsed, never imported.
+import. Modules are parsed, never imported. The stages are the package `stages` in a clone and
+`interlace.stages` where the wheel is installed; the same code has the same digests in both.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]  # of a clone, or of the environment it is installed in
+_ABOVE = Path(__file__).resolve().parents[1]  # a clone, or the installed package `interlace`
+ROOT = _ABOVE.parent if (_ABOVE / "__init__.py").is_file() else _ABOVE
 PACKAGES = ("interlace", "stages")
 ENTRYPOINTS = {"select": "select_layers"}  # `select` would shadow the standard library's module
 HELP = {"Field": "description", "click": "help"}  # arguments that only a reader sees
@@ -28,7 +30,8 @@ def code_digests(root: Path = ROOT) -> dict[str, Any]:
         A digest by stage, and under `modules` the digest of each file that one of them reaches.
     """
     files = {stage: code_of(stage, root) for stage in stage_names(root) if stage != "pin"}
-    modules = {_name(path, root): _digest(path) for path in sorted(set().union(*files.values()))}
+    modules = {_name(path, root): _digest(path) for path in set().union(*files.values())}
+    modules = {name: modules[name] for name in sorted(modules)}
     return {stage: _combined(paths, root) for stage, paths in files.items()} | {"modules": modules}
 
 
@@ -39,7 +42,7 @@ def code_digest(stage: str, root: Path = ROOT) -> str:
 
 def stage_names(root: Path = ROOT) -> list[str]:
     """Return the names of all stages, those of the modules in stages/ that can be run."""
-    paths = (root / "stages").glob("*.py")
+    paths = _path("stages", root).glob("*.py")
     modules = [path.stem for path in paths if re.search("(?m)^if __name__", _text(path))]
     stages = {module: stage for stage, module in ENTRYPOINTS.items()}
     return sorted(stages.get(module, module) for module in modules)
@@ -70,7 +73,7 @@ def _digest(path: Path) -> str:
 
 
 def _combined(paths: set[Path], root: Path) -> str:
-    lines = (f"{_name(path, root)} {_digest(path)}\n" for path in sorted(paths))
+    lines = sorted(f"{_name(path, root)} {_digest(path)}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
@@ -107,7 +110,7 @@ def _files(module: str, root: Path) -> tuple[Path, ...]:
     if module.partition(".")[0] not in PACKAGES:
         return ()
     paths = [*_files(package, root)] if package else []
-    path = root.joinpath(*module.split("."))
+    path = _path(module, root)
     if path.with_suffix(".py").is_file():
         paths.append(path.with_suffix(".py"))
     elif (path / "__init__.py").is_file():
@@ -159,5 +162,14 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+def _path(module: str, root: Path) -> Path:
+    """Return the folder of a package, or the file of a module without its suffix."""
+    if module.partition(".")[0] == "stages" and not (root / "stages/digests.py").is_file():
+        root = root / "interlace"
+    return root.joinpath(*module.split("."))
+
+
 def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    """Name a file by its module: the same in a clone and where it is installed."""
+    name = path.relative_to(root).as_posix()
+    return name.removeprefix("interlace/") if name.startswith("interlace/stages/") else name

@@ -12,7 +12,8 @@ from interlace.evaluation.scores.retention import summary_lines
 from interlace.params.evaluating import EvaluateParams
 from interlace.printable import say
 from interlace.system.outputs import write_json
-from stages.command import command, is_first_process, kept_folder, pinned, scratch_folder
+
+from .command import command, is_first_process, kept_folder, pinned, scratch_folder
 
 OUT, MODELS = Path("artifacts/evaluation"), ("dense", "pruned", "tuned", "reference")
 

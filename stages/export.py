@@ -11,7 +11,8 @@ from interlace.pruning.export import check_made_for, export
 from interlace.pruning.new_weights import new_weights
 from interlace.pruning.parity import check_parity
 from interlace.system.outputs import write_json
-from stages.command import ARTIFACTS, command, pinned, scratch_folder
+
+from .command import ARTIFACTS, command, pinned, scratch_folder
 
 
 @command(ExportParams)

@@ -6,7 +6,8 @@ from interlace.healing.heal import heal
 from interlace.params.healing import FinetuneParams
 from interlace.plan.record import read_plan
 from interlace.samples.own_answers import training_set
-from stages.command import command, logs_folder, pinned, scratch_folder
+
+from .command import command, logs_folder, pinned, scratch_folder
 
 
 @command(FinetuneParams)

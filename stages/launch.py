@@ -12,7 +12,7 @@ from pathlib import Path
 from interlace.errors import InputError
 from interlace.system.distributed import world_size
 
-STAGE = "stages.collect"  # DVC writes a stage's module after the prefix
+STAGE = f"{__package__}.collect"  # DVC writes a stage's module after the prefix
 _QUOTED = re.compile(r"\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"")
 _OPERATOR = re.compile(r"[;&|<>()`]")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=", re.ASCII)

@@ -12,9 +12,10 @@ from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from interlace.speed.served import check_served_speed
 from interlace.training.recipe import check_recipe
-from stages.command import ANSWERS, ARTIFACTS, command, scratch_root, write_pinned
-from stages.digests import code_digest, code_digests
-from stages.launch import check_program
+
+from .command import ANSWERS, ARTIFACTS, command, scratch_root, write_pinned
+from .digests import code_digest, code_digests
+from .launch import check_program
 
 
 @command(PinParams)

@@ -7,7 +7,8 @@ from interlace.params.healing import ReferenceParams
 from interlace.plan.record import read_reference
 from interlace.samples.own_answers import training_set
 from interlace.system.outputs import write_json
-from stages.command import command, is_first_process, logs_folder, pinned, scratch_folder
+
+from .command import command, is_first_process, logs_folder, pinned, scratch_folder
 
 OUT = Path("artifacts/reference")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from interlace.params.choosing import ReferencePlanParams
 from interlace.plan.record import read_decision
 from interlace.selection.reference import reference_plan, write_reference
-from stages.command import command, pinned
+
+from .command import command, pinned
 
 
 @command(ReferencePlanParams)

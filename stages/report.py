@@ -5,7 +5,8 @@ from pathlib import Path
 from interlace.params.whole import ReportParams
 from interlace.report.terminal.console import print_blocks
 from interlace.report.write import write_report
-from stages.command import command, pinned
+
+from .command import command, pinned
 
 
 @command(ReportParams)

@@ -5,7 +5,8 @@ from pathlib import Path
 from interlace.params.rounds import RoundsParams
 from interlace.samples.own_answers import training_set
 from interlace.system.outputs import whole, write_json
-from stages.command import command, pinned, scratch_folder
+
+from .command import command, pinned, scratch_folder
 
 
 @command(RoundsParams)

@@ -10,7 +10,8 @@ from interlace.data.sets import sample
 from interlace.params.inputs import SampleParams
 from interlace.printable import say
 from interlace.system.outputs import write_json
-from stages.command import command, pinned, scratch_folder, scratch_root
+
+from .command import command, pinned, scratch_folder, scratch_root
 
 OUT = Path("data")
 

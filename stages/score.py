@@ -14,7 +14,8 @@ from interlace.scores.resample import bootstrap
 from interlace.scores.table import read_scores
 from interlace.selection.calibration import calibration_sizes
 from interlace.system.outputs import whole
-from stages.command import command
+
+from .command import command
 
 
 @command(ScoreParams)

@@ -15,7 +15,8 @@ from interlace.selection.removals import paper_rule, removals
 from interlace.selection.select import resolve_ratio, select_layers
 from interlace.selection.stability import stability
 from interlace.system.outputs import write_json
-from stages.command import command
+
+from .command import command
 
 
 @command(SelectParams)

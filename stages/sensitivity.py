@@ -8,7 +8,8 @@ from interlace.params.measuring import LossCriterion, SensitivityParams
 from interlace.params.section import validated
 from interlace.scores.table import SCHEMA
 from interlace.system.outputs import whole
-from stages.command import command, is_first_process, pinned, read_pinned, scratch_folder
+
+from .command import command, is_first_process, pinned, read_pinned, scratch_folder
 
 
 @command(SensitivityParams)

@@ -9,7 +9,8 @@ from interlace.speed.compare import compare_checkpoints, speedup_line
 from interlace.speed.requests import timed_rows
 from interlace.speed.served import served_line, served_metrics, time_servers
 from interlace.system.outputs import write_json
-from stages.command import command, kept_folder, pinned
+
+from .command import command, kept_folder, pinned
 
 CALIBRATION = Path("data/calibration")
 

@@ -49,6 +49,19 @@ def test_digests_hold_wherever_the_code_lies(clone: Path) -> None:
     assert code_digests(clone) == SOURCE
 
 
+def test_digests_are_the_same_where_the_stages_are_a_part_of_the_library(clone: Path) -> None:
+    shutil.rmtree(clone / "interlace/stages")
+    (clone / "stages").rename(clone / "interlace/stages")
+    assert code_digests(clone) == SOURCE
+
+
+def test_the_installed_stages_digest_the_installed_files(clone: Path) -> None:
+    shutil.rmtree(clone / "interlace/stages")
+    (clone / "stages").rename(clone / "interlace/stages")
+    code = f"import sys; sys.path.insert(0, {str(clone)!r}); from interlace.stages import digests"
+    assert output_of(f"{code}; print(digests.ROOT)") == f"{clone}\n"
+
+
 def test_comments_docstrings_and_help_change_no_digest(clone: Path) -> None:
     for path in (*clone.glob("interlace/**/*.py"), *clone.glob("stages/*.py")):
         path.write_text(path.read_text() + "\n# a comment\n")
