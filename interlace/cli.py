@@ -13,6 +13,7 @@ from interlace.errors import InputError, MissingInputError
 from interlace.plan.candidates import read_candidates
 from interlace.plan.record import read_plan
 from interlace.printable import one_line, prepare_streams, say
+from interlace.project.commands import init, upgrade
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
 from interlace.report.facts.run import Which
 from interlace.report.facts.summary import left_out, read_summary
@@ -79,6 +80,10 @@ class OneLineErrors(click.Group):
 @click.group(cls=OneLineErrors)
 def main() -> None:
     """Print the results of the last run, draw them, push a checkpoint to the hub."""
+
+
+main.add_command(init)
+main.add_command(upgrade)
 
 
 @main.command("show")

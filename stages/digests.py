@@ -112,18 +112,18 @@ def _files(module: str, root: Path) -> tuple[Path, ...]:
     paths = [*_files(package, root)] if package else []
     path = _path(module, root)
     if path.with_suffix(".py").is_file():
-        paths.append(path.with_suffix(".py"))
+        paths += sorted(path.parent.glob(f"{path.name}.*"))  # published.csv goes with published.py
     elif (path / "__init__.py").is_file():
         paths += [path / "__init__.py", *_data_in(path)]
     return tuple(paths)
 
 
 def _data_in(folder: Path) -> Iterator[Path]:
-    """Yield the files of a package that are no modules, without those of its subpackages."""
+    """Yield the files of a package that go with no module, without those of its subpackages."""
     for path in folder.iterdir():
         if path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
             yield from _data_in(path)
-        elif path.is_file() and path.suffix != ".py" and path.name != "README.md":
+        elif path.is_file() and path.name != "README.md" and not path.with_suffix(".py").exists():
             yield path
 
 

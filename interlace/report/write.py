@@ -24,7 +24,6 @@ from interlace.report.facts.candidates import candidates_table
 from interlace.report.facts.inputs import RECORD, Workspace, input_hashes
 from interlace.report.facts.losses import loss_table
 from interlace.report.facts.published import (
-    PUBLISHED,
     beside_published,
     published_table,
     read_published,
@@ -113,7 +112,7 @@ def write_report(
             had something to say; gets report/.
         metrics: holds ttft.json, local_loss.csv, loss.csv, probes.csv and calibration_size.csv;
             gets summary.json.
-        data: holds train/, answers/, calibration/, datasheet.json and published.csv.
+        data: holds train/, answers/, calibration/ and datasheet.json.
         dense_dir: the dense checkpoint.
         params: of the run; the cards embed them.
 
@@ -123,7 +122,7 @@ def write_report(
     answers = answers_of(artifacts)
     run = read_run(artifacts, metrics, data, dense_dir, params, answers)
     scores = {name: evaluation.scores for name, evaluation in run.evaluations.items()}
-    published = read_published(data / PUBLISHED.name)
+    published = read_published()
     beside = [
         *beside_published(scores, params, run.plan.ratio, published),
         *retention_beside(run.summary, params, run.plan.ratio, published),

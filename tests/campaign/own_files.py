@@ -44,7 +44,6 @@ READERS: dict[str, tuple[str, ...]] = {  # a file that a stage wrote, and stages
     "data/train/*": ("answers", "collect", "report"),
     "data/calibration/*": ("collect", "export", "ttft"),
     "data/probes/*": ("collect",),
-    "data/published.csv": ("report",),
     "data/probes.yaml": ("pin", "sample"),
 }
 WITH_SCRATCH = (

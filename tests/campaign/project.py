@@ -86,7 +86,7 @@ def build(folder: Path, changes: dict[str, Any] | None = None, layers: int = 8) 
     import pyarrow.parquet as pq
 
     (folder / "data").mkdir(parents=True)
-    for name in ("dvc.yaml", "data/probes.yaml", "data/published.csv"):
+    for name in ("dvc.yaml", "data/probes.yaml"):
         shutil.copyfile(ROOT / name, folder / name)
     models.tiny_qwen3_vl(folder / "source/model", layers=layers)
     rows = [models.row(i, images=i // 2 % 2, source=f"source_{i % 2}") for i in range(24)]

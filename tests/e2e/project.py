@@ -17,7 +17,7 @@ from interlace.system.documents import as_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
-    *("stages", "interlace", "dvc.yaml", "params.yaml", "data/probes.yaml", "data/published.csv"),
+    *("stages", "interlace", "dvc.yaml", "params.yaml", "data/probes.yaml"),
     *(".dvcignore", ".gitignore"),
     *(f"data/smollm2/{name}" for name in ("dvc.yaml", ".gitignore", ".dvc/config")),
 )
@@ -77,7 +77,7 @@ def start_project(folder: Path) -> Project:
     """Lay out the repository, commit it, run the pipeline once and commit what it wrote."""
     for name in COPIED:
         source, target = ROOT / name, folder / name
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "demo")
         if source.is_dir():
             shutil.copytree(source, target, ignore=ignore)
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ from interlace.cli import main
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer, write_answers
 from interlace.plan.removals import Removals
-from interlace.report.facts.published import PUBLISHED
 from interlace.report.write import write_report
 from interlace.samples.own_answers import write_labels
 from interlace.selection.calibration import SIZES
@@ -94,7 +92,6 @@ def make_workspace(root: Path) -> Path:
     for name, record in records.items():
         write_json(artifacts / f"{name}.json", record)
     write_json(root / "data/datasheet.json", asdict(DATASHEET))
-    shutil.copy(Path(__file__).parents[2] / PUBLISHED, root / "data")
     for name, evaluation in evaluations().items():
         write_json(artifacts / f"evaluation/{name}.json", evaluation.as_json())
         write_answers(answers(name), artifacts / f"evaluation/answers/{name}.parquet")

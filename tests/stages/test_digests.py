@@ -18,7 +18,7 @@ STAGES = SOURCE.keys() - {"modules"}
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     for package in ("interlace", "stages"):
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "files")
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore)
     return tmp_path
 
@@ -101,6 +101,11 @@ def test_a_new_method_changes_the_digests_of_what_selects_alone(clone: Path) -> 
     registry = clone / "interlace/methods/registry.py"
     registry.write_text(registry.read_text() + "\nfrom interlace.methods.last import last\n")
     assert changed(clone) == {"budget", "rounds", "candidates", "select"}
+
+
+def test_published_numbers_count_with_the_module_that_reads_them(clone: Path) -> None:
+    edit(clone / "interlace/report/facts/published.csv", "0.98", "0.99")
+    assert changed(clone) == {"report"}
 
 
 def test_a_file_beside_the_modules_of_a_package_counts_with_it(clone: Path) -> None:

@@ -37,7 +37,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a tiny Llama, rows of text, and parameters."""
     models.tiny_llama(tmp_path / "model", layers=8)
     (tmp_path / "data").mkdir()
-    shutil.copy(ROOT / "data/published.csv", tmp_path / "data")
     rows = [models.row(i, images=0, source=f"source_{i % 2}") for i in range(40)]
     schema = pa.Table.from_pylist([models.row(0)]).schema
     pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "rows.parquet")

@@ -1,6 +1,6 @@
 """Our numbers beside published ones, where the same model, method and ratio were run.
 
-`data/published.csv` holds the numbers of both papers (arXiv 2511.19676 and 2603.20275), one a line:
+`published.csv` holds the numbers of both papers (arXiv 2511.19676 and 2603.20275), one a line:
 paper, table, model, method, ratio, benchmark, cot (on: answers of up to 16,384 tokens; off: the
 same, cut at 50; empty: not said), metric and value. Scores, what of a reference's scores is
 retained, and how much sooner the first token comes are compared. A published number is shown only
@@ -34,7 +34,7 @@ from interlace.params.whole import Params
 from interlace.report.facts.setting import LENGTH, setting_differences
 from interlace.report.facts.speed import Speed
 
-PUBLISHED = Path("data/published.csv")
+PUBLISHED = Path(__file__).with_suffix(".csv")  # in a clone, a link to data/published.csv
 COLUMNS = ("paper", "table", "model", "method", "ratio", "benchmark", "cot", "metric", "value")
 METHODS = {
     "dense": "dense",

@@ -1,0 +1,105 @@
+"""`interlace init` and `interlace upgrade`: a project of one's own, and a newer pipeline in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich import box
+
+from interlace.errors import InputError
+from interlace.printable import say
+from interlace.project.layout import project_files
+from interlace.project.profiles import DEFAULT, DEMO, Profile, profile_names, read_profile
+from interlace.project.start import check_folder, check_programs, start_project
+from interlace.project.upgrade import upgraded
+from interlace.report.terminal.console import PlainTable, print_blocks
+
+
+@click.command("init")
+@click.argument("folder", metavar="DIR", required=False, type=click.Path(path_type=Path))
+@click.option("--profile", metavar="NAME", help=f"Profile to start from.  [default: {DEFAULT}]")
+@click.option("--model", metavar="ID", help="Model, on the hub or a folder, not the profile's.")
+@click.option("--data", metavar="ID", help="Data, on the hub or a folder, not the profile's.")
+@click.option("--demo", is_flag=True, help="The demo: a tiny model and its data, on a laptop.")
+@click.option("--list", "lists", is_flag=True, help="List the profiles, and end.")
+def init(
+    folder: Path | None,
+    profile: str | None,
+    model: str | None,
+    data: str | None,
+    demo: bool,
+    lists: bool,
+) -> None:
+    """Start a project in DIR: a pipeline that `dvc repro` runs.
+
+    DIR gets dvc.yaml, params.yaml and a readme, and is made a git repository where it lies in none.
+    """
+    if lists:
+        print_blocks(profiles_table())
+        return
+    if folder is None:
+        raise InputError("init: no folder; name one, as in `interlace init DIR`")
+    if demo and (profile or model or data):
+        raise InputError("--demo has a model and data of its own; leave --profile, --model, --data")
+    check_programs()
+    chosen = read_profile(DEMO if demo else profile or DEFAULT)
+    model, data = _source("--model", model, folder), _source("--data", data, folder)
+    files = project_files(folder.resolve().name, chosen, model, data)
+    check_folder(folder, files)
+    start_project(folder, files)
+    say(f"{folder}: a project by the profile {chosen.name}; run `dvc repro` in it")
+    if data and chosen.params.probes.per_task:
+        say(
+            f"{folder / 'params.yaml'}: probes.math_sources and probes.nonmath_sources are those of"
+            f" {chosen.params.data.id}; name sources of {data}"
+        )
+
+
+def _source(option: str, value: str | None, folder: Path) -> str | None:
+    """Return an id of the hub as it is; a path as the project sees it.
+
+    Raises:
+        InputError: a path leads nowhere.
+    """
+    if value is None:
+        return None
+    if not value.strip():
+        raise InputError(f"{option} = {value!r}: names nothing; name an id on the hub, or a path")
+    path = Path(value).expanduser()
+    if not path.exists():
+        if value.startswith((".", "/", "~")):
+            raise InputError(f"{option} = {value!r}: no such file or folder")
+        return value
+    path, root = path.resolve(), folder.resolve()
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def profiles_table() -> PlainTable:
+    """Return all profiles, with the model, the ratio, the GPUs and the hours of each."""
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("profile", "model", "ratio", "GPUs", "hours"):
+        table.add_column(heading, no_wrap=True)
+    for profile in map(read_profile, profile_names()):
+        params = profile.params
+        table.add_row(profile.name, _model(profile), str(params.ratio), profile.gpus, profile.hours)
+    return table
+
+
+def _model(profile: Profile) -> str:
+    if profile.name == DEMO:
+        return "tiny Qwen3-VL"
+    name = profile.params.model.id.rpartition("/")[2]
+    return "--model, --data" if profile.comes_without_model else name
+
+
+@click.command("upgrade")
+@click.option("--write", is_flag=True, help="Write it, with your own changes kept.")
+def upgrade(write: bool) -> None:
+    """Say what differs between dvc.yaml and the installed package's, since `interlace init`."""
+    lines, files = upgraded(Path())
+    for line in lines:
+        say(line)
+    if write:
+        files.write()
+        say("upgrade: wrote dvc.yaml")
