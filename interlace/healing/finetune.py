@@ -25,6 +25,7 @@ from interlace.healing.end_to_end import EndToEnd
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.attention import PACKAGES, takes_one_row
 from interlace.model.decoder import decoder_layers
+from interlace.model.linear_attention import check_kernels, separate_samples
 from interlace.model.open import attention, auto_model
 from interlace.params.healing import Also, Recipe
 from interlace.plan.record import Plan
@@ -203,7 +204,8 @@ def _open(
             trust_remote_code=pruned.trust_remote_code,
             attn_implementation=implementation,
         )
-    freeze_all_but(model, plan.tuned_positions, params.also)
+    check_kernels(model)
+    freeze_all_but(separate_samples(model), plan.tuned_positions, params.also)
     if params.lora_rank:
         torch.manual_seed(batches.seed)  # the same initial adapters in every process
         lora.adapt(model, plan.tuned_positions, params)

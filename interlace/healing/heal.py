@@ -16,6 +16,7 @@ from interlace.healing.finetune import finetune
 from interlace.healing.local import CURVE as LOCAL_CURVE
 from interlace.healing.local import heal_locally
 from interlace.model.answer_loss import AnswerLoss
+from interlace.model.linear_attention import separate_samples
 from interlace.params.healing import Finetune, Recipe
 from interlace.plan.record import Plan
 from interlace.pruning.export import export
@@ -88,7 +89,7 @@ def heal(
         Curve(local_curve, LOCAL_CURVE, steps=0, params=params).write([])
 
     def distilled(model: nn.Module) -> DistilledLoss:
-        teacher = dense.open_model(dtype=params.dtype)
+        teacher = separate_samples(dense.open_model(dtype=params.dtype))
         return DistilledLoss(model, teacher, plan, params)
 
     finetune(

@@ -14,6 +14,7 @@ from interlace.errors import InputError, complaint
 from interlace.model.attention import chosen_attention
 from interlace.model.families import takes_images
 from interlace.model.files import weight_files
+from interlace.model.linear_attention import check_kernels
 from interlace.model.text import TextProcessor
 
 BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V")  # image processors; others bound edges, if anything
@@ -123,7 +124,7 @@ def open_model(
     Raises:
         InputError: the checkpoint lacks weights, which transformers would draw at random, or holds
             some in other shapes or outside of its folder; transformers refuses its configuration;
-            several processes would each spread the model; or the requested attention is not usable.
+            several processes would each spread the model; or an attention is not usable.
     """
     on_gpu = torch.cuda.is_available()
     if dtype == "auto":
@@ -145,6 +146,7 @@ def open_model(
         raise
     if device_map == "none":
         model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu")
+    check_kernels(model)
     return model.eval()
 
 

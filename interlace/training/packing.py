@@ -1,7 +1,8 @@
 """Packing: samples laid end to end in rows, so that little is computed for padding.
 
 No token sees another sample: position ids restart with every sample, and transformers cuts
-attention there. Each sample has the position ids that it has alone, also for its images.
+attention there; `model.linear_attention` cuts what position ids do not reach. Each sample has the
+position ids that it has alone, also for its images.
 
 Shapes: S samples of T_s tokens, R rows of C tokens, P kinds of positions (1, or 4 with mrope: text,
 time, height, width).
@@ -19,7 +20,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model.chat import IGNORED, PER_TOKEN, Inputs, collate
 
 # Families whose packed rows equal single rows, see tests/training/test_packing.py. The others
-# keep a state from token to token, or let the tokens of an image see what follows.
+# read the tokens before by a convolution, or let the tokens of an image see what follows.
 PLAIN = {
     "aya_vision",
     "cohere2_vision",
@@ -37,7 +38,7 @@ PLAIN = {
     # text alone
     *("cohere2", "deepseek_v3", "exaone4", "gemma", "gemma2", "gemma3_text", "glm4", "granite"),
     *("llama", "ministral3", "mistral", "mixtral", "olmo2", "olmo3", "phi3", "qwen2", "qwen3"),
-    *("qwen3_moe", "smollm3"),
+    *("qwen3_5_text", "qwen3_moe", "smollm3"),
 }
 MROPE = {
     "glm46v",
@@ -45,6 +46,8 @@ MROPE = {
     "glm4v_moe",
     "qwen2_5_vl",
     "qwen2_vl",
+    "qwen3_5",
+    "qwen3_5_moe",
     "qwen3_vl",
     "qwen3_vl_moe",
 }
