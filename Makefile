@@ -66,8 +66,9 @@ bench-collect: environment
 	python -m benchmarks.collect
 
 # The engines of `evaluate` side by side: speed and equal answers; VLLM="COMMAND" adds a server of
-# vLLM or another; writes docs/bench-engines.md
+# vLLM or another; about 20 minutes; writes docs/bench-engines.md
 bench-engines: environment
+	dvc repro export
 	python -m benchmarks.engines $(if $(VLLM),--command "$(VLLM)")
 
 # Bytes read, memory and fairness of `sample` on a data set of 2 GB made for it; writes docs/bench-sample.md

@@ -35,23 +35,41 @@ from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.served import ServedAdapter
 from interlace.evaluation.run.server import FIELD, command_name, running
 from interlace.evaluation.run.servers import Servers
+from interlace.params.evaluating import Evaluate
 from interlace.params.served import ServedModel, Vllm
 from interlace.params.whole import read_params
 from interlace.sources.endpoint import Endpoint
 from interlace.system.outputs import whole
 
 SERVE = f"{shlex.quote(sys.executable)} -m transformers.cli.transformers serve --dtype float32"
+PRUNED = Path("artifacts/pruned")
 LISTED = 20  # differences on the page
 LOGS = Path(".scratch/bench-engines")
 HEAD = """# Engines of `evaluate`
 
-`make bench-engines` writes this page. The demo's held-out questions ({model}) are answered by
-`engine: transformers`, and by `engine: vllm` with each command, with float32 weights and one thread
-each. The sides take turns on {shares} shares of the rows; a ratio is the median over the shares.
-Opening images, tokenising and HTTP are timed; loading weights and starting servers is not. Answers
-are the same if they are equal without the spaces around them.
-
+`make bench-engines` writes this page. The demo's held-out questions are answered by
+`engine: transformers`, and by `engine: vllm` with each command, for the dense and the pruned model,
+with float32 weights and one thread each. The sides take turns on {shares} shares of the rows; a
+ratio is the median over the shares. Opening images, tokenising and HTTP are timed; loading weights
+and starting servers is not. Answers are the same if they are equal without the spaces around them.
 """
+
+
+def compare(
+    model: Path, commands: Sequence[str], rows: int | None, concurrency: int, params: Evaluate
+) -> str:
+    """Let all engines answer for one model; return the table."""
+    with isolated(offline=True), contextlib.ExitStack() as stack:
+        requests, docs = heldout_requests(TEST, params.longest_heldout, rows)
+        sides = [interlace_side(model, params.batch_size, docs)]
+        for number, command in enumerate(commands):
+            log = LOGS / model.name / f"{number}.log"
+            served = stack.enter_context(running(Vllm(command=command), model, log))
+            name = command_name(command)
+            if version := Endpoint(served, FIELD).version:
+                name += f", version {version}"
+            sides.append(served_side(name, served, concurrency, docs))
+        return measure(sides, requests)
 
 
 def served_side(name: str, served: ServedModel, concurrency: int, docs: Mapping[str, Any]) -> Side:
@@ -102,12 +120,24 @@ def _listed(differences: Sequence[tuple[str, Any, str, str]]) -> list[str]:
 
 @click.command()
 @click.option("--command", "commands", multiple=True, help="A further server to compare.")
-@click.option("--model", type=click.Path(path_type=Path), default=MODEL, help="Its checkpoint.")
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    default=(MODEL, PRUNED),
+    show_default=True,
+    help="A checkpoint.",
+)
 @click.option("--rows", type=int, help="Rows per source; default: all.")
 @click.option("--concurrency", type=int, default=32, help="Requests at the same time.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/bench-engines.md"))
 def main(
-    commands: tuple[str, ...], model: Path, rows: int | None, concurrency: int, out: Path
+    commands: tuple[str, ...],
+    models: tuple[Path, ...],
+    rows: int | None,
+    concurrency: int,
+    out: Path,
 ) -> None:
     """Compare all engines and write the page."""
     import torch
@@ -115,19 +145,13 @@ def main(
     os.environ["OMP_NUM_THREADS"] = "1"  # of the servers
     torch.set_num_threads(1)
     params = read_params(Path("params.yaml")).evaluate
-    with isolated(offline=True), contextlib.ExitStack() as stack:
-        requests, docs = heldout_requests(TEST, params.longest_heldout, rows)
-        sides = [interlace_side(model, params.batch_size, docs)]
-        for number, command in enumerate((SERVE, *commands)):
-            served = stack.enter_context(
-                running(Vllm(command=command), model, LOGS / f"{number}.log")
-            )
-            sides.append(served_side(command_name(command), served, concurrency, docs))
-        table = measure(sides, requests)
-    click.echo(table)
+    text = HEAD.format(shares=SHARES)
+    for model in models:
+        table = compare(model, (SERVE, *commands), rows, concurrency, params)
+        click.echo(table)
+        text += f"\n## {model}\n\n{table}"
     with whole(out) as partial:
-        head = HEAD.format(shares=SHARES, model=model)
-        partial.write_text(head + table, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def quarter(n_layers: int) -> Plan:
     """Plan to drop every fourth layer and tune the one before it."""
     drop = list(range(3, n_layers, 4))
     tune = [layer - 1 for layer in drop]
-    unscored = Scores(n_layers, (), {}, {})
+    unscored = Scores(n_layers, 0, {}, {})
     return select(unscored, method="manual", drop=drop, tune=tune, protect_first=0)
 
 
