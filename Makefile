@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving environment clean
+.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving deploy-check environment clean
 
 demo: environment
 	sh .ci/lock
@@ -107,6 +107,11 @@ bench-serving: environment
 # SLEB's removals with shared states beside full passes; writes docs/bench-sleb.md
 bench-sleb: environment
 	python -m benchmarks.sleb
+
+# The demo's dense and pruned checkpoints in vLLM, llama.cpp, OpenVINO, MLX and others, each in an
+# environment of its own in .scratch; at most 40 minutes and 25 GB, resumes where it stopped; writes docs/deploy-check.md
+deploy-check: environment
+	python -m benchmarks.deploy
 
 environment: $(READY)
 
