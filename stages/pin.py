@@ -10,7 +10,7 @@ from interlace.selection.feasible import check_parameters, loss_criterion
 from interlace.sources.opened import check_pinned_model
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
-from interlace.speed.served import check_served_speed
+from interlace.speed.check import check_served_speed
 from interlace.training.recipe import check_recipe
 
 from .command import ANSWERS, ARTIFACTS, command, scratch_root, write_pinned
@@ -22,9 +22,8 @@ from .launch import check_program
 def main(params: PinParams) -> None:
     """Check the parameters, the model and the data; write down what they and the code are."""
     check_program(params.launch)
-    model, data = params.model, params.data
-    hashes, trust = scratch_root() / "pin/hashes.json", model.trust_remote_code
-    passed = scratch_root() / "pin" / code_digest("pin")  # other code may refuse what passed
+    model, data, trust = params.model, params.data, params.model.trust_remote_code
+    hashes, passed = (scratch_root() / "pin" / name for name in ("hashes.json", code_digest("pin")))
     prompts = pin_prompts(params.probes, hashes)
     dense = pin_model(model.id, model.revision, hashes=hashes, trust_remote_code=trust)
     rows = pin_data(data.id, data.revision, field="data.id", hashes=hashes)

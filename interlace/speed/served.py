@@ -17,13 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.errors import InputError
 from interlace.evaluation.run import server
 from interlace.model.chat import Row, chat_messages
 from interlace.params.timing import Ttft
 from interlace.sources.endpoint import Endpoint
-from interlace.sources.served import check_served, warn_of_plain_http
 from interlace.sources.streamed import Stream
+from interlace.speed.check import COMMAND, FIELD
 from interlace.speed.compare import speedup
 from interlace.speed.flops import NAMES
 from interlace.speed.load import (
@@ -36,7 +35,6 @@ from interlace.speed.load import (
 )
 from interlace.speed.requests import rows_to_time
 
-FIELD, COMMAND = "ttft.endpoint", "ttft.vllm"
 TIMEOUT = 600.0  # seconds without a piece of a reply
 Rounds = list[tuple[TurnTiming, TurnTiming]]  # [R], of dense and tuned
 Conversation = Sequence[Mapping[str, Any]]
@@ -54,25 +52,6 @@ class ServedTimes:
 
     facts: dict[str, Any]
     rounds: dict[Load, Rounds]
-
-
-def check_served_speed(params: Ttft) -> None:
-    """Refuse settings of `ttft.engine` that cannot work; nothing is asked.
-
-    Raises:
-        InputError: names the parameter.
-    """
-    if params.engine == "vllm":
-        server.check_command(params.vllm, COMMAND)
-    if params.engine == "endpoint":
-        for name in NAMES:
-            served, field = getattr(params.endpoint, name), f"{FIELD}.{name}"
-            if served.url is None:
-                raise InputError(
-                    f"{field}.url: empty; name its server, e.g. http://localhost:8000/v1"
-                )
-            check_served(served.model_copy(update={"model": served.model or "any"}), field)
-            warn_of_plain_http(served, field, "url")
 
 
 def time_servers(

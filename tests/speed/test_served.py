@@ -17,10 +17,10 @@ from serving import COMMAND
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.params.timing import Ttft
+from interlace.speed.check import check_served_speed
 from interlace.speed.load import Load, TurnTiming
 from interlace.speed.served import (
     ServedTimes,
-    check_served_speed,
     served_line,
     served_metrics,
     time_servers,
