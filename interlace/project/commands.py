@@ -43,16 +43,16 @@ def init(
     if demo and (profile or model or data):
         raise InputError("--demo has a model and data of its own; leave --profile, --model, --data")
     check_programs()
-    chosen = read_profile(DEMO if demo else profile or DEFAULT)
+    start = read_profile(DEMO if demo else profile or DEFAULT)
     model, data = _source("--model", model, folder), _source("--data", data, folder)
-    files = project_files(folder.resolve().name, chosen, model, data)
+    files = project_files(folder.resolve().name, start, model, data)
     check_folder(folder, files)
     start_project(folder, files)
-    say(f"{folder}: a project by the profile {chosen.name}; run `dvc repro` in it")
-    if data and chosen.params.probes.per_task:
+    say(f"{folder}: a project by the profile {start.name}; run `dvc repro` in it")
+    if data and start.params.probes.per_task:
         say(
             f"{folder / 'params.yaml'}: probes.math_sources and probes.nonmath_sources are those of"
-            f" {chosen.params.data.id}; name sources of {data}"
+            f" {start.params.data.id}; name sources of {data}"
         )
 
 

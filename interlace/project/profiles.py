@@ -83,7 +83,7 @@ def read_profile(name: str) -> Profile:
 
 
 def project_params(profile: Profile, model: str | None, data: str | None) -> str:
-    """Write the params.yaml of a project.
+    """Return the params.yaml of a project.
 
     Args:
         profile: to start from.

@@ -85,15 +85,15 @@ def _repository(folder: Path) -> Path | None:
     Raises:
         InputError: git fails, or it would ignore the project.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    done = _run_git("rev-parse", "--show-toplevel", folder=there)
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    done = _run_git("rev-parse", "--show-toplevel", folder=nearest)
     if done.returncode:
         if "not a git repository" in done.stderr:
             return None
-        raise InputError(f"{there}: git refuses it: {' '.join(done.stderr.split())}")
+        raise InputError(f"{nearest}: git refuses it: {' '.join(done.stderr.split())}")
     root = Path(done.stdout.rstrip("\n"))
     pipeline = str(folder.absolute() / PIPELINE)
-    if _run_git("check-ignore", "--quiet", pipeline, folder=there).returncode == 0:
+    if _run_git("check-ignore", "--quiet", pipeline, folder=nearest).returncode == 0:
         raise InputError(
             f"{folder}: the git repository {root} ignores it; name another folder, or change its"
             " .gitignore"

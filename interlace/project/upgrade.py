@@ -25,12 +25,12 @@ class Comparison:
 
     Attributes:
         package: keys that the package changed and the user did not, with the new value.
-        own: keys that the user changed.
+        user: keys that the user changed.
         conflicts: keys that both changed, in ways that cannot be joined.
     """
 
     package: dict[Key, Any] = field(default_factory=dict)
-    own: list[Key] = field(default_factory=list)
+    user: list[Key] = field(default_factory=list)
     conflicts: list[Key] = field(default_factory=list)
 
 
@@ -45,28 +45,32 @@ def compare(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) 
     versions = [dict(_leaves(document)) for document in (base, mine, theirs)]
     result = Comparison()
     for key in dict.fromkeys(key for version in versions for key in version):
-        old, own, new = (version.get(key, _NOTHING) for version in versions)
-        if own != old and own != new:
-            result.own.append(key)
-        if new == old or own == new:
+        old, user, new = (version.get(key, _NOTHING) for version in versions)
+        if user != old and user != new:
+            result.user.append(key)
+        if new == old or user == new:
             continue
-        if own == old:
+        if user == old:
             result.package[key] = new
-        elif all(isinstance(value, list) for value in (old, own, new)) and (
-            joined := _joined(old, own, new)
+        elif (
+            all(isinstance(value, list) for value in (old, user, new))
+            and (union := _union(old, user, new)) is not None
         ):
-            result.package[key] = joined
+            result.package[key] = union
         else:
             result.conflicts.append(key)
-    removed = {
-        key[1] for key in result.package if _is_command(key) and result.package[key] is _NOTHING
-    }
+    ends = {key[1] for key, value in result.package.items() if _ends_stage(key, value)}
     result.conflicts += [
         key
-        for key in result.own
-        if key[0] == "stages" and key[1] in removed and key not in result.conflicts
+        for key in result.user
+        if key[0] == "stages" and key[1] in ends and key not in result.conflicts
     ]
     return result
+
+
+def _ends_stage(key: Key, value: Any) -> bool:
+    """Tell if a change takes a stage's command away, and so the stage."""
+    return key[0] == "stages" and key[-1] == "cmd" and value is _NOTHING
 
 
 def _leaves(document: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
@@ -78,16 +82,12 @@ def _leaves(document: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, An
             yield (*above, str(name)), value
 
 
-def _joined(old: list[Any], own: list[Any], new: list[Any]) -> list[Any] | None:
+def _union(old: list[Any], user: list[Any], new: list[Any]) -> list[Any] | None:
     """Join two changed lists; None where both changed the same entry."""
-    kept = [item for item in new if item in own or item not in old]
-    joined = kept + [item for item in own if item not in old and item not in new]
-    names = [item if isinstance(item, str) else next(iter(item), "") for item in joined]
-    return joined if len(names) == len(set(names)) else None
-
-
-def _is_command(key: Key) -> bool:
-    return key[0] == "stages" and key[-1] == "cmd"
+    items = [item for item in new if item in user or item not in old]
+    items += [item for item in user if item not in old and item not in new]
+    names = [item if isinstance(item, str) else next(iter(item), "") for item in items]
+    return items if len(names) == len(set(names)) else None
 
 
 @dataclass
@@ -129,14 +129,14 @@ def upgraded(root: Path) -> tuple[list[str], Upgrade]:
     theirs_text = pipeline_text()
     mine_text = _text(root / PIPELINE)
     mine, theirs = (_document(text, PIPELINE) for text in (mine_text, theirs_text))
-    known = (root / BASE).exists()
-    base = _document(_text(root / BASE), BASE) if known else mine
+    has_base = (root / BASE).exists()
+    base = _document(_text(root / BASE), BASE) if has_base else mine
     comparison = compare(base, mine, theirs)
     lines = list(_lines(comparison, base, theirs))
     if not comparison.package and not comparison.conflicts:
         lines.append("dvc.yaml: up to date with the installed package")
     refusal = None
-    if not known and mine != theirs:
+    if not has_base and mine != theirs:
         refusal = (
             f"{BASE}: no such file, so that your own changes of dvc.yaml cannot be told from those"
             " of the package; move dvc.yaml away, and run `interlace init` in a new folder"
@@ -175,7 +175,7 @@ def _lines(comparison: Comparison, base: dict[str, Any], theirs: dict[str, Any])
     for key, value in comparison.package.items():
         if key[0] != "stages" or (key[1] in old and key[1] in new):
             yield f"~ {_label(key)}: {_change(before.get(key, _NOTHING), value)}"
-    yield from (f"  {_label(key)}: your own, kept" for key in comparison.own)
+    yield from (f"  {_label(key)}: your own, kept" for key in comparison.user)
     yield from (f"! {_label(key)}: changed by you and the package" for key in comparison.conflicts)
 
 

@@ -22,7 +22,7 @@ from interlace.errors import InputError, MissingInputError
 LONGEST = 300  # characters of a complaint
 DEEPEST = 100  # brackets in each other
 MOST_VALUES = 100_000  # of a YAML file, with its aliases written out
-NO_PARAMS = "copy params.yaml or one from profiles/"
+NO_PARAMS = "`interlace init` starts a project with one"
 
 
 def read_yaml(path: Path, remedy: str = NO_PARAMS) -> Any:

@@ -180,7 +180,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         (b"- a\n", "expected keys and values"),
         (b"ratio: [1\nseed: }\n", "not valid YAML"),
         (b"\xff\xfe\x00", "not a readable text file"),
-        (None, "no such file; copy params.yaml"),
+        (None, "no such file; `interlace init`"),
     ],
 )
 def test_a_file_that_holds_no_parameters_is_refused_in_one_line(

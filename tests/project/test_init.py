@@ -79,8 +79,8 @@ def test_the_pipeline_is_the_clones_with_the_installed_stages() -> None:
 @pytest.mark.parametrize("name", profile_names())
 def test_each_profile_makes_a_project_with_its_comments(name: str) -> None:
     profile = read_profile(name)
-    given = ("you/model", "rows.parquet")
-    text = project_params(profile, *(given if profile.comes_without_model else (None, None)))
+    ids = ("you/model", "rows.parquet") if profile.comes_without_model else (None, None)
+    text = project_params(profile, *ids)
     assert text.count("# ") >= profile.text.count("  # ")
     values = parse_yaml(text, name)
     if not profile.comes_without_model:

@@ -130,7 +130,7 @@ def test_an_upgrade_keeps_what_only_one_side_changed(base: Any, mine: Any, their
     assert not compare(base, mine, mine).package
     assert not compare(base, mine, base).package and not compare(base, mine, base).conflicts
     ours = compare(base, base, theirs)
-    assert not ours.own and not ours.conflicts
+    assert not ours.user and not ours.conflicts
     text = upgrade._changed(as_yaml(base), ours.package, as_yaml(theirs))
     assert read_stages(text) == {name: keys for name, keys in theirs["stages"].items() if keys}
 
