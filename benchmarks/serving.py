@@ -35,7 +35,7 @@ ROWS = Path("data/demo/train.parquet")
 FOLDER = Path(".scratch/bench-serving")
 TARGET = 0.95  # least speedup over ideal for prefill
 REQUESTS = 6  # rows of the demo, with one image each
-WIDTH, LAYERS = 1024, 28  # of the larger decoder
+WIDTH, LAYERS = 768, 28  # of the larger decoder
 HEAD = """# Speed of served models
 
 `make bench-serving` writes this page, on a CPU with {cores} cores. Two servers are started by

@@ -126,8 +126,7 @@ Attention = Annotated[
     Field(
         description="attention of transformers: sdpa, eager, flash_attention_2, _3, _4 (packages"
         " flash-attn, flash-attn-3, flash-attn-4), or kernels-community/NAME (package kernels);"
-        " auto: the first FlashAttention that is installed, on a GPU, in 16 bits, where the family"
-        " takes it, else the model's own choice, sdpa if it has it",
+        " auto: an installed FlashAttention that fits, else the model's own choice",
     ),
 ]
 Seed = Annotated[int, Field(0, ge=0, description="seed of every random draw")]
