@@ -1,7 +1,9 @@
-# Two commands matter: `make demo` and `make test`. Both build the environment first, once.
+# Two commands matter: `make demo` and `make test`. Both build the environment first, once. With
+# LOCK=requirements.serving.lock they use another one, of the pins that vLLM and SGLang accept.
 
 PYTHON ?= python3
-VENV := .venv
+LOCK ?= requirements.lock
+VENV := $(if $(filter requirements.lock,$(LOCK)),.venv,.scratch/venv-$(LOCK))
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -115,9 +117,9 @@ deploy-check: environment
 
 environment: $(READY)
 
-$(READY): requirements.lock pyproject.toml
-	PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/environment
+$(READY): $(LOCK) pyproject.toml
+	PYTHON="$(PYTHON)" VENV="$(VENV)" LOCK="$(LOCK)" sh .ci/environment
 	touch $@
 
 clean:
-	rm -rf $(VENV) .scratch
+	rm -rf .venv .scratch
