@@ -27,9 +27,9 @@ def export(checkpoint: str, folder: str) -> None:
         return
     program = Path(sys.executable).parent / "optimum-cli"
     task = ["--task", "image-text-to-text", "--weight-format", "fp32"]
-    subprocess.run(
-        [program, "export", "openvino", "--model", checkpoint, *task, folder], check=True
-    )
+    command = [program, "export", "openvino", "--model", checkpoint, *task, folder]
+    if code := subprocess.run(command).returncode:
+        sys.exit(code)  # its last line is the reason
 
 
 def by_optimum(folder: str, questions: list[dict[str, Any]]) -> list[str]:
