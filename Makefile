@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving deploy-check environment clean
+.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch deploy-check environment clean
 
 demo: environment
 	sh .ci/lock
@@ -105,6 +105,11 @@ bench-ttft: environment
 # VLLM="COMMAND" starts; about 20 minutes; writes docs/bench-serving.md
 bench-serving: environment
 	python -m benchmarks.serving --command "$(VLLM)"
+
+# `collect` and `evaluate` with images opened ahead, beside opening and computing alone (20 minutes);
+# writes docs/bench-prefetch.md
+bench-prefetch: environment
+	python -m benchmarks.prefetch
 
 # SLEB's removals with shared states beside full passes; writes docs/bench-sleb.md
 bench-sleb: environment

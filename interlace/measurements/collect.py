@@ -7,8 +7,10 @@ scratch folder once it is measured, and the first process writes the dataset fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from interlace.measurements.tables import (
 from interlace.model.batches import encode_rows, token_batches
 from interlace.model.chat import Inputs, collate
 from interlace.model.open import input_device
+from interlace.model.prefetch import automatic_workers, prefetched
 from interlace.params.measuring import Collect
 from interlace.samples.windows import Window, read_windows, windows_of
 from interlace.sources.pinned import PinnedModel
@@ -123,30 +126,92 @@ def _measure_share(
     share = pending[process_rank() :: world_size()]
     total = sum(window.rows for window in share)
     with tqdm(total=total, unit="sample", desc="collect", disable=process_rank() > 0) as progress:
-        for window, rows in read_windows(share):
-            folder = scratch / window.name
-            batches = _measure_window(model, processor, rows, folder, params, progress)
+        pad = processor.tokenizer.pad_token_id or 0
+        for encoded in _encoded_windows(processor, share, scratch, params):
+            folder = scratch / encoded.window.name
+            batches = _measure_window(model, encoded, folder, params, pad, progress)
             if batches.skipped:
                 check_skipped(windows, scratch, params.max_bad)
     barrier()
 
 
+@dataclass
+class _Encoded:
+    """A window and the inputs of its rows that are not measured yet.
+
+    Attributes:
+        window: of rows.
+        rows: all of them.
+        numbers: those that are not measured.
+        examples: inputs by number, as far as they are encoded.
+        skipped: the reasons of those that cannot be read, by number.
+    """
+
+    window: Window
+    rows: list[Row]
+    numbers: list[int]
+    examples: dict[int, Inputs] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
+
+
+def _encoded_windows(
+    processor: Any, windows: Sequence[Window], scratch: Path, params: Collect
+) -> Iterator[_Encoded]:
+    """Yield windows with encoded rows; the next ones are encoded while a window is measured.
+
+    Args:
+        processor: of the model.
+        windows: with rows that are not measured yet.
+        scratch: folder of finished batches.
+        params: longest prompt, and workers.
+    """
+    ahead: deque[_Encoded] = deque()
+
+    def tasks() -> Iterator[tuple[int, Row]]:
+        for window, rows in read_windows(windows):
+            numbers = _unmeasured(scratch / window.name, len(rows))
+            ahead.append(_Encoded(window, rows, numbers))
+            for number in numbers:
+                yield number, rows[number]
+
+    encoded = prefetched(
+        lambda task: encode_rows(processor, dict([task]), params.max_length),
+        tasks(),
+        workers=automatic_workers(params.workers),
+        name=lambda task: f"sample {task[1]['sample_id']} of {task[1]['source']}",
+        setting="measure.workers",
+    )
+    with closing(encoded):
+        for examples, skipped in encoded:
+            current = ahead[0]
+            current.examples |= examples
+            current.skipped |= skipped
+            if len(current.examples) + len(current.skipped) == len(current.numbers):
+                yield ahead.popleft()
+
+
+def _unmeasured(folder: Path, rows: int) -> list[int]:
+    """Return the rows of a window that are in no measured batch, in the order of batches."""
+    batches = read_batches(folder)
+    if batches is None:
+        return list(range(rows))
+    return [i for n in pending_batches(folder, batches) for i in batches.batches[n]]
+
+
 def _measure_window(
-    model: Any, processor: Any, rows: list[Row], folder: Path, params: Collect, progress: Any
+    model: Any, encoded: _Encoded, folder: Path, params: Collect, pad: int, progress: Any
 ) -> WindowBatches:
     """Measure the batches of a window that are not in its folder yet."""
-    batches, numbers = read_batches(folder), list(range(len(rows)))
-    if batches is not None:
-        numbers = [i for n in pending_batches(folder, batches) for i in batches.batches[n]]
-    examples, skipped = encode_rows(processor, {i: rows[i] for i in numbers}, params.max_length)
+    rows, examples, batches = encoded.rows, encoded.examples, read_batches(folder)
     if batches is None:
-        batches = WindowBatches(token_batches(examples, params.batch_tokens), skipped)
+        groups = token_batches(examples, params.batch_tokens)
+        batches = WindowBatches(groups, encoded.skipped)
         write_batches(folder, batches)
     progress.update(len(rows) - len(examples))
-    pad, device = processor.tokenizer.pad_token_id or 0, input_device(model)
+    device = input_device(model)
     for number in pending_batches(folder, batches):
         group = batches.batches[number]
-        batch = collate([examples[i] for i in group], pad_token_id=pad)
+        batch = collate([examples.pop(i) for i in group], pad_token_id=pad)
         batch = {name: value.to(device) for name, value in batch.items()}
         write_batch(folder, number, _arrays(model, batch, group, rows, params))
         progress.update(len(group))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
-from interlace.params.section import Attention, Dtype, Section
+from interlace.params.section import Attention, Dtype, Section, Workers
 from interlace.params.served import ServedModel, Vllm
 
 LONGEST = {"direct": 50, "reasoning": 16_384}  # tokens of an answer, unless a user sets another
@@ -95,6 +95,7 @@ class Evaluate(Section):
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )
     attn_implementation: Attention = "auto"
+    workers: Workers = None
     engine: Literal["transformers", "endpoint", "vllm"] = Field(
         "transformers",
         description="what answers; transformers: the model is opened here; endpoint: servers at"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from interlace.params.section import Attention, Dtype, Section, merged
+from interlace.params.section import Attention, Dtype, Section, Workers, merged
 
 Mode = Literal["residual", "reference"]
 SCREENED = 4  # of so many rows, search screens sets on one
@@ -25,6 +25,7 @@ class Measure(Section):
     max_pixels: int | None = Field(
         None, ge=1, description="cap on an image's size, pixels; none: the processor's own"
     )
+    workers: Workers = None
 
 
 class Spans(Section):

@@ -129,6 +129,16 @@ Attention = Annotated[
         " auto: an installed FlashAttention that fits, else the model's own choice",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=1024,
+        exclude=True,  # no result depends on it: nothing is done again
+        description="processes that open images ahead; none: 4 beside a GPU, else 0, since a model"
+        " on the CPU takes the same cores",
+    ),
+]
 Seed = Annotated[int, Field(0, ge=0, description="seed of every random draw")]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from interlace.errors import InputError
 from interlace.model import chat
+from interlace.model.prefetch import SECONDS, prefetched
 from interlace.model.text import TextProcessor
 from interlace.params.healing import Recipe
 from interlace.system.outputs import refusals_named
@@ -195,31 +197,30 @@ def load_passes(
     Raises:
         InputError: a row cannot be used.
     """
-    loader = torch.utils.data.DataLoader(
-        rows,
-        batch_sampler=_PassSampler(batches, steps, process),
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+    indices = (
+        batches.of_pass(step, number, process) for step in steps for number in range(batches.passes)
     )
-    passes = iter(loader)
-    try:
+
+    def name(numbers: Sequence[int]) -> str:
+        ids = rows.sample_ids(numbers)
+        return f"a pass of samples {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"sample {ids[0]}"
+
+    passes = prefetched(
+        lambda numbers: collate([rows[number] for number in numbers]),
+        indices,
+        workers=workers,
+        name=name,
+        setting="finetune.workers",
+        seconds=SECONDS * batches.micro_batch_size,
+    )
+    with closing(passes):
         for _ in steps:
-            yield [next(passes) for _ in range(batches.passes)]
-    except InputError as error:  # a worker prepends its traceback
-        raise InputError(str(error).rsplit("InputError: ", 1)[-1].removesuffix("\\n")) from None
+            yield [_pinned(next(passes)) for _ in range(batches.passes)]
 
 
-class _PassSampler(torch.utils.data.Sampler[list[int]]):
-    """Yields the rows of each pass, computed one pass at a time."""
-
-    def __init__(self, batches: TrainingBatches, steps: range, process: int) -> None:
-        self.batches, self.steps, self.process = batches, steps, process
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps:
-            for number in range(self.batches.passes):
-                yield self.batches.of_pass(step, number, self.process)
-
-    def __len__(self) -> int:
-        return len(self.steps) * self.batches.passes
+def _pinned(single: Pass) -> Pass:
+    """Return a pass in memory from which a GPU copies without waiting."""
+    if not torch.cuda.is_available():
+        return single
+    inputs = {name: value.pin_memory() for name, value in single.inputs.items()}
+    return single._replace(inputs=inputs, labels=single.labels.pin_memory())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,6 +246,29 @@ def test_an_interrupted_run_loses_at_most_a_batch_and_writes_the_same_bytes(
     batches.clear()
     assert written(run(tmp_path / "unwritten", batch_tokens=70)) == expected
     assert not batches
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_images_opened_ahead_change_no_byte(run: Run, tmp_path: Path) -> None:
+    expected = written(run(tmp_path / "in turn", batch_tokens=70, workers=0))
+    assert written(run(tmp_path / "ahead", batch_tokens=70, workers=2)) == expected
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_sample_whose_worker_is_killed_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = collect_module.encode_rows
+
+    def killed(processor: Any, rows: dict[int, Any], length: int) -> Any:
+        if 2 in rows:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode(processor, rows, length)
+
+    monkeypatch.setattr(collect_module, "encode_rows", killed)
+    pattern = r"^sample [0-9a-f]{16} of made_up: the process .* SIGKILL.* set measure.workers lower"
+    with pytest.raises(InputError, match=pattern):
+        run(tmp_path, batch_tokens=70, workers=2)
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -6,7 +6,8 @@ prompts in a batch, T the tokens of the longest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +25,14 @@ from interlace.model.chat import (
     encode_whole,
 )
 from interlace.model.generation import AnswerGenerator, Draws
+from interlace.model.prefetch import automatic_workers, free_memory, prefetched
 from interlace.model.row_losses import RowLoss, last_answer, prompt_of, row_losses
 from interlace.model.sampling import sampling_of
 from interlace.params.evaluating import Evaluate
 
 WINDOW_BATCHES = 8  # batches in a window, within which prompts are sorted by length
-WINDOW_BYTES = 2**30  # of encoded prompts in memory; prompts beyond it are encoded twice
+# of encoded prompts in memory: so many, or a part of what is free; others are encoded twice
+WINDOW_BYTES, FREE_PART = 2**30, 8
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,17 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         model: a generating model, on its device.
         processor: its processor.
         batch_size: prompts per batch.
+        workers: processes that open images ahead.
     """
 
     is_simple = False  # requests carry chat messages, earlier turns included
 
-    def __init__(self, model: Any, processor: Any, *, batch_size: int) -> None:
+    def __init__(self, model: Any, processor: Any, *, batch_size: int, workers: int = 0) -> None:
         super().__init__()
         self.model = model
         self.processor = processor
         self.batch_size = batch_size
+        self.workers = workers
         self.conversations: dict[str, Callable[[Any], list[dict[str, Any]]]] = {}
         self.device = model.device
         self.dtype = model.dtype
@@ -119,12 +124,15 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         size = WINDOW_BATCHES * self.batch_size
         windows = [order[start : start + size] for start in range(0, len(order), size)]
         windows = windows[process::processes]
-        with tqdm(
-            total=sum(map(len, windows)), desc="answering", unit="prompt", disable=process != 0
-        ) as progress:
+        pending = [window for window in windows if not all(index in skip for index in window)]
+        total = sum(map(len, windows))
+        with (
+            tqdm(total=total, desc="answering", unit="prompt", disable=process != 0) as progress,
+            closing(self._encoded(requests, pending)) as encoded,
+        ):
             for window in windows:
                 skipped = len(window)
-                for batch, inputs in self._batches_of(requests, window, skip):
+                for batch, inputs in self._batches_of(requests, window, skip, encoded):
                     settings = [requests[index].args[2] for index in batch]
                     yield dict(zip(batch, self._replies(inputs, settings), strict=True))
                     progress.update(len(batch))
@@ -132,16 +140,20 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
                 progress.update(skipped)
 
     def _batches_of(
-        self, requests: Sequence[Any], window: Sequence[int], skip: Container[int]
+        self,
+        requests: Sequence[Any],
+        window: Sequence[int],
+        skip: Container[int],
+        encoded: Iterator[_Encoded],
     ) -> Iterator[tuple[list[int], list[_Encoded]]]:
-        """Encode a window's requests, and form batches of prompts of similar length."""
+        """Form batches of prompts of similar length from a window's encoded requests."""
         if all(index in skip for index in window):
             return
         inputs_by_index: dict[int, _Encoded] = {}
         lengths: dict[int, int] = {}
-        free_bytes = WINDOW_BYTES
+        free_bytes = max(WINDOW_BYTES, free_memory() // FREE_PART)
         for index in window:
-            inputs = self._encode(requests[index])
+            inputs = next(encoded)
             lengths[index] = inputs.prompt["input_ids"].shape[0]
             free_bytes -= inputs.size
             if free_bytes >= 0:
@@ -155,6 +167,23 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
                 if index not in inputs_by_index:
                     inputs_by_index[index] = self._encode(requests[index])
             yield batch, [inputs_by_index.pop(index) for index in batch]
+
+    def _encoded(
+        self, requests: Sequence[Any], windows: Sequence[Sequence[int]]
+    ) -> Generator[_Encoded, None, None]:
+        """Encode the requests of windows, in order, ahead of the batches that need them."""
+
+        def name(index: int) -> str:
+            *_, row, task, _ = requests[index].args
+            return f"evaluate: task {task!r}, row {row}"
+
+        return prefetched(
+            lambda index: self._encode(requests[index]),
+            (index for window in windows for index in window),
+            workers=self.workers,
+            name=name,
+            setting="evaluate.workers",
+        )
 
     def _encode(self, request: Any) -> _Encoded:
         _, doc_to_messages, settings, row, task, split = request.args
@@ -254,4 +283,5 @@ def open_adapter(
     """
     model = checkpoint.open_model(dtype=dtype, attn_implementation=params.attn_implementation)
     processor = checkpoint.open_processor(max_pixels=params.max_pixels)
-    return CheckpointAdapter(model, processor, batch_size=params.batch_size)
+    workers = automatic_workers(params.workers)
+    return CheckpointAdapter(model, processor, batch_size=params.batch_size, workers=workers)

@@ -59,9 +59,19 @@ def test_batches_and_windows_do_not_change_answers(
     assert len(set(one_by_one)) > 2  # else equality would say little
     for batch_size in (2, 4, 16):
         assert answers(open_adapter(checkpoint, batch_size)) == one_by_one
+    monkeypatch.setattr("interlace.evaluation.run.adapter.FREE_PART", 2**62)
     for name in ("WINDOW_BATCHES", "WINDOW_BYTES"):
         monkeypatch.setattr(f"interlace.evaluation.run.adapter.{name}", 1)
         assert answers(open_adapter(checkpoint, 3)) == one_by_one
+
+
+def test_images_opened_ahead_change_no_answer(checkpoint: Checkpoint) -> None:
+    def opened_ahead(workers: int) -> list[str]:
+        opened = open_adapter(checkpoint)
+        opened.workers = workers
+        return answers(opened)
+
+    assert opened_ahead(2) == opened_ahead(0)
 
 
 @pytest.mark.parametrize("longest", [1, 2, 8])

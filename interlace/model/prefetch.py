@@ -1,0 +1,255 @@
+"""Work that is done ahead in processes of its own: images are opened while the model computes.
+
+`collect`, `finetune` and `evaluate` encode their rows so. Results come in the order of the tasks.
+Their tensors lie in shared memory, and so many tasks run ahead as that memory and a bound allow.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+import torch.multiprocessing
+
+from interlace.errors import InputError
+
+AHEAD = 64  # tasks that may be done before their results are taken
+AHEAD_BYTES = 2**30  # of results that may lie in shared memory
+SHARED = Path("/dev/shm")
+SECONDS = 60.0  # longest wait for a task
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Failure(Exception):
+    """An error of a worker that is no user's mistake; the message is its traceback."""
+
+
+@dataclass
+class _Worker(Generic[Task]):
+    """A process that does one task after another.
+
+    Attributes:
+        process: its handle.
+        pipe: takes tasks, gives results.
+    """
+
+    process: Any
+    pipe: connection.Connection
+
+
+def automatic_workers(workers: int | None) -> int:
+    """Return the number of workers; `None`: 4 beside a GPU, none where the CPU runs the model."""
+    if workers is not None:
+        return workers
+    return min(4, os.cpu_count() or 1) if torch.cuda.is_available() else 0
+
+
+def prefetched(
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    workers: int,
+    name: Callable[[Task], str],
+    setting: str,
+    seconds: float | None = None,
+) -> Generator[Result, None, None]:
+    """Do tasks in worker processes, ahead of time; yield the results in the order of the tasks.
+
+    Workers are forked when the first result is taken, and end with the iterator.
+
+    Args:
+        work: makes a result of a task; the workers have all that it refers to.
+        tasks: are drawn a few ahead, in this process.
+        workers: processes; 0: this process does each task when its result is taken.
+        name: says what a task is about, in messages.
+        setting: parameter that holds `workers`, for messages.
+        seconds: longest wait for a task; `None`: `SECONDS`.
+
+    Raises:
+        InputError: `work` raised it; a worker was killed, or a task takes too long.
+        Failure: `work` raised another error.
+    """
+    if not workers or not _shared_bytes():
+        yield from map(work, tasks)
+        return
+    pool: _Pool[Task, Result] = _Pool(work, workers, name, setting, seconds or SECONDS)
+    try:
+        yield from pool.results(tasks)
+    finally:
+        pool.close()
+
+
+class _Pool(Generic[Task, Result]):
+    """Workers that take tasks in turn, so that the next result is always that of a known worker."""
+
+    def __init__(
+        self,
+        work: Callable[[Task], Result],
+        workers: int,
+        name: Callable[[Task], str],
+        setting: str,
+        seconds: float,
+    ) -> None:
+        self.name, self.setting, self.seconds = name, setting, seconds
+        _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # one a tensor
+        self.workers: list[_Worker[Task]] = []
+        self.pending: deque[Task] = deque()  # sent, and not yet taken
+        for _ in range(workers):
+            self.workers.append(self._started(work))
+        self.largest = 0  # result so far, bytes
+
+    def _started(self, work: Callable[[Task], Result]) -> _Worker[Task]:
+        context = torch.multiprocessing.get_context("fork")  # `work` need not be importable
+        ours, theirs = context.Pipe()
+        others = [worker.pipe for worker in self.workers]
+        arguments = (work, theirs, [ours, *others])
+        process = context.Process(target=_serve, args=arguments, daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[Result]:
+        """Yield the results in the order of the tasks."""
+        source = iter(tasks)
+        sent = taken = 0
+        more = True
+        while True:
+            while more and len(self.pending) < self._most_ahead():
+                try:
+                    task = next(source)
+                except StopIteration:
+                    more = False
+                    break
+                self._send(self.workers[sent % len(self.workers)], task)
+                sent += 1
+            if not self.pending:
+                return
+            result: Result = self._taken(self.workers[taken % len(self.workers)])
+            taken += 1
+            yield result
+
+    def _most_ahead(self) -> int:
+        """Return how many tasks may be sent and not taken: at least one for each worker."""
+        fitting = min(AHEAD_BYTES, _shared_bytes() // 2) // self.largest if self.largest else 0
+        return max(len(self.workers), min(AHEAD, fitting))
+
+    def _send(self, worker: _Worker[Task], task: Task) -> None:
+        self.pending.append(task)
+        with suppress(OSError):  # it is dead: `_taken` says so
+            worker.pipe.send(task)
+
+    def _taken(self, worker: _Worker[Task]) -> Any:
+        """Wait for the next result of a worker."""
+        ready = connection.wait([worker.pipe, worker.process.sentinel], self.seconds)
+        if not ready:
+            raise InputError(
+                f"{self.name(self.pending[0])}: not read within {self.seconds:g} seconds; repair or"
+                f" remove it, or set {self.setting} to 0 to wait for it"
+            )
+        try:
+            if worker.pipe not in ready and not worker.pipe.poll():
+                raise EOFError
+            error, value, size = worker.pipe.recv()
+        except (OSError, EOFError):
+            raise self._death(worker) from None
+        self.pending.popleft()
+        self.largest = max(self.largest, size)
+        if error is InputError:
+            raise InputError(value)
+        if error:
+            raise error(value)
+        return value
+
+    def _death(self, worker: _Worker[Task]) -> InputError:
+        """Return the error of a worker that is gone."""
+        worker.process.join(1)
+        code = worker.process.exitcode
+        cause = f"ended with code {code}"
+        if code is not None and code < 0:
+            cause = f"was killed by {signal.Signals(-code).name}"
+        reasons = {
+            -signal.SIGKILL: ", as the system does when memory runs out",
+            -signal.SIGBUS: f", as the system does when {SHARED} is full",
+        }
+        return InputError(
+            f"{self.name(self.pending[0])}: the process that read it {cause}"
+            f"{reasons.get(code, '')}; set {self.setting} lower, or 0, or cap the image's size"
+        )
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.pipe.close()
+            worker.process.kill()
+        for worker in self.workers:
+            worker.process.join()
+
+
+def _serve(
+    work: Callable[[Any], Any], pipe: connection.Connection, others: list[connection.Connection]
+) -> None:
+    """Do the tasks that come through a pipe, until it is closed."""
+    for other in others:  # or a pipe would stay open when its owner is gone
+        other.close()
+    torch.set_num_threads(1)  # threads do not survive a fork
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # nor do theirs
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        answer: tuple[type[Exception] | None, Any, int]
+        try:
+            result = work(task)
+            answer = (None, result, _bytes_of(result))
+        except InputError as error:
+            answer = (InputError, str(error), 0)
+        except MemoryError as error:
+            answer = (MemoryError, str(error), 0)
+        except Exception:
+            answer = (Failure, traceback.format_exc(), 0)
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+def _bytes_of(result: Any) -> int:
+    """Return the bytes of all tensors in a result."""
+    if isinstance(result, torch.Tensor):
+        return result.nbytes
+    if isinstance(result, dict):
+        return sum(map(_bytes_of, result.values()))
+    if isinstance(result, list | tuple):
+        return sum(map(_bytes_of, result))
+    return int(getattr(result, "size", 0))
+
+
+def _shared_bytes() -> int:
+    """Return the free bytes of shared memory; 0 where there is too little, or none."""
+    if not SHARED.is_dir():
+        return 0
+    free = shutil.disk_usage(SHARED).free
+    return free if free >= 2**27 else 0
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that programs may still take; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next(1024 * int(x.split()[1]) for x in lines if x.startswith("MemAvailable:"))
