@@ -193,7 +193,7 @@ def main(
     for case in cases:
         metrics = measure(case, command, concurrency, rows)
         sections.append(
-            f"\n## {case.name}\n\n{case.rounds} rounds. Ideal: {metrics['ttft_ideal']:.3f} to the"
+            f"\n## {case.name}\n\nIdeal: {metrics['ttft_ideal']:.3f} to the"
             f" first token, {metrics['decode_ideal']:.3f} for a further one.\n\n{table(metrics)}"
         )
         click.echo(sections[-1])

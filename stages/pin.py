@@ -22,6 +22,7 @@ from .launch import check_program
 def main(params: PinParams) -> None:
     """Check the parameters, the model and the data; write down what they and the code are."""
     check_program(params.launch)
+    check_served_speed(params.ttft)
     model, data, trust = params.model, params.data, params.model.trust_remote_code
     hashes, passed = (scratch_root() / "pin" / name for name in ("hashes.json", code_digest("pin")))
     prompts = pin_prompts(params.probes, hashes)
@@ -33,7 +34,6 @@ def main(params: PinParams) -> None:
     check_data(params, dense, rows, ANSWERS, checked=passed)
     check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")
     check_evaluation(params.evaluate, dense.id, ARTIFACTS / "evaluation/dense.json")
-    check_served_speed(params.ttft)
     evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")
     PinnedSources(model=dense, data=rows, prompts=prompts, **evaluation).write(ARTIFACTS)
     write_pinned("params", settings(params) | {"loss_criterion": loss})

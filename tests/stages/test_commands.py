@@ -125,6 +125,7 @@ def test_sound_input_is_pinned(project: Path) -> None:
         ({"finetune": {"also": ["lm_head"], "lora_rank": 8}}, "lora_rank = 8"),
         ({"finetune": {"also": ["head"]}}, "finetune.also.0 = 'head': "),
         ({"launch": "torchrn -m"}, "launch = 'torchrn -m': no such program"),
+        ({"ttft": {"engine": "endpoint"}}, "ttft.endpoint.dense.url: empty"),
     ],
 )
 def test_pin_refuses_a_mistake_in_one_line(
