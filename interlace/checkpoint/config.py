@@ -17,6 +17,7 @@ from interlace.model.families import (
     as_read,
     decoder_kind,
     moved_entries,
+    moved_map,
     text_config,
 )
 
@@ -40,6 +41,7 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
     kind = decoder_kind(config, where)
     pruned = copy.deepcopy(config)
     text = text_config(pruned)
+    _refuse_shared(text, config, kind, where)
     _refuse_uncovered(text, kind, arch.n_layers, where)
     _write_defaults(text, pruned, kind, where)
     _prune_layers(text, DECODERS[kind], keep, arch.n_layers, where)
@@ -49,6 +51,7 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
             f"{where}: layer_types: only {' and '.join(sorted(kinds))} layers would be kept, and"
             " generation counts tokens in an attention layer; keep one"
         )
+    _refuse_changed_last(text, kind, keep, where)
     family = FAMILIES[arch.model_type]
     pruned |= moved_entries(pruned, family, keep, where)
     pruned["tie_word_embeddings"] = text["tie_word_embeddings"] = tied_head(config, where)
@@ -56,9 +59,31 @@ def pruned_config(config: Config, keep: Sequence[int], where: str) -> Config:
     return pruned
 
 
+def _refuse_shared(text: Config, config: Config, kind: str, where: str) -> None:
+    """Refuse layers that share what a single layer cannot take along, by config or by default."""
+    for name, reason in DECODERS[kind].shared:
+        value = text[name] if name in text else as_read(config, where)[1].get(name)
+        if value:
+            raise InputError(
+                f"{where}: model_type {config['model_type']!r} with {name} = {value} is not"
+                f" supported: {reason}; choose a model with {name} = 0"
+            )
+
+
+def _refuse_changed_last(text: Config, kind: str, keep: Sequence[int], where: str) -> None:
+    """Refuse a last layer that transformers would turn into one of another kind."""
+    last = DECODERS[kind].last
+    if last and text["layer_types"][-1] != last:
+        raise InputError(
+            f"{where}: layer_types: the last kept layer, {keep[-1]}, is of kind"
+            f" {text['layer_types'][-1]}, and transformers makes the last one {last}; keep the last"
+            " layer: set select.protect_last to 1"
+        )
+
+
 def _refuse_uncovered(text: Config, kind: str, n_layers: int, where: str) -> None:
     rules = DECODERS[kind]
-    covered = {*rules.lists, *rules.indices}
+    covered = {*rules.lists, *rules.indices, *rules.maps, *rules.unused}
     for name, value in text.items():
         if name not in covered and _per_layer(name, value, n_layers):
             raise InputError(
@@ -82,7 +107,8 @@ def _per_layer(name: str, value: Any, n_layers: int) -> bool:
 def _write_defaults(text: Config, config: Config, kind: str, where: str) -> None:
     """Write out the per-layer fields that the configuration leaves to defaults or to a pattern."""
     rules = DECODERS[kind]
-    missing = [name for name in rules.lists if not isinstance(text.get(name), list)]
+    listed = rules.lists + (rules.indices if rules.periods else ())
+    missing = [name for name in listed if not isinstance(text.get(name), list)]
     if missing:
         read = as_read(config, where)[1]
         text |= {name: read[name] for name in missing if isinstance(read.get(name), list)}
@@ -115,6 +141,9 @@ def _prune_layers(
     for name in rules.indices:
         if isinstance(text.get(name), list):
             text[name] = [new for new, layer in enumerate(keep) if layer in text[name]]
+    for name in rules.maps:
+        if text.get(name):
+            text[name] = moved_map(text[name], keep)
     text["num_hidden_layers"] = len(keep)
     if text.get("num_nextn_predict_layers"):
         text["num_nextn_predict_layers"] = 0  # stored after the decoder's last layer

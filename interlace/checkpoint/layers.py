@@ -76,7 +76,7 @@ class StoredLayers:
         ]
         if len(wide) == 1:
             prefix = wide[0]
-            _refuse_incomplete(folder, prefix, stacks[prefix])
+            _refuse_incomplete(folder, prefix, stacks[prefix], config)
         else:
             prefix = _as_large_as_built(folder, stacks, build())
         every = cls(tensors, prefix)
@@ -154,15 +154,20 @@ def _stacks(tensors: Mapping[str, Stored], n_layers: int) -> Stacks:
     return {prefix: layers for prefix, layers in stacks.items() if len(layers) == n_layers}
 
 
-def _refuse_incomplete(folder: Path, prefix: str, layers: dict[int, Shapes]) -> None:
+def _refuse_incomplete(
+    folder: Path, prefix: str, layers: dict[int, Shapes], config: Config
+) -> None:
     """Refuse a layer that lacks tensors of another and has none of its own.
 
-    Layers of two kinds differ both ways.
+    Layers of two kinds differ both ways, or are of two kinds by `layer_types`: Gemma 4's layers
+    with full attention may have no values of their own.
     """
-    layer_by_names = {frozenset(shapes): layer for layer, shapes in layers.items()}
-    for names, layer in layer_by_names.items():
-        for more_names, complete_layer in layer_by_names.items():
-            if names < more_names:
+    listed = text_config(config).get("layer_types")
+    kinds = listed if isinstance(listed, list) and len(listed) == len(layers) else [""] * len(layers)
+    layer_by_names = {(frozenset(s), str(kinds[layer])): layer for layer, s in layers.items()}
+    for (names, kind), layer in layer_by_names.items():
+        for (more_names, other_kind), complete_layer in layer_by_names.items():
+            if names < more_names and kind == other_kind:
                 lacking = min(more_names - names)
                 raise InputError(
                     f"{folder}: the weights lack {prefix}.{layer}.{lacking}, and hold"

@@ -50,7 +50,11 @@ def logits_of(model: nn.Module, states: Tensor) -> Tensor:
     text: Any = model.config.get_text_config(decoder=True)  # type: ignore[union-attr,operator]
     logits = nn.functional.linear(states, head.weight, head.bias).float()
     if (scaling := getattr(text, "logits_scaling", 1)) != 1:  # Granite
-        logits = logits / scaling
+        logits = logits * scaling if text.model_type == "hyperclovax" else logits / scaling
+    if (width := getattr(text, "logits_mup_width_multiplier", None) or 1) != 1:  # Inkling
+        logits = logits / width
+    if (scale := getattr(text, "output_multiplier", 1)) != 1:  # Muse
+        logits = logits * scale
     if (scale := getattr(model, "logit_scale", 1)) != 1:  # Cohere 2 alone, not below a tower
         logits = logits * scale
     if cap := getattr(text, "final_logit_softcapping", None):  # Gemma 2

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from interlace.model.decoder import decoder_layers
-from interlace.model.families import FAMILIES, moved_entries
+from interlace.model.decoder import decoder_layers, decoder_of
+from interlace.model.families import FAMILIES, moved_entries, moved_map
 
 
 def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:
@@ -41,8 +41,14 @@ def bypass(model: nn.Module, drop: Sequence[int]) -> None:
     for name in family.lists:
         if getattr(text, name, None) is not None:
             setattr(text, name, [getattr(text, name)[layer] for layer in keep])
+    settings = {name: text.to_dict().get(name) for name in family.maps}
     text.num_hidden_layers = len(keep)
-    model.get_decoder().layers = nn.ModuleList([layers[i] for i in keep])  # type: ignore[operator]
+    for name, by_layer in settings.items():
+        setattr(text, name, moved_map(by_layer or {}, keep))
+    decoder = decoder_of(model)
+    for name in family.inside:
+        setattr(decoder, name, [getattr(decoder, name)[layer] for layer in keep])
+    decoder.layers = nn.ModuleList([layers[i] for i in keep])
     for position, layer in enumerate(decoder_layers(model)):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
@@ -52,14 +58,16 @@ def bypass(model: nn.Module, drop: Sequence[int]) -> None:
 @contextmanager
 def bypassed(model: nn.Module, drop: Sequence[int]) -> Iterator[None]:
     """Remove decoder layers from a model while the block runs, and restore it afterwards."""
-    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    decoder = decoder_of(model)
     config: Any = model.config
     text = config.get_text_config(decoder=True)
     family = FAMILIES[config.model_type]
     layers = decoder.layers
     fields = [(text, name) for name in ("num_hidden_layers", *family.lists)]
     fields += [(config, name) for name in family.entries]
+    fields += [(decoder, name) for name in family.inside]
     values = [(owner, name, getattr(owner, name)) for owner, name in fields if hasattr(owner, name)]
+    values += [(text, name, text.to_dict().get(name) or {}) for name in family.maps]
     numbered = [module for module in layers.modules() if hasattr(module, "layer_idx")]
     numbers = [module.layer_idx for module in numbered]
     try:

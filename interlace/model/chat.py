@@ -21,11 +21,12 @@ Row = Mapping[str, Any]
 Inputs = dict[str, torch.Tensor]
 
 TODAY = datetime(2024, 7, 26)  # in templates that write the date, so that no result depends on it
+NEEDING_IMAGES = {"PaliGemmaProcessor", "GotOcr2Processor", "PPChart2TableProcessor"}
+ASKED_FOR_TYPES = {"Cosmos3EdgeProcessor"}  # return `mm_token_type_ids`, which the model needs, if asked
 _NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 IGNORED = -100  # the label that cross-entropy ignores
-PER_TOKEN = frozenset(
-    {"input_ids", "labels", "attention_mask", "mm_token_type_ids", "token_type_ids"}
-)
+TYPES = frozenset({"mm_token_type_ids", "moe_mm_token_type_ids", "token_type_ids"})  # of tokens
+PER_TOKEN = TYPES | {"input_ids", "labels", "attention_mask"}
 
 
 class UnplacedLabels(InputError):
@@ -91,14 +92,17 @@ def encode_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
     images = [
         item["image"] for turn in messages for item in turn["content"] if item["type"] == "image"
     ]
-    if not images and _sees_prompts_both_ways(processor):
+    name = type(processor).__name__
+    if not images and name in NEEDING_IMAGES:
         raise InputError(
-            f"{type(processor).__name__} takes no conversation without an image; remove such rows"
+            f"{name} takes no conversation without an image; remove such rows"
             " from the data"
         )
     begins = processor.tokenizer.bos_token
     # tokenizers saved after training may hold a length to cut or pad to; only max_length cuts here
     options = {"truncation": False, "padding": False}
+    if name in ASKED_FOR_TYPES:
+        options["return_mm_token_type_ids"] = True
     if begins and text.startswith(begins):
         options["add_special_tokens"] = False
     # one list of images per conversation: LLaVA-OneVision tiles an image only if it is alone
@@ -199,7 +203,7 @@ def collate(examples: Sequence[Inputs], *, pad_token_id: int, side: str = "right
     batch: Inputs = {}
     for name in sorted({name for example in examples for name in example}):
         if name not in PER_TOKEN:
-            batch[name] = _joined([example[name] for example in examples if name in example])
+            batch[name] = _joined(name, [example for example in examples if name in example])
             continue
         rows = [example.get(name, torch.zeros_like(example["input_ids"])) for example in examples]
         gaps = [length - row.shape[0] for row in rows]
@@ -214,12 +218,19 @@ def collate(examples: Sequence[Inputs], *, pad_token_id: int, side: str = "right
     return batch
 
 
-def _joined(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+def _joined(name: str, examples: Sequence[Inputs]) -> torch.Tensor:
     """Join per-image or per-patch tensors of rows, padded by zeros in the other dimensions.
 
     Each family tells padding from images: by a mask, by the image's size, or because an image of
     only zeros counts as none.
     """
+    rows = [example[name] for example in examples]
+    if name == "pixel_values" and "target_sizes" in examples[0]:  # MiniCPM: one strip of patches
+        return torch.cat(rows, dim=-1)  # [1, 3, patch, pixels of all patches]
+    if name == "image_token_pooling":  # Molmo 2: patches by their number in the batch; -1: none
+        counts = [example["pixel_values"].shape[:2].numel() for example in examples]
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        rows = [torch.where(r < 0, r, r + start) for r, start in zip(rows, starts, strict=True)]
     shape = [max(sizes) for sizes in zip(*(row.shape[1:] for row in rows), strict=True)]
     return torch.cat([_filled(row, shape) for row in rows])  # [images or patches of the batch, ...]
 

@@ -11,9 +11,23 @@ from interlace.errors import InputError
 from interlace.model.families import architecture
 
 
+NORMS = ("norm", "embedding_norm", "final_layernorm")  # after the last layer: LFM2's, Persimmon's
+
+
+def decoder_of(model: nn.Module) -> Any:
+    """Return the module that holds the decoder's layers.
+
+    `get_decoder` of some families returns a model with a head, which holds it as `model`.
+    """
+    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    while not hasattr(decoder, "layers") and hasattr(decoder, "model"):
+        decoder = decoder.model
+    return decoder
+
+
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """Return the decoder's layers, in order."""
-    layers: nn.ModuleList = model.get_decoder().layers  # type: ignore[operator]
+    layers: nn.ModuleList = decoder_of(model).layers
     return layers
 
 
@@ -30,9 +44,9 @@ def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     Raises:
         InputError: they are not where all supported families have them.
     """
-    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    decoder = decoder_of(model)
     head: Any = model.get_output_embeddings()  # type: ignore[operator]
-    norm = getattr(decoder, "norm", None) or getattr(decoder, "embedding_norm", None)  # LFM2's
+    norm = next((getattr(decoder, name) for name in NORMS if hasattr(decoder, name)), None)
     if not isinstance(norm, nn.Module) or head is None:
         raise InputError(
             f"{type(model).__name__}: no final norm at get_decoder().norm, or no output embeddings;"
@@ -55,7 +69,7 @@ def norm_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
     They are those before and after attention and MLP, of queries, keys and latents, and the last.
     """
-    decoder: Any = model.get_decoder()  # type: ignore[operator]
+    decoder = decoder_of(model)
     norms = [module for module in decoder.modules() if "Norm" in type(module).__name__]
     ids = {id(weight) for norm in norms for weight in norm.parameters(recurse=False)}
     return {name: weight for name, weight in model.named_parameters() if id(weight) in ids}

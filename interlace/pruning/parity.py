@@ -32,6 +32,8 @@ from interlace.pruning.report import ParityReport
 from interlace.samples.rows import iterate
 
 LAST_TOKENS = 16  # of a sample, whose logits are compared: those of all take T x vocabulary
+ALIGNMENT = 64  # bytes: what torch gives new tensors
+LARGEST_ALIGNED = 2**20  # bytes
 LOOKED_AT = 256  # calibration rows among which prompts are drawn
 
 
@@ -191,9 +193,24 @@ def round_weights(model: nn.Module, dtype: torch.dtype) -> None:
             tensor.copy_(tensor.to(dtype))
 
 
+def align(model: Any) -> Any:
+    """Copy small weights that lie at odd addresses, as those in files may; return the model.
+
+    Some kernels round otherwise by the address. Where a tensor lies in a file depends on those
+    before it, so that a pruned model would differ from the dense one by rounding alone. Products
+    of large matrices copy their operands first.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        odd = tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT
+        if odd and tensor.nbytes <= LARGEST_ALIGNED:
+            tensor.data = tensor.data.clone()
+    return model
+
+
 def run_states(model: Any, prompts: Sequence[Prompt], model_name: str) -> Iterator[list[Tensor]]:
     """Yield each prompt's layer outputs [1, T, d], then the last tokens' logits [1, t, V]."""
     device = next(model.parameters()).device
+    align(model)
     for prompt in tqdm(prompts, desc=f"parity: {model_name}", unit="sample"):
         inputs = {
             name: value.to(device, model.dtype if value.is_floating_point() else None)

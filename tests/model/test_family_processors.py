@@ -16,7 +16,7 @@ from PIL import Image
 from transformers.models.smolvlm import processing_smolvlm
 
 from interlace.errors import InputError
-from interlace.model.chat import IGNORED, Inputs, collate, encode_prompt, encode_training
+from interlace.model.chat import IGNORED, NEEDING_IMAGES, Inputs, collate, encode_prompt, encode_training
 from interlace.model.families import FAMILIES, vision_token_ids
 from interlace.model.open import open_model, open_processor
 
@@ -24,7 +24,8 @@ ANSWERS = {0: ["3"], 1: ["1 2", "left"], 2: ["4 5 6"]}  # by the row's number of
 SIZES = [(24, 16), (16, 40), (30, 20)]  # width and height, pixels: other tiles, other patches
 # Linear attention is computed in chunks in float32, so that its rounding depends on the padding.
 TOLERANCE = {"qwen3_5": 1e-3, "qwen3_5_moe": 1e-3, "qwen3_5_text": 1e-3}
-BOUNDED = ("qwen", "glm")  # families whose processors bound the area of an image
+# Families whose processors bound the area of an image.
+BOUNDED = ("qwen", "glm", "cosmos", "ernie", "exaone", "hyperclovax", "paddle", "video_llama")
 
 
 def picture(seed: int) -> dict[str, Any]:
@@ -50,7 +51,8 @@ class Case:
 
     @property
     def images(self) -> list[int]:
-        return [1, 2] if self.name.startswith("paligemma") else [0, 1, 2]
+        needed = type(self.processor).__name__ in NEEDING_IMAGES
+        return [1, 2] if needed else [0, 1, 2]
 
     @property
     def takes_images(self) -> bool:
