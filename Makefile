@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch deploy-check environment clean
+.PHONY: demo real test lint unit slow e2e campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch deploy-check environment clean
 
 demo: environment
 	sh .ci/lock
@@ -40,6 +40,10 @@ e2e: environment
 # Kills, changed inputs, full disks, two runs at once; resumes where it stopped; writes docs/reliability.md
 campaign: environment
 	python tests/campaign --page docs/reliability.md
+
+# Every model family on a tiny random model, a minute or two; writes the tables of docs/families.md
+families: environment
+	python tests/families --page docs/families.md
 
 # Every method on the demo at three ratios, as experiments; writes docs/study-methods.*
 study-methods: environment

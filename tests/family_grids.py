@@ -9,17 +9,33 @@ import torch
 from family_decoders import (
     DEEPSEEK_MOE,
     GRANITE,
-    Config,
     INTERLEAVED,
     LATENT,
     LINEAR,
     MOE,
     SLIDING,
+    Config,
     rope,
     text,
     without,
 )
-from family_parts import *
+from family_parts import (
+    FLAT_PATCHES,
+    GLM_IDS,
+    IMAGE,
+    QWEN2_5_TOWER,
+    QWEN2_TOWER,
+    QWEN3_TOWER,
+    QWEN_IDS,
+    QWEN_TOWER,
+    Tiny,
+    noise,
+    patches,
+    qwen,
+    tower,
+    whole,
+)
+
 
 def qwen3_vl(model_type: str = "qwen3_vl", kind: str = "", **extra: Any) -> Tiny:
     sections = rope(mrope_section=[4, 2, 2], mrope_interleaved=True)
@@ -156,7 +172,7 @@ def gemma4_text(model_type: str, **extra: Any) -> Config:
 
 def gemma4(**extra: Any) -> Tiny:
     vision = without(tower("gemma4_vision", num_key_value_heads=2, head_dim=8), "image_size")
-    vision |= {"pooling_kernel_size": 2, "position_embedding_size": 16}
+    vision |= {"pooling_kernel_size": 2, "position_embedding_size": 512}
     decoder = gemma4_text("gemma4_text", hidden_size_per_layer_input=0, **extra)
     config = whole("gemma4", decoder, vision, audio_config=None, **GEMMA4_IDS)
     pixels = {"pixel_values": noise(1, 16, 48).sigmoid(), "image_position_ids": BESIDE}
@@ -164,7 +180,7 @@ def gemma4(**extra: Any) -> Tiny:
 
 
 def gemma4_unified() -> Tiny:
-    vision = {"model_type": "gemma4_unified_vision", "mm_embed_dim": 16, "mm_posemb_size": 16}
+    vision = {"model_type": "gemma4_unified_vision", "mm_embed_dim": 16, "mm_posemb_size": 512}
     vision |= {"patch_size": 4, "pooling_kernel_size": 2, "model_patch_size": 8}
     vision |= {"output_proj_dims": 16, "num_soft_tokens": 4}
     decoder = gemma4_text("gemma4_unified_text")
@@ -201,20 +217,13 @@ def lfm3_vl() -> Tiny:
     return Tiny(whole("lfm3_vl", decoder, without(vision, "image_size"), **ids), FLAT_PATCHES)
 
 
-def cohere_compass() -> Tiny:
-    sections = rope(mrope_section=[4, 2, 2])
-    both = {"full_attention": sections, "sliding_attention": sections}
-    decoder = text("cohere_compass_text", rope_parameters=both, **ALTERNATING)
-    return qwen("cohere_compass", decoder, QWEN3_TOWER | {"deepstack_visual_indexes": [0, 1]})
-
-
 def hunyuan_vl() -> Tiny:
     vision = tower("hunyuan_vl_vision", num_key_value_heads=2, spatial_merge_size=2)
     vision |= {"temporal_patch_size": 1, "out_hidden_size": 32, "text_hidden_size": 32}
     vision |= {"max_image_size": 32, "min_image_size": 4, "img_max_token_num": 16}
     vision |= {"max_vit_seq_len": 64}
     ids = {"im_start_id": 92, "im_end_id": 93, "im_newline_id": 94}
-    decoder = text("hunyuan_vl_text", rope_parameters=rope())
+    decoder = text("hunyuan_vl_text", rope_parameters=rope(mrope_section=[2, 2, 2, 2]))
     config = whole("hunyuan_vl", decoder, without(vision, "image_size"), **ids)
     return Tiny(config, patches(16, 48), 8, types=("mm_token_type_ids",))
 
@@ -240,61 +249,7 @@ def minimax_m3_vl() -> Tiny:
     return Tiny(whole("minimax_m3_vl", decoder, vision, video_token_index=91, **ids), FLAT_PATCHES)
 
 
-def dots3_note() -> Tiny:
-    kinds = ["indexed_attention", "indexed_attention", "sliding_attention"] * 2
-    chosen = {"index_head_dim": 8, "index_n_heads": 2, "index_topk": 4, "sliding_window": 4}
-    decoder = text("dots3_note_text", layer_types=kinds, **LATENT, **chosen, **DEEPSEEK_MOE)
-    decoder |= {"mlp_layer_types": SPARSE, "num_key_value_heads": 2}
-    vision = tower("dots3_note_vision_encoder", mlp_layer_types=["dense", "dense"])
-    vision |= {"adapter_in_dim": 16, "adapter_out_dim": 32, "adapter_merge_size": 2}
-    vision |= {"spatial_merge_size": 2, "per_layer_config": {}}
-    ids = {"video_token_id": 91, "audio_token_id": 94}
-    ids["audio_config"] = {"adapter_out_dim": 32, "hidden_size": 16, "num_hidden_layers": 1}
-    return Tiny(whole("dots3_note", decoder, without(vision, "image_size"), **ids), patches(16, 48))
-
-
 GRIDS = {
-    "cohere_compass": cohere_compass(),
-    "dots3_note": dots3_note(),
-    "gemma4": gemma4(
-        enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=16
-    ),
-    "gemma4, dense": gemma4(num_kv_shared_layers=0),
-    "gemma4_unified": gemma4_unified(),
-    "hunyuan_vl": hunyuan_vl(),
-    "lfm3_vl": lfm3_vl(),
-    "minimax_m3_vl": minimax_m3_vl(),
-    "molmo2": molmo2(),
-    "muse_glimmer": muse("muse_glimmer"),
-    "muse_spark": muse("muse_spark", mlp_layer_types=SPARSE, **DEEPSEEK_MOE),
-    "cosmos3_edge": cosmos3_edge(),
-    "cosmos3_omni": qwen3_vl("cosmos3_omni", "qwen3_vl_text"),
-    "ernie4_5_vl_moe": ernie4_5_vl(),
-    "exaone4_5": exaone4_5(),
-    "glm_ocr": glm4v("glm_ocr", "glm_ocr_text"),
-    "glmga": glm4v("glmga"),
-    "hyperclovax_vision_v2": hyperclovax(),
-    "minicpm_ocr": minicpm("minicpm_ocr", 16),
-    "minicpmv4_6": minicpm("minicpmv4_6"),
-    "minicpmv4_7": minicpm("minicpmv4_7", types=("mm_token_type_ids",)),
-    "paddleocr_vl": paddleocr_vl(),
-    "qwen2_5_omni_thinker": omni(
-        "qwen2_5_omni_thinker",
-        text("qwen2_5_omni_text", rope_parameters=rope(mrope_section=[2, 3, 3])),
-        QWEN2_5_TOWER,
-    ),
-    "qwen3_omni_moe_thinker": omni(
-        "qwen3_omni_moe_thinker",
-        text(
-            "qwen3_omni_moe_text",
-            rope_parameters=rope(mrope_section=[4, 2, 2], mrope_interleaved=True),
-            mlp_only_layers=[1, 3],
-            **MOE,
-        ),
-        QWEN3_TOWER | {"deepstack_visual_indexes": [0, 1]},
-        downsample_hidden_size=8,
-    ),
-    "video_llama_3": video_llama_3(),
     "qwen3_vl": qwen3_vl(),
     "qwen3_vl_moe": qwen3_vl("qwen3_vl_moe", mlp_only_layers=[1, 3], **MOE),
     "qwen3_vl_moe, every second layer sparse": qwen3_vl(
@@ -315,4 +270,45 @@ GRIDS = {
     "lfm2_vl": lfm2_vl(),
     "kimi_k25": kimi("deepseek_v3"),
     "kimi_k25, kimi_k2": kimi("kimi_k2"),
+}
+NEWER_GRIDS = {
+    "cosmos3_edge": cosmos3_edge(),
+    "cosmos3_omni": qwen3_vl("cosmos3_omni", "qwen3_vl_text"),
+    "ernie4_5_vl_moe": ernie4_5_vl(),
+    "exaone4_5": exaone4_5(),
+    "gemma4": gemma4(
+        enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=16
+    ),
+    "gemma4, dense": gemma4(num_kv_shared_layers=0),
+    "gemma4_unified": gemma4_unified(),
+    "glm_ocr": glm4v("glm_ocr", "glm_ocr_text"),
+    "glmga": glm4v("glmga"),
+    "hunyuan_vl": hunyuan_vl(),
+    "hyperclovax_vision_v2": hyperclovax(),
+    "lfm3_vl": lfm3_vl(),
+    "minicpm_ocr": minicpm("minicpm_ocr", 16),
+    "minicpmv4_6": minicpm("minicpmv4_6"),
+    "minicpmv4_7": minicpm("minicpmv4_7", types=("mm_token_type_ids",)),
+    "minimax_m3_vl": minimax_m3_vl(),
+    "molmo2": molmo2(),
+    "muse_glimmer": muse("muse_glimmer"),
+    "muse_spark": muse("muse_spark", mlp_layer_types=SPARSE, **DEEPSEEK_MOE),
+    "paddleocr_vl": paddleocr_vl(),
+    "qwen2_5_omni_thinker": omni(
+        "qwen2_5_omni_thinker",
+        text("qwen2_5_omni_text", rope_parameters=rope(mrope_section=[2, 3, 3])),
+        QWEN2_5_TOWER,
+    ),
+    "qwen3_omni_moe_thinker": omni(
+        "qwen3_omni_moe_thinker",
+        text(
+            "qwen3_omni_moe_text",
+            rope_parameters=rope(mrope_section=[4, 2, 2], mrope_interleaved=True),
+            mlp_only_layers=[1, 3],
+            **MOE,
+        ),
+        QWEN3_TOWER | {"deepstack_visual_indexes": [0, 1]},
+        downsample_hidden_size=8,
+    ),
+    "video_llama_3": video_llama_3(),
 }

@@ -13,20 +13,22 @@ from typing import Any
 
 import torch
 from family_decoders import DECODERS, Config
-from family_grids import GRIDS
+from family_grids import GRIDS, NEWER_GRIDS
 from family_parts import IMAGE, Tiny
-from family_squares import SQUARES
+from family_squares import NEWER_SQUARES, SQUARES
 
 from interlace.model.chat import IGNORED, PER_TOKEN, TYPES, Inputs
 
 WITH_IMAGES = GRIDS | SQUARES
 TEXT = {name: Tiny(config, {}, 0) for name, config in DECODERS.items()}
-TINY = WITH_IMAGES | TEXT
+TINY = WITH_IMAGES | TEXT  # in the tests of all parts
+NEWER = NEWER_GRIDS | NEWER_SQUARES  # along the small path, and with their processors
+ALL = TINY | NEWER
 
 
 def save(name: str, folder: Path) -> Path:
     """Save the tiny model of a name."""
-    return save_config(TINY[name].config, folder)
+    return save_config(ALL[name].config, folder)
 
 
 def save_config(json_config: Config, folder: Path) -> Path:
@@ -61,7 +63,7 @@ def build(json_config: Config) -> Any:
 
 def inputs(name: str) -> Inputs:
     """A prompt of text around one picture if the family takes some, one row."""
-    tiny = TINY[name]
+    tiny = ALL[name]
     picture = [92, *[IMAGE] * tiny.image_tokens, 93]
     ids = torch.tensor([[5, 6, 7, *picture, 8, 9, 10, 11, 12, 13]])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | tiny.pixels

@@ -9,7 +9,34 @@ import copy
 from pathlib import Path
 
 import family_models
-from family_processor_parts import *
+from family_processor_parts import (
+    CLASS_TOKEN,
+    COHERE_TOKENS,
+    CROPPED,
+    EDGE,
+    EDGES,
+    FULL,
+    GLM,
+    GLM4V,
+    IDEFICS,
+    LLAVA,
+    OVIS_TOKENS,
+    PALIGEMMA,
+    PATCHED,
+    PINPOINTS,
+    PIXTRAL,
+    QWEN,
+    QWEN3,
+    SQUARE,
+    TEXT,
+    TILED,
+    Family,
+    build,
+    chat_template,
+    pixtral,
+    qwen,
+    tokenizer,
+)
 from family_processors_newer import NEWER
 
 from interlace.model.families import text_config
@@ -158,6 +185,16 @@ FAMILIES: dict[str, Family] = {
 }
 
 FAMILIES |= NEWER
+# Families tried on inputs that no processor made.
+SYNTHETIC = (
+    "fuyu",
+    "hunyuan_vl",
+    "inkling_mm_model",
+    "minimax_m3_vl",
+    "muse_glimmer",
+    "muse_spark",
+)
+SYNTHETIC += ("perception_lm", "step3p7")
 FAMILIES |= {name: TEXT for name in family_models.TEXT if "," not in name}
 
 
@@ -167,7 +204,7 @@ def save(name: str, folder: Path) -> Path:
     tok = tokenizer(family)
     processor = family.build(tok)
     processor.chat_template = chat_template(family)
-    config = copy.deepcopy(family_models.TINY[name].config) | family.config
+    config = copy.deepcopy(family_models.ALL[name].config) | family.config
     for attribute, token in family.tokens.items():
         for key in config.keys() & {f"{attribute}_id", f"{attribute}_index"}:
             config[key] = tok.convert_tokens_to_ids(token)

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from family_processor_parts import *
+from typing import Any
+
+import transformers
+from family_processor_parts import (
+    CLASS_TOKEN,
+    CROPPED,
+    EDGE,
+    FULL,
+    GLM,
+    IDEFICS,
+    LLAVA,
+    PATCHED,
+    PINPOINTS,
+    QWEN,
+    SQUARE,
+    TILED,
+    Family,
+    build,
+    qwen,
+    square,
+)
 
 HYPER = {k: v for k, v in QWEN["tokens"].items() if "vision" not in k}
 PADDED_IDS = {"image": "<|image_pad|>", "tokens": HYPER}
@@ -85,12 +105,55 @@ def llava_video(name: str, images: dict[str, Any], image_class: str = "", **opti
     return around
 
 
+def gemma4(name: str) -> Family:
+    options = {"patch_size": 4, "pooling_kernel_size": 2, "max_soft_tokens": 70}
+
+    def around(tokenizer: Any) -> Any:
+        return getattr(transformers, f"{name}Processor")(
+            feature_extractor=getattr(transformers, f"{name}AudioFeatureExtractor")(),
+            image_processor=getattr(transformers, f"{name}ImageProcessor")(**options),
+            tokenizer=tokenizer,
+            video_processor=getattr(transformers, f"{name}VideoProcessor")(**options),
+        )
+
+    tokens = {"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>"}
+    tokens |= {"video_token": "<|video|>", "audio_token": "<|audio|>"}
+    tokens |= {"boa_token": "<|audio>", "eoa_token": "<audio|>"}
+    return Family(around, "<|image|>", tokens, begins="template")
+
+
+MOLMO2_TOKENS = ["<im_patch>", "<im_col>", "<im_start>", "<low_res_im_start>", "<im_end>"]
+MOLMO2_TOKENS += ["<frame_start>", "<frame_end>", "<im_low>"]
+
+
+def molmo2() -> Family:
+    options = {"size": square(), "patch_size": 4, "max_crops": 2, "overlap_margins": [1, 1]}
+
+    def around(tokenizer: Any) -> Any:
+        images = transformers.Molmo2ImageProcessor(**options)
+        videos = transformers.Molmo2VideoProcessor(size=square(), patch_size=4)
+        return transformers.Molmo2Processor(images, videos, tokenizer)
+
+    tokens = {"image_token": "<|image|>", "video_token": "<|video|>", "image_patch": "<im_patch>"}
+    tokens |= {f"part_{i}": token for i, token in enumerate(MOLMO2_TOKENS)}
+    return Family(around, "<|image|>", tokens, begins="template")
+
+
 NEWER = {
+    "gemma4": gemma4("Gemma4"),
+    "gemma4_unified": gemma4("Gemma4Unified"),
+    "granite_docling": Family(
+        build("GraniteDocling", {"size": square(), "max_patches": 2}, image_seq_len=4), **IDEFICS
+    ),
+    "lfm3_vl": Family(
+        build("Lfm3Vl", PATCHED, PATCHED, image_class="Qwen2VL", video_class="Qwen2VL"), **QWEN
+    ),
+    "molmo2": molmo2(),
     "aria": Family(
         build(
             "Aria",
-            {"max_image_size": 490, "split_image": False},
-            size_conversion={490: 4},
+            {"split_image": False},
+            size_conversion={980: 4},
         ),
         "<|img|>\n",
         {"image_token": "<|img|>"},

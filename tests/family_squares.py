@@ -5,10 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from family_decoders import DEEPSEEK_MOE, GRANITE, LATENT, Config, SLIDING, VOCABULARY, MOE, rope, text, without
-from family_parts import *
-MISTRAL4 = text("mistral4", **LATENT, **DEEPSEEK_MOE | {"num_key_value_heads": 2})
-MISTRAL4 = without(MISTRAL4, "head_dim")
+from family_decoders import (
+    GRANITE,
+    MOE,
+    SLIDING,
+    VOCABULARY,
+    Config,
+    rope,
+    text,
+    without,
+)
+from family_parts import (
+    IMAGE,
+    INDEX,
+    PINPOINTS,
+    Tiny,
+    noise,
+    siglip,
+    sized,
+    square,
+    tower,
+    whole,
+)
+
 SAM = {"output_channels": 16, "mlp_dim": 24, "global_attn_indexes": [1], "window_size": 2}
 
 
@@ -105,9 +124,9 @@ def granite() -> Tiny:
 def aria() -> Tiny:
     experts = {"moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1}
     queries = {"projector_patch_to_query_dict": {"25": 4}}
-    vision = tower("idefics3_vision", image_size=490, patch_size=98)  # its processor's least
+    vision = tower("idefics3_vision", image_size=980, patch_size=196)  # its processor's size
     config = whole("aria", text("aria_text", **experts), vision, **queries, **INDEX)
-    return Tiny(config, {"pixel_values": noise(1, 3, 490, 490)})
+    return Tiny(config, {"pixel_values": noise(1, 3, 980, 980)})
 
 
 def sam(model_type: str, edge: int, **extra: Any) -> Config:
@@ -175,16 +194,6 @@ def fuyu() -> Tiny:
     return Tiny(config, {"pixel_values": noise(1, 4, 192)})
 
 
-def llama4() -> Tiny:
-    experts = {"intermediate_size_mlp": 48, "num_local_experts": 4, "num_experts_per_tok": 1}
-    experts |= {"interleave_moe_layer_step": 2, "no_rope_layer_interval": 3}
-    decoder = text("llama4_text", attention_chunk_size=8, rope_parameters=rope(), **experts)
-    vision = tower("llama4_vision_model", vision_output_dim=32, rope_parameters=rope())
-    vision |= {"projector_input_dim": 32, "projector_output_dim": 32, "intermediate_size": 64}
-    ids = INDEX | {"boi_token_index": 92, "eoi_token_index": 93}
-    return Tiny(whole("llama4", decoder, vision, **ids), square(1))
-
-
 def step3p7() -> Tiny:
     experts = {"moe_intermediate_size": 16, "moe_num_experts": 4, "moe_top_k": 2}
     kinds = ["sliding_attention", "sliding_attention", "full_attention"] * 2
@@ -208,24 +217,6 @@ def inkling() -> Tiny:
 
 
 SQUARES = {
-    "fuyu": fuyu(),
-    "granite_docling": granite_docling(),
-    "inkling_mm_model": inkling(),
-    "llama4": llama4(),
-    "perception_lm": perception_lm(),
-    "step3p7": step3p7(),
-    "aria": aria(),
-    "deepseek_vl": deepseek_vl(),
-    "deepseek_vl_hybrid": deepseek_vl_hybrid(),
-    "fast_vlm": fast_vlm(),
-    "got_ocr2": got_ocr2("got_ocr2"),
-    "pp_chart2table": got_ocr2("pp_chart2table"),
-    "janus": janus(),
-    "lighton_ocr": pixtral("lighton_ocr", text("qwen3"), 4, spatial_merge_size=2),
-    "llava_next_video": llava_next("llama", "llava_next_video"),
-    "video_llava": llava("llama", "video_llava", video_token_index=91),
-    "vipllava": llava("llama", "vipllava", vision_feature_layers=[-1, -2]),
-    "qianfan_ocr": qianfan_ocr(),
     "internvl": internvl(),
     "internvl, llama": internvl("llama"),
     "internvl, qwen3": internvl("qwen3"),
@@ -253,9 +244,27 @@ SQUARES = {
     "smolvlm": idefics3("smolvlm"),
     "mistral3": mistral3("mistral"),
     "mistral3, ministral3": mistral3("ministral3"),
-    "mistral3, mistral4": pixtral("mistral3", MISTRAL4, 4, spatial_merge_size=2),
     "ovis2": ovis2(),
     "cohere2_vision": cohere2("cohere2_vision"),
     "aya_vision": cohere2("aya_vision"),
     "granite4_vision": granite(),
+}
+NEWER_SQUARES = {
+    "aria": aria(),
+    "deepseek_vl": deepseek_vl(),
+    "deepseek_vl_hybrid": deepseek_vl_hybrid(),
+    "fast_vlm": fast_vlm(),
+    "fuyu": fuyu(),
+    "got_ocr2": got_ocr2("got_ocr2"),
+    "granite_docling": granite_docling(),
+    "inkling_mm_model": inkling(),
+    "janus": janus(),
+    "lighton_ocr": pixtral("lighton_ocr", text("qwen3"), 4, spatial_merge_size=2),
+    "llava_next_video": llava_next("llama", "llava_next_video"),
+    "perception_lm": perception_lm(),
+    "pp_chart2table": got_ocr2("pp_chart2table"),
+    "qianfan_ocr": qianfan_ocr(),
+    "step3p7": step3p7(),
+    "video_llava": llava("llama", "video_llava", video_token_index=91),
+    "vipllava": llava("llama", "vipllava", vision_feature_layers=[-1, -2]),
 }

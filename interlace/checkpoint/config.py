@@ -9,10 +9,7 @@ from typing import Any
 from interlace.checkpoint.spelling import add_older_spelling
 from interlace.errors import InputError
 from interlace.model.families import (
-    DECODERS,
-    FAMILIES,
     Config,
-    Decoder,
     architecture,
     as_read,
     decoder_kind,
@@ -20,6 +17,7 @@ from interlace.model.families import (
     moved_map,
     text_config,
 )
+from interlace.model.rules import DECODERS, FAMILIES, Decoder
 
 _RECURRENT = {"linear_attention", "conv"}
 _DEPTHS = {"num_hidden_layers", "vt_num_hidden_layers", "num_layers", "depth"}
@@ -167,9 +165,14 @@ def refuse_odd_rope(config: Config, where: str) -> None:
         if sections is None:
             continue
         counts = sections if isinstance(sections, list) else []
-        if len(counts) != 3 or not all(type(count) is int and count >= 0 for count in counts):
+        axes = (
+            (4,) if text.get("model_type") == "hunyuan_vl_text" else (3,)
+        )  # and the image's number
+        if len(counts) not in axes or not all(
+            type(count) is int and count >= 0 for count in counts
+        ):
             raise InputError(
-                f"{where}: {name}.mrope_section = {str(sections)[:60]}: expected three counts;"
+                f"{where}: {name}.mrope_section = {str(sections)[:60]}: expected {axes[0]} counts;"
                 " copy it again"
             )
 

@@ -163,7 +163,9 @@ def _refuse_incomplete(
     with full attention may have no values of their own.
     """
     listed = text_config(config).get("layer_types")
-    kinds = listed if isinstance(listed, list) and len(listed) == len(layers) else [""] * len(layers)
+    kinds = (
+        listed if isinstance(listed, list) and len(listed) == len(layers) else [""] * len(layers)
+    )
     layer_by_names = {(frozenset(s), str(kinds[layer])): layer for layer, s in layers.items()}
     for (names, kind), layer in layer_by_names.items():
         for (more_names, other_kind), complete_layer in layer_by_names.items():

@@ -12,7 +12,6 @@ from typing import Any
 from interlace.model.families import Config, text_config
 
 OLDER_TOWERS = ("glm4v", "glm4v_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
-NEWER_ALONE = ("cohere_compass_text",)  # unknown to transformers 4; 5 opens no older spelling
 SCALED = ("gpt_oss",)  # by YaRN where transformers 4 is told nothing
 LONGROPE = ("short_factor", "long_factor")  # with `type`, all that transformers 4 allows in Phi-3
 
@@ -25,8 +24,7 @@ def add_older_spelling(config: Config, kind: str) -> None:
         kind: `model_type` of its decoder.
     """
     text, vision = text_config(config), config.get("vision_config") or {}
-    if kind not in NEWER_ALONE:
-        _add_missing(text, _older_rope(text.get("rope_parameters"), kind))
+    _add_missing(text, _older_rope(text.get("rope_parameters"), kind))
     if vision.get("model_type") == "pixtral":  # of the towers, only this one named a base
         theta = (vision.get("rope_parameters") or {}).get("rope_theta")
         _add_missing(vision, {"rope_theta": theta})

@@ -13,8 +13,8 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.layers import StoredLayers
 from interlace.healing.local_targets import SegmentTarget, segment_targets
 from interlace.model.decoder import decoder_layers
-from interlace.model.families import FAMILIES
 from interlace.model.open import auto_model
+from interlace.model.rules import FAMILIES
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan
 

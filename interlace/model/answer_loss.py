@@ -55,7 +55,9 @@ def logits_of(model: nn.Module, states: Tensor) -> Tensor:
         logits = logits / width
     if (scale := getattr(text, "output_multiplier", 1)) != 1:  # Muse
         logits = logits * scale
-    if (scale := getattr(model, "logit_scale", 1)) != 1:  # Cohere 2 alone, not below a tower
+    if (
+        scale := getattr(model, "logit_scale", None) or 1
+    ) != 1:  # Cohere 2 alone, not below a tower
         logits = logits * scale
     if cap := getattr(text, "final_logit_softcapping", None):  # Gemma 2
         logits = cap * torch.tanh(logits / cap)

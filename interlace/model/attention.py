@@ -24,7 +24,7 @@ PACKAGES = {  # in the order in which `auto` tries them: the longest in use firs
 }
 # Families whose prompts or images see the tokens that follow. The kernels know no such masks, and
 # transformers drops them without a word: other answers, see tests/model/test_attention.py.
-SEES_AHEAD = ("gemma3", "paligemma")
+SEES_AHEAD = ("gemma3", "gemma4", "gemma4_unified", "molmo2", "paligemma")
 
 
 def chosen_attention(

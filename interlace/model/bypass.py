@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from interlace.model.decoder import decoder_layers, decoder_of
-from interlace.model.families import FAMILIES, moved_entries, moved_map
+from interlace.model.families import moved_entries, moved_map
+from interlace.model.rules import FAMILIES
 
 
 def without(model: nn.Module, drop: Iterable[int]) -> nn.Module:

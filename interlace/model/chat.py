@@ -22,7 +22,10 @@ Inputs = dict[str, torch.Tensor]
 
 TODAY = datetime(2024, 7, 26)  # in templates that write the date, so that no result depends on it
 NEEDING_IMAGES = {"PaliGemmaProcessor", "GotOcr2Processor", "PPChart2TableProcessor"}
-ASKED_FOR_TYPES = {"Cosmos3EdgeProcessor"}  # return `mm_token_type_ids`, which the model needs, if asked
+FLAT_IMAGES = {"GotOcr2Processor"}  # takes lists of images for pages of one document alone
+ASKED_FOR_TYPES = {
+    "Cosmos3EdgeProcessor"
+}  # return `mm_token_type_ids`, which the model needs, if asked
 _NOW = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 IGNORED = -100  # the label that cross-entropy ignores
 TYPES = frozenset({"mm_token_type_ids", "moe_mm_token_type_ids", "token_type_ids"})  # of tokens
@@ -95,8 +98,7 @@ def encode_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
     name = type(processor).__name__
     if not images and name in NEEDING_IMAGES:
         raise InputError(
-            f"{name} takes no conversation without an image; remove such rows"
-            " from the data"
+            f"{name} takes no conversation without an image; remove such rows from the data"
         )
     begins = processor.tokenizer.bos_token
     # tokenizers saved after training may hold a length to cut or pad to; only max_length cuts here
@@ -106,7 +108,7 @@ def encode_whole(processor: Any, messages: list[dict[str, Any]]) -> Inputs:
     if begins and text.startswith(begins):
         options["add_special_tokens"] = False
     # one list of images per conversation: LLaVA-OneVision tiles an image only if it is alone
-    batched_images = [images] if images else None
+    batched_images = (images if name in FLAT_IMAGES else [images]) if images else None
     inputs = processor(text=[text], images=batched_images, return_tensors="pt", **options)
     return {name: value[0] if name in PER_TOKEN else value for name, value in inputs.items()}
 

@@ -10,7 +10,6 @@ from torch import nn
 from interlace.errors import InputError
 from interlace.model.families import architecture
 
-
 NORMS = ("norm", "embedding_norm", "final_layernorm")  # after the last layer: LFM2's, Persimmon's
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from interlace.model.families import DECODERS, Config, as_read, decoder_kind, text_config
+from interlace.model.families import Config, as_read, decoder_kind, text_config
+from interlace.model.rules import DECODERS
 
 
 class LayerKinds(BaseModel):

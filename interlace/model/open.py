@@ -18,8 +18,10 @@ from interlace.model.linear_attention import check_kernels
 from interlace.model.text import TextProcessor
 
 # Image processors whose `size` bounds the area; others bound edges, if anything.
-BOUND_BY_AREA = ("Qwen2VL", "Glm4v", "Glm46V", "Glmga", "Cosmos3Edge", "Ernie4_5_VLMoe")
-BOUND_BY_AREA += ("PaddleOCRVL", "VideoLlama3")
+BOUND_BY_AREA = (
+    *("Qwen2VL", "Glm4v", "Glm46V", "Glmga"),
+    *("Cosmos3Edge", "Ernie4_5_VLMoe", "PaddleOCRVL", "VideoLlama3"),
+)
 
 
 def open_processor(

@@ -16,14 +16,8 @@ import pytest
 from interlace.checkpoint.config import pruned_config
 from interlace.errors import InputError
 from interlace.model.decoder import decoder_layers, decoder_prefix
-from interlace.model.families import (
-    FAMILIES,
-    REFUSED,
-    Architecture,
-    architecture,
-    text_config,
-    vision_token_ids,
-)
+from interlace.model.families import Architecture, architecture, text_config, vision_token_ids
+from interlace.model.rules import FAMILIES, REFUSED
 
 
 def qwen3_vl(**text: Any) -> dict[str, Any]:
@@ -247,7 +241,42 @@ def test_the_document_names_every_family() -> None:
     text = (Path(__file__).parents[2] / "docs/families.md").read_text()
     rows = text.partition("|---|")[2]
     assert set(re.findall(r"^\|[^|]+\| `(\w+)` \|", rows, re.MULTILINE)) == set(FAMILIES)
-    assert set(re.findall(r"^- `(\w+)`", text, re.MULTILINE)) == set(REFUSED)
+    assert set(re.findall(r"^- `([\w.-]+)` ", text, re.MULTILINE)) == set(REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "text", "reason"),
+    [
+        ("gemma4", {"hidden_size_per_layer_input": 256}, "one tensor packs embeddings"),
+        ("gemma4", {"hidden_size_per_layer_input": None}, "one tensor packs embeddings"),  # default
+        ("gemma4", {"num_kv_shared_layers": 2}, "its last layers use the keys and values"),
+        ("gemma4_unified", {"num_kv_shared_layers": 2}, "its last layers use the keys and values"),
+    ],
+)
+def test_a_gemma_4_whose_layers_share_is_refused_with_the_reason(
+    model_type: str, text: dict[str, Any], reason: str
+) -> None:
+    config = family_models.ALL[model_type].config
+    section = config["text_config"] | text
+    section = {name: value for name, value in section.items() if value is not None}
+    name = next(iter(text))
+    message = rf"^c: model_type '{model_type}' with {name} = \d+ is not supported: {reason}.* = 0$"
+    with pytest.raises(InputError, match=message):
+        pruned_config(config | {"text_config": section}, [0, 5], "c")
+
+
+def test_a_last_layer_that_transformers_would_change_is_refused() -> None:
+    config = family_models.ALL["gemma4"].config
+    with pytest.raises(InputError, match=r"^c: layer_types: the last kept layer, 3, is of kind sl"):
+        pruned_config(config, [0, 1, 2, 3], "c")
+
+
+@pytest.mark.parametrize("key", ["5", "05", 5])
+def test_settings_of_single_layers_go_with_their_layers(key: Any) -> None:
+    config = copy.deepcopy(family_models.ALL["gemma4"].config)
+    config["text_config"]["per_layer_config"] = {"2": {"head_dim": 8}, key: {"head_dim": 4}}
+    text = pruned_text(config, [0, 1, 4, 5])
+    assert text["per_layer_config"] == {"3": {"head_dim": 4}}
 
 
 @pytest.mark.parametrize(

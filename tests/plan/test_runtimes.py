@@ -9,8 +9,9 @@ import pytest
 from plans import make_plan
 
 from interlace.checkpoint.config import pruned_config
-from interlace.model.families import DECODERS, text_config
+from interlace.model.families import text_config
 from interlace.model.kinds import LayerKinds, layer_kinds
+from interlace.model.rules import DECODERS
 from interlace.plan.record import Plan
 from interlace.plan.runtimes import FIXED_PERIODS, KNOWN_BY_DEPTH, misreadings
 

@@ -25,30 +25,23 @@ from interlace.model.bypass import bypassed
 from interlace.model.chat import PER_TOKEN
 from interlace.model.decoder import decoder_layers, decoder_prefix
 from interlace.model.families import (
-    DECODERS,
-    FAMILIES,
     architecture,
     decoder_kind,
     vision_token_ids,
 )
-from interlace.model import open as opening
-from interlace.model.open import auto_model
+from interlace.model.open import auto_model, open_model
+from interlace.model.rules import DECODERS, FAMILIES
 from interlace.model.states import reference_states, residual_states
 from interlace.params.healing import Also
 from interlace.pruning import compensation, sparsity
 from interlace.pruning.new_values import CheckpointStore
-from interlace.pruning.parity import Prompt, align, first_difference, round_weights, run_states
+from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 from interlace.samples.answered_rows import AnsweredRows
 from interlace.training.also import weights_of
 
 MIDDLE = [1, 3]  # dropped layers
 GENERATED = 5  # tokens
 SPECIAL = list(range(family_models.IMAGE, family_decoders.VOCABULARY))  # never generated
-
-
-def open_model(folder: Path, **options: Any) -> Any:
-    """Open a model whose rounding does not depend on where its weights lie in the file."""
-    return align(opening.open_model(folder, **options))
 
 
 @dataclass(frozen=True)
@@ -89,26 +82,15 @@ def logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return model(**inputs).logits
 
 
-@torch.inference_mode()
 def generated(model: Any, inputs: dict[str, torch.Tensor], cache: bool) -> torch.Tensor:
-    """Generate the likeliest tokens; without a cache, by a whole pass for each."""
-    if cache:
-        return model.generate(
-            **inputs,
-            do_sample=False,
-            min_new_tokens=GENERATED,
-            max_new_tokens=GENERATED,
-            suppress_tokens=SPECIAL,
-        )[:, inputs["input_ids"].shape[1] :]
-    longer = dict(inputs)
-    for _ in range(GENERATED):
-        last = model(**longer, use_cache=False).logits[:, -1]
-        last[:, SPECIAL] = -torch.inf
-        added = {"input_ids": last.argmax(-1)[:, None], "attention_mask": torch.ones(1, 1).long()}
-        for name in longer.keys() & PER_TOKEN:
-            token = added.get(name, torch.zeros_like(longer[name][:, :1]))
-            longer[name] = torch.cat([longer[name], token], dim=1)
-    return longer["input_ids"][:, -GENERATED:]
+    return model.generate(
+        **inputs,
+        use_cache=cache,
+        do_sample=False,
+        min_new_tokens=GENERATED,
+        max_new_tokens=GENERATED,
+        suppress_tokens=SPECIAL,
+    )[:, inputs["input_ids"].shape[1] :]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -309,7 +291,7 @@ def test_weights_become_sparse_or_are_refused(dense: Dense, request: Any, tmp_pa
 
 
 def test_every_family_and_decoder_has_a_tiny_model() -> None:
-    configs = [tiny.config for tiny in family_models.TINY.values()]
+    configs = [tiny.config for tiny in family_models.ALL.values()]
     tried = {(config["model_type"], decoder_kind(config, "c")) for config in configs}
     assert tried == {(name, kind) for name, family in FAMILIES.items() for kind in family.decoders}
     assert {kind for _, kind in tried} == set(DECODERS)
