@@ -228,16 +228,14 @@ def hunyuan_vl() -> Tiny:
     return Tiny(config, patches(16, 48), 8, types=("mm_token_type_ids",))
 
 
-def muse(model_type: str, **extra: Any) -> Tiny:
+def muse_glimmer() -> Tiny:
     thetas = [10000.0, 10000.0, 0, 10000.0, 0, 0]
-    decoder = text(f"{model_type}_text", layer_rope_theta=thetas, **ALTERNATING, **extra)
-    vision = tower(f"{model_type}_vision", layer_types=["window_attention", "full_attention"])
+    decoder = text("muse_glimmer_text", layer_rope_theta=thetas, **ALTERNATING)
+    vision = tower("muse_glimmer_vision", layer_types=["window_attention", "full_attention"])
     vision |= {"merge_size": 2, "patch_temporal": 2, "pos_emb_height": 4, "pos_emb_width": 4}
     ids = {"out_hidden_size": 64, "projector_hidden_size": 32, "video_token_id": 91}
-    if model_type == "muse_spark":
-        ids["audio_config"] = {"out_hidden_size": 32, "hidden_sizes": [4, 4, 4, 8]}
-        ids["audio_config"] |= {"depths": [1] * 4}
-    return Tiny(whole(model_type, decoder, without(vision, "image_size"), **ids), patches(16, 96))
+    config = whole("muse_glimmer", decoder, without(vision, "image_size"), **ids)
+    return Tiny(config, patches(16, 96))
 
 
 def minimax_m3_vl() -> Tiny:
@@ -291,8 +289,7 @@ NEWER_GRIDS = {
     "minicpmv4_7": minicpm("minicpmv4_7", types=("mm_token_type_ids",)),
     "minimax_m3_vl": minimax_m3_vl(),
     "molmo2": molmo2(),
-    "muse_glimmer": muse("muse_glimmer"),
-    "muse_spark": muse("muse_spark", mlp_layer_types=SPARSE, **DEEPSEEK_MOE),
+    "muse_glimmer": muse_glimmer(),
     "paddleocr_vl": paddleocr_vl(),
     "qwen2_5_omni_thinker": omni(
         "qwen2_5_omni_thinker",
