@@ -40,12 +40,11 @@ def deepseek(name: str, **images: Any) -> Family:
     return Family(build(name, sizes, num_image_tokens=16), "<image_placeholder>", tokens)
 
 
-def got(name: str) -> Family:
-    return Family(
-        build(name, {"size": square(128)}),
-        "<img><imgpad></img>\n",
-        {"image_token": "<imgpad>", "start": "<img>", "end": "</img>"},
-    )
+def chart2table() -> Family:
+    """Its processor leaves it to the chat template to write a token for each feature."""
+    tokens = {"image_token": "<imgpad>", "start": "<img>", "end": "</img>"}
+    image = f"<img>{4 * '<imgpad>'}</img>\n"
+    return Family(build("PPChart2Table", {"size": square(128)}), image, tokens)
 
 
 def omni(name: str) -> Family:
@@ -182,8 +181,7 @@ NEWER = {
     "glmga": Family(
         build("Glm46V", PATCHED, PATCHED, image_class="Glmga", video_class="Glmga"), **GLM
     ),
-    "got_ocr2": got("GotOcr2"),
-    "pp_chart2table": got("PPChart2Table"),
+    "pp_chart2table": chart2table(),
     "hyperclovax_vision_v2": Family(
         build(
             "HyperCLOVAXVisionV2", PATCHED, PATCHED, image_class="Qwen2VL", video_class="Qwen2VL"

@@ -145,6 +145,15 @@ def freeze_all_but(model: nn.Module, positions: list[int], also: Sequence[Also] 
     unfreeze(model, also)
 
 
+def set_training(model: nn.Module) -> nn.Module:
+    """Set a model to training, without batch norms: frozen towers keep their statistics."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return model
+
+
 def _images_in_all_passes(params: Recipe, processes: int) -> bool:
     """Return True where a pass without images needs a blank one.
 
@@ -209,7 +218,7 @@ def _open(
     if params.lora_rank:
         torch.manual_seed(batches.seed)  # the same initial adapters in every process
         lora.adapt(model, plan.tuned_positions, params)
-    model.train()
+    set_training(model)
     if params.zero_stage:
         return model, Zero(objective(model), params, config)
     return model, Plain(objective(model.to(distributed.device())), params)

@@ -14,7 +14,7 @@ from plans import make_plan
 
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.healing.finetune import freeze_all_but
+from interlace.healing.finetune import freeze_all_but, set_training
 from interlace.measurements.cosines import measure_batch
 from interlace.model.answer_loss import AnswerLoss
 from interlace.model.bypass import bypassed
@@ -119,7 +119,7 @@ def generates(trial: Trial) -> None:
 
 
 def learns(trial: Trial) -> None:
-    model = open_model(trial.pruned(), dtype="float32").train()
+    model: Any = set_training(open_model(trial.pruned(), dtype="float32"))
     freeze_all_but(model, TUNED)
     tuned = [weight for weight in model.parameters() if weight.requires_grad]
     frozen = [weight.clone() for weight in model.parameters() if not weight.requires_grad]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import family_models
+import family_processor_parts
 import family_processors
 import numpy as np
 import pytest
@@ -34,7 +35,17 @@ SIZES = [(24, 16), (16, 40), (30, 20)]  # width and height, pixels: other tiles,
 TOLERANCE = {"qwen3_5": 1e-3, "qwen3_5_moe": 1e-3, "qwen3_5_text": 1e-3}
 TOLERANCE |= {"minicpm_ocr": 1e-3, "minicpmv4_6": 1e-3, "minicpmv4_7": 1e-3}
 # Families whose processors bound the area of an image.
-BOUNDED = ("qwen", "glm", "cosmos", "ernie", "exaone", "hyperclovax", "paddle", "video_llama")
+BOUNDED = (
+    "qwen",
+    "glm",
+    "cosmos",
+    "ernie",
+    "exaone",
+    "hyperclovax",
+    "lfm3",
+    "paddle",
+    "video_llama",
+)
 
 
 def picture(seed: int) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def test_labels_are_the_answers_and_nothing_else(case: Case) -> None:
 
 
 def test_a_prompt_is_the_beginning_of_the_training_tokens(case: Case) -> None:
-    begin = case.processor.tokenizer.convert_tokens_to_ids(family_processors.BEGIN)
+    begin = case.processor.tokenizer.convert_tokens_to_ids(family_processor_parts.BEGIN)
     for images, training in zip(case.images, case.encoded(), strict=True):
         encoded = encode_prompt(case.processor, case.row(images))
         prompt = encoded["input_ids"]
