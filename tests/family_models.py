@@ -26,6 +26,13 @@ NEWER = NEWER_GRIDS | NEWER_SQUARES  # along the small path, and with their proc
 ALL = TINY | NEWER
 
 
+def is_known(name: str) -> bool:
+    """Return True if the installed transformers has the family of a tiny model."""
+    from transformers import CONFIG_MAPPING
+
+    return ALL[name].config["model_type"] in CONFIG_MAPPING
+
+
 def save(name: str, folder: Path) -> Path:
     """Save the tiny model of a name."""
     return save_config(ALL[name].config, folder)

@@ -15,6 +15,8 @@ from interlace.model.rules import FAMILIES, REFUSED
 
 @pytest.mark.parametrize("name", family_models.NEWER | family_models.TINY)
 def test_a_tiny_model_goes_along_the_small_path(name: str, tmp_path: Path) -> None:
+    if not family_models.is_known(name):
+        pytest.skip("the installed transformers is older than this family")
     assert try_path(name, tmp_path) == "works"
 
 

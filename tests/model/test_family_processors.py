@@ -101,6 +101,8 @@ class Case:
 
 @pytest.fixture(scope="module", params=family_processors.FAMILIES)
 def case(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if not family_models.is_known(request.param):
+        pytest.skip("the installed transformers is older than this family")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processing_smolvlm, "num2words", str)  # counts frames of films, not images
         folder = family_processors.save(request.param, tmp_path_factory.mktemp("family"))
