@@ -187,14 +187,9 @@ FAMILIES: dict[str, Family] = {
 FAMILIES |= NEWER
 # Families tried on inputs that no processor made.
 SYNTHETIC = (
-    "fuyu",
-    "hunyuan_vl",
-    "inkling_mm_model",
-    "minimax_m3_vl",
-    "muse_glimmer",
-    "muse_spark",
+    *("fuyu", "got_ocr2", "hunyuan_vl", "inkling_mm_model", "minimax_m3_vl", "muse_glimmer"),
+    *("perception_lm", "step3p7"),
 )
-SYNTHETIC += ("perception_lm", "step3p7")
 FAMILIES |= {name: TEXT for name in family_models.TEXT if "," not in name}
 
 
