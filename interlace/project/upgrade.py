@@ -20,7 +20,7 @@ _NOTHING: Any = object()  # where a document has no such key
 
 
 @dataclass
-class Comparison:
+class PipelineChanges:
     """The package's changes of a pipeline and the user's own, key by key.
 
     Attributes:
@@ -34,7 +34,7 @@ class Comparison:
     conflicts: list[Key] = field(default_factory=list)
 
 
-def compare(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) -> Comparison:
+def compare(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) -> PipelineChanges:
     """Compare three versions of a pipeline.
 
     Args:
@@ -43,7 +43,7 @@ def compare(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) 
         theirs: as the installed package has it.
     """
     versions = [dict(_leaves(document)) for document in (base, mine, theirs)]
-    result = Comparison()
+    result = PipelineChanges()
     for key in dict.fromkeys(key for version in versions for key in version):
         old, user, new = (version.get(key, _NOTHING) for version in versions)
         if user != old and user != new:
@@ -166,7 +166,9 @@ def _document(text: str, path: Path) -> dict[str, Any]:
     return document
 
 
-def _lines(comparison: Comparison, base: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
+def _lines(
+    comparison: PipelineChanges, base: dict[str, Any], theirs: dict[str, Any]
+) -> Iterator[str]:
     """Say what differs: whole stages first, then keys."""
     old, new = base["stages"].keys(), theirs["stages"].keys()
     yield from (f"+ {name}: a new stage" for name in theirs["stages"] if name not in old)
