@@ -24,6 +24,7 @@ from interlace.pruning.gguf_pattern import with_pattern, write_pattern
 from interlace.system.outputs import whole
 
 TOKENIZER = Path("data/demo/model")
+UNDECIDED = ("gpt_oss",)  # llama.cpp differs by 1 to 3% from transformers on a dense random one
 DROPPED = (1, 4)  # of the dense layers
 WINDOW, CONTEXT, CHUNKS = 8, 128, 8  # tokens, tokens, pieces of text
 SECONDS = 300.0
@@ -45,7 +46,6 @@ FURTHER: dict[str, dict[str, Any]] = {
     "cohere2": {"rotary_pct": 1.0},
     "gemma2": {"query_pre_attn_scalar": 16},
     "gemma3_text": {"query_pre_attn_scalar": 16},
-    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2},
 }
 HEAD = """## Kinds of layers in GGUF files
 
@@ -63,7 +63,7 @@ def kinds_table(llama: Path, folder: Path) -> str:
     if not llama_cpp.program(llama, "llama-perplexity").exists():
         return ""
     lines = []
-    for decoder in with_pattern():
+    for decoder in sorted(set(with_pattern()) - set(UNDECIDED)):
         try:
             values = measure(llama.absolute(), decoder, (folder / decoder).absolute())
             cells = [f"{value:.2f}" for value in values]
@@ -107,7 +107,8 @@ def _write_model(decoder: str, checkpoint: Path, text: Path) -> list[int]:
     config = AutoConfig.for_model(**pruned_config(dense, keep, decoder))
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(checkpoint)
-    content = Path("LICENSE").read_text(encoding="utf-8")
+    # words alone: Qwen2's rule, which the converter is told, splits numbers and spaces otherwise
+    content = " ".join(re.findall("[a-z]+", Path("LICENSE").read_text(encoding="utf-8").lower()))
     tokens: list[int] = tokenizer(content, add_special_tokens=False)["input_ids"]
     with whole(text) as partial:
         partial.write_text(content, encoding="utf-8")

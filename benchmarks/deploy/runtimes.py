@@ -136,6 +136,7 @@ REFERENCE = Runtime(
     by_worker("with_transformers.py", "plain"),
     None,
     "the reference",
+    files=(WORKERS / "with_transformers.py",),
 )
 QUANTISED = {
     "bitsandbytes int8": ("bitsandbytes", "int8"),
