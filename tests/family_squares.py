@@ -106,7 +106,14 @@ def cohere2(model_type: str) -> Tiny:
 
 
 def granite() -> Tiny:
-    qformer = {"model_type": "blip_2_qformer", "num_hidden_layers": 1, "intermediate_size": 24}
+    qformer = {
+        "model_type": "blip_2_qformer",
+        "num_hidden_layers": 1,
+        "intermediate_size": 24,
+        "hidden_size": 64,  # the tower's, which transformers 5.19 does not set by itself
+        "encoder_hidden_size": 64,
+        "num_attention_heads": 1,
+    }
     extra = PINPOINTS | {
         "downsample_rate": "1/2",
         "deepstack_layer_map": [[0, 0], [1, 2]],

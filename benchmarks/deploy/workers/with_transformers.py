@@ -37,7 +37,7 @@ def quantisation(mode: str) -> dict[str, Any]:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.float32,
         # a CPU packs rows of whole blocks of 64, and the demo's tower is 96 wide
-        llm_int8_skip_modules=["visual", "lm_head"],
+        llm_int8_skip_modules=["model.visual", "lm_head"],
     )
     return {"quantization_config": four}
 
