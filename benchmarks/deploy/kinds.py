@@ -147,7 +147,8 @@ def _perplexity(llama: Path, file: Path, text: Path) -> float:
     sizes = ["-c", str(CONTEXT), "-b", str(CONTEXT), "--chunks", str(CHUNKS), "-t", "1"]
     log = file.with_suffix(".perplexity.log")
     output = run_program([*words, *sizes, "-fa", "off"], log, SECONDS)
-    match = re.search(r"Final estimate: PPL = ([0-9.]+)", output + log.read_text(encoding="utf-8"))
-    if match is None:
+    # the log holds earlier runs too
+    estimates = re.findall(r"Final estimate: PPL = ([0-9.]+)", output + log.read_text("utf-8"))
+    if not estimates:
         raise CannotRun("llama-perplexity gave no estimate")
-    return float(match[1])
+    return float(estimates[-1])

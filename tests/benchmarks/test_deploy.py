@@ -292,3 +292,18 @@ def test_models_of_the_perplexity_check_leave_their_period(decoder: str, tmp_pat
 
 def test_no_perplexities_without_llama_cpp(tmp_path: Path) -> None:
     assert kinds.kinds_table(tmp_path, tmp_path) == ""
+
+
+def test_the_perplexity_is_that_of_the_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimates = iter(("513.2371", "515.0617"))
+
+    def run(words: list[Any], log: Path, seconds: float) -> str:
+        with log.open("a") as lines:
+            lines.write(f"Final estimate: PPL = {next(estimates)} +/- 1.0\n")
+        return ""
+
+    monkeypatch.setattr(kinds, "run_program", run)
+    values = [kinds._perplexity(tmp_path, tmp_path / "m.gguf", tmp_path / "t") for _ in range(2)]
+    assert values == [513.2371, 515.0617]
