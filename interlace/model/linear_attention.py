@@ -12,6 +12,8 @@ Shapes: R rows of C tokens, S samples of at most T tokens, d the decoder's width
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,7 +71,7 @@ def separate_samples(model: nn.Module) -> nn.Module:
         part.forward = _Separated(part, kernels)  # type: ignore[method-assign]
     decoder: Any = model.get_decoder()  # type: ignore[operator]
     # not an input of the model: its vision tower would take these boundaries for those of images
-    decoder.register_forward_pre_hook(_with_boundaries, with_kwargs=True)
+    decoder.forward = partial(_with_boundaries, decoder.forward)
     return model
 
 
@@ -84,14 +86,12 @@ def boundaries(positions: Tensor) -> Tensor:
     return ends.to(torch.int32)
 
 
-def _with_boundaries(
-    decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _with_boundaries(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Add the boundaries of samples to a decoder's arguments, where its rows are packed."""
     positions, mask = kwargs.get("position_ids"), kwargs.get("attention_mask")
-    if positions is None or mask is not None or kwargs.get("past_key_values") is not None:
-        return args, kwargs
-    return args, kwargs | {"cu_seq_lens_q": boundaries(_text_axis(positions))}
+    if positions is not None and mask is None and kwargs.get("past_key_values") is None:
+        kwargs["cu_seq_lens_q"] = boundaries(_text_axis(positions))
+    return forward(*args, **kwargs)
 
 
 def _text_axis(positions: Tensor) -> Tensor:

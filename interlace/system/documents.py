@@ -116,6 +116,7 @@ def as_yaml(value: Any) -> str:
     yaml, text = YAML(typ="safe"), io.StringIO()
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 1 << 20  # a value of many words stays on its line
     yaml.dump(value, text)
     return text.getvalue()
 

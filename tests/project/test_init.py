@@ -90,7 +90,8 @@ def test_each_profile_makes_a_project_with_its_comments(name: str) -> None:
 
 def test_a_model_and_data_of_ones_own_replace_the_profiles(work: Path) -> None:
     (work / "here").mkdir()
-    assert init("mine", "--model", "you/model", "--data", "here").exit_code == 0
+    result = init("mine", "--model", "you/model", "--data", "here")
+    assert result.exit_code == 0, result.output
     values = read_yaml(Path("mine/params.yaml"))
     assert values["model"] == {"id": "you/model"} and values["data"] == {"id": str(work / "here")}
     text = Path("mine/params.yaml").read_text()

@@ -88,11 +88,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "another width": (field(TEXT, "intermediate_size", value=64), r"stored as \[128, 256\], and"),
     "two sections": (
         field(TEXT, "rope_parameters", "mrope_section", value=[8, 8]),
-        r"rope_parameters\.mrope_section = \[8, 8\]: expected three counts",
+        r"rope_parameters\.mrope_section = \[8, 8\]: expected 3 counts",
     ),
     "null in sections": (
         field(TEXT, "rope_parameters", "mrope_section", value=[None]),
-        r"mrope_section = \[None\]: expected three counts",
+        r"mrope_section = \[None\]: expected 3 counts",
     ),
     "text for a flag": (field("tie_word_embeddings", value="no"), "expected true or false"),
     "untied": (field("tie_word_embeddings", value=False), r"the weights lack lm_head\.weight"),

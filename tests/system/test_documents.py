@@ -107,6 +107,10 @@ def test_written_yaml_is_read_back_in_order() -> None:
     assert list(parse_yaml(text, "")) == list(values)
 
 
+def test_a_long_value_stays_on_its_line() -> None:
+    assert as_yaml({"id": "/a folder" * 40}).count("\n") == 1
+
+
 def test_no_module_has_a_yaml_reader_of_its_own() -> None:
     readers = [path for path in SOURCES if "import yaml" in path.read_text(encoding="utf-8")]
     assert len(SOURCES) > 200
