@@ -51,10 +51,11 @@ def _older_rope(rope: Any, kind: str) -> Config:
     older = {name: full[name] for name in ("rope_theta", "partial_rotary_factor") if name in full}
     if kind == "gemma3_text" and _is_nested(rope):
         older["rope_local_base_freq"] = (rope.get("sliding_attention") or {}).get("rope_theta")
-    rest = {name: value for name, value in full.items() if name not in older}
-    rope_type = rest.get("rope_type") or rest.get("type") or "default"
-    if rope_type == "default" and not rest.keys() - {"rope_type", "type"} and kind not in SCALED:
+    rope_type = full.get("rope_type") or full.get("type") or "default"
+    scaled = full.keys() - older.keys() - {"rope_type", "type"}
+    if rope_type == "default" and not scaled and kind not in SCALED:
         return older
+    rest = {name: value for name, value in full.items() if name != "rope_theta"}
     if kind == "phi3":
         rest = {name: rest[name] for name in LONGROPE if name in rest}
     else:

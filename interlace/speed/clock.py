@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from tqdm import tqdm
 
 from interlace.model.chat import Inputs
@@ -152,15 +152,25 @@ def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Reque
     )
 
 
+def flop_counter() -> FlopCounterMode:
+    """Return torch's counter; by itself it counts attention on a CPU from torch 2.15 on."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={attention: _attention_flops})
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
 def count_flops(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Work:
     """Count the FLOPs up to the first token, and of the second if `new_tokens` exceeds one."""
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter()
     with counter, metered_phases(model, counter.get_total_flops) as spans:
         tokens, cache = first_token(model, inputs)
     total = counter.get_total_flops()
     decode = 0
     if new_tokens > 1:
-        with (decode_counter := FlopCounterMode(display=False)):
+        with (decode_counter := flop_counter()):
             next_token(model, tokens, cache)
         decode = decode_counter.get_total_flops()
     prefill = _total(spans["prefill"], lambda start, end: end - start)

@@ -22,7 +22,8 @@ from interlace.model import chat
 from interlace.model.prefetch import SECONDS, prefetched
 from interlace.model.text import TextProcessor
 from interlace.params.healing import Recipe
-from interlace.system.outputs import refusals_named
+from interlace.samples.parquet import read_schema, readable
+from interlace.system.outputs import raise_if_refused, refusals_named
 from interlace.system.resumable import unpacked_once
 from interlace.training import packing
 
@@ -45,16 +46,29 @@ Collator = Callable[[Sequence[chat.Inputs]], Pass]
 
 
 class TrainingRows(torch.utils.data.Dataset[chat.Inputs]):
-    """The training set: rows on disk, encoded on access."""
+    """The training set: rows on disk, encoded on access.
+
+    Raises:
+        InputError: a file is none of rows.
+    """
 
     def __init__(self, train: Path, processor: Any, max_length: int, cache: Path) -> None:
         from datasets import load_dataset
+        from datasets.exceptions import DatasetGenerationError
 
-        files = [str(path) for path in sorted(train.glob("*.parquet"))]
+        files = sorted(train.glob("*.parquet"))
+        for path in files:
+            read_schema(path)
+        names = [str(path) for path in files]
         with unpacked_once(cache), refusals_named(cache):
-            self.rows = load_dataset(
-                "parquet", data_files=files, split="train", cache_dir=str(cache)
-            )
+            try:
+                self.rows = load_dataset(
+                    "parquet", data_files=names, split="train", cache_dir=str(cache)
+                )
+            except DatasetGenerationError as error:
+                raise_if_refused(error, cache)
+                with readable(str(train)):
+                    raise error.__cause__ or error from None
         self.processor = processor
         self.max_length = max_length
 

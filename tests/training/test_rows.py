@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import models
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -41,6 +43,24 @@ def test_an_update_is_split_into_equal_passes_or_refused(
     else:
         with pytest.raises(InputError, match=f"batch_size = {batch}.*{processes} processes"):
             TrainingBatches.split(100, 0, params, processes)
+
+
+def test_a_file_that_holds_no_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "part-00000.parquet").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError, match=r"part-00000\.parquet: not a readable Parquet file"):
+        TrainingRows(tmp_path, None, max_length=8, cache=tmp_path / "cache")
+
+
+def test_rows_with_damaged_pages_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "part-00000.parquet"
+    ids = [f"{number:09}" for number in range(5000)]
+    pq.write_table(pa.table({"sample_id": ids}), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    begin = len(content) // 3
+    content[begin : begin + 2000] = bytes(2000)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"not a readable Parquet file: .*corrupt"):
+        TrainingRows(tmp_path, None, max_length=8, cache=tmp_path / "cache")
 
 
 @given(
