@@ -28,10 +28,10 @@ NAME = "linear_attn"  # of these parts of decoder layers
 RULE, CONVOLUTION = "fla.ops.gated_delta_rule", "causal_conv1d"  # modules that transformers imports
 
 
-def linear_layers(model: nn.Module) -> list[nn.Module]:
+def linear_attentions(model: nn.Module) -> list[nn.Module]:
     """Return the parts of a model's decoder layers that are linear attention."""
-    parts = (getattr(layer, NAME, None) for layer in decoder_layers(model))
-    return [part for part in parts if part is not None]
+    modules = (getattr(layer, NAME, None) for layer in decoder_layers(model))
+    return [module for module in modules if module is not None]
 
 
 def check_kernels(model: nn.Module) -> None:
@@ -41,7 +41,7 @@ def check_kernels(model: nn.Module) -> None:
         InputError: flash-linear-attention is installed and there is no GPU: transformers calls it
             all the same.
     """
-    if not linear_layers(model):
+    if not linear_attentions(model):
         return
     on_gpu, installed = torch.cuda.is_available(), _imports(RULE)
     if installed and not on_gpu:
@@ -63,12 +63,12 @@ def separate_samples(model: nn.Module) -> nn.Module:
     Its decoder then takes boundaries from the position ids. Rows that are not packed, and models
     without linear attention, are computed as before.
     """
-    parts = linear_layers(model)
-    if not parts:
+    modules = linear_attentions(model)
+    if not modules:
         return model
     kernels = _imports(RULE) and _imports(CONVOLUTION)
-    for part in parts:
-        part.forward = _Separated(part, kernels)  # type: ignore[method-assign]
+    for module in modules:
+        module.forward = _Separated(module, kernels)  # type: ignore[method-assign]
     decoder: Any = model.get_decoder()  # type: ignore[operator]
     # not an input of the model: its vision tower would take these boundaries for those of images
     decoder.forward = partial(_with_boundaries, decoder.forward)
@@ -102,8 +102,8 @@ def _text_axis(positions: Tensor) -> Tensor:
 class _Separated:
     """The forward pass of a part that is linear attention, sample by sample."""
 
-    def __init__(self, part: nn.Module, kernels: bool) -> None:
-        self.forward, self.kernels = part.forward, kernels
+    def __init__(self, module: nn.Module, kernels: bool) -> None:
+        self.forward, self.kernels = module.forward, kernels
 
     def __call__(
         self, hidden_states: Tensor, cu_seq_lens_q: Tensor | None = None, **kwargs: Any

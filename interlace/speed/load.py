@@ -39,7 +39,7 @@ class Load:
 
     @property
     def kind(self) -> str:
-        """What bounds it."""
+        """The phase that bounds it: prefill or decode."""
         return "prefill" if self.new_tokens == 1 else "decode"
 
     @property
