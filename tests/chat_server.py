@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,30 @@ class ChatServer:
     @property
     def prompts(self) -> list[str]:
         return [request["messages"][-1]["content"] for request in self.requests]
+
+
+@dataclass
+class SlowReply:
+    """Gives each request the same reply, after a while.
+
+    Attributes:
+        most: of the requests that were open at the same time.
+    """
+
+    reply: Reply
+    seconds: float
+    most: int = 0
+    _open: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, content: Any) -> Reply:
+        with self._lock:
+            self._open += 1
+            self.most = max(self.most, self._open)
+        time.sleep(self.seconds)
+        with self._lock:
+            self._open -= 1
+        return self.reply
 
 
 def completion(text: str | None, reason: str = "stop") -> dict[str, Any]:

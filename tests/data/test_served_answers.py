@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import models
 import pytest
-from chat_server import chat_server, completion
+from chat_server import SlowReply, chat_server, completion
 from drawn_rows import Draw, pinned, stored
 from sources_json import pinned_model
 
@@ -103,20 +102,10 @@ def test_sampled_requests_have_a_seed_of_their_own(dense_dir: Path, train: Path)
 def test_requests_are_open_at_the_same_time_and_no_more_than_allowed(
     dense_dir: Path, train: Path
 ) -> None:
-    lock, open_requests, most = threading.Lock(), [0], [0]
-
-    def slow(content: Any) -> str:
-        with lock:
-            open_requests[0] += 1
-            most[0] = max(most[0], open_requests[0])
-        time.sleep(0.1)
-        with lock:
-            open_requests[0] -= 1
-        return "fine"
-
+    slow = SlowReply("fine", seconds=0.1)
     with chat_server(slow) as server:
         write(dense_dir, train, server.url, endpoint={"concurrency": 3})
-    assert most == [3]
+    assert slow.most == 3
 
 
 def test_a_run_that_stopped_pays_for_no_reply_twice(

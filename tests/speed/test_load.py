@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
-import time
 from typing import Any
 
 import pytest
-from chat_server import chat_server
+from chat_server import SlowReply, chat_server
 from models import row
 
 from interlace.model.chat import chat_messages
@@ -72,21 +70,11 @@ def test_a_turn_has_every_conversation_and_as_many_requests_as_are_open_at_once(
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_so_many_requests_are_open_at_the_same_time(concurrency: int) -> None:
-    most, open_requests, lock = [0], [0], threading.Lock()
-
-    def slow(content: Any) -> bytes:
-        with lock:
-            open_requests[0] += 1
-            most[0] = max(most[0], open_requests[0])
-        time.sleep(0.05)
-        with lock:
-            open_requests[0] -= 1
-        return REPLY
-
+    slow = SlowReply(REPLY, seconds=0.05)
     with chat_server(slow) as server:
         requests = [{"messages": [{"role": "user", "content": str(i)}]} for i in range(6)]
         timing = time_turn(stream(server.url), requests, concurrency)
-    assert most == [concurrency] and len(server.requests) == 6
+    assert slow.most == concurrency and len(server.requests) == 6
     assert timing.ttft >= 50 and timing.tokens == 1 and timing.decode is None
     assert timing.seconds_per_token >= 0.05 / concurrency
 
