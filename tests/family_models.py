@@ -55,7 +55,9 @@ def build(json_config: Config) -> Any:
 
     config = CONFIG_MAPPING[json_config["model_type"]].from_dict(copy.deepcopy(json_config))
     text = json_config["model_type"] in TEXT
-    model = (AutoModelForCausalLM if text else AutoModelForImageTextToText).from_config(config)
+    with torch.random.fork_rng(devices=[]):  # A_log is drawn, and only added to below
+        torch.manual_seed(0)
+        model = (AutoModelForCausalLM if text else AutoModelForImageTextToText).from_config(config)
     random = torch.Generator().manual_seed(0)
     for tensor in model.state_dict().values():
         if not tensor.is_floating_point():

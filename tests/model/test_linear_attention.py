@@ -80,13 +80,15 @@ def test_packed_rows_train_as_single_rows_do(
 
 
 def test_without_separation_samples_reach_into_each_other(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     folder = family_models.save("qwen3_5", tmp_path / "model")
     samples, model = long_samples("qwen3_5"), opened(folder)
     batch = pack(samples, sample_positions(Checkpoint(folder)), pad_token_id=2, one_row=True)
     with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("A_log"):
+                weight.fill_(-4.0)  # the state decays slowly
         mixed, apart = loss(model, batch), loss(separate_samples(model), batch)
-    assert abs(mixed / apart - 1) > 2e-5  # single rows agree to 1e-5
+    assert abs(mixed / apart - 1) > 1e-3  # single rows agree to 1e-5
 
 
 def test_padded_rows_are_computed_as_before(tmp_path: Path) -> None:
