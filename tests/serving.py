@@ -1,4 +1,4 @@
-"""Servers of real models on this machine, while a test runs."""
+"""Programs that serve a model on this machine: of transformers, and a stand-in for vLLM's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ from interlace.sources.endpoint import Endpoint
 from interlace.system.program import Program
 
 COMMAND = f"{shlex.quote(sys.executable)} -m transformers.cli.transformers serve --dtype float32"
+
+
+def stand_in(mode: str) -> str:
+    """Return the command of a program that answers each question with 42, and loads no model.
+
+    Args:
+        mode: `ready`; `dies`, `busy` or `never` before it is ready; `ends` at the first question.
+    """
+    return shlex.join([sys.executable, str(Path(__file__).with_name("stand_in_server.py")), mode])
 
 
 @contextmanager

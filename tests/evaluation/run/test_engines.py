@@ -14,7 +14,7 @@ import pytest
 from chat_server import chat_server
 from evaluation.published_rows import write_parquet
 from models import row, rows
-from serving import COMMAND, transformers_serve
+from serving import stand_in, transformers_serve
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
@@ -88,22 +88,18 @@ def test_a_server_gives_the_answers_and_scores_of_the_opened_model(
     assert url not in json.dumps(served.as_json())
 
 
-@pytest.mark.slow
-def test_a_server_is_started_on_the_checkpoint_and_stopped(
+def test_a_server_is_started_on_the_checkpoint(
     checkpoint: Checkpoint, params: Evaluate, tmp_path: Path
 ) -> None:
-    here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
-    evaluate(checkpoint, params=params, model_name="dense", answers_file=here)
-    started = by(params, "", engine="vllm", endpoint={}, vllm={"command": COMMAND})
-    folder = tmp_path / "served"
+    answers, folder, command = tmp_path / "a.parquet", tmp_path / "served", stand_in("ready")
+    started = by(params, "", engine="vllm", endpoint={}, vllm={"command": command})
     result = evaluate(
-        checkpoint, params=started, model_name="pruned", answers_file=there, served=folder
+        checkpoint, params=started, model_name="pruned", answers_file=answers, served=folder
     )
-    assert read_answers(there) == texts(read_answers(here))
-    words = COMMAND.split()
-    command = " ".join([Path(words[0]).name, *words[1:]])
-    assert result.engine == ServingEngine(name="vllm", command=command)
-    assert "Shutting down" in (folder / "pruned.log").read_text()
+    assert {answer.answer for answer in read_answers(answers)} == {"42"}
+    name = " ".join(Path(word).name for word in command.split())
+    assert result.engine == ServingEngine(name="vllm", version="1.2.3", command=name)
+    assert (folder / "pruned.log").read_text().startswith(f"loading {checkpoint.folder} False")
     assert any((folder / "replies").rglob("*.json"))
 
 

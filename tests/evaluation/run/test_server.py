@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -11,18 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+from serving import stand_in
 
 from interlace.errors import InputError
 from interlace.evaluation.run.server import command_name, running
 from interlace.params.served import Vllm
 from interlace.sources.endpoint import Endpoint, NoReply
 
-STAND_IN = Path(__file__).parent / "stand_in.py"
 
-
-def stand_in(mode: str, ready_seconds: int = 60) -> Vllm:
-    command = shlex.join([sys.executable, str(STAND_IN), mode])
-    return Vllm(command=command, ready_seconds=ready_seconds)
+def vllm(mode: str, ready_seconds: int = 60) -> Vllm:
+    return Vllm(command=stand_in(mode), ready_seconds=ready_seconds)
 
 
 @pytest.fixture
@@ -48,7 +45,7 @@ def test_a_server_is_ready_in_the_block_and_gone_after_it(
     pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "0")
-    with running(stand_in("ready"), tmp_path / "model", tmp_path / "a.log") as served:
+    with running(vllm("ready"), tmp_path / "model", tmp_path / "a.log") as served:
         endpoint = Endpoint(served, "evaluate.vllm")
         endpoint.check_serves()
         assert endpoint.version == "1.2.3"
@@ -72,7 +69,7 @@ def test_a_program_that_does_not_serve_is_named_with_its_last_lines(
 ) -> None:
     with (
         pytest.raises(InputError, match=rf"^evaluate\.vllm\.command = .*{complaint}") as caught,
-        running(stand_in(mode, 1 if mode == "never" else 60), tmp_path, tmp_path / "a.log"),
+        running(vllm(mode, 1 if mode == "never" else 60), tmp_path, tmp_path / "a.log"),
     ):
         raise AssertionError("served")
     assert "\n" not in str(caught.value) and f"(its log: {tmp_path / 'a.log'})" in str(caught.value)
@@ -86,7 +83,7 @@ def test_a_server_that_ends_while_it_is_asked_is_named_with_its_last_lines(
         pytest.raises(
             InputError, match=r"ended while it was asked: .*out of memory; mend"
         ) as caught,
-        running(stand_in("ends"), tmp_path, tmp_path / "a.log") as served,
+        running(vllm("ends"), tmp_path, tmp_path / "a.log") as served,
     ):
         Endpoint(served, "evaluate.vllm").complete([], max_tokens=1)
     assert not isinstance(caught.value, NoReply)
@@ -109,7 +106,7 @@ with interruption.installed(), running(Vllm(command=sys.argv[1]), Path("m"), Pat
 def test_a_server_is_stopped_when_its_stage_is_interrupted_or_killed(
     pids: Path, tmp_path: Path, number: int
 ) -> None:
-    command = [sys.executable, "-c", STAGE, stand_in("ready").command, str(tmp_path / "a.log")]
+    command = [sys.executable, "-c", STAGE, stand_in("ready"), str(tmp_path / "a.log")]
     stage = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ)
     assert stage.stdout is not None and stage.stdout.readline() == b"ready\n"
     assert len(running_processes(pids)) == 2
