@@ -155,8 +155,12 @@ def recipe(run: Run, rows: int, max_length: int) -> Finetune:
 
 
 def run_name(run: Run, plan: Plan, params: Finetune | None) -> str:
-    """Return a name for a run's files; it changes with all that the run depends on."""
-    content = repr((plan.drop, plan.tune, run.compensated, run.seed, params))
+    """Return a name for a run's files; it changes with all that the run depends on.
+
+    Options that have their defaults are left out: one that is new renames nothing.
+    """
+    options = params and sorted(params.model_dump(exclude_defaults=True).items())
+    content = repr((plan.drop, plan.tune, run.compensated, run.seed, options))
     way = run.way.replace(" ", "-")
     key = hashlib.sha256(content.encode()).hexdigest()[:8]
     return f"{run.method}-{run.ratio:g}-{way}-{key}"
