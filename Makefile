@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch deploy-check environment clean
+.PHONY: demo real test lint unit slow e2e campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch deploy-check gpu gpu-wheels environment clean
 
 demo: environment
 	sh .ci/lock
@@ -100,8 +100,7 @@ bench-finetune: environment
 	dvc repro sample
 	python -m benchmarks.finetune
 
-# Speedups over the ideal ones on the demo and on a random Qwen3-VL of 2B's shape; with a GPU, the
-# published table too; writes docs/bench-ttft.md
+# Speedups over the ideal ones on the demo and on a random Qwen3-VL of 2B's shape; writes docs/bench-ttft.md
 bench-ttft: environment
 	python -m benchmarks.ttft
 
@@ -123,6 +122,15 @@ bench-sleb: environment
 # environment of its own in .scratch; at most 40 minutes and 25 GB, resumes where it stopped; writes docs/deploy-check.md
 deploy-check: environment
 	python -m benchmarks.deploy
+
+# Every test marked gpu and every measurement that needs a GPU, within ten minutes; writes docs/gpu.md. It uses the
+# environment, or where .wheels exists a Python that has torch and transformers. GPU="--tiny" tries it on a CPU
+gpu: $(if $(wildcard .wheels),,environment)
+	sh .ci/gpu $(GPU)
+
+# What `make gpu` takes along to a machine without network, into .wheels
+gpu-wheels: environment
+	sh .ci/wheels
 
 environment: $(READY)
 

@@ -30,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.collect_work import CALIBRATION, DEMO, write_calibration
-from benchmarks.random_model import VOCABULARY, long_rows, random_qwen3_vl, random_text_model
+from benchmarks.random_model import VOCABULARY, long_rows, random_qwen3_vl
 from interlace.measurements.cosines import measure_batch
 from interlace.model import chat
 from interlace.model.batches import batches
@@ -53,12 +53,6 @@ measures nothing.
 The rows of one and two processes run the whole of `collect`, reading, encoding and writing
 included, with one thread per process. Their work is timed from the loaded model to the finished
 dataset. Memory is the peak of a process that collects.
-"""
-GPU_HEAD = """
-## On a GPU
-
-Random bfloat16 weights in the shape of Qwen3-VL-8B's decoder, 8 prompts of 1,024 tokens per batch,
-all spans.
 """
 Row = tuple[str, ...]
 
@@ -230,36 +224,6 @@ def scaling(count: int) -> Iterator[Row]:
         yield name, label, f"{one:.1f} s / {two:.1f} s", f"{ratio:.2f}", target
 
 
-def gpu_case(device: str = "cuda", batch_size: int = 8, tokens: int = 1024, **sizes: int) -> Case:
-    """Build Qwen3-VL-8B's decoder with random weights on the device; no file is read."""
-    model = random_text_model(device, **sizes)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, 1000, (batch_size, tokens), generator=generator).to(device)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return Case("random, 36 x 4,096", model, [batch] * 4)
-
-
-def on_gpu() -> str:
-    """Write the page's section about a GPU."""
-    if not torch.cuda.is_available():
-        return f"{GPU_HEAD}\nSkipped: this machine has no CUDA device.\n"
-    case = gpu_case()
-    torch.cuda.reset_peak_memory_stats()
-    collect_seconds, decoder_seconds, ratio = compare(
-        one_pass, bare_decoder, case, "collect / the bare decoder", CLOSE_PAIRS
-    )
-    peak = torch.cuda.max_memory_allocated() / 2**30
-    tokens = sum(batch["input_ids"].numel() for batch in case.batches)
-    rows = [
-        ("tokens per second of `collect`'s pass", f"{tokens / collect_seconds:,.0f}"),
-        ("tokens per second of the bare decoder", f"{tokens / decoder_seconds:,.0f}"),
-        ("share of the bare decoder's speed", f"{1 / ratio:.0%}"),
-        ("peak memory, weights included", f"{peak:.1f} GiB"),
-    ]
-    name = torch.cuda.get_device_name()
-    return f"{GPU_HEAD}\n{name}.\n\n| what | value |\n|---|---:|\n" + table_lines(rows)
-
-
 def table_lines(rows: Sequence[Row]) -> str:
     """Format rows of a Markdown table."""
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -282,7 +246,7 @@ def main(small: int, large: int, many: int, shared: int) -> None:
     machine = f"torch {torch.__version__}, {os.cpu_count()} cores, {VOCABULARY:,} tokens, float32"
     table = "| model | what | seconds or memory | ratio | target |\n|---|---|---|---:|---|\n"
     head = HEAD.format(pairs=PAIRS, close_pairs=CLOSE_PAIRS)
-    text = f"{head}\n{machine}.\n\n{table}{table_lines(rows)}{on_gpu()}"
+    text = f"{head}\n{machine}.\n\n{table}{table_lines(rows)}"
     Path("docs/bench-collect.md").write_text(text, encoding="utf-8")
     click.echo(text)
 

@@ -32,8 +32,10 @@ from benchmarks.random_model import long_rows, random_qwen3_vl
 from interlace.healing.finetune import freeze_all_but
 from interlace.model import chat
 from interlace.model.answer_loss import AnswerLoss
+from interlace.model.attention import takes_one_row
 from interlace.model.bypass import bypass
 from interlace.model.chat import IGNORED
+from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model, open_processor
 from interlace.params.healing import Finetune
 from interlace.samples import rows as samples
@@ -51,9 +53,6 @@ rows to the longest and computes logits at all positions. `finetune` computes gr
 layers, packs rows and computes logits at answer tokens. Both have the same loss on the same rows.
 Models have a quarter of their layers removed and as many tuned. Ratios are medians over five pairs
 run in turn in one process. Memory is the peak of a separate process, less that of the loaded model.
-
-On a GPU the decoder has random weights in the shape of Qwen3-VL-8B's. The vision tower, the
-processor and its small images are the demo's, so these times do not cover the 8B's vision tower.
 
 "fast" is one pass and "half" two passes of half the rows, both without gradient checkpointing.
 "small" is passes of two rows with gradient checkpointing. Targets: at most 0.6 of the time with no
@@ -117,33 +116,6 @@ def with_answer(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"texts": [text]}
 
 
-def eight_billion_case(rows: int) -> Case:
-    """Build random bfloat16 weights in the shape of Qwen3-VL-8B's decoder, on the GPU."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    config = AutoConfig.from_pretrained(DEMO)
-    config.text_config.update(
-        {
-            "num_hidden_layers": 36, "hidden_size": 4096, "intermediate_size": 12288,
-            "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
-            "vocab_size": 151_936, "tie_word_embeddings": False,
-        }
-    )  # fmt: skip
-    config.text_config.rope_parameters["mrope_section"] = [24, 20, 20]
-    config.vision_config.out_hidden_size = 4096
-    config.tie_word_embeddings = False
-    with torch.device("cuda"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16).train()
-    processor = open_processor(DEMO)
-    encoded = [chat.encode_training(processor, with_answer(row)) for row in long_rows(rows)]
-    return Case(
-        f"decoder of Qwen3-VL-8B's shape, {rows} rows",
-        model,
-        encoded,
-        remove_triplet_middles(model),
-    )
-
-
 def plain(case: Case) -> float:
     """Update with gradients of all parameters, logits at all positions and padded rows."""
     model = case.model
@@ -171,7 +143,13 @@ def interlace_update(case: Case, *, micro: int, small: bool) -> float:
     for begin in range(0, len(case.examples), micro):
         rows = case.examples[begin : begin + micro]
         batch = on_device(
-            case, pack(rows, lambda e: mrope_positions(case.model.base_model, e), pad_token_id=0)
+            case,
+            pack(
+                rows,
+                lambda e: mrope_positions(case.model.base_model, e),
+                pad_token_id=0,
+                one_row=takes_one_row(case.model.config._attn_implementation),
+            ),
         )
         loss = engine.loss(batch, batch.pop("labels"))
         engine.backward(loss / answers, last=begin + micro >= len(case.examples))
@@ -196,7 +174,7 @@ def small(case: Case) -> float:
 
 
 WAYS: dict[str, Way] = {"plain": plain, "fast": fast, "half": half, "small": small}
-CASES = {"demo": demo_case, "random": random_case, "8B": eight_billion_case}
+CASES = {"demo": demo_case, "random": random_case}
 
 
 def on_device(case: Case, batch: chat.Inputs) -> chat.Inputs:
@@ -207,7 +185,9 @@ def on_device(case: Case, batch: chat.Inputs) -> chat.Inputs:
 
 def seconds(way: Way, case: Case) -> tuple[float, float]:
     """Return the seconds of an update, and its loss."""
-    weights = [p.detach().clone() for p in case.model.parameters()]
+    layers = decoder_layers(case.model)
+    tuned = [p for position in case.tuned for p in layers[position].parameters()]
+    weights = [p.detach().clone() for p in tuned]  # of no others does an update change any
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     begin = time.perf_counter()
@@ -216,7 +196,7 @@ def seconds(way: Way, case: Case) -> tuple[float, float]:
         torch.cuda.synchronize()
     elapsed = time.perf_counter() - begin
     with torch.no_grad():
-        for parameter, value in zip(case.model.parameters(), weights, strict=True):
+        for parameter, value in zip(tuned, weights, strict=True):
             parameter.copy_(value)
     return elapsed, loss
 
@@ -255,12 +235,6 @@ def peak(case: str, way: str, rows: int) -> float:
 def print_peak(case: str, way: str, rows: int) -> None:
     """Make an update and print its peak memory, in MiB."""
     model_case = CASES[case](rows)
-    if torch.cuda.is_available():
-        model_bytes = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        WAYS[way](model_case)
-        click.echo((torch.cuda.max_memory_allocated() - model_bytes) / 2**20)
-        return
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
     model_bytes = status_bytes("VmRSS")
     WAYS[way](model_case)
@@ -290,8 +264,6 @@ def table(kinds: dict[str, int], pairs: int) -> Iterator[str]:
 def main(pairs: int, rows: int, demo_rows: int, out: Path) -> None:
     """Measure, and write docs/bench-finetune.md."""
     kinds = {"demo": demo_rows, "random": rows}
-    if torch.cuda.is_available():
-        kinds = {"8B": rows}
     lines = list(table(kinds, pairs))
     out.write_text(HEAD + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
     click.echo("\n".join(lines))

@@ -55,43 +55,65 @@ def random_qwen3_vl(folder: Path, layers: int = 28, width: int = 512) -> Any:
     return processor
 
 
-def random_text_model(device: str, **sizes: int) -> Any:
-    """Build Qwen3-VL-8B with random bfloat16 weights on a device.
-
-    Args:
-        device: cuda, or cpu for a trial.
-        sizes: of the decoder, in place of the 8B's.
-    """
-    from transformers import AutoModelForImageTextToText, Qwen3VLConfig
-
-    text = {
-        "num_hidden_layers": 36,
-        "hidden_size": 4096,
-        "intermediate_size": 12_288,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": VOCABULARY,
-    } | sizes
-    vision = {"depth": 1, "deepstack_visual_indexes": [], "out_hidden_size": text["hidden_size"]}
-    config = Qwen3VLConfig(text_config=text, vision_config=vision)  # inputs have no images
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
-    return model.eval()
-
-
 TEXT = {  # Qwen3-VL-Instruct: hidden, intermediate, layers, heads, tied embeddings
+    "tiny": (64, 96, 8, 8, True),
     "2B": (2048, 6144, 28, 16, True),
     "4B": (2560, 9728, 36, 32, True),
     "8B": (4096, 12_288, 36, 32, False),
 }
 VISION = {  # hidden, intermediate, depth, taps of DeepStack
+    "tiny": (64, 96, 2, [0]),
     "2B": (1024, 4096, 24, [5, 11, 17]),
     "4B": (1024, 4096, 24, [5, 11, 17]),
     "8B": (1152, 4304, 27, [8, 16, 24]),
 }
 AREA = (65_536, 16_777_216)  # pixels of an image in Qwen3-VL's processor
+
+
+def text_sizes(size: str) -> dict[str, Any]:
+    """Return the settings of a published decoder, by their names in its configuration.
+
+    Args:
+        size: 2B, 4B or 8B; tiny: to try a program.
+    """
+    width, inner, layers, heads, tied = TEXT[size]
+    return {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": VOCABULARY if size != "tiny" else 2048,
+        "max_position_embeddings": 262_144,
+        "tie_word_embeddings": tied,
+    }
+
+
+def random_decoder_of(
+    size: str, device: str, dtype: torch.dtype, attention: str | None = None
+) -> Any:
+    """Build Qwen3-VL with the decoder of a published size and the demo's small vision tower.
+
+    Args:
+        size: 2B, 4B, 8B or tiny.
+        device: cuda or cpu.
+        dtype: of the weights.
+        attention: implementation; `None`: the model's own choice.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(DEMO)
+    config.text_config.update(text_sizes(size))
+    config.text_config.rope_parameters["mrope_section"] = [24, 20, 20]
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings
+    config.vision_config.out_hidden_size = config.text_config.hidden_size
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = AutoModelForImageTextToText.from_config(
+            config, dtype=dtype, attn_implementation=attention
+        )
+    return model.eval()
 
 
 def random_qwen3_vl_of(size: str, device: str, dtype: torch.dtype, **sizes: int) -> tuple[Any, Any]:
@@ -101,37 +123,25 @@ def random_qwen3_vl_of(size: str, device: str, dtype: torch.dtype, **sizes: int)
     tokenizer is the demo's, so text lengths are not Qwen's.
 
     Args:
-        size: 2B, 4B or 8B.
+        size: 2B, 4B, 8B or tiny.
         device: cuda or cpu.
         dtype: of the weights.
         sizes: of the decoder, in place of the published ones.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    width, inner, layers, heads, tied = TEXT[size]
     vision_width, vision_inner, depth, taps = VISION[size]
     config = AutoConfig.from_pretrained(DEMO)
-    text = {
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": 262_144,
-        "tie_word_embeddings": tied,
-    }
-    config.text_config.update(text | sizes)
+    config.text_config.update(text_sizes(size) | sizes)
     config.text_config.rope_parameters["mrope_section"] = [24, 20, 20]
-    config.tie_word_embeddings = tied
+    config.tie_word_embeddings = config.text_config.tie_word_embeddings
     vision = {
         "hidden_size": vision_width,
         "intermediate_size": vision_inner,
         "depth": depth,
         "num_heads": 16,
         "patch_size": 16,
-        "out_hidden_size": width,
+        "out_hidden_size": config.text_config.hidden_size,
         "num_position_embeddings": 2304,
         "deepstack_visual_indexes": taps,
     }

@@ -1,4 +1,4 @@
-"""Compare the measured speedup with that of FLOPs, at four ratios; on a GPU, with table 4.
+"""Compare the measured speedup with that of FLOPs, at four ratios.
 
     make bench-ttft
 
@@ -9,7 +9,6 @@ the median over rounds of dense time / pruned time in the same round.
 
 from __future__ import annotations
 
-import csv
 import gc
 import time
 from collections.abc import Mapping, Sequence
@@ -31,10 +30,9 @@ from interlace.model.open import open_model, open_processor
 from interlace.speed.clock import RequestTiming, count_flops, time_request
 from interlace.speed.compare import ratio_interval
 from interlace.speed.flops import ideals
-from interlace.speed.requests import SHAPES, Shape, drawn_requests, request_of
+from interlace.speed.requests import Shape, drawn_requests, request_of
 
 DEMO, ROWS = Path("data/demo/model"), Path("data/demo/train.parquet")
-PUBLISHED = Path("data/published.csv")
 RATIOS = (0.1, 0.15, 0.2, 0.25)
 PROTECTED = 3  # leading layers, which DeepStack feeds
 TARGET = 0.95  # least measured speedup over ideal for prefill
@@ -194,35 +192,6 @@ def faster_dtype() -> torch.dtype:
     return min(seconds, key=lambda dtype: seconds[dtype])
 
 
-def published(size: str) -> dict[tuple[str, float], float]:
-    """Read table 4 of arXiv 2511.19676: speedup of the first token by benchmark and ratio."""
-    with PUBLISHED.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "ttft_speedup"]
-    return {
-        (row["benchmark"], float(row["ratio"])): float(row["value"])
-        for row in rows
-        if row["model"] == f"Qwen3-VL-{size}"
-    }
-
-
-def table_4(size: str, rounds: int) -> str:
-    """Format table 4: speedup of the first token, measured / published / ideal."""
-    published_speedups = published(size)
-    case = random_case(size, SHAPES, torch.bfloat16)
-    results = measure(case, rounds)
-    heading = " | ".join(f"{100 * ratio:g}%" for ratio in RATIOS)
-    lines = [f"| benchmark | tokens | {heading} |", "| --- | --: | " + "--: | " * len(RATIOS)]
-    for name, (times, ideal) in results.items():
-        cells = [
-            f"{speedup([times], ratio, 'ttft')[0]:.2f} / {published_speedups[name, ratio]:.2f}"
-            f" / {ideal[ratio]['ttft_ideal']:.2f}"
-            for ratio in RATIOS
-        ]
-        tokens = case.requests[name]["input_ids"].shape[1]
-        lines.append(f"| {name} | {tokens} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 @click.command()
 @click.option("--rounds", default=8, show_default=True, help="Timed rounds per request.")
 @click.option("--requests", default=6, show_default=True, help="Rows of the demo to time.")
@@ -244,20 +213,6 @@ def main(rounds: int, requests: int, layers: int, out: Path) -> None:
         f" image of {CPU_SHAPE.width} x {CPU_SHAPE.height} pixels, {tokens} tokens in all.\n\n"
     )
     text += ratio_table(measure(case, rounds))
-    del case
-    text += "\n## Table 4\n\n"
-    if on_gpu:
-        text += (
-            "Speedup of the first token: measured / published / ideal. Random weights, bfloat16.\n"
-        )
-        for size in ("8B", "4B"):
-            text += f"\n### Qwen3-VL-{size}\n\n{table_4(size, rounds)}"
-    else:
-        text += (
-            "Not run: it needs a GPU. With one, the same command times the first token of"
-            " Qwen3-VL-8B and -4B with random weights on a typical request of each benchmark,"
-            " beside the published speedups (arXiv 2511.19676, table 4).\n"
-        )
     out.write_text(text, encoding="utf-8")
     click.echo(text)
 

@@ -116,11 +116,12 @@ def start_stage(
     params = {"model": {"id": "m"}, "data": {"id": "d"}, "finetune": options, "heal": heal_options}
     (folder / "mine.yaml").write_text(as_yaml(params))
     (folder / "run.py").write_text(setup + RUN_STAGE)
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(
         [sys.executable, *(launch or [*(torchrun if processes > 1 else []), "run.py"])],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,0 +1,1 @@
+"""`make gpu`: all that needs a GPU, in one command and at most ten minutes."""

@@ -1,0 +1,108 @@
+"""`collect` and `finetune` on a decoder of a published size, on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+import torch
+from tqdm import tqdm
+
+from benchmarks import collect, finetune
+from benchmarks.gpu.setting import Figure, Result, Setting, peak, reset_peak, weights
+from benchmarks.random_model import long_rows, random_decoder_of
+from interlace.errors import InputError
+from interlace.model.attention import PACKAGES, chosen_attention
+from interlace.model.chat import encode_training
+from interlace.model.open import open_processor
+
+WAYS = {"fast": "one pass", "small": "passes of two rows", "plain": "the plain way"}
+BUILT_IN = ("sdpa", "eager")
+
+
+def collecting(setting: Setting) -> Result:
+    """Time the pass of `collect` beside the bare decoder's."""
+    count, tokens = setting.prompts
+    model = random_decoder_of(setting.large, setting.device, setting.dtype)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 1000, (count, tokens), generator=generator).to(setting.device)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    case = collect.Case(f"decoder of {setting.large}", model, [batch] * 4)
+    reset_peak()
+    seconds, bare_seconds, ratio = collect.compare(
+        collect.one_pass,
+        collect.bare_decoder,
+        case,
+        "collect / the bare decoder",
+        2 * setting.rounds - 1,
+    )
+    total = len(case.batches) * ids.numel()
+    label = f"collect, {setting.large}'s decoder, batches of {count} prompts of {tokens:,} tokens"
+    bare = f"bare decoder {total / bare_seconds:,.0f}, {ratio:.2f} times its time (target 1.10)"
+    return Result(
+        [
+            Figure(label, f"{total / seconds:,.0f} tokens/s", bare),
+            Figure("collect, peak memory", peak(), f"weights {weights(model)}"),
+        ]
+    )
+
+
+def updating(setting: Setting) -> Result:
+    """Time an update of `finetune` with each attention implementation, beside the plain way."""
+    figures = []
+    for name in (*BUILT_IN, *PACKAGES):
+        if reason := obstacle(setting, name):
+            figures.append(Figure(f"finetune, {name}", "not run", reason))
+        else:
+            figures += _updates(setting, name)
+    return Result(figures)
+
+
+def obstacle(setting: Setting, attention: str) -> str | None:
+    """Return why an attention implementation does not run here; `None`: it does."""
+    dtype = str(setting.dtype).removeprefix("torch.")
+
+    def build(name: str) -> None:
+        random_decoder_of("tiny", "meta", setting.dtype, name)
+
+    try:
+        chosen_attention(attention, dtype, model_type="qwen3_vl", build=build)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _updates(setting: Setting, attention: str) -> Iterator[Figure]:
+    """Yield the figures of all ways to update, with one attention implementation."""
+    case = pruned_case(setting, attention)
+    tokens = sum(len(example["input_ids"]) for example in case.examples)
+    ways = list(WAYS) if attention == BUILT_IN[0] else ["fast", "small"]
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    losses, peaks = {}, {}
+    for number in tqdm(range(setting.rounds + 1), desc=f"finetune, {attention}", unit="round"):
+        for way in ways:
+            reset_peak()
+            seconds, losses[way] = finetune.seconds(finetune.WAYS[way], case)
+            peaks[way] = peak()
+            if number:  # the first is a warm-up
+                times[way].append(seconds)
+    exact = setting.dtype is torch.float32
+    if max(losses.values()) / min(losses.values()) - 1 > (1e-4 if exact else 2e-2):
+        raise AssertionError(f"finetune, {attention}: the losses differ: {losses}")
+    for way in ways:
+        reference = f"peak memory {peaks[way]}"
+        if "plain" in times:
+            ratios = [a / b for a, b in zip(times[way], times["plain"], strict=True)]
+            reference += f", {median(ratios):.2f} of the plain way's time"
+        value = f"{tokens / median(times[way]):,.0f} tokens/s"
+        label = f"finetune, {setting.large}'s decoder, {attention}, {WAYS[way]}"
+        yield Figure(label, value, reference)
+
+
+def pruned_case(setting: Setting, attention: str) -> finetune.Case:
+    """Build a decoder without a quarter of its layers, and rows of an update."""
+    model = random_decoder_of(setting.large, setting.device, setting.dtype, attention).train()
+    processor = open_processor(finetune.DEMO)
+    rows = map(finetune.with_answer, long_rows(setting.rows))
+    examples = [encode_training(processor, row) for row in rows]
+    return finetune.Case(setting.large, model, examples, finetune.remove_triplet_middles(model))
