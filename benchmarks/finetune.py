@@ -3,9 +3,9 @@
     make bench-finetune
 
 The plain way is code without any optimisation: all parameters require gradients, rows are padded to
-the longest, all positions have logits. Both ways reach the same loss on the same rows, and the same
-AdamW updates the planned layers. Ratios are medians over pairs run in turn in one process. Memory
-is the peak of a separate process, less that of the loaded model.
+the longest, all positions have logits. Both ways reach the same loss on the same rows, and share
+the AdamW of the planned layers. Ratios are medians over pairs run in turn in one process. Memory is
+the peak of a separate process, less that of the loaded model.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ from interlace.model.answer_loss import AnswerLoss
 from interlace.model.attention import takes_one_row
 from interlace.model.bypass import bypass
 from interlace.model.chat import IGNORED
-from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model, open_processor
 from interlace.params.healing import Finetune
 from interlace.samples import rows as samples
 from interlace.training.checkpointing import graph_layers, set_checkpointing
-from interlace.training.engines import Plain, adamw, tuned_parameters
+from interlace.training.engines import Plain
 from interlace.training.packing import mrope_positions, pack
 
 DEMO, TRAIN, PAGE = Path("data/demo/model"), Path("data/train"), Path("docs/bench-finetune.md")
@@ -69,12 +68,21 @@ class Case:
         model: opened.
         examples: encoded rows.
         tuned: positions of the tuned layers.
+        engine: the optimizer of these, which all ways share; its rate is 0, so no weight moves.
     """
 
     name: str
     model: Any
     examples: Sequence[chat.Inputs]
     tuned: list[int]
+    engine: Plain
+
+
+def case_of(name: str, model: Any, examples: Sequence[chat.Inputs]) -> Case:
+    """Remove a quarter of a model's layers, and prepare to tune as many."""
+    tuned = remove_triplet_middles(model)
+    freeze_all_but(model, tuned)
+    return Case(name, model, examples, tuned, Plain(AnswerLoss(model), PARAMS))
 
 
 Way = Callable[[Case], float]  # makes an update, returns its loss
@@ -94,7 +102,7 @@ def demo_case(rows: int) -> Case:
     processor = open_processor(DEMO)
     encoded = [chat.encode_training(processor, r) for r in islice(samples.iterate(TRAIN), rows)]
     model = open_model(DEMO, dtype="float32").train()
-    return Case(f"demo, 24 x 128, {rows} rows", model, encoded, remove_triplet_middles(model))
+    return case_of(f"demo, 24 x 128, {rows} rows", model, encoded)
 
 
 def random_case(rows: int, layers: int = 28, width: int = 512) -> Case:
@@ -103,9 +111,7 @@ def random_case(rows: int, layers: int = 28, width: int = 512) -> Case:
         processor = random_qwen3_vl(Path(name), layers, width)
         model = open_model(Path(name), dtype="float32").train()
     encoded = [chat.encode_training(processor, with_answer(row)) for row in long_rows(rows)]
-    return Case(
-        f"random, {layers} x {width}, {rows} rows", model, encoded, remove_triplet_middles(model)
-    )
+    return case_of(f"random, {layers} x {width}, {rows} rows", model, encoded)
 
 
 def with_answer(row: dict[str, Any]) -> dict[str, Any]:
@@ -121,14 +127,13 @@ def plain(case: Case) -> float:
     model = case.model
     freeze_all_but(model, case.tuned)
     set_checkpointing(graph_layers(model), False)
-    optimizer = adamw(tuned_parameters(model), PARAMS)
     model.requires_grad_(True)
     batch = on_device(case, chat.collate(case.examples, pad_token_id=0))
     labels = batch.pop("labels")[:, 1:]
     logits = model(**batch, use_cache=False).logits[:, :-1]
     loss = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
-    (loss / (labels != IGNORED).sum()).backward()
-    optimizer.step()
+    case.engine.backward(loss / (labels != IGNORED).sum(), last=True)
+    case.engine.step(0.0)
     model.zero_grad()
     return loss.item() / int((labels != IGNORED).sum())
 
@@ -137,7 +142,6 @@ def interlace_update(case: Case, *, micro: int, small: bool) -> float:
     """Update as `finetune` does, in passes of `micro` rows."""
     freeze_all_but(case.model, case.tuned)
     set_checkpointing(graph_layers(case.model), small)
-    engine = Plain(AnswerLoss(case.model), PARAMS)
     answers = sum(int((e["labels"][1:] != IGNORED).sum()) for e in case.examples)
     total = 0.0
     for begin in range(0, len(case.examples), micro):
@@ -151,10 +155,10 @@ def interlace_update(case: Case, *, micro: int, small: bool) -> float:
                 one_row=takes_one_row(case.model.config._attn_implementation),
             ),
         )
-        loss = engine.loss(batch, batch.pop("labels"))
-        engine.backward(loss / answers, last=begin + micro >= len(case.examples))
+        loss = case.engine.loss(batch, batch.pop("labels"))
+        case.engine.backward(loss / answers, last=begin + micro >= len(case.examples))
         total += loss.item()
-    engine.step(PARAMS.learning_rate)
+    case.engine.step(0.0)
     return total / answers
 
 
@@ -185,20 +189,13 @@ def on_device(case: Case, batch: chat.Inputs) -> chat.Inputs:
 
 def seconds(way: Way, case: Case) -> tuple[float, float]:
     """Return the seconds of an update, and its loss."""
-    layers = decoder_layers(case.model)
-    tuned = [p for position in case.tuned for p in layers[position].parameters()]
-    weights = [p.detach().clone() for p in tuned]  # of no others does an update change any
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     begin = time.perf_counter()
     loss = way(case)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    elapsed = time.perf_counter() - begin
-    with torch.no_grad():
-        for parameter, value in zip(tuned, weights, strict=True):
-            parameter.copy_(value)
-    return elapsed, loss
+    return time.perf_counter() - begin, loss
 
 
 def time_ways(case: Case, pairs: int) -> Iterator[tuple[str, float, float]]:

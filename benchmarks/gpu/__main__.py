@@ -27,7 +27,6 @@ from benchmarks.gpu.checks import checking
 from benchmarks.gpu.decoders import collecting, updating
 from benchmarks.gpu.models import CELLS, answering, exporting, first_token
 from benchmarks.gpu.setting import TINY, Figure, Result, Setting
-from interlace.errors import InputError
 from interlace.system.documents import read_json
 from interlace.system.outputs import write_json
 
@@ -97,13 +96,13 @@ def place() -> str:
     )
 
 
-def run_part(name: str, folder: Path, seconds: float, *, tiny: bool) -> Outcome:
+def run_part(name: str, folder: Path, seconds: float, options: Sequence[str]) -> Outcome:
     """Run a part in a process of its own, for so many seconds at most; keep what it gives."""
     command = [sys.executable, "-m", "benchmarks.gpu", "--run", name, "--results", str(folder)]
     log = folder / f"{name}.log"
     begin = time.monotonic()
     with log.open("w", encoding="utf-8") as file:
-        program = subprocess.Popen([*command, *(["--tiny"] if tiny else [])], stderr=file)
+        program = subprocess.Popen([*command, *options], stderr=file)
         try:
             code: int | None = program.wait(timeout=max(0.0, seconds))
         except subprocess.TimeoutExpired:
@@ -152,16 +151,24 @@ def page(outcomes: Sequence[Outcome]) -> str:
 @click.option("--results", default=SCRATCH, type=click.Path(path_type=Path), help="Their figures.")
 @click.option("--out", default=PAGE, type=click.Path(path_type=Path), help="The page to write.")
 @click.option("--tiny", is_flag=True, help="Try the program on a CPU with tiny models; no page.")
+@click.option("--rounds", default=Setting.rounds, show_default=True, help="Timed rounds.")
 @click.option("--run", "single", hidden=True, type=click.Choice(list(PARTS)))
 def main(
-    parts: tuple[str, ...], minutes: float, results: Path, out: Path, tiny: bool, single: str | None
+    parts: tuple[str, ...],
+    minutes: float,
+    results: Path,
+    out: Path,
+    tiny: bool,
+    rounds: int,
+    single: str | None,
 ) -> None:
     """Run the parts one after the other, print the table and write the page."""
     if single:
-        write_outcome(single, results, TINY if tiny else Setting())
+        write_outcome(single, results, TINY if tiny else Setting(rounds=rounds))
         return
     if not tiny and not torch.cuda.is_available():
-        raise InputError("no CUDA device; run it where there is one, or try it here with --tiny")
+        click.echo("error: no CUDA device; run it where there is one, or with --tiny", err=True)
+        sys.exit(2)
     folder = results / "tiny" if tiny else results
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * minutes
@@ -172,7 +179,8 @@ def main(
                 outcomes.append(read_outcome(name, folder))
             continue
         click.echo(f"gpu: {name}, {number + 1} of {len(PARTS)}", err=True)
-        outcomes.append(run_part(name, folder, deadline - time.monotonic(), tiny=tiny))
+        options = ["--tiny"] if tiny else ["--rounds", str(rounds)]
+        outcomes.append(run_part(name, folder, deadline - time.monotonic(), options))
         click.echo(outcomes[-1].lines(), nl=False)
     text = page(outcomes)
     click.echo(text)
@@ -183,8 +191,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=True)
-    except InputError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    main()

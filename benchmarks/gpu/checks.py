@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -22,19 +24,11 @@ def checking(setting: Setting) -> Result:
     modules = sorted((ROOT / "tests").rglob("test_*.py"))
     marked = [str(path) for path in modules if MARK in path.read_text(encoding="utf-8")]
     mark = "gpu" if setting.device == "cuda" else "gpu and not gpu"  # none without a card
+    options = ["-m", mark, "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
+    if importlib.util.find_spec("xdist"):
+        options += ["-n", str(min(4, os.cpu_count() or 1))]
     ended = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-m",
-            mark,
-            "-q",
-            "-rs",
-            "-p",
-            "no:cacheprovider",
-            *marked,
-        ],
+        [sys.executable, "-m", "pytest", *options, *marked],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import torch
 from tqdm import tqdm
 
 from benchmarks import collect, finetune
-from benchmarks.gpu.setting import Figure, Result, Setting, peak, reset_peak, weights
+from benchmarks.gpu.setting import Figure, Result, Setting, free, peak, reset_peak, weights
 from benchmarks.random_model import long_rows, random_decoder_of
 from interlace.errors import InputError
 from interlace.model.attention import PACKAGES, chosen_attention
@@ -17,6 +19,7 @@ from interlace.model.chat import encode_training
 from interlace.model.open import open_processor
 
 WAYS = {"fast": "one pass", "small": "passes of two rows", "plain": "the plain way"}
+PUBLISHED = "a pass of {rows} rows with gradient checkpointing, as published"
 BUILT_IN = ("sdpa", "eager")
 
 
@@ -75,34 +78,43 @@ def obstacle(setting: Setting, attention: str) -> str | None:
 def _updates(setting: Setting, attention: str) -> Iterator[Figure]:
     """Yield the figures of all ways to update, with one attention implementation."""
     case = pruned_case(setting, attention)
-    tokens = sum(len(example["input_ids"]) for example in case.examples)
-    ways = list(WAYS) if attention == BUILT_IN[0] else ["fast", "small"]
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    few, many = setting.rows
+    cases = {way: replace(case, examples=case.examples[:few]) for way in WAYS}
+    if attention != BUILT_IN[0]:
+        cases.pop("plain")
+    functions = {way: finetune.WAYS[way] for way in cases}
+    cases["published"] = case
+    functions["published"] = partial(finetune.interlace_update, micro=many, small=True)
+    times: dict[str, list[float]] = {way: [] for way in cases}
     losses, peaks = {}, {}
     for number in tqdm(range(setting.rounds + 1), desc=f"finetune, {attention}", unit="round"):
-        for way in ways:
+        for way, function in functions.items():
             reset_peak()
-            seconds, losses[way] = finetune.seconds(finetune.WAYS[way], case)
+            seconds, losses[way] = finetune.seconds(function, cases[way])
             peaks[way] = peak()
             if number:  # the first is a warm-up
                 times[way].append(seconds)
-    exact = setting.dtype is torch.float32
-    if max(losses.values()) / min(losses.values()) - 1 > (1e-4 if exact else 2e-2):
+    same = [loss for way, loss in losses.items() if way != "published"]
+    if max(same) / min(same) - 1 > (1e-4 if setting.dtype is torch.float32 else 2e-2):
         raise AssertionError(f"finetune, {attention}: the losses differ: {losses}")
-    for way in ways:
+    labels = WAYS | {"published": PUBLISHED.format(rows=many)}
+    for way in cases:
         reference = f"peak memory {peaks[way]}"
-        if "plain" in times:
+        if "plain" in times and way in WAYS:
             ratios = [a / b for a, b in zip(times[way], times["plain"], strict=True)]
             reference += f", {median(ratios):.2f} of the plain way's time"
+        tokens = sum(len(example["input_ids"]) for example in cases[way].examples)
         value = f"{tokens / median(times[way]):,.0f} tokens/s"
-        label = f"finetune, {setting.large}'s decoder, {attention}, {WAYS[way]}"
+        label = f"finetune, {setting.large}'s decoder, {attention}, {labels[way]}"
         yield Figure(label, value, reference)
+    del case, cases, functions
+    free()
 
 
 def pruned_case(setting: Setting, attention: str) -> finetune.Case:
     """Build a decoder without a quarter of its layers, and rows of an update."""
     model = random_decoder_of(setting.large, setting.device, setting.dtype, attention).train()
     processor = open_processor(finetune.DEMO)
-    rows = map(finetune.with_answer, long_rows(setting.rows))
+    rows = map(finetune.with_answer, long_rows(max(setting.rows)))
     examples = [encode_training(processor, row) for row in rows]
-    return finetune.Case(setting.large, model, examples, finetune.remove_triplet_middles(model))
+    return finetune.case_of(setting.large, model, examples)

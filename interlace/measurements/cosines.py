@@ -22,7 +22,8 @@ from interlace.model.families import vision_token_ids
 from interlace.model.states import STATES, first_not_finite
 from interlace.params.measuring import Collect
 
-_CHUNK = {"cpu": 2**20, "cuda": 2**25}  # numbers of states taken at once: a cache, or enough work
+_CHUNK = {"cpu": 2**20, "cuda": 2**27}  # numbers of states taken at once: a cache, or enough work
+_WIDENS = torch.__version__ >= "2.8"  # products of 16 bits to 32
 _EPSILON = 1e-24  # of a squared length: a state of zeros has cosine 0 with everything
 
 
@@ -44,8 +45,8 @@ def token_sums(
 
     All dot products of a token are one product of its states, [D, d], with themselves. The diagonal
     holds the squared lengths that turn them into cosines, so no state is normalised. Products and
-    sums of a few hundred tokens are float32 whatever the states' dtype; sums of these are float64.
-    States may lie on several devices; the sums are on that of the first.
+    sums of up to a thousand tokens are float32 whatever the states' dtype; sums of these are
+    float64. States may lie on several devices; the sums are on that of the first.
 
     Args:
         inputs: `x_0 .. x_{L-1}`, each [B, T, d].
@@ -62,15 +63,17 @@ def token_sums(
     (rows, tokens, width), n = states[0].shape, len(states)
     device = states[0].device
     masks = masks.to(device)
-    weights, any_mask = masks.transpose(0, 1).float(), masks.any(0)  # [B, M, T], [B, T]
+    weights, padding = masks.transpose(0, 1).float(), ~masks.any(0)  # [B, M, T], [B, T]
+    is_padded = bool(padding.any())
     cosines = torch.zeros(rows, len(masks), n * n, dtype=torch.float64, device=device)
     sums = torch.zeros(rows, n * width if pooled else 0, dtype=torch.float64, device=device)
     for r, t in _chunks(rows, tokens, _CHUNK.get(device.type, 2**25) // (n * width)):
-        u = torch.stack([state[r, t].to(device) for state in states], 2).float()  # [b, t, D, d]
-        u[~any_mask[r, t]] = 0  # padding may not be finite
+        u = torch.stack([state[r, t].to(device) for state in states], 2)  # [b, t, D, d]
+        if is_padded:
+            u[padding[r, t]] = 0  # it may not be finite
         if pooled:
-            sums[r] += u.flatten(2).sum(1)  # [b, D*d]
-        dots = u @ u.mT  # [b, t, D, D]
+            sums[r] += u.flatten(2).sum(1, dtype=torch.float32)  # [b, D*d]
+        dots = _products(u)  # [b, t, D, D]
         squares = dots.diagonal(dim1=-2, dim2=-1)  # [b, t, D]
         inverse = squares.masked_fill(squares.isinf(), torch.nan).clamp_(min=_EPSILON).rsqrt_()
         dots *= inverse[..., None]
@@ -80,6 +83,16 @@ def token_sums(
     if not pooled:
         return both, None
     return both, sums.reshape(rows, n, width)[:, [x, y]]  # [B, 2, L, d]
+
+
+def _products(u: Tensor) -> Tensor:
+    """Multiply each token's states with themselves in float32, [b, t, D, d] -> [b, t, D, D]."""
+    if u.is_cuda and u.dtype in (torch.bfloat16, torch.float16) and _WIDENS:
+        flat = u.flatten(0, 1)
+        products: Tensor = torch.bmm(flat, flat.mT, out_dtype=torch.float32)
+        return products.view(*u.shape[:3], u.shape[2])
+    u = u.float()
+    return u @ u.mT
 
 
 def _distinct(
@@ -146,13 +159,13 @@ def measure_batch(
     with torch.inference_mode():
         inputs, outputs = STATES[params.mode](model, batch)
         cosine_sums, state_sums = token_sums(inputs, outputs, masks, pooled=pooled)
+        sinks, largest = sink_statistics(inputs, outputs, attended)
         sums = cosine_sums.cpu().numpy()  # [B, 3, L, L]
         if not np.isfinite(sums).all() and (first := first_not_finite(inputs, outputs, attended)):
             row, layer, side = first
             if params.mode == "reference" and side == "output":  # the next layer's input
                 layer, side = layer + 1, "input"
             raise NotFinite(row, layer, side)
-        sinks, largest = sink_statistics(inputs, outputs, attended)
     spans = spans_up_to(params.max_span, len(inputs))
     sums = sums[:, :, spans[:, 0], spans.sum(1) - 1]  # [B, 3, S]
     counts = masks.sum(-1).T.cpu().numpy()  # [B, 3]

@@ -40,22 +40,31 @@ def sink_statistics(
     first = attended.int().argmax(-1)  # [B]
     positions = attended.cumsum(-1) - 1  # [B, T]
     norms = _norms([*inputs, *outputs], device)
-    layers, largest_positions = [], []
-    for x, y in zip(inputs, outputs, strict=True):
-        norms_in, norms_out = norms[id(x)], norms[id(y)]  # [B, T]
-        medians = [
-            n.masked_fill(~attended, torch.nan).nanmedian(-1).values for n in (norms_in, norms_out)
-        ]
-        largest = torch.maximum(norms_in, norms_out).masked_fill(~attended, -1).argmax(-1)  # [B]
-        columns = list(medians)
-        for token in (first, largest):
-            u, v = (state[rows.to(state.device), token.to(state.device)] for state in (x, y))
-            dots = (u.to(device).float() * v.to(device).float()).sum(-1)  # [B, d] -> [B]
-            lengths = norms_in[rows, token], norms_out[rows, token]
-            columns += [dots / (lengths[0] * lengths[1]).clamp(min=_EPSILON), *lengths]
-        layers.append(torch.stack(columns, -1))  # [B, 8]
-        largest_positions.append(positions[rows, largest])
-    return torch.stack(layers, 1), torch.stack(largest_positions, 1)
+    medians = {
+        key: values.masked_fill(~attended, torch.nan).nanmedian(-1).values  # [B]
+        for key, values in norms.items()
+    }
+    norms_in, norms_out, medians_in, medians_out = (
+        torch.stack([values[id(state)] for state in side])  # [L, B, T] or [L, B]
+        for values in (norms, medians)
+        for side in (inputs, outputs)
+    )
+    longest = torch.maximum(norms_in, norms_out).masked_fill(~attended, -1).argmax(-1)  # [L, B]
+    columns = [medians_in, medians_out]
+    for tokens in (first.expand_as(longest), longest):
+        x, y = (_at(side, rows, tokens) for side in (inputs, outputs))  # [L, B, d]
+        lengths = [n.gather(-1, tokens[..., None])[..., 0] for n in (norms_in, norms_out)]
+        cosines = (x * y).sum(-1) / (lengths[0] * lengths[1]).clamp(min=_EPSILON)
+        columns += [cosines, *lengths]
+    return torch.stack(columns, -1).transpose(0, 1), positions[rows, longest].T
+
+
+def _at(states: Sequence[Tensor], rows: Tensor, tokens: Tensor) -> Tensor:
+    """Take a token of each row from each layer's states, [L, B, d] float32."""
+    pairs = zip(states, tokens, strict=True)
+    return torch.stack(
+        [s[rows.to(s.device), t.to(s.device)].to(rows.device) for s, t in pairs]
+    ).float()
 
 
 def _norms(states: Sequence[Tensor], device: torch.device) -> dict[int, Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from interlace.model.chat import Inputs
@@ -153,13 +153,33 @@ def time_request(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Reque
 
 
 def flop_counter() -> FlopCounterMode:
-    """Return torch's counter; by itself it counts attention on a CPU from torch 2.15 on."""
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={attention: _attention_flops})
+    """Return torch's counter, with a count of attention that knows shared keys and values.
+
+    By itself it has none for the CPU before torch 2.15, and refuses queries with more heads than
+    keys on a GPU.
+    """
+    aten = torch.ops.aten
+    attention = (
+        aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_flash_attention,
+        aten._scaled_dot_product_efficient_attention,
+        aten._scaled_dot_product_cudnn_attention,
+    )
+    return FlopCounterMode(display=False, custom_mapping=dict.fromkeys(attention, attention_flops))
 
 
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+def attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Count the FLOPs of attention over all pairs of tokens, by the shapes of its arguments.
+
+    Args:
+        query: [B, heads, queries, d].
+        key: [B, heads of keys, keys, d]; fewer heads are shared by several queries.
+        value: [B, heads of keys, keys, d of values].
+    """
+    rows, heads, queries, width = query
+    return 2 * rows * heads * queries * key[-2] * (width + value[-1])
 
 
 def count_flops(model: nn.Module, inputs: Inputs, new_tokens: int = 1) -> Work:

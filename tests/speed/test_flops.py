@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from interlace.model.bypass import bypassed
 from interlace.model.chat import Inputs
-from interlace.speed.clock import count_flops
+from interlace.speed.clock import attention_flops, count_flops
 from interlace.speed.flops import Work, ideals
 
 Batch = Callable[..., Inputs]
@@ -81,3 +81,9 @@ def test_the_ideal_follows_amdahls_law(layers: int, data: st.DataObject, layer: 
 def test_ideals_are_medians_over_requests() -> None:
     works = [(Work(total=ratio, prefill=1), Work(total=1, prefill=1)) for ratio in (2, 3, 10)]
     assert ideals(works)["ttft_ideal"] == 3
+
+
+def test_attention_counts_all_queries_on_shared_keys() -> None:
+    query, key, value = (2, 8, 10, 16), (2, 2, 12, 16), (2, 2, 12, 4)
+    per_head = 2 * 10 * 12 * 16 + 2 * 10 * 12 * 4
+    assert attention_flops(query, key, value) == 2 * 8 * per_head
