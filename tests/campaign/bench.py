@@ -18,7 +18,7 @@ from campaign import project
 from campaign.faults import Fault
 from campaign.outcomes import Run
 from campaign.project import CHAIN, STAGES, Stage
-from campaign.server import Program, Server
+from forked_programs import Program, Server, shared
 
 from stages.digests import code_digests
 
@@ -83,8 +83,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._short = Path(tempfile.mkdtemp(prefix="campaign-"))  # sockets need a short path
-        self.server = Server(self._short)
+        self.server = shared()
         shutil.rmtree(self.folder / "tries", ignore_errors=True)
         (self.folder / "tries").mkdir()
         recorded, key = self.folder / "bases/key", _key()
@@ -187,9 +186,7 @@ class Bench:
         return project.outputs_of(folder, list(names)) == wanted
 
     def close(self) -> None:
-        """End the server; remove all folders."""
-        self.server.close()
-        shutil.rmtree(self._short, ignore_errors=True)
+        """Remove all folders."""
         if not self.keep:
             shutil.rmtree(self.folder / "tries", ignore_errors=True)
 

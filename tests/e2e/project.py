@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked_programs
 import models
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,13 +46,17 @@ class Project:
 
     folder: Path
 
-    def run(self, *command: str, check: bool = True) -> str:
-        """Run a command as a user would, with the environment's programs; returns its output."""
-        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    def run(
+        self, *command: str, check: bool = True, variables: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a command as a user would; returns its output.
+
+        `python` and `dvc` are forks of the shared server, unless `variables` name other programs.
+        """
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=os.environ | {"PATH": programs, "DVC_NO_ANALYTICS": "1"},
+            env=forked_programs.environment() if variables is None else os.environ | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,8 +1,8 @@
 """A fork server: `python`, `torchrun` and `dvc` without their seconds of imports.
 
 The server is one process that has imported the libraries. Each program is a fork of it: the same
-code in a process of its own, which can be killed and limited as any other. A shim named `python`
-stands first on PATH, so that dvc and torchrun start their stages here too.
+code in a process of its own, which can be killed and limited as any other. Two things differ from
+a fresh process: it runs the modules of this repository, and all forks hash strings alike.
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ import importlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-SOCKET = "CAMPAIGN_SOCKET"
 PRELOADED = (
     *("torch", "transformers", "datasets", "matplotlib.pyplot", "pandas", "yaml", "peft"),
-    *("accelerate", "safetensors.torch", "torch.distributed.run", "dvc.cli", "dvc.repo"),
+    *("accelerate", "safetensors.torch", "torch.distributed.run", "dvc.cli.parser", "dvc.repo"),
     *("dvc.commands.repro", "dvc.commands.status", "dvc.commands.commit", "lmms_eval.evaluator"),
     *("transformers.models.qwen3_vl.modeling_qwen3_vl", "interlace.cli", "interlace.budget"),
     *("transformers.models.qwen3_vl.processing_qwen3_vl", "interlace.rounds"),
@@ -35,41 +31,27 @@ PRELOADED = (
     *("interlace.report.write", "interlace.evaluation.run.evaluate", "interlace.training.loop"),
 )
 LOADED_AT_FIRST_USE = ("torch._dynamo", "lmms_eval.tasks", "rich.progress", "dvc.repo.reproduce")
-SHIM = """#!{python} -IS
-import array, json, os, signal, socket, sys
-link = socket.socket(socket.AF_UNIX)
-link.connect(os.environ["{variable}"])
-name = os.path.basename(sys.argv[0])
-text = json.dumps([[name, *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode()
-socket.send_fds(link, [len(text).to_bytes(8, "big")], [0, 1, 2])
-link.sendall(text)
-answers = link.makefile("r")
-child = int(answers.readline())
-def relay(number, frame):
-    try:
-        os.kill(child, number)
-    except ProcessLookupError:
-        pass
-for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-    signal.signal(number, relay)
-code = int(answers.readline() or 1)
-if code < 0:
-    signal.signal(-code, signal.SIG_DFL) if -code != 9 else None
-    os.kill(os.getpid(), -code)
-os._exit(code)
-"""
+NVIDIA = Path("/dev/nvidiactl")
 
 
-def serve(path: str) -> None:
-    """Import everything, then fork a process for each request until the parent ends."""
+def serve(path: Path) -> None:
+    """Import everything, then fork a process for each request until the parent ends.
+
+    Args:
+        path: the socket to listen on; its folder is removed at the end.
+    """
     for name in (*PRELOADED, *LOADED_AT_FIRST_USE):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    if not NVIDIA.exists():  # it looks for a GPU when it is imported, which no fork could use then
+        with contextlib.suppress(ImportError):
+            os.environ["DS_ACCELERATOR"] = "cpu"
+            importlib.import_module("deepspeed")
     from stages.digests import code_digests
 
     code_digests()  # remembered: the code stays as it is
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
+    listener.bind(str(path))
     listener.listen(64)
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ, None)
@@ -80,6 +62,7 @@ def serve(path: str) -> None:
             if key.fileobj is sys.stdin:
                 for pid in running:
                     _signal(pid, signal.SIGKILL)
+                shutil.rmtree(path.parent, ignore_errors=True)
                 return
             if key.fileobj is listener:
                 client = listener.accept()[0]
@@ -174,7 +157,10 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> int:
             prepare(rest[1])
             runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
             return 0
-        raise SystemExit(f"the server runs modules only, not {arguments}")
+        sys.argv = rest
+        sys.path.insert(0, str(Path(rest[0]).resolve().parent))
+        runpy.run_path(rest[0], run_name="__main__")
+        return 0
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0
@@ -188,125 +174,5 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> int:
         return 130
 
 
-@dataclass
-class Program:
-    """A running program.
-
-    Attributes:
-        pid: its process, which leads a session of its own.
-    """
-
-    link: socket.socket
-    pid: int
-    log: Path
-    pump: subprocess.Popen[bytes]
-
-    def wait(self, seconds: float) -> int | None:
-        """Return its exit code; `None` if it still runs after so many seconds, and is killed."""
-        self.link.settimeout(seconds)
-        try:
-            answer = self.link.recv(32)
-        except TimeoutError:
-            self.kill(signal.SIGKILL, group=True)
-            self.link.settimeout(20)
-            with contextlib.suppress(OSError):
-                self.link.recv(32)
-            return None
-        finally:
-            self.link.settimeout(None)
-        self.link.close()
-        return int(answer or b"1")
-
-    def kill(self, number: int, *, group: bool = False) -> None:
-        """Send a signal to it, or to its process group."""
-        with contextlib.suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(self.pid, number)
-
-    def drain(self) -> None:
-        """Wait until all that it printed is in the log; an orphan of its own may still print."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.pump.wait(2)
-
-    @property
-    def output(self) -> str:
-        """All that it printed so far."""
-        return self.log.read_text(errors="replace")
-
-
-@dataclass
-class Server:
-    """The running server.
-
-    Args:
-        folder: holds its socket and its shims; a short path.
-    """
-
-    folder: Path
-    process: subprocess.Popen[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
-        shims = self.folder / "bin"
-        shims.mkdir(parents=True, exist_ok=True)
-        for name in ("python", "torchrun", "dvc"):
-            shim = shims / name
-            shim.write_text(SHIM.format(python=sys.executable, variable=SOCKET))
-            shim.chmod(0o755)
-        self.socket = self.folder / "s"
-        self.socket.unlink(missing_ok=True)
-        self.environment = os.environ | {
-            SOCKET: str(self.socket),
-            "PATH": f"{shims}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "data/demo"))),
-            "PYTHON_EXEC": str(shims / "python"),
-            "MPLCONFIGDIR": str(self.folder / "matplotlib"),
-            **dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "DO_NOT_TRACK"), "1"),
-            **{"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "TRANSFORMERS_VERBOSITY": "error"},
-            **{"TQDM_MININTERVAL": "5", "SHELL": "/bin/sh", "TOKENIZERS_PARALLELISM": "false"},
-        }
-        command = [sys.executable, "-m", "campaign.server", str(self.socket)]
-        self.log = (self.folder / "server.log").open("wb")
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=self.log,
-            stderr=self.log,
-        )
-        while not self.socket.exists():
-            if self.process.poll() is not None:
-                raise RuntimeError((self.folder / "server.log").read_text())
-            time.sleep(0.05)
-
-    def start(self, command: Sequence[str], folder: Path, log: Path, **variables: str) -> Program:
-        """Start a program: `python -m MODULE`, `torchrun ...` or `dvc ...`."""
-        read_end, write_end = os.pipe()  # not a file: a limit on file sizes is not for messages
-        copy = subprocess.Popen(["cat"], stdin=read_end, stdout=log.open("wb"))
-        link = self._connect()
-        text = json.dumps([list(command), str(folder), self.environment | variables]).encode()
-        with open(os.devnull, "rb") as nothing:
-            handles = [nothing.fileno(), write_end, write_end]
-            socket.send_fds(link, [len(text).to_bytes(8, "big")], handles)
-        link.sendall(text)
-        os.close(read_end)
-        os.close(write_end)
-        pid = b""
-        while not pid.endswith(b"\n"):
-            pid += link.recv(1)
-        return Program(link, int(pid), log, copy)
-
-    def _connect(self) -> socket.socket:
-        link = socket.socket(socket.AF_UNIX)
-        link.connect(str(self.socket))
-        return link
-
-    def close(self) -> None:
-        """End it, with all that still runs."""
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.process.wait(30)
-        self.log.close()
-
-
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(Path(sys.argv[1]))
