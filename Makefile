@@ -5,6 +5,8 @@ PYTHON ?= python3
 LOCK ?= requirements.lock
 VENV := $(if $(filter requirements.lock,$(LOCK)),.venv,.scratch/venv-$(LOCK))
 READY := $(VENV)/.ready
+# A file of tests is one worker's; tests/conftest.py has the long ones first
+TESTS := python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
@@ -21,7 +23,8 @@ real: environment
 	sh .ci/project real profiles/smollm2-135m.yaml
 	cd real && dvc repro && interlace show
 
-test: lint unit slow e2e
+test: lint
+	$(TESTS) -m "not gpu"
 
 lint: environment
 	ruff check .
@@ -29,13 +32,13 @@ lint: environment
 	mypy
 
 unit: environment
-	python -m pytest -q -m "not slow and not e2e and not gpu" -n 2 --dist loadfile
+	$(TESTS) -m "not slow and not e2e and not gpu"
 
 slow: environment
-	python -m pytest -q -m "slow and not e2e and not gpu" -n 2 --dist loadfile
+	$(TESTS) -m "slow and not e2e and not gpu"
 
 e2e: environment
-	python -m pytest -q -m e2e
+	$(TESTS) -m e2e tests/e2e
 
 # Kills, changed inputs, full disks, two runs at once; resumes where it stopped; writes docs/reliability.md
 campaign: environment

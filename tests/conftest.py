@@ -7,12 +7,24 @@ import os
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models, and one process per core
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 LAYERS = 6
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of long tests, then those of many, so that all workers end together."""
+    counts = Counter(item.path for item in items)
+    long = {
+        item.path
+        for item in items
+        if any(item.get_closest_marker(name) for name in ("e2e", "slow"))
+    }
+    items.sort(key=lambda item: (item.path not in long, -counts[item.path], item.path))
 
 
 @pytest.fixture(scope="session")
