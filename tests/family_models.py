@@ -7,7 +7,9 @@ patterns where models do so. Decoders are 32 wide, pictures 16 pixels.
 from __future__ import annotations
 
 import copy
+import functools
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,18 @@ def is_known(name: str) -> bool:
 
 def save(name: str, folder: Path) -> Path:
     """Save the tiny model of a name."""
-    return save_config(ALL[name].config, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in _files(name).items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+@functools.cache
+def _files(name: str) -> dict[str, bytes]:
+    """Build the tiny model of a name, once in a process; return its files, of some 100 KB."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_config(ALL[name].config, Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def save_config(json_config: Config, folder: Path) -> Path:

@@ -48,6 +48,11 @@ class Trial:
         return open_model(self.dense, dtype="float32")
 
     @cached_property
+    def reloaded(self) -> Any:
+        """The pruned model, which the last step trains."""
+        return open_model(self.pruned(), dtype="float32")
+
+    @cached_property
     def inputs(self) -> Any:
         return family_models.inputs(self.name)
 
@@ -78,6 +83,7 @@ def passes(trial: Trial) -> None:
 def gives_states(trial: Trial) -> None:
     with torch.inference_mode():
         inputs, outputs = residual_states(trial.model, trial.inputs)
+    assert len(inputs) == len(outputs) == len(trial.keep) + len(DROP)
     shape = (*trial.inputs["input_ids"].shape, 32)
     assert {state.shape for state in inputs + outputs} == {shape}
 
@@ -101,25 +107,30 @@ def keeps_the_fields_of_kept_layers(trial: Trial) -> None:
             assert pruned[name] == [i for i, n in enumerate(trial.keep) if n in dense[name]], name
 
 
-def reloads(trial: Trial, dtype: Any) -> None:
-    whole = open_model(trial.dense, dtype=dtype)
-    round_weights(whole, getattr(torch, dtype))
+def reloads_in_bfloat16(trial: Trial) -> None:
+    whole = open_model(trial.dense, dtype="bfloat16")
+    round_weights(whole, torch.bfloat16)
+    reloads(trial, whole, open_model(trial.pruned("bfloat16"), dtype="bfloat16"))
+
+
+def reloads(trial: Trial, whole: Any, reloaded: Any) -> None:
     prompts = [Prompt("one", trial.inputs)]
-    written = next(run_states(open_model(trial.pruned(dtype), dtype=dtype), prompts, "written"))
+    written = next(run_states(reloaded, prompts, "written"))
     with bypassed(whole, DROP):
         assert first_difference(next(run_states(whole, prompts, "dense")), written) is None
+    assert len(written) == len(trial.keep) + 1
+    assert first_difference(next(run_states(whole, prompts, "dense"))[len(DROP) :], written)
 
 
 def generates(trial: Trial) -> None:
-    model = open_model(trial.pruned(), dtype="float32")
-    tokens = model.generate(
+    tokens = trial.reloaded.generate(
         **trial.inputs, do_sample=False, min_new_tokens=2, max_new_tokens=2, suppress_tokens=NEVER
     )
     assert tokens.shape[1] == trial.inputs["input_ids"].shape[1] + 2
 
 
 def learns(trial: Trial) -> None:
-    model: Any = set_training(open_model(trial.pruned(), dtype="float32"))
+    model: Any = set_training(trial.reloaded)
     freeze_all_but(model, TUNED)
     tuned = [weight for weight in model.parameters() if weight.requires_grad]
     frozen = [weight.clone() for weight in model.parameters() if not weight.requires_grad]
@@ -138,8 +149,8 @@ STEPS: dict[str, Callable[[Trial], None]] = {
     "gives states": gives_states,
     "is scored": is_scored,
     "is pruned": keeps_the_fields_of_kept_layers,
-    "reloads in float32": lambda trial: reloads(trial, "float32"),
-    "reloads in bfloat16": lambda trial: reloads(trial, "bfloat16"),
+    "reloads in float32": lambda trial: reloads(trial, trial.model, trial.reloaded),
+    "reloads in bfloat16": reloads_in_bfloat16,
     "generates": generates,
     "learns": learns,
 }

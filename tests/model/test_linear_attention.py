@@ -125,13 +125,17 @@ print(float(packed / single - 1), rule.CALLS[0])
 """
 
 
-@pytest.mark.parametrize(
-    ("packages", "one_row", "in_kernel"),
-    [(KERNELS, True, True), (KERNELS, False, False), (KERNELS[:1], True, False)],
-    ids=["both kernels", "several rows", "no convolution"],
-)
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["qwen3_5", "qwen3_5_moe"])
+@pytest.mark.parametrize(
+    ("name", "packages", "one_row", "in_kernel"),
+    [
+        ("qwen3_5", KERNELS, True, True),
+        ("qwen3_5_moe", KERNELS, True, True),
+        ("qwen3_5", KERNELS, False, False),
+        ("qwen3_5", KERNELS[:1], True, False),
+    ],
+    ids=["both kernels", "both kernels, moe", "several rows", "no convolution"],
+)
 def test_kernels_get_the_boundaries_or_a_row_for_each_sample(
     name: str, packages: tuple[str, ...], one_row: bool, in_kernel: bool, tmp_path: Path
 ) -> None:

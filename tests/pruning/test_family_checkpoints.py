@@ -35,7 +35,6 @@ from interlace.model.states import reference_states, residual_states
 from interlace.params.healing import Also
 from interlace.pruning import compensation, sparsity
 from interlace.pruning.new_values import CheckpointStore
-from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 from interlace.samples.answered_rows import AnsweredRows
 from interlace.training.also import weights_of
 
@@ -93,21 +92,6 @@ def generated(model: Any, inputs: dict[str, torch.Tensor], cache: bool) -> torch
     )[:, inputs["input_ids"].shape[1] :]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_gate_finds_no_difference(dense: Dense, dtype: Any, tmp_path: Path) -> None:
-    plan = make_plan(MIDDLE, [], dense.n_layers)
-    interlace.export(dense.folder, plan, tmp_path / "out", dtype=dtype)
-    whole = open_model(dense.folder, dtype=dtype)
-    round_weights(whole, getattr(torch, dtype))
-    prompts = [Prompt("one", dense.inputs)]
-    reloaded = open_model(tmp_path / "out", dtype=dtype)
-    written = next(run_states(reloaded, prompts, "written"))
-    with bypassed(whole, MIDDLE):
-        assert first_difference(next(run_states(whole, prompts, "dense")), written) is None
-    assert len(written) == dense.n_layers - 2 + 1
-    assert first_difference(next(run_states(whole, prompts, "dense"))[2:], written)
-
-
 @pytest.mark.parametrize("layer", [0, -1])
 def test_logits_are_those_without_the_layer(dense: Dense, layer: int) -> None:
     drop = [layer % dense.n_layers]
@@ -149,14 +133,6 @@ def test_a_model_is_as_it_was_after_a_bypass(dense: Dense) -> None:
     for number, layer in enumerate(decoder_layers(dense.model)):
         found = {m.layer_idx for m in layer.modules() if hasattr(m, "layer_idx")}
         assert found == {number}
-
-
-def test_every_layer_is_measured(dense: Dense) -> None:
-    with torch.inference_mode():
-        inputs, outputs = residual_states(dense.model, dense.inputs)
-    assert len(inputs) == len(outputs) == dense.n_layers
-    shape = (*dense.inputs["input_ids"].shape, 32)
-    assert {state.shape for state in inputs + outputs} == {shape}
 
 
 def test_reference_states_are_the_inputs_of_the_next_layers(dense: Dense) -> None:
