@@ -31,7 +31,6 @@ PRELOADED = (
     *("interlace.report.write", "interlace.evaluation.run.evaluate", "interlace.training.loop"),
 )
 LOADED_AT_FIRST_USE = ("torch._dynamo", "lmms_eval.tasks", "rich.progress", "dvc.repo.reproduce")
-NVIDIA = Path("/dev/nvidiactl")
 
 
 def serve(path: Path) -> None:
@@ -43,6 +42,8 @@ def serve(path: Path) -> None:
     for name in (*PRELOADED, *LOADED_AT_FIRST_USE):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    from forked_programs import NVIDIA
+
     if not NVIDIA.exists():  # it looks for a GPU when it is imported, which no fork could use then
         with contextlib.suppress(ImportError):
             os.environ["DS_ACCELERATOR"] = "cpu"

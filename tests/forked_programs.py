@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOCKET = "FORK_SERVER"
+NVIDIA = Path("/dev/nvidiactl")
+PROGRAMS = {"python": "", "torchrun": "-m torch.distributed.run", "dvc": "-m dvc"}
 SHIM = """#!{python} -IS
 import array, json, os, signal, socket, sys
 link = socket.socket(socket.AF_UNIX)
@@ -109,19 +114,14 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="programs-"))
         self.socket, shims = self.folder / "s", self.folder / "bin"
         shims.mkdir()
-        for name in ("python", "torchrun", "dvc"):
+        for name in PROGRAMS:
             shim = shims / name
             shim.write_text(SHIM.format(python=sys.executable, variable=SOCKET))
             shim.chmod(0o755)
-        self.variables = {
+        self.variables = _variables(shims) | {
             SOCKET: str(self.socket),
-            "PATH": f"{shims}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "data/demo"))),
             "PYTHON_EXEC": str(shims / "python"),  # of torchrun's workers
             "MPLCONFIGDIR": str(self.folder / "matplotlib"),
-            **dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "DO_NOT_TRACK"), "1"),
-            **{"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "TRANSFORMERS_VERBOSITY": "error"},
-            **{"TQDM_MININTERVAL": "5", "SHELL": "/bin/sh", "TOKENIZERS_PARALLELISM": "false"},
         }
         with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
@@ -168,12 +168,43 @@ class Server:
         self.process.wait(30)
 
 
+def _variables(programs: Path) -> dict[str, str]:
+    """Return the variables of programs in a folder, and of all that they start."""
+    paths = (
+        ROOT,
+        ROOT / "tests",
+        ROOT / "data/demo",
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    )
+    return {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        **dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "DO_NOT_TRACK"), "1"),
+        **{"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "TRANSFORMERS_VERBOSITY": "error"},
+        **{"TQDM_MININTERVAL": "5", "SHELL": "/bin/sh", "TOKENIZERS_PARALLELISM": "false"},
+    }
+
+
 @functools.cache
 def shared() -> Server:
     """Start a server, once. It ends with this process."""
     return Server()
 
 
-def environment(**variables: str) -> dict[str, str]:
-    """Return an environment in which `python`, `torchrun` and `dvc` start in the shared server."""
-    return os.environ | shared().variables | variables
+@functools.cache
+def _fresh() -> dict[str, str]:
+    """Return variables with which the same programs start as fresh processes."""
+    folder = Path(tempfile.mkdtemp(prefix="programs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, words in PROGRAMS.items():
+        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
+        (folder / name).chmod(0o755)
+    return _variables(folder)
+
+
+def environment() -> dict[str, str]:
+    """Return an environment in which `python`, `torchrun` and `dvc` start as forks of `shared`.
+
+    Where there is a GPU they are fresh processes: a fork could not use it.
+    """
+    return os.environ | (_fresh() if NVIDIA.exists() else shared().variables)

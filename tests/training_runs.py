@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from forked_programs import environment
 from plans import PLAN, PREFIX, weights
 
 from interlace.checkpoint.checkpoint import Checkpoint
@@ -18,7 +17,6 @@ from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
 from interlace.system.documents import as_yaml
 
-ROOT = Path(__file__).parents[1]
 STEPS = 6
 LOCAL_STEPS = 8
 RECIPE: dict[str, Any] = {
@@ -116,12 +114,11 @@ def start_stage(
     params = {"model": {"id": "m"}, "data": {"id": "d"}, "finetune": options, "heal": heal_options}
     (folder / "mine.yaml").write_text(as_yaml(params))
     (folder / "run.py").write_text(setup + RUN_STAGE)
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    torchrun = ["torchrun", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.Popen(
-        [sys.executable, *(launch or [*(torchrun if processes > 1 else []), "run.py"])],
+        launch or [*(torchrun if processes > 1 else ["python"]), "run.py"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -47,20 +47,27 @@ def test_a_damaged_configuration_is_named_before_training(project: Path, tmp_pat
         )
 
 
+@pytest.fixture(scope="module")
+def plain_run(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All ways of healing, in this process alone and without DeepSpeed."""
+    out = tmp_path_factory.mktemp("plain")
+    tune(project, out, **COMBINED)
+    return out
+
+
 @pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize("zero_stage", [0, 3])
 def test_two_processes_heal_as_one_without_deepspeed(
-    project: Path, tmp_path: Path, zero_stage: int
+    project: Path, plain_run: Path, tmp_path: Path, zero_stage: int
 ) -> None:
-    folder = linked(project, tmp_path / "stage")
+    folder = linked(project, tmp_path)
     assert_ends(start_stage(folder, 2, zero_stage=zero_stage, **COMBINED))
-    tune(project, tmp_path / "plain", **COMBINED)
     for stage_curve, curve, quantity in (
         ("loss.csv", "loss.csv", "loss"),
         ("local_loss.csv", "local.csv", "relative_error"),
     ):
-        expected = column(tmp_path / "plain" / curve, quantity)
+        expected = column(plain_run / curve, quantity)
         values = column(folder / "metrics" / stage_curve, quantity)
         assert values and values == pytest.approx(expected, rel=1e-3)
 
@@ -74,7 +81,7 @@ def test_deepspeed_s_own_launcher_starts_the_stage(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    runner = ["-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", port]
+    runner = ["python", "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", port]
     stage = ["--module", "stages.finetune", "--params", "mine.yaml"]
     folder = linked(project, tmp_path / "stage")
     assert_ends(start_stage(folder, launch=[*runner, *stage], max_steps=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import subprocess
 import sys
@@ -11,12 +10,12 @@ from pathlib import Path
 import answered_samples
 import models
 import pytest
+from forked_programs import environment
 
 from interlace.measurements import collect as collect_module
 from interlace.samples import windows
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
@@ -66,11 +65,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def launch(out: Path, model: Path, victim: int = -1) -> int:
     """Collect into a folder with two processes, neither of which waits for ever."""
     out.mkdir(exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launcher = ["torchrun", "--standalone", "--nproc-per-node=2"]
     arguments = map(str, (out.parent / "program.py", out, model, victim))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *launcher, *arguments], env=environment, capture_output=True, timeout=120
+        [*launcher, *arguments], env=environment(), capture_output=True, timeout=120
     ).returncode
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from forked_programs import environment
 from training_runs import linked
 
 from interlace.samples.own_answers import AnswerSheet, read_answer_sheet
@@ -18,7 +17,6 @@ from interlace.system.documents import as_yaml
 from interlace.system.outputs import remove, write_json
 from stages.answers import main
 
-ROOT = Path(__file__).parents[2]
 BOUNDS = {"min_pixels": None, "max_pixels": None, "max_length": 512}
 OWN = {"source": "dense", "max_new_tokens": 5, "batch_tokens": 300, "temperature": 1.0}
 PROGRAM = """
@@ -51,11 +49,11 @@ def workspace(project: Path, folder: Path, answers: dict[str, Any]) -> Path:
 def launch(folder: Path, processes: int, victim: int = -1) -> int:
     """Run the stage with windows of three rows; one process may die in its third call."""
     (folder / "program.py").write_text(PROGRAM.format(victim=victim))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    torchrun = ["torchrun", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
-        [sys.executable, *launcher, "program.py"],
+        [*(torchrun if processes > 1 else ["python"]), "program.py"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         timeout=300,
     ).returncode

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from forked_programs import environment
 from pyarrow import csv
 
 from interlace.report.publish import files_to_publish
@@ -161,11 +161,10 @@ def test_two_processes_compare_candidates_as_one(project: Path) -> None:
     shutil.rmtree(project / ".scratch/candidates")
     subprocess.run(
         [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", "-m", "stages.candidates"),
+            *("torchrun", "--standalone", "--nproc-per-node", "2", "-m", "stages.candidates"),
         ],
         cwd=project,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         check=True,
     )
     together = csv.read_csv(losses)

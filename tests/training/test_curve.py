@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_programs import environment
 from interruptions import interrupt
-from training_runs import LOCAL_STEPS, ROOT, STEPS, assert_same_run, column, curve, tune
+from training_runs import LOCAL_STEPS, STEPS, assert_same_run, column, curve, tune
 
 from interlace.errors import InputError
 from interlace.healing.end_to_end import EndToEnd
@@ -189,7 +188,7 @@ for step in range(1, 5):
 PIPELINE = """
 stages:
   train:
-    cmd: PROGRAM stage.py
+    cmd: python stage.py
     deps: [stage.py]
     plots: [loss.csv: {cache: false}]
 plots: [loss: {x: step, y: {loss.csv: loss}}]
@@ -198,33 +197,30 @@ plots: [loss: {x: step, y: {loss.csv: loss}}]
 
 @pytest.mark.slow
 def test_dvc_shows_and_compares_the_curve_of_a_stage_that_runs(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
-
     def run(*command: str) -> str:
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+            command, cwd=tmp_path, env=environment(), check=True, capture_output=True, text=True
         ).stdout
 
-    dvc = (sys.executable, "-m", "dvc")
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
     (tmp_path / "stage.py").write_text(STAGE)
-    (tmp_path / "dvc.yaml").write_text(PIPELINE.replace("PROGRAM", sys.executable))
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
     (tmp_path / "go").touch()
     run("git", "init", "-q")
-    run(*dvc, "init", "-q")
-    run(*dvc, "repro", "-q")
+    run("dvc", "init", "-q")
+    run("dvc", "repro", "-q")
     run("git", "add", "-A")
     run(*git, "commit", "-qm", "first")
     (tmp_path / "go").unlink()
     (tmp_path / "stage.py").write_text(f"{STAGE}# changed")
-    stage = subprocess.Popen([*dvc, "repro", "-q"], cwd=tmp_path, env=environment)
+    stage = subprocess.Popen(["dvc", "repro", "-q"], cwd=tmp_path, env=environment())
     while not (tmp_path / "loss.csv").exists() or len(curve(tmp_path / "loss.csv")) != 3:
         assert stage.poll() is None
         time.sleep(0.1)
-    shown = json.loads(run(*dvc, "plots", "diff", "--json", "HEAD"))["data"]["loss"][0]
+    shown = json.loads(run("dvc", "plots", "diff", "--json", "HEAD"))["data"]["loss"][0]
     points = shown["content"]["data"]["values"]
     steps = {rev: [p["step"] for p in points if p["rev"] == rev] for rev in ("HEAD", "workspace")}
     assert steps == {"HEAD": ["1", "2", "3", "4"], "workspace": ["1", "2", "3"]}
-    assert '"step": "3"' in run(*dvc, "plots", "show", "--json")
+    assert '"step": "3"' in run("dvc", "plots", "show", "--json")
     (tmp_path / "go").touch()
     assert stage.wait(timeout=60) == 0

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ import pytest
 import torch
 from chat_server import chat_server
 from evaluation.published_rows import write_parquet
+from forked_programs import environment
 from interruptions import damage, interrupt
 from models import row, rows
 from transformers import GenerationMixin
@@ -263,13 +263,10 @@ def test_results_do_not_depend_on_the_number_of_processes(
 
     script = tmp_path / "script.py"
     script.write_text(IN_PROCESSES)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    torchrun = ["torchrun", "--standalone", "--nproc-per-node", "2"]
     arguments = [params.model_dump_json(), str(checkpoint.folder), str(tmp_path)]
     subprocess.run(
-        [sys.executable, *torchrun, str(script), *arguments],
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        [*torchrun, str(script), *arguments], check=True, env=environment(), capture_output=True
     )
     for process in "01":
         assert json.loads((tmp_path / process).read_text()) == alone.as_json()
