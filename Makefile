@@ -10,7 +10,7 @@ TESTS := python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch deploy-check gpu gpu-wheels environment clean
+.PHONY: demo real test lint unit slow e2e campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch bench-busy deploy-check gpu gpu-wheels environment clean
 
 demo: environment
 	sh .ci/lock
@@ -116,6 +116,12 @@ bench-serving: environment
 # writes docs/bench-prefetch.md
 bench-prefetch: environment
 	python -m benchmarks.prefetch
+
+# Updates of the demo idle and beside a busy loop per core (5 minutes; REPRO=--repro: `dvc repro` too,
+# 25 more); writes docs/bench-busy.md
+bench-busy: environment
+	dvc repro sample
+	python -m benchmarks.busy $(REPRO)
 
 # SLEB's removals with shared states beside full passes; writes docs/bench-sleb.md
 bench-sleb: environment
