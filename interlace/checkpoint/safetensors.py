@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from interlace.errors import InputError
 from interlace.model.files import INDEX, SINGLE, read_index, weight_files
+from interlace.system.outputs import written_while_growing
 
 BITS = {
     **{"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8},
@@ -35,6 +36,7 @@ FLOATS = {"F16": np.float16, "BF16": np.uint16, "F32": np.float32, "F64": np.flo
 WRITABLE = {*FLOATS, "BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64"}  # not packed
 _RANKS = {dtype: rank for rank, dtype in enumerate(BITS)}
 _CHUNK = 2**22  # bytes read at once where the system cannot copy by itself, bounds memory
+_PIECE = 2**26  # bytes that the system copies in one call
 _NO_COPY = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
 _WORTH_KERNEL = 2**16  # bytes; below, reading and writing costs no more
 
@@ -176,17 +178,22 @@ def write_tensors(
     order = sorted(tensors, key=lambda name: (-_RANKS[tensors[name].dtype_as(dtype)], name))
     sources: dict[Path, IO[bytes]] = {}
     try:
-        with path.open("wb", buffering=0) as out:
+        with path.open("wb", buffering=0) as out, written_while_growing(out) as grown:
             _write_all(out, _header({name: tensors[name] for name in order}, dtype))
+
+            def progress(size: int) -> None:
+                grown(size)
+                copied(size)
+
             for name in order:
                 tensor = tensors[name]
                 if tensor.path not in sources:
                     sources[tensor.path] = tensor.path.open("rb", buffering=0)
                 source, new_dtype = sources[tensor.path], tensor.dtype_as(dtype)
                 if tensor.dtype == new_dtype:
-                    _copy(source, out, tensor, copied)
+                    _copy(source, out, tensor, progress)
                 else:
-                    _convert(source, out, tensor, new_dtype, f"{tensor.path}: {name}", copied)
+                    _convert(source, out, tensor, new_dtype, f"{tensor.path}: {name}", progress)
     finally:
         for source in sources.values():
             source.close()
@@ -216,9 +223,8 @@ def _copy(
     done = 0
     while done < tensor.size and tensor.size > _WORTH_KERNEL and hasattr(os, "copy_file_range"):
         try:
-            size = os.copy_file_range(
-                source.fileno(), out.fileno(), tensor.size - done, tensor.begin + done
-            )
+            piece = min(_PIECE, tensor.size - done)
+            size = os.copy_file_range(source.fileno(), out.fileno(), piece, tensor.begin + done)
         except OSError as error:
             if error.errno not in _NO_COPY:
                 raise
@@ -228,9 +234,9 @@ def _copy(
         done += size
         copied(size)
     remainder = replace(tensor, begin=tensor.begin + done, size=tensor.size - done)
-    for piece in _pieces(source, remainder):
-        _write_all(out, piece)
-        copied(len(piece))
+    for chunk in _pieces(source, remainder):
+        _write_all(out, chunk)
+        copied(len(chunk))
 
 
 def _convert(

@@ -10,10 +10,11 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from interlace.errors import InputError
 from interlace.system import interruption, locks
@@ -21,6 +22,8 @@ from interlace.system import interruption, locks
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _BLOCKED = (errno.ENOTDIR, errno.EEXIST)
+_GROWN = 2**26  # bytes of a growing file that are worth a call
+_WRITE, _OFFSET = 2, ctypes.c_int64  # SYNC_FILE_RANGE_WRITE; a length of 0: to the end
 _unfinished: set[Path] = set()  # temporary paths of this process
 
 
@@ -191,6 +194,28 @@ def synced(path: Path) -> None:
             raise  # else a file system that cannot sync folders
     finally:
         os.close(number)
+
+
+@contextmanager
+def written_while_growing(file: IO[bytes]) -> Iterator[Callable[[int], None]]:
+    """Yield what to call with the size of every piece that was appended to a file, bytes.
+
+    The system begins to write at once, in the background. By itself it holds back gigabytes, and
+    `synced` would wait for them at the end. Where it has no such call, nothing happens. Errors are
+    left to `synced`.
+    """
+    start = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    new, writing = 0, None
+
+    def grown(size: int) -> None:
+        nonlocal new, writing
+        new += size
+        if start and new >= _GROWN and (writing is None or writing.done()):
+            writing = pool.submit(start, file.fileno(), _OFFSET(0), _OFFSET(0), _WRITE)
+            new = 0
+
+    with ThreadPoolExecutor(1) as pool:  # the call waits where the disk's queue is full
+        yield grown
 
 
 def discard_unfinished() -> None:

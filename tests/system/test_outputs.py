@@ -10,6 +10,7 @@ import signal
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from interlace.errors import InputError
+from interlace.system import outputs
 from interlace.system.outputs import link_or_copy, refusals_named, remove, whole, write_json
 
 
@@ -202,3 +204,16 @@ def test_links_are_followed_to_copy_and_not_to_remove(tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_bytes() == b"123"
     remove(tmp_path / "link")
     assert names(tmp_path) == ["copy", "real"]
+
+
+@pytest.mark.parametrize(("pieces", "calls"), [([2**26], 1), ([2**25, 2**25], 1), ([2**25], 0)])
+def test_a_growing_file_is_written_by_the_system_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: list[int], calls: int
+) -> None:
+    starts: list[int] = []
+    system = SimpleNamespace(sync_file_range=lambda number, *_: starts.append(number))
+    monkeypatch.setattr(outputs.ctypes, "CDLL", lambda name: system)
+    with (tmp_path / "a").open("wb") as file, outputs.written_while_growing(file) as grown:
+        for size in pieces:
+            grown(size)
+    assert len(starts) == calls
