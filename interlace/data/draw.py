@@ -37,11 +37,13 @@ from interlace.samples.parquet import ERRORS as PARQUET_ERRORS
 from interlace.samples.rows import SCHEMA, sample_id, write_rows
 from interlace.system.outputs import write_json
 from interlace.system.resumable import intact, kept
+from interlace.system.slow import slow_named
 
 WAITS = (2.0, 8.0, 30.0)  # before a subset is tried again, seconds
 _CHUNK_BYTES = 2**26  # Parquet bytes to read between two resume points
 _LONGEST_NAME = 120  # bytes of a folder's name; file systems hold 255, some less
 _FEW = 32  # rows that are Python objects at a time
+_SKIP = "wait, or set data.max_image_pixels lower to skip images of its size"
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,8 @@ class _SubsetDraw:
         self.location = f"{file.location}, row group {group.number}"
         for source_row in _python_rows(parquet, group.number, columns, numbers, counts):
             converted = convert(source_row) if convert else source_row
-            row = clean_row(converted, self.subset.name, self.data, counts)
+            with slow_named(f"{self.location}: an image", _SKIP):
+                row = clean_row(converted, self.subset.name, self.data, counts)
             if row is not None:
                 row |= {"sample_id": sample_id(row), "domain": "native", "task": "native"}
                 yield row

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from interlace.errors import InputError
 ASPECT = 200  # Qwen's processors refuse images that are longer than this times their width
 _ODD_MODES = {"CMYK": "CMYK", "P": "palette", "PA": "palette", "F": "floating-point"}
 _WHITE = (255, 255, 255, 255)
+_STRIP = 2**18  # pixels that are converted at once
+_LARGE = 2**24  # pixels; threads open an image of more alone
+_one_large_image = threading.Lock()
 _UPRIGHT = {  # by EXIF's Orientation, what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,17 +48,23 @@ def oddities(data: bytes | None, max_pixels: int) -> list[str]:
         UnfitImage: see `open_image`; or larger than `max_pixels`.
     """
     image = _open(data, max_pixels)
-    _, turned = _plain(image)
+    large = image.width * image.height > _LARGE
+    turn: AbstractContextManager[Any] = _one_large_image if large else nullcontext()
+    with turn:
+        _decode(image)
+        next(_strips(image))  # fails where its colours or levels cannot be shown
     names = [_ODD_MODES[image.mode]] if image.mode in _ODD_MODES else []
     if image.mode.startswith("I"):
         names.append("16-bit")
     if image.has_transparency_data:
         names.append("transparent")
-    return names + (["turned by EXIF"] if turned else [])
+    return names + (["turned by EXIF"] if _orientation(image) in _UPRIGHT else [])
 
 
 def open_image(image: Any) -> Image.Image:
     """Return plain RGB of an open image, or of one as Parquet holds it ({"bytes", "path"}).
+
+    Takes at most 8 bytes per pixel, those of the result included.
 
     Raises:
         UnfitImage: empty, a path without bytes, no image, cut short or damaged, too long for its
@@ -100,7 +111,15 @@ def plain(image: Image.Image) -> Image.Image:
     Raises:
         UnfitImage: see `open_image`.
     """
-    return _plain(image)[0]
+    _decode(image)
+    method = _UPRIGHT.get(_orientation(image))
+    upright = image if method is None else image.transpose(method)
+    if upright.mode == "RGB" and not upright.has_transparency_data:
+        return upright.copy() if upright is image else upright  # not as a file of some format
+    shown = Image.new("RGB", upright.size)
+    for top, strip in _strips(upright):
+        shown.paste(strip, (0, top))
+    return shown
 
 
 def _open(data: bytes | None, max_pixels: int | None = None) -> Image.Image:
@@ -123,24 +142,12 @@ def _open(data: bytes | None, max_pixels: int | None = None) -> Image.Image:
     return image
 
 
-def _plain(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Convert as `plain` does; tell if EXIF turned the image."""
+def _decode(image: Image.Image) -> None:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # lmms-eval turns it on for its whole process
     try:
         image.load()  # `verify` misses JPEGs that are cut short
     except Exception:  # as in `_open`
         raise UnfitImage("an image is cut short or damaged") from None
-    method = _UPRIGHT.get(_orientation(image))
-    upright = image if method is None else image.transpose(method)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        upright = _in_eight_bits(upright)
-    try:
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, _WHITE), upright)
-        return upright.convert("RGB"), method is not None
-    except ValueError:  # Lab, for one
-        raise UnfitImage(f"an image's colours ({image.mode}) cannot be shown as RGB") from None
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -155,18 +162,46 @@ def _orientation(image: Image.Image) -> Any:
         return 1
 
 
-def _in_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert grey levels: of 16 bits, of 8 bits in wider numbers, or floats from 0 to 1.
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield an image in strips of RGB, each with its top row, so that memory is bounded."""
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    boxes = [(0, top, width, min(top + rows, height)) for top in range(0, height, rows)]
+    wide = image.mode.startswith("I") or image.mode == "F"
+    scale = _scale(image, boxes) if wide else 1.0
+    try:
+        for box in boxes:
+            strip = image.crop(box)
+            if wide:
+                strip = _in_eight_bits(strip, scale)
+            if strip.has_transparency_data:
+                strip = strip.convert("RGBA")
+                strip = Image.alpha_composite(Image.new("RGBA", strip.size, _WHITE), strip)
+            yield box[1], strip.convert("RGB")
+    except ValueError:  # Lab, for one
+        raise UnfitImage(f"an image's colours ({image.mode}) cannot be shown as RGB") from None
+
+
+def _levels(image: Image.Image) -> Any:
+    return np.asarray(image).astype(np.float64)  # [height, width]
+
+
+def _scale(image: Image.Image, boxes: Sequence[tuple[int, int, int, int]]) -> float:
+    """Return the factor to 8 bits of grey levels: 16 bits, 8 bits in wider numbers, or 0 to 1.
 
     Levels above 16 bits are scaled by the largest.
     """
-    levels = np.asarray(image).astype(np.float64)  # [height, width]
-    if not np.isfinite(levels).all():
-        raise UnfitImage("an image holds values that are not finite")
-    top = float(levels.max(initial=0.0))
+    top = 0.0
+    for box in boxes:
+        levels = _levels(image.crop(box))
+        if not np.isfinite(levels).all():
+            raise UnfitImage("an image holds values that are not finite")
+        top = max(top, float(levels.max(initial=0.0)))
     scale = 255.0 if top <= 1 and image.mode == "F" else 1.0 if top <= 255 else 255 / 65535
     if image.mode.startswith("I;16"):
         scale = 255 / 65535
-    return Image.fromarray(
-        np.clip(levels * min(scale, 255 / max(top, 1.0)) + 0.5, 0, 255).astype(np.uint8)
-    )
+    return min(scale, 255 / max(top, 1.0))
+
+
+def _in_eight_bits(image: Image.Image, scale: float) -> Image.Image:
+    return Image.fromarray(np.clip(_levels(image) * scale + 0.5, 0, 255).astype(np.uint8))

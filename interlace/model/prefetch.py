@@ -23,11 +23,11 @@ import torch
 import torch.multiprocessing
 
 from interlace.errors import InputError
+from interlace.system.slow import SECONDS, slow_named
 
 AHEAD = 64  # tasks that may be done before their results are taken
 AHEAD_BYTES = 2**30  # of results that may lie in shared memory
 SHARED = Path("/dev/shm")
-SECONDS = 60.0  # longest wait for a task
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -75,14 +75,17 @@ def prefetched(
         workers: processes; 0: this process does each task when its result is taken.
         name: says what a task is about, in messages.
         setting: parameter that holds `workers`, for messages.
-        seconds: longest wait for a task; `None`: `SECONDS`.
+        seconds: longest wait for a task; `None`: `SECONDS`. Without workers one line says so.
 
     Raises:
         InputError: `work` raised it; a worker was killed, or a task takes too long.
         Failure: `work` raised another error.
     """
     if not workers or not _shared_bytes():
-        yield from map(work, tasks)
+        for task in tasks:
+            with slow_named(name(task), "wait, or repair or remove it", seconds or SECONDS):
+                result = work(task)
+            yield result
         return
     pool: _Pool[Task, Result] = _Pool(work, workers, name, setting, seconds or SECONDS)
     try:

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from interlace.errors import InputError
 from interlace.model import chat
-from interlace.model.prefetch import SECONDS, prefetched
+from interlace.model.prefetch import prefetched
 from interlace.model.text import TextProcessor
 from interlace.params.healing import Recipe
 from interlace.samples.parquet import read_schema, readable
 from interlace.system.outputs import raise_if_refused, refusals_named
 from interlace.system.resumable import unpacked_once
+from interlace.system.slow import SECONDS
 from interlace.training import packing
 
 

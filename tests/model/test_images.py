@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from benchmarks.peak_memory import status_bytes
+from interlace.model import images
 from interlace.model.chat import encode_prompt
 from interlace.model.images import UnfitImage, oddities, open_image, plain
 
@@ -150,3 +154,45 @@ def test_a_model_can_be_asked_about_one_pixel(processor: Any) -> None:
     texts = [{"user": "What?", "assistant": "A pixel."}]
     row = {"images": [{"bytes": encoded(rgb(1, 1))}], "texts": texts}
     assert encode_prompt(processor, row)["pixel_values"].shape[0] > 0
+
+
+LONG = (20_000, 500)  # sides, pixels
+
+
+@pytest.fixture(scope="module", params=["I;16", "RGBA", "RGB", "LA"])
+def long_image(request: pytest.FixtureRequest) -> bytes:
+    """Encode an image of 20,000 pixels in a mode that is converted, or not."""
+    return encoded(Image.new(request.param, LONG), compress_level=1)
+
+
+def growth(work: Callable[[], object]) -> float:
+    """Return how much a call raises the peak resident size, bytes per pixel of a long image."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
+    resident = status_bytes("VmRSS")
+    work()
+    return (status_bytes("VmHWM") - resident) / (LONG[0] * LONG[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
+def test_memory_is_bounded_by_the_pixels_of_an_image(long_image: bytes) -> None:
+    strip = 64 * images._STRIP / (LONG[0] * LONG[1])
+    assert growth(lambda: oddities(long_image, 2 * LONG[0] * LONG[1])) < 4 + strip
+    assert growth(lambda: decoded(long_image)) < 8 + strip
+
+
+def test_strips_join_to_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = np.arange(48, dtype=np.uint16).reshape(6, 8)
+    for data in (encoded(Image.fromarray(levels * 900)), encoded(CLEAR), floats(7), turned(6)):
+        whole = np.asarray(decoded(data))
+        with monkeypatch.context() as patch:
+            patch.setattr(images, "_STRIP", 16)
+            assert (np.asarray(decoded(data)) == whole).all()
+
+
+def test_threads_decode_large_images_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, held = images._one_large_image, list[bool]()
+    monkeypatch.setattr(images, "_LARGE", 1)
+    monkeypatch.setattr(images, "_decode", lambda image: held.append(lock.locked()))
+    for side in (1, 2):
+        oddities(encoded(rgb(side, 1)), MOST)
+    assert held == [False, True]
