@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.gpu.setting import Figure, Result, Setting
@@ -15,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 MARK = "pytest.mark.gpu"
 
 
-def checking(setting: Setting) -> Result:
+def checking(setting: Setting) -> Iterator[Result]:
     """Run the tests marked gpu; modules without one are not imported.
 
     Raises:
@@ -25,8 +24,6 @@ def checking(setting: Setting) -> Result:
     marked = [str(path) for path in modules if MARK in path.read_text(encoding="utf-8")]
     mark = "gpu" if setting.device == "cuda" else "gpu and not gpu"  # none without a card
     options = ["-m", mark, "-q", "-rs", "-p", "no:cacheprovider", "--durations=5"]
-    if importlib.util.find_spec("xdist"):
-        options += ["-n", str(min(4, os.cpu_count() or 1))]
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *marked],
         cwd=ROOT,
@@ -40,4 +37,4 @@ def checking(setting: Setting) -> Result:
     if ended.returncode not in (0, 5):  # 5: no test ran
         raise RuntimeError(f"tests marked gpu: {count}")
     reasons = re.findall(r"^SKIPPED \[\d+\] \S+ (.*)", ended.stdout, re.MULTILINE)
-    return Result([Figure("tests marked gpu", count, "; ".join(sorted(set(reasons))))])
+    yield Result([Figure("tests marked gpu", count, "; ".join(sorted(set(reasons))))])

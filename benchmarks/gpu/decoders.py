@@ -23,7 +23,7 @@ PUBLISHED = "a pass of {rows} rows with gradient checkpointing, as published"
 BUILT_IN = ("sdpa", "eager")
 
 
-def collecting(setting: Setting) -> Result:
+def collecting(setting: Setting) -> Iterator[Result]:
     """Time the pass of `collect` beside the bare decoder's."""
     count, tokens = setting.prompts
     model = random_decoder_of(setting.large, setting.device, setting.dtype)
@@ -42,7 +42,7 @@ def collecting(setting: Setting) -> Result:
     total = len(case.batches) * ids.numel()
     label = f"collect, {setting.large}'s decoder, batches of {count} prompts of {tokens:,} tokens"
     bare = f"bare decoder {total / bare_seconds:,.0f}, {ratio:.2f} times its time (target 1.10)"
-    return Result(
+    yield Result(
         [
             Figure(label, f"{total / seconds:,.0f} tokens/s", bare),
             Figure("collect, peak memory", peak(), f"weights {weights(model)}"),
@@ -50,15 +50,15 @@ def collecting(setting: Setting) -> Result:
     )
 
 
-def updating(setting: Setting) -> Result:
+def updating(setting: Setting) -> Iterator[Result]:
     """Time an update of `finetune` with each attention implementation, beside the plain way."""
-    figures = []
+    figures: list[Figure] = []
     for name in (*BUILT_IN, *PACKAGES):
         if reason := obstacle(setting, name):
             figures.append(Figure(f"finetune, {name}", "not run", reason))
         else:
             figures += _updates(setting, name)
-    return Result(figures)
+        yield Result(figures)
 
 
 def obstacle(setting: Setting, attention: str) -> str | None:

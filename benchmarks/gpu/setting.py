@@ -36,7 +36,7 @@ class Setting:
     rows: tuple[int, int] = (4, 16)
     answers: tuple[int, int] = (32, 64)
     shapes: Mapping[str, Shape] = field(default_factory=lambda: SHAPES)
-    rounds: int = 5
+    rounds: int = 3
 
 
 TINY = Setting(

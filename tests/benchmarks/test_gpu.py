@@ -21,7 +21,7 @@ Part = Callable[..., Result]
 @pytest.mark.parametrize("name", [name for name in program.PARTS if name != "checks"])
 def test_each_part_runs_on_tiny_models(name: str) -> None:
     threads = torch.get_num_threads()
-    result = program.PARTS[name](TINY)
+    *_, result = program.PARTS[name](TINY)
     torch.set_num_threads(threads)
     values = {figure.label: figure.value for figure in result.figures}
     assert all(values.values())
@@ -49,7 +49,14 @@ def test_a_part_that_fails_is_named_and_the_others_count(tmp_path: Path) -> None
 
 def test_a_part_without_time_is_not_run(tmp_path: Path) -> None:
     outcome = program.run_part("collect", tmp_path, 0.0, ["--tiny"])
-    assert outcome.result is None and outcome.reason.startswith("no time left")
+    assert outcome.result is None and outcome.reason == "no time was left"
+    assert program.read_outcome("collect", tmp_path) == outcome
+
+
+def test_figures_count_though_a_part_ends_early() -> None:
+    result = Result([Figure("first", "1")])
+    outcome = program.Outcome("ttft-8B", "a card", 60.0, result, "no time was left")
+    assert outcome.lines() == "| first | 1 |  |\n| ttft-8B | not finished | no time was left |\n"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine without a GPU")
