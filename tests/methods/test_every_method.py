@@ -13,7 +13,7 @@ from interlace.methods.registry import METHODS
 from interlace.params.choosing import Select
 from interlace.params.measuring import Mode
 
-CASES = 1500
+CASES = 500
 # by chance, by hand, and weights instead of layers: there is nothing to recompute
 OWN_TESTS = {"random", "manual", "wanda-2:4", "magnitude-2:4"}
 
