@@ -10,7 +10,7 @@ TESTS := python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch bench-busy deploy-check gpu gpu-wheels environment clean
+.PHONY: demo real test lint unit slow e2e notebook campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch bench-busy deploy-check gpu gpu-wheels environment clean
 
 demo: environment
 	sh .ci/lock
@@ -39,6 +39,10 @@ slow: environment
 
 e2e: environment
 	$(TESTS) -m e2e tests/e2e
+
+# docs/python.ipynb: run it, and write its outputs
+notebook: environment
+	python tests/notebook_runs.py docs/python.ipynb
 
 # Kills, changed inputs, full disks, two runs at once; resumes where it stopped; writes docs/reliability.md
 campaign: environment

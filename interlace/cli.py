@@ -114,6 +114,28 @@ def _summary_blocks() -> Iterator[RenderableType]:
         yield published_table(pairs)
 
 
+@main.command("prune")
+@click.argument("model")
+@click.option("--data", "rows", metavar="ROWS", required=True, help="Rows to measure on.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--ratio", default=0.25, show_default=True, help="Share of the layers to drop.")
+@click.option("--method", default="interlace", show_default=True, help="Which layers to drop.")
+@click.option("--samples", default=512, show_default=True, help="Rows to draw and measure on.")
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint in FOLDER.")
+@click.option("--trust-remote-code", is_flag=True, help="Let the model's own Python code run.")
+def prune_model(model: str, rows: str, out: Path, **options: Any) -> None:
+    """Remove layers from MODEL: measure, choose, write a checkpoint, check it. No pipeline.
+
+    MODEL is an id on the hub or a folder. ROWS are a Parquet file or a folder of them in
+    FineVision's schema, or an id on the hub. Nothing is trained. An interrupted run resumes.
+    """
+    from interlace.pruning.prune import prune
+
+    plan = prune(model, rows, out, **options)
+    print_blocks(layer_map_text(plan))
+    say(f"prune: wrote {out}: {plan.n_layers} layers, {len(plan.keep)} kept; checked on its rows")
+
+
 @main.command("methods")
 @scores_option
 @click.option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def validation_message(where: str, error: ValidationError, keys: Sequence[str] =
     Args:
         where: the file or call that gave the values.
         error: of pydantic.
-        keys: that are allowed, with their sections; an unknown key is answered with the nearest.
+        keys: that are allowed, with their sections; an unknown key is answered with a near one.
 
     Returns:
         All complaints, joined by semicolons.
@@ -86,7 +86,7 @@ def validation_message(where: str, error: ValidationError, keys: Sequence[str] =
     for item in error.errors(include_url=False):
         field = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            hint = f"did you mean {nearest_key(field, keys)}?" if keys else "remove it"
+            hint = did_you_mean(nearest_key(field, keys)).rstrip() or "remove it"
             complaints.append(f"{field}: unknown key; {hint}")
             continue
         reason = item["msg"].removeprefix("Value error, ")
@@ -106,8 +106,8 @@ def shown(value: Any) -> str:
         return f"a number of {int(value).bit_length()} bits"
 
 
-def nearest_key(key: str, keys: Sequence[str]) -> str:
-    """Return the key among `keys` that is spelled most like `key`.
+def nearest_key(key: str, keys: Sequence[str]) -> str | None:
+    """Return the key among `keys` that is spelled most like `key`; `None` if none is near.
 
     One with the same last name comes first, since a parameter that moves to another section keeps
     it: `finetune.local_steps` is now `heal.local_steps`.
@@ -116,4 +116,17 @@ def nearest_key(key: str, keys: Sequence[str]) -> str:
     if last in keys:
         return last
     moved = [name for name in keys if name.rpartition(".")[2] == last]
-    return difflib.get_close_matches(key, moved or keys, n=1, cutoff=0)[0]
+    return nearest_name(key, moved) or nearest_name(key, keys)
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str | None:
+    """Return the name among `names` that `name` may be a slip or a part of; `None` without one."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=1)
+    parts = [longer for longer in names if len(name) > 3 and name in longer]
+    return next(iter([*near, *parts]), None)
+
+
+def did_you_mean(name: str | None) -> str:
+    """Ask for a near name, with a space at the end; nothing without one."""
+    return f"did you mean {name}? " if name else ""

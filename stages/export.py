@@ -7,9 +7,8 @@ from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
 from interlace.plan.runtimes import say_misreadings
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import check_made_for, export
-from interlace.pruning.new_weights import new_weights
-from interlace.pruning.parity import check_parity
+from interlace.pruning.export import check_made_for
+from interlace.pruning.written import write_pruned
 from interlace.system.outputs import write_json
 
 from .command import ARTIFACTS, command, pinned, scratch_folder
@@ -27,17 +26,7 @@ def main(params: ExportParams) -> None:
     dense = Dense(model.checkpoint(), rows, params.answer_options)
     inputs = [Path("artifacts/dense.json"), plan_file, rows, *([healed] if healed else [])]
     with scratch_folder("export", inputs, params) as scratch:
-        replaced, report = new_weights(dense, plan, params.export, scratch, healed)
-        parity = export(
-            dense.checkpoint.folder,
-            plan,
-            Path("artifacts/pruned"),
-            replaced=replaced,
-            check=lambda written: check_parity(written, dense, plan, params.export, replaced),
-            trust_remote_code=model.trust_remote_code,
-            **params.export.model_dump(include={"max_shard_mb", "dtype"}),
-        )
-        report = report.model_copy(update={"parity": parity})
+        report = write_pruned(dense, plan, Path("artifacts/pruned"), params.export, scratch, healed)
         write_json(ARTIFACTS / "export.json", report.as_json())
     say_misreadings(plan, "export")
 

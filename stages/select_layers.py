@@ -13,7 +13,7 @@ from interlace.scores.resample import read_replicates
 from interlace.scores.table import read_scores
 from interlace.selection.removals import paper_rule, removals
 from interlace.selection.select import resolve_ratio, select_layers
-from interlace.selection.stability import stability
+from interlace.selection.stability import plan_with_stability
 from interlace.system.outputs import write_json
 
 from .command import command
@@ -33,10 +33,10 @@ def main(params: SelectParams) -> None:
     )
     plan = read_chosen(artifacts / "candidates") if params.select.candidates else None
     if plan is None:
-        plan = choose(scores, later=sorted((artifacts / "rounds").glob("*.parquet")))
         replicates = read_replicates(artifacts / "replicates.parquet", scores)
-        plan = plan.model_copy(update={"stability": stability(plan, scores, replicates, choose)})
-    write_json(artifacts / "plan.json", plan.model_dump(mode="json"))
+        later = sorted((artifacts / "rounds").glob("*.parquet"))
+        plan = plan_with_stability(choose, scores, replicates, later)
+    plan.save(artifacts / "plan.json")
     choices = removals(scores, options=params.select, seed=params.seed)
     table = Removals(rule=paper_rule(plan.method), removals=tuple(choices))
     write_json(artifacts / "removals.json", table.model_dump(mode="json"))

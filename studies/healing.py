@@ -34,6 +34,7 @@ from interlace.params.measuring import Sensitivity
 from interlace.params.section import merged
 from interlace.plan.record import Plan, Tuned
 from interlace.pruning.dense import Dense
+from interlace.pruning.export import export
 from interlace.pruning.new_weights import new_weights
 from studies.healing_page import FIRST, SEARCHED, SHARE_RATES, searched_at, write_page
 from studies.healing_scores import STEPS, HealedScore, Results, Run
@@ -169,7 +170,7 @@ def prune(run: Run) -> None:
         weights = SCRATCH / "compensation" / folder.name
         replaced, _ = new_weights(dense, plan, Export(compensate="lstsq"), weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    interlace.export(DENSE, plan, folder, replaced=replaced)
+    export(DENSE, plan, folder, replaced=replaced)
 
 
 def plan_of(run: Run) -> Plan:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.data.answerers import open_answerer
 from interlace.data.answers import answer_rows
@@ -25,6 +24,7 @@ from interlace.params.exporting import Export
 from interlace.params.measuring import Sensitivity
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
+from interlace.pruning.export import export
 from interlace.pruning.new_weights import new_weights
 from studies import real_bench
 from studies.real_bench import BATCH_TOKENS, timed
@@ -107,7 +107,7 @@ def prune(inputs: Inputs, run: Run, plan: Plan) -> None:
         params = Export(compensate="lstsq", compensate_samples=samples)
         replaced, _ = new_weights(calibrated, plan, params, fits)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    interlace.export(inputs.plans.model, plan, folder, replaced=replaced)
+    export(inputs.plans.model, plan, folder, replaced=replaced)
 
 
 def train(inputs: Inputs, run: Run, plan: Plan) -> Run:

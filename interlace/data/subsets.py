@@ -5,7 +5,6 @@ A subset is a folder of Parquet files, as on the hub, or a file outside of any f
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from interlace.data.files import DataFile, data_files, open_parquet
-from interlace.errors import InputError
+from interlace.errors import InputError, did_you_mean, nearest_name
 from interlace.params.inputs import Data
 from interlace.samples.parquet import check_footers, readable
 from interlace.sources.hub import hub_errors
@@ -62,9 +61,9 @@ def selected_subsets(files: Iterable[DataFile], data: Data) -> list[Subset]:
     for field, names in (("subsets", data.subsets), ("weights", tuple(data.weights))):
         for name in names:
             if name not in subsets:
-                close = difflib.get_close_matches(name, subsets, 1)
                 first = ", ".join(list(subsets)[:8]) + (", ..." if len(subsets) > 8 else "")
-                hint = f"did you mean {close[0]}?" if close else f"there are {first}"
+                near = did_you_mean(nearest_name(name, subsets))
+                hint = near.rstrip() or f"there are {first}"
                 raise InputError(f"data.{field}: {data.id} has no subset {name!r}; {hint}")
     return [subsets[name] for name in sorted(data.subsets or subsets)]
 

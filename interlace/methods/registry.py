@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from interlace.errors import InputError
+from interlace.errors import InputError, did_you_mean, nearest_name
 from interlace.methods import baselines, domain, loss
 from interlace.methods.choice import Method
 from interlace.methods.interlace import INTERLACE, interlace_oa, interlace_tn
@@ -38,15 +36,32 @@ METHODS: dict[str, Method] = {
 }
 
 
+BUILT_IN = frozenset(METHODS)
+
+
 def find_method(name: str) -> Method:
     """Look a method up by its name.
 
     Raises:
-        InputError: no method has this name; names the nearest one.
+        InputError: no method has this name; names a near one.
     """
     if name not in METHODS:
-        nearest = difflib.get_close_matches(name, METHODS, n=1, cutoff=0)[0]
-        raise InputError(
-            f"method = {name!r}: no such method; did you mean {nearest}? ({', '.join(METHODS)})"
-        )
+        near = did_you_mean(nearest_name(name, METHODS))
+        raise InputError(f"method = {name!r}: no such method; {near}({', '.join(METHODS)})")
     return METHODS[name]
+
+
+def register_method(name: str, method: Method) -> None:
+    """Add a method of one's own, for `select` and `prune` in this process.
+
+    Args:
+        name: that `method` arguments take; a second call replaces the first.
+        method: the rule, and what it needs.
+
+    Raises:
+        InputError: an empty name, or that of a method of Interlace.
+    """
+    if not name or name in BUILT_IN:
+        problem = "Interlace has such a method" if name else "empty"
+        raise InputError(f"name = {name!r}: {problem}; choose another name")
+    METHODS[name] = method

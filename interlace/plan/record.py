@@ -14,6 +14,7 @@ from interlace.model.kinds import LayerKinds
 from interlace.params.choosing import Base, Policy, Tuned
 from interlace.scores.sinks import SinkLayers
 from interlace.system.documents import read_record
+from interlace.system.outputs import write_json
 
 Sparsity = Literal["wanda-2:4", "magnitude-2:4"]
 Reason = Literal["user", "deepstack", "paper", "sink"]  # why a layer is protected
@@ -189,6 +190,24 @@ class Plan(Record):
             raise ValueError(f"layers {overlap} are both dropped and protected")
         return self
 
+    def __repr__(self) -> str:
+        """Say the most important in one line; `interlace show` draws all."""
+        action = f"drop {self.drop}" if self.drop or not self.sparsity else "drop no layer"
+        return (
+            f"<Plan by {self.method}, ratio {self.ratio:.3g}: of {self.n_layers} layers,"
+            f" {action}, tune {self.tune}>"
+        )
+
+    __str__ = __repr__
+
+    def save(self, path: Path | str) -> None:
+        """Write the plan to a JSON file, which `read_plan` reads and the stages do.
+
+        Raises:
+            InputError: the file system refuses it.
+        """
+        write_json(Path(path), self.model_dump(mode="json"))
+
     @property
     def keep(self) -> list[int]:
         """The layers that stay, in order."""
@@ -200,13 +219,13 @@ class Plan(Record):
         return [position for position, layer in enumerate(self.keep) if layer in self.tune]
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path | str) -> Plan:
     """Read and check a plan file.
 
     Raises:
         InputError: the file is missing, or holds something else than a plan.
     """
-    plan: Plan = read_record(path, Plan)
+    plan: Plan = read_record(Path(path), Plan)
     return plan
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from interlace.errors import InputError
+from interlace.errors import InputError, did_you_mean, nearest_name
 from interlace.params.section import validated
 from interlace.params.whole import Params
 from interlace.system.documents import as_yaml, parse_yaml
@@ -73,8 +72,7 @@ def read_profile(name: str) -> Profile:
         InputError: there is none of this name.
     """
     if name not in profile_names():
-        near = difflib.get_close_matches(name, profile_names(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(nearest_name(name, profile_names()))
         raise InputError(
             f"--profile = {name!r}: no such profile; {hint}`interlace init --list` lists them all"
         )

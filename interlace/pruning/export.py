@@ -75,7 +75,7 @@ def export(
     if plan.heal_steps and not replaced:
         raise InputError(
             f"the plan's layers were healed between {plan.rounds} rounds, and no healed weights are"
-            " given; pass the file that the stage `rounds` wrote as replaced"
+            " given; pass the file that the stage `rounds` wrote as healed"
         )
     config = with_dtype(pruned_config(dense.config, plan.keep, str(dense.config_file)), dtype)
     tensors = _kept(dense.layers, plan, _replacements(dense.tensors, replaced))
@@ -134,6 +134,19 @@ def check_target(source: Path, out: Path) -> None:
         raise InputError(f"{out}: the output is the model itself; choose another folder")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_checkpoint(out))):
         raise InputError(f"{out}: exists and is no checkpoint; choose another folder")
+
+
+def check_new(source: Path, out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a checkpoint that nobody said may go; see also `check_target`.
+
+    Raises:
+        InputError: names the folder.
+    """
+    check_target(source, out)
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise InputError(
+            f"{out}: holds a checkpoint already; name another folder, or say overwrite"
+        )
 
 
 def _check_space(out: Path, tensors: Tensors, files: list[Path], dtype: str | None) -> None:

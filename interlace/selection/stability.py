@@ -13,6 +13,25 @@ from interlace.methods.registry import find_method
 from interlace.plan.record import Plan, Stability
 from interlace.scores.resample import replicate_tables
 from interlace.scores.table import SINKS, Scores
+from interlace.selection.rounds import Later
+
+
+def plan_with_stability(
+    choose: Callable[..., Plan], scores: Scores, replicates: pa.Table, later: Later = ()
+) -> Plan:
+    """Choose, and say how sure the choice is.
+
+    Args:
+        choose: `select_layers` with all arguments but the scores and `later`.
+        scores: of the dense model.
+        replicates: of `REPLICATES`.
+        later: see `select`.
+
+    Raises:
+        InputError: see `select`.
+    """
+    plan = choose(scores, later=later)
+    return plan.model_copy(update={"stability": stability(plan, scores, replicates, choose)})
 
 
 def stability(

@@ -30,6 +30,28 @@ def looks_local(source: str) -> bool:
     )
 
 
+def open_checkpoint(
+    source: Path | str, revision: str | None = None, *, trust_remote_code: bool = False
+) -> Checkpoint:
+    """Return a checkpoint, fetched from the hub if it has to be.
+
+    Args:
+        source: hub id or local folder.
+        revision: hub revision; `None`: the newest.
+        trust_remote_code: let the model's own code run.
+
+    Raises:
+        InputError: no such folder or repository, or weights that cannot be pruned.
+    """
+    if isinstance(source, Path) or looks_local(source):
+        if not os.path.isdir(source):
+            raise InputError(f"model = {source}: no such folder")
+        return Checkpoint(Path(source), trust_remote_code)
+    checkpoint = Checkpoint(hub_snapshot(source, revision, "model", None), trust_remote_code)
+    checkpoint.check()
+    return checkpoint
+
+
 def pin_model(
     source: str, revision: str | None, *, hashes: Path, trust_remote_code: bool = False
 ) -> PinnedModel:
@@ -64,6 +86,20 @@ def pin_model(
         layer_kinds=layer_kinds(
             checkpoint.config, architecture.n_layers, str(checkpoint.config_file)
         ),
+    )
+
+
+def pin_checkpoint(checkpoint: Checkpoint, root: Path) -> PinnedModel:
+    """Pin a checkpoint on this machine; `root` is the folder that remembers hashes.
+
+    Raises:
+        InputError: see `pin_model`.
+    """
+    return pin_model(
+        str(checkpoint.folder),
+        None,
+        hashes=root / "hashes.json",
+        trust_remote_code=checkpoint.trust_remote_code,
     )
 
 

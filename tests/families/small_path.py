@@ -12,7 +12,6 @@ import family_models
 import torch
 from plans import make_plan
 
-import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.healing.finetune import freeze_all_but, set_training
 from interlace.measurements.cosines import measure_batch
@@ -25,6 +24,7 @@ from interlace.model.open import open_model
 from interlace.model.rules import DECODERS
 from interlace.model.states import STATES, residual_states
 from interlace.params.measuring import Collect
+from interlace.pruning.export import export
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 
 DROP = [1, 3]
@@ -64,7 +64,7 @@ class Trial:
         out = self.folder / dtype
         if not out.exists():
             plan = make_plan(DROP, [], len(self.keep) + len(DROP))
-            interlace.export(self.dense, plan, out, dtype=dtype)  # type: ignore[arg-type]
+            export(self.dense, plan, out, dtype=dtype)  # type: ignore[arg-type]
         return out
 
 

@@ -15,7 +15,6 @@ from interruptions import interrupt
 from plans import make_plan
 from training_runs import RECIPE
 
-import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.healing import candidates
@@ -34,6 +33,7 @@ from interlace.params.measuring import Measure
 from interlace.plan.candidates import Losses
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
+from interlace.pruning.export import export
 from interlace.samples.rows import iterate
 
 PLANS = [make_plan([3, 5], [2, 4]), make_plan([2, 5], [3, 4]), make_plan([2, 3], [1, 4])]
@@ -86,7 +86,7 @@ def test_losses_are_those_of_the_plans_checkpoint_and_of_the_healed_one(
     losses = run(PLANS[:1])[0]
     healing, validation = (tmp_path / "scratch" / name for name in ("healing", "validation"))
     pruned, tuned = tmp_path / "pruned", tmp_path / "tuned"
-    interlace.export(dense_dir, PLANS[0], pruned)
+    export(dense_dir, PLANS[0], pruned)
     heal(
         *(Checkpoint(dense_dir), Checkpoint(pruned), healing, tuned),
         (tmp_path / "local.csv", tmp_path / "loss.csv"),

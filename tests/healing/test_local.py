@@ -23,7 +23,6 @@ from training_runs import (
     tune,
 )
 
-import interlace
 from interlace.errors import ContractError, InputError
 from interlace.healing import heal
 from interlace.healing.local import LocalHealing, run_segment, squared_errors
@@ -36,6 +35,7 @@ from interlace.model.open import open_model
 from interlace.model.states import forward, hooked, residual_states
 from interlace.plan.record import Group, Plan
 from interlace.plan.segments import segments
+from interlace.pruning.export import export
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_dropped_layer_that_did_nothing_leaves_no_error(project: Path, tmp_pat
                 weight.zero_()
     model.save_pretrained(dense)
     plan, pruned = deepstack_plan([layer], [layer + 1]), tmp_path / "pruned"
-    interlace.export(dense, plan, pruned)
+    export(dense, plan, pruned)
     tune(project, tmp_path, plan, dense=dense, pruned=pruned, local_steps=1, max_steps=0)
     assert column(tmp_path / "local.csv", "relative_error")[0] < 1e-8
 

@@ -36,6 +36,12 @@ def test_an_unknown_name_is_answered_with_the_nearest(wrong: str, nearest: str) 
         find_method(wrong)
 
 
+def test_nonsense_is_answered_with_all_names() -> None:
+    with pytest.raises(InputError, match=r"'banana': no such method; \(interlace, ") as caught:
+        find_method("banana")
+    assert "did you mean" not in str(caught.value)
+
+
 def test_every_criterion_that_a_method_needs_has_a_way_to_be_measured() -> None:
     assert {need for _, need in NEEDS} == HOW_TO_MEASURE.keys()
     for way in HOW_TO_MEASURE.values():

@@ -37,6 +37,14 @@ def test_the_pruned_decoder_keeps_the_order_of_the_layers() -> None:
     assert (plan.keep, plan.tuned_positions) == ([0, 1, 2, 4, 6, 7], [3, 4])
 
 
+def test_a_plan_is_shown_in_one_line_and_saved_for_the_stages(tmp_path: Path) -> None:
+    plan = make_plan([3, 5], [4, 6], 8)
+    assert str(plan) == repr(plan) and "\n" not in repr(plan)
+    assert "of 8 layers, drop [3, 5], tune [4, 6]" in repr(plan)
+    plan.save(tmp_path / "plan.json")
+    assert read_plan(str(tmp_path / "plan.json")) == plan
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

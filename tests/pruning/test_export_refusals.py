@@ -14,11 +14,10 @@ from plans import PLAN, PREFIX, make_plan
 from safetensors.torch import load_file, save_file
 from sources_json import pinned_model
 
-import interlace
 from interlace.errors import ContractError, InputError
 from interlace.model.files import SINGLE
 from interlace.pruning import export as exporting
-from interlace.pruning.export import check_made_for
+from interlace.pruning.export import check_made_for, export
 from interlace.sources.pinned import PinnedFile
 
 
@@ -47,7 +46,7 @@ def test_a_model_that_cannot_be_pruned_is_refused(
 ) -> None:
     change(copied)
     with pytest.raises(InputError, match=said):
-        interlace.export(copied, make_plan([3, 5], [], n_layers), tmp_path / "pruned")
+        export(copied, make_plan([3, 5], [], n_layers), tmp_path / "pruned")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
@@ -57,7 +56,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**10))
     monkeypatch.setattr(exporting, "write_tensors", None)
     with pytest.raises(InputError, match=r"deep/pruned: takes \d+ MiB, and 0 MiB of the disk"):
-        interlace.export(dense_dir, PLAN, tmp_path / "deep/pruned")
+        export(dense_dir, PLAN, tmp_path / "deep/pruned")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +74,7 @@ def test_replaced_values_that_do_not_fit_are_refused(
     file = tmp_path / "new.safetensors"
     save_file({name: torch.zeros(shape)}, file)
     with pytest.raises(ContractError, match=said):
-        interlace.export(dense_dir, PLAN, tmp_path / "pruned", replaced={name: file})
+        export(dense_dir, PLAN, tmp_path / "pruned", replaced={name: file})
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -109,7 +108,7 @@ def test_a_folder_that_is_no_checkpoint_is_not_written_over(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("years")
     with pytest.raises(InputError, match=r"mine: exists and is no checkpoint"):
-        interlace.export(dense_dir, PLAN, tmp_path / "mine")
+        export(dense_dir, PLAN, tmp_path / "mine")
     with pytest.raises(InputError, match="the output is the model itself"):
-        interlace.export(dense_dir, PLAN, dense_dir)
+        export(dense_dir, PLAN, dense_dir)
     assert (tmp_path / "mine/thesis.txt").read_text() == "years"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from interlace.errors import InputError
+from interlace.errors import InputError, did_you_mean, nearest_name
 from interlace.params.evaluating import key
 
 AnswerKind = Literal["option", "phrase", "yes-no", "text"]
@@ -222,13 +221,13 @@ def find_benchmark(name: str) -> Benchmark:
     """Look up a benchmark by name; case and punctuation do not count.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is none; the message names a near one.
     """
     by_key = {key(benchmark.name): benchmark for benchmark in BENCHMARKS.values()}
     if benchmark := by_key.get(key(name)):
         return benchmark
-    nearest = difflib.get_close_matches(key(name), by_key, n=1, cutoff=0)[0]
+    near = nearest_name(key(name), by_key)
     raise InputError(
-        f"evaluate.benchmarks = {name!r}: no such benchmark; did you mean"
-        f" {by_key[nearest].name!r}? Known: {', '.join(BENCHMARKS)}"
+        f"evaluate.benchmarks = {name!r}: no such benchmark;"
+        f" {did_you_mean(near and by_key[near].name)}Known: {', '.join(BENCHMARKS)}"
     )
