@@ -164,13 +164,13 @@ class CandidateRun:
 
     def judge(self, work: Path) -> Losses:
         """Measure the losses of the pruned and of the tuned checkpoint."""
-        before, after = (
+        pruned, tuned = (
             self.row_losses(self.dense.checkpoint.at(work / name)) for name in ("pruned", "tuned")
         )
         return Losses(
-            tokens=tuple(len(row.tokens) for row in before),
-            before=tuple(row.loss for row in before),
-            after=tuple(row.loss for row in after),
+            tokens=tuple(len(row.tokens) for row in pruned),
+            before=tuple(row.loss for row in pruned),
+            after=tuple(row.loss for row in tuned),
         )
 
     def row_losses(self, checkpoint: Checkpoint) -> list[RowLoss]:

@@ -83,8 +83,10 @@ def _obstacle(name: str, dtype: str) -> str | None:
         return "needs the package kernels, in a version that transformers takes"
     if _matrix(name)["pkg_availability_check"]():
         return f"the installed {PACKAGES[name]} is too old"
-    others = [f"{PACKAGES[other]} is {other}" for other in PACKAGES if _is_installed(other)]
-    return f"needs the package {PACKAGES[name]}" + (f" ({'; '.join(others)})" if others else "")
+    installed = [f"{PACKAGES[key]} is {key}" for key in PACKAGES if _is_installed(key)]
+    return f"needs the package {PACKAGES[name]}" + (
+        f" ({'; '.join(installed)})" if installed else ""
+    )
 
 
 def _misfit(name: str, dtype: str) -> str | None:

@@ -56,11 +56,11 @@ def norm_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 def head_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the weight of the head, [V, d], by its name; empty where it is the embeddings'."""
-    named: Any = model
-    weight = named.get_output_embeddings().weight
-    if weight is named.get_input_embeddings().weight:
+    module: Any = model
+    weight = module.get_output_embeddings().weight
+    if weight is module.get_input_embeddings().weight:
         return {}
-    return {name: other for name, other in model.named_parameters() if other is weight}
+    return {name: value for name, value in model.named_parameters() if value is weight}
 
 
 def norm_weights(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -116,10 +116,10 @@ def plain(image: Image.Image) -> Image.Image:
     upright = image if method is None else image.transpose(method)
     if upright.mode == "RGB" and not upright.has_transparency_data:
         return upright.copy() if upright is image else upright  # not as a file of some format
-    shown = Image.new("RGB", upright.size)
+    canvas = Image.new("RGB", upright.size)
     for top, strip in _strips(upright):
-        shown.paste(strip, (0, top))
-    return shown
+        canvas.paste(strip, (0, top))
+    return canvas
 
 
 def _open(data: bytes | None, max_pixels: int | None = None) -> Image.Image:

@@ -117,8 +117,8 @@ class _Pool(Generic[Task, Result]):
     def _started(self, work: Callable[[Task], Result]) -> _Worker[Task]:
         context = torch.multiprocessing.get_context("fork")  # `work` need not be importable
         ours, theirs = context.Pipe()
-        others = [worker.pipe for worker in self.workers]
-        arguments = (work, theirs, [ours, *others])
+        pipes = [worker.pipe for worker in self.workers]
+        arguments = (work, theirs, [ours, *pipes])
         process = context.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -127,7 +127,7 @@ class _Pool(Generic[Task, Result]):
     def results(self, tasks: Iterable[Task]) -> Iterator[Result]:
         """Yield the results in the order of the tasks."""
         source = iter(tasks)
-        sent = taken = 0
+        sent = received = 0
         more = True
         while True:
             while more and len(self.pending) < self._most_ahead():
@@ -140,8 +140,8 @@ class _Pool(Generic[Task, Result]):
                 sent += 1
             if not self.pending:
                 return
-            result: Result = self._taken(self.workers[taken % len(self.workers)])
-            taken += 1
+            result: Result = self._taken(self.workers[received % len(self.workers)])
+            received += 1
             yield result
 
     def _most_ahead(self) -> int:
@@ -202,11 +202,11 @@ class _Pool(Generic[Task, Result]):
 
 
 def _serve(
-    work: Callable[[Any], Any], pipe: connection.Connection, others: list[connection.Connection]
+    work: Callable[[Any], Any], pipe: connection.Connection, siblings: list[connection.Connection]
 ) -> None:
     """Do the tasks that come through a pipe, until it is closed."""
-    for other in others:  # or a pipe would stay open when its owner is gone
-        other.close()
+    for sibling in siblings:  # or a pipe would stay open when its owner is gone
+        sibling.close()
     torch.set_num_threads(1)  # threads do not survive a fork
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # nor do theirs
     while True:

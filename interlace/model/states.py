@@ -216,10 +216,10 @@ def entering_features(model: nn.Module, batch: Inputs, positions: int) -> dict[i
     def record(position: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         features[position] = _input(args, kwargs)
 
-    after = {i + 1: following(model, i) for i in range(len(layers))}
+    successors = {i + 1: following(model, i) for i in range(len(layers))}
     zeros = hooked(dict(enumerate(layers)), on_return=lambda _, output: torch.zeros_like(output))
-    with zeros, hooked(after, on_call=record):
-        state_before(model, batch, after[len(layers)])
+    with zeros, hooked(successors, on_call=record):
+        state_before(model, batch, successors[len(layers)])
     return features
 
 

@@ -100,9 +100,9 @@ def project_params(profile: Profile, model: str | None, data: str | None) -> str
     for section, value in (("model", model), ("data", data)):
         if value is not None:
             line = as_yaml({"id": value}).rstrip()
-            before, after = text.split(f"\n{section}:\n  id: ")
-            rest = after.partition("\n")[2]
-            text = f"{before}\n{section}:\n  {line}\n{rest}"
+            head, tail = text.split(f"\n{section}:\n  id: ")
+            rest = tail.partition("\n")[2]
+            text = f"{head}\n{section}:\n  {line}\n{rest}"
     values = text.partition("\n\n")[2] if profile.name == DEMO else text  # without a clone's words
     text = _HEADER.format(name=profile.name) + values
     validated(Params, parse_yaml(text, "params.yaml"), "params.yaml")

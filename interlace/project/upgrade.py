@@ -34,27 +34,27 @@ class PipelineChanges:
     conflicts: list[Key] = field(default_factory=list)
 
 
-def compare(base: dict[str, Any], mine: dict[str, Any], theirs: dict[str, Any]) -> PipelineChanges:
+def compare(base: dict[str, Any], current: dict[str, Any], new: dict[str, Any]) -> PipelineChanges:
     """Compare three versions of a pipeline.
 
     Args:
         base: as the package wrote it when the project began, or was upgraded last.
-        mine: as the user has it.
-        theirs: as the installed package has it.
+        current: as the user has it.
+        new: as the installed package has it.
     """
-    versions = [dict(_leaves(document)) for document in (base, mine, theirs)]
+    versions = [dict(_leaves(document)) for document in (base, current, new)]
     result = PipelineChanges()
     for key in dict.fromkeys(key for version in versions for key in version):
-        old, user, new = (version.get(key, _NOTHING) for version in versions)
-        if user != old and user != new:
+        old, user, package = (version.get(key, _NOTHING) for version in versions)
+        if user != old and user != package:
             result.user.append(key)
-        if new == old or user == new:
+        if package == old or user == package:
             continue
         if user == old:
-            result.package[key] = new
+            result.package[key] = package
         elif (
-            all(isinstance(value, list) for value in (old, user, new))
-            and (union := _union(old, user, new)) is not None
+            all(isinstance(value, list) for value in (old, user, package))
+            and (union := _union(old, user, package)) is not None
         ):
             result.package[key] = union
         else:
@@ -126,17 +126,17 @@ def upgraded(root: Path) -> tuple[list[str], Upgrade]:
     Raises:
         InputError: there is no dvc.yaml, or it is not one.
     """
-    theirs_text = pipeline_text()
-    mine_text = _text(root / PIPELINE)
-    mine, theirs = (_document(text, PIPELINE) for text in (mine_text, theirs_text))
+    package_text = pipeline_text()
+    user_text = _text(root / PIPELINE)
+    user, package = (_document(text, PIPELINE) for text in (user_text, package_text))
     has_base = (root / BASE).exists()
-    base = _document(_text(root / BASE), BASE) if has_base else mine
-    comparison = compare(base, mine, theirs)
-    lines = list(_lines(comparison, base, theirs))
+    base = _document(_text(root / BASE), BASE) if has_base else user
+    comparison = compare(base, user, package)
+    lines = list(_lines(comparison, base, package))
     if not comparison.package and not comparison.conflicts:
         lines.append("dvc.yaml: up to date with the installed package")
     refusal = None
-    if not has_base and mine != theirs:
+    if not has_base and user != package:
         refusal = (
             f"{BASE}: no such file, so that your own changes of dvc.yaml cannot be told from those"
             " of the package; move dvc.yaml away, and run `interlace init` in a new folder"
@@ -144,7 +144,7 @@ def upgraded(root: Path) -> tuple[list[str], Upgrade]:
     if comparison.conflicts:
         names = ", ".join(".".join(key[1:] or key) for key in comparison.conflicts)
         refusal = f"dvc.yaml: {names}: changed by you and by the package; join them by hand"
-    text = theirs_text if mine == base else _changed(mine_text, comparison.package, theirs_text)
+    text = package_text if user == base else _changed(user_text, comparison.package, package_text)
     return lines, Upgrade(root, refusal, text)
 
 
@@ -167,16 +167,16 @@ def _document(text: str, path: Path) -> dict[str, Any]:
 
 
 def _lines(
-    comparison: PipelineChanges, base: dict[str, Any], theirs: dict[str, Any]
+    comparison: PipelineChanges, base: dict[str, Any], package: dict[str, Any]
 ) -> Iterator[str]:
     """Say what differs: whole stages first, then keys."""
-    old, new = base["stages"].keys(), theirs["stages"].keys()
-    yield from (f"+ {name}: a new stage" for name in theirs["stages"] if name not in old)
+    old, new = base["stages"].keys(), package["stages"].keys()
+    yield from (f"+ {name}: a new stage" for name in package["stages"] if name not in old)
     yield from (f"- {name}: the stage is gone" for name in base["stages"] if name not in new)
-    before = dict(_leaves(base))
+    old_values = dict(_leaves(base))
     for key, value in comparison.package.items():
         if key[0] != "stages" or (key[1] in old and key[1] in new):
-            yield f"~ {_label(key)}: {_change(before.get(key, _NOTHING), value)}"
+            yield f"~ {_label(key)}: {_change(old_values.get(key, _NOTHING), value)}"
     yield from (f"  {_label(key)}: your own, kept" for key in comparison.user)
     yield from (f"! {_label(key)}: changed by you and the package" for key in comparison.conflicts)
 
@@ -195,17 +195,17 @@ def _change(old: Any, new: Any) -> str:
     return f"{old} -> {new}"
 
 
-def _changed(text: str, changes: dict[Key, Any], theirs_text: str) -> str:
+def _changed(text: str, changes: dict[Key, Any], package_text: str) -> str:
     """Put the package's changes into a user's dvc.yaml; its comments stay."""
     yaml, out = YAML(), io.StringIO()
     yaml.width, yaml.preserve_quotes = 4096, True
     yaml.indent(mapping=2, sequence=4, offset=2)
-    document, theirs = yaml.load(text), yaml.load(theirs_text)
+    document, package = yaml.load(text), yaml.load(package_text)
     for key, value in changes.items():
         if value is _NOTHING:
             _delete(document, key)
             continue
-        node, source = document, theirs
+        node, source = document, package
         for name in key[:-1]:
             node, source = node.setdefault(name, type(document)()), source[name]
         node[key[-1]] = source[key[-1]] if source[key[-1]] == value else value

@@ -195,9 +195,9 @@ RANKINGS: dict[str, Callable[[pa.Table, int], Iterator[Ranking]]] = {
 
 def _by_sparing(question: Question) -> list[Plan]:
     """Search best first: after a plan come those that spare one of its dropped layers more."""
-    own, nothing = question.plan(), frozenset[int]()
+    best, nothing = question.plan(), frozenset[int]()
     plans: list[Plan] = []
-    frontier, spared_sets = {nothing: own}, {nothing}
+    frontier, spared_sets = {nothing: best}, {nothing}
     while frontier and len(plans) < question.options.candidates:
         spared = min(frontier, key=lambda s: (_rank(question, frontier[s]), sorted(s)))
         plan = frontier.pop(spared)
@@ -208,7 +208,7 @@ def _by_sparing(question: Question) -> list[Plan]:
                 next_plan = question.plan(_sparing(question.rule, layers))
             except InputError:
                 continue  # too few layers are left
-            if len(next_plan.drop) == len(own.drop):
+            if len(next_plan.drop) == len(best.drop):
                 frontier[layers] = next_plan
     return plans
 

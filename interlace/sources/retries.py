@@ -42,10 +42,10 @@ def repeated(request: Callable[[], T], retries: int) -> T:
         except APIConnectionError:
             pass
         except APIStatusError as error:
-            asked = _asked_wait(error)
-            if not _is_passing(error) or asked > LONGEST_ASKED:
+            requested = _asked_wait(error)
+            if not _is_passing(error) or requested > LONGEST_ASKED:
                 raise
-            wait = asked or wait
+            wait = requested or wait
         time.sleep(wait)
     return request()
 

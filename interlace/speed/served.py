@@ -248,10 +248,10 @@ def _dense_seconds(rounds: Rounds) -> float:
 
 def served_line(metrics: Mapping[str, Any]) -> str:
     """Say the served speedups of the first token in one line."""
-    parts = [
+    speedups = [
         f"{summary['ttft_speedup']:.2f}x at {summary['concurrency']}"
         for summary in metrics["served"].values()
         if summary["new_tokens"] == 1 and summary["ttft_speedup"] is not None
     ]
     ideal = f"ideal {metrics['ttft_ideal']:.2f}x"
-    return f"{', '.join(parts) or 'no ratio is narrow enough'}, {ideal}"
+    return f"{', '.join(speedups) or 'no ratio is narrow enough'}, {ideal}"

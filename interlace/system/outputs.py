@@ -172,8 +172,8 @@ def _exchange(first: Path, second: Path) -> bool:
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
     if rename is None:
         return False
-    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swap) == 0)
+    folder, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(folder, os.fsencode(first), folder, os.fsencode(second), swap) == 0)
 
 
 def _is_folder(path: Path) -> bool:

@@ -97,8 +97,10 @@ def whole_periods(plan: Plan) -> str:
         return ""
     periods = len(plan.drop) // plan.period
     layers = math.floor(plan.ratio * plan.base_layers + 1e-9)
-    whole = f"{periods} whole period{'s' * (periods != 1)} of {plan.period} layers dropped"
-    return f"{whole}: {len(plan.drop)} of the {layers} layers that the ratio is"
+    periods_dropped = (
+        f"{periods} whole period{'s' * (periods != 1)} of {plan.period} layers dropped"
+    )
+    return f"{periods_dropped}: {len(plan.drop)} of the {layers} layers that the ratio is"
 
 
 def protection(plan: Plan) -> str:

@@ -43,7 +43,7 @@ def read_summary(path: Path) -> Metrics:
         InputError: the file is missing, or holds something else.
     """
     summary: Metrics = read_record(path, dict[str, int | float | None])
-    sizes = [f"{what}_{when}" for what in ("layers", "parameters") for when in ("before", "after")]
+    sizes = [f"{size}_{when}" for size in ("layers", "parameters") for when in ("before", "after")]
     for key in (*sizes, "layers_tuned"):
         if summary.get(key) is None:
             raise MissingInputError(path, f"{key} is missing")
