@@ -99,11 +99,11 @@ def stored(untied: Path) -> Mapping[str, Stored]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"distill_logits": 1.0, "distill_states": 1.0, "micro_batch_size": 1},
         {"dtype": "bfloat16", "also": ["lm_head"]},
         {"local_steps": 2},
     ],
-    ids=["plain", "bfloat16", "after local healing"],
+    ids=["distilled, rows without images alone", "bfloat16", "after local healing"],
 )
 def test_an_interrupted_training_resumes_to_the_same_weights(
     untied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
