@@ -201,3 +201,17 @@ def test_workers_open_images_beside_a_process_with_threads() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def test_without_workers_a_slow_task_is_named_and_waited_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work(number: int) -> str:
+        for _ in range(500):
+            time.sleep(0.01)
+            if error := capsys.readouterr().err:
+                return error
+        return ""
+
+    (line,) = ahead(work, [7], workers=0, seconds=0.01)
+    assert line == "sample 7: not read within 0.01 seconds; wait, or repair or remove it\n"
