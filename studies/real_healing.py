@@ -115,7 +115,8 @@ class Study:
     def write(self) -> None:
         """Write the table and the page as far as the study is."""
         runs = {run: bench.Files(self.inputs, run, self.plan(run)) for run in self.runs}
-        write_pages(rows_of(self.inputs, runs), self.facts, self.docs)
+        missing = self.progress.total - self.progress.n
+        write_pages(rows_of(self.inputs, runs), self.facts, self.docs, missing)
 
 
 def plan_of(inputs: Inputs, method: str, ratio: float, tuned: Tuned) -> Plan:

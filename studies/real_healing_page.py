@@ -28,23 +28,24 @@ HALF, NEAR, LEFT, GAIN = 0.5, 0.25, 0.4, 0.3  # the targets
 NAME = "study-real-healing"
 
 
-def write_pages(rows: Sequence[Row], facts: Facts, folder: Path) -> None:
+def write_pages(rows: Sequence[Row], facts: Facts, folder: Path, missing: int = 0) -> None:
     """Write the page, the table of all rows and the figure.
 
     Args:
         rows: all models so far.
         facts: what the page says beside them.
         folder: to write into.
+        missing: number of models that are still to be measured.
     """
     table = HealedTable(rows)
     write_rows(rows, folder / f"{NAME}.csv", Row)
-    (folder / f"{NAME}.md").write_text(page(table, facts), encoding="utf-8")
+    (folder / f"{NAME}.md").write_text(page(table, facts, missing), encoding="utf-8")
     draw_rises(table, folder / f"{NAME}.png")
 
 
-def page(table: HealedTable, facts: Facts) -> str:
+def page(table: HealedTable, facts: Facts, missing: int) -> str:
     """Return the text of study-real-healing.md."""
-    sections = [_head(facts), *_ways(), *_targets(table), *_local(table)]
+    sections = [_head(facts, missing), *_ways(), *_targets(table), *_local(table)]
     sections += _section(table, "Rise on the dense model's own answers", "own", str)
     sections += _section(table, "Rise on answers drawn from its distribution", "sampled", str)
     sections += _section(table, "Rise on the data's answers", "labels", str)
@@ -53,9 +54,12 @@ def page(table: HealedTable, facts: Facts) -> str:
     return "\n".join(sections).rstrip() + "\n"
 
 
-def _head(facts: Facts) -> str:
+def _head(facts: Facts, missing: int) -> str:
     sizes, tokens, train = facts.sizes, facts.tokens, facts.sheets["train", "own"]
     rows = facts.heldout["own"][0]
+    unfinished = (
+        f" {missing} models are not measured yet, the second seed's last." if missing else ""
+    )
     return f"""# Healing a real pretrained decoder
 
 SmolLM2-135M-Instruct loses 25 or 40% of its {facts.n_layers} layers and is healed in several ways,
@@ -67,8 +71,8 @@ Own answers are the dense model's greedy ones, as `evaluate` asks for them. Answ
 distribution are a second text: the rise on them estimates the divergence of a model from the dense
 one. Answers end after {sizes.answer} tokens, {100 * train.cut_share:.0f}% of the own ones by that
 bound. A rise is the loss of the model minus that of the dense model, in nats per answer token. ± is
-one standard error, paired row by row, over both seeds; seeds change the order of rows. Prompts to
-train on keep their last {sizes.prompt} tokens.
+one standard error, paired row by row, over a model's seeds; seeds change the order of rows. Prompts
+to train on keep their last {sizes.prompt} tokens.
 
 | text | held-out answer tokens | dense model's loss |
 |---|---:|---:|
@@ -79,7 +83,8 @@ runs out of triplets and pairs, and `{STAND_IN}` stands for it.
 
     make study-real-healing
 
-takes hours on two cores and resumes where it stopped. [{NAME}.csv]({NAME}.csv) holds all models.
+takes hours on two cores and resumes where it stopped.{unfinished}
+[{NAME}.csv]({NAME}.csv) holds all models.
 Measured on {facts.machine}: training in bfloat16, scores in float32.
 
 ![Rise of the loss by plan and way]({NAME}.png)
