@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from drawn_rows import PICTURE, Row
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interlace.data.cleaning import Counts, clean_row
@@ -95,7 +95,6 @@ def test_scripts_emoji_and_signs_stay_as_they_are(text: str) -> None:
     assert counts.odd == {}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text("<|>[]/_ aAimgIMG1é字\n", min_size=1, max_size=12).filter(str.strip))
 def test_text_is_kept_or_freed_of_placeholders_but_never_rewritten(text: str) -> None:
     cleaned, counts = clean(row((text, "a")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interlace.data.systematic import rows_in_group, rows_per_group, rows_to_draw, visit_order
@@ -29,7 +29,6 @@ def draw(sizes: list[int], rows: int, share: float, seed: int) -> set[tuple[int,
     }
 
 
-@settings(deadline=None)
 @given(groups=st.integers(1, 500), start=STARTS)
 def test_every_group_is_visited_once(groups: int, start: int) -> None:
     assert sorted(visit_order(groups, start)) == list(range(groups))
@@ -51,7 +50,6 @@ def test_all_groups_and_all_rows_are_equally_likely() -> None:
         assert all(abs(count - expected) < 5 * expected**0.5 for count in counts.values())
 
 
-@settings(deadline=None)
 @given(sizes=SIZES, share=SHARES, seed=st.integers(0, 99), data=st.data())
 def test_a_draw_has_its_rows_and_a_larger_one_holds_it(
     sizes: list[int], share: float, seed: int, data: st.DataObject
@@ -63,7 +61,6 @@ def test_a_draw_has_its_rows_and_a_larger_one_holds_it(
     assert small <= draw(sizes, data.draw(st.integers(rows, sum(sizes))), share, seed)
 
 
-@settings(deadline=None)
 @given(groups=st.integers(1, 60), size=st.integers(2, 50), start=STARTS, data=st.data())
 def test_rows_read_exceed_rows_drawn_over_share_by_at_most_one_group(
     groups: int, size: int, start: int, data: st.DataObject

@@ -75,7 +75,7 @@ def test_single_layers_added_up_miss_what_is_found() -> None:
     assert loss(bests[LARGEST][0]) < loss(tuple(sorted(singles))) - 0.05
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 99), passes=st.integers(16, 60), largest=st.integers(2, LARGEST))
 def test_the_budget_holds_and_no_set_is_measured_twice(
     seed: int, passes: int, largest: int

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interlace.cli import main
@@ -124,7 +124,6 @@ STAGES = st.dictionaries(
 PIPELINES = STAGES.map(lambda stages: {"stages": stages})
 
 
-@settings(deadline=None)
 @given(PIPELINES, PIPELINES, PIPELINES)
 def test_an_upgrade_keeps_what_only_one_side_changed(base: Any, mine: Any, theirs: Any) -> None:
     assert not compare(base, mine, mine).package

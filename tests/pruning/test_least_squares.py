@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from interlace.errors import ContractError
@@ -40,7 +40,6 @@ def relative(batch: Tokens) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(SEEDS, TOKENS, WIDTHS, RIDGES)
-@settings(deadline=None)
 def test_the_change_is_that_of_the_stacked_problem_of_all_batches(
     seed: int, n: int, width: int, ridge: float
 ) -> None:
@@ -57,7 +56,6 @@ def test_the_change_is_that_of_the_stacked_problem_of_all_batches(
 
 
 @given(SEEDS, TOKENS, WIDTHS, RIDGES)
-@settings(deadline=None)
 def test_the_residual_of_sums_is_the_mean_of_the_tokens(
     seed: int, n: int, width: int, ridge: float
 ) -> None:
@@ -72,7 +70,6 @@ def test_the_residual_of_sums_is_the_mean_of_the_tokens(
 
 
 @given(SEEDS, st.floats(2, 1e4))
-@settings(deadline=None)
 def test_a_massive_activation_counts_as_any_other_token(seed: int, size: float) -> None:
     batch = tokens(seed, 30, 4)
     larger = tuple(values.clone() for values in batch)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from answered_samples import logits
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from interruptions import damage, interrupt
 from plans import PREFIX
@@ -39,7 +39,6 @@ def slow_mask(importance: Any) -> Any:
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 10_000), st.sampled_from([0, 1, 9]))
-@settings(deadline=None)
 def test_the_mask_is_the_slow_one(rows: int, groups: int, seed: int, decimals: int) -> None:
     values = np.random.default_rng(seed).random((rows, 4 * groups)).round(decimals)  # many ties
     mask = mask_2_4(torch.from_numpy(values)).numpy()

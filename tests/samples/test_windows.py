@@ -27,7 +27,7 @@ def stored(folder: Path, counts: list[int], group: int) -> list[Path]:
     return folders
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 9))
 def test_windows_cover_every_row_once_in_order_and_can_be_read_alone(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], group: int, size: int
