@@ -96,7 +96,7 @@ def random_case(rounds: int, width: int, layers: int) -> Case:
 def _pruned(dense: Path, out: Path) -> Path:
     """Export a model without every fourth layer."""
     plan = quarter(text_config(Checkpoint(dense).config)["num_hidden_layers"])
-    interlace.export(dense, plan, out)
+    interlace.export(dense, plan, out, overwrite=True)
     return out
 
 
