@@ -14,14 +14,14 @@ export DVC_NO_ANALYTICS := 1
 
 demo: environment
 	sh .ci/lock
-	dvc repro
+	dvc --wait-for-lock repro
 	interlace show
 
 # The pipeline on a pretrained model of 135M parameters, in real/; downloads 93 MB, once
 real: environment
 	cd data/smollm2 && dvc repro
 	sh .ci/project real profiles/smollm2-135m.yaml
-	cd real && dvc repro && interlace show
+	cd real && dvc --wait-for-lock repro && interlace show
 
 test: lint
 	$(TESTS) -m "not gpu"

@@ -13,8 +13,8 @@ from interlace.errors import InputError, MissingInputError
 from interlace.plan.candidates import read_candidates
 from interlace.plan.record import read_plan
 from interlace.printable import one_line, prepare_streams, say
-from interlace.project.commands import init, upgrade
-from interlace.report.facts.inputs import Workspace, changed_since_report, other_run
+from interlace.project.commands import init, scratch, upgrade
+from interlace.report.facts.inputs import Workspace, changed_since_report, other_run, remedy
 from interlace.report.facts.run import Which
 from interlace.report.facts.summary import left_out, read_summary
 from interlace.report.terminal.candidates import candidates_text
@@ -65,7 +65,10 @@ class OneLineErrors(click.Group):
             with interruption.installed(), refusals_named():
                 return super().invoke(ctx)
         except MissingInputError as error:
-            say(f"error: {error}; run the pipeline: dvc repro", error=True)
+            hint = "run the pipeline: dvc repro"
+            if not Path("dvc.yaml").exists():
+                hint = "work in the folder of a run; `interlace init` starts one"
+            say(f"error: {error}; {hint}", error=True)
             raise SystemExit(2) from None
         except InputError as error:
             say(f"error: {error}", error=True)
@@ -84,6 +87,7 @@ def main() -> None:
 
 main.add_command(init)
 main.add_command(upgrade)
+main.add_command(scratch)
 
 
 @main.command("show")
@@ -96,7 +100,7 @@ def show_run() -> None:
     if plan.candidates:
         blocks += ["", candidates_text(read_candidates(CANDIDATES))]
     if reason := other_run(Workspace()):
-        blocks += ["", plain_text(f"no summary of this plan: {reason}; run: dvc repro", "yellow")]
+        blocks += ["", plain_text(f"no summary of this plan: {reason}; {remedy()}", "yellow")]
     else:
         blocks += _summary_blocks()
     print_blocks(*blocks)
@@ -187,7 +191,7 @@ def compare_answers(answers: tuple[str, ...], show: int, html: Path | None, para
     by_model = {name: read_answers(path) for name, path in _answer_files(answers).items()}
     text = changes_text(by_model, show)
     if not answers and (reason := changed_since_report(Workspace())):
-        say(f"note: {reason}: answers may be of different runs; run: dvc repro", error=True)
+        say(f"note: {reason}: answers may be of different runs; {remedy()}", error=True)
     print_blocks(text)
     if html is not None:
         evaluate = read_params(params).evaluate

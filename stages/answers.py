@@ -27,6 +27,7 @@ def main(params: AnswersParams) -> None:
     if options.source == "labels":
         if is_first_process():
             write_labels(ANSWERS)
+            say("answers: those of the data")
         return
     from interlace.data.answerers import open_answerer
     from interlace.data.answers import answer_rows

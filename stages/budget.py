@@ -15,6 +15,7 @@ def main(params: BudgetParams) -> None:
     out = Path("artifacts/budget.json")
     if params.ratio != "auto":
         write_json(out, None)
+        say(f"budget: none, ratio is {params.ratio}")
         return
     from interlace.budget import resolve_budget
 

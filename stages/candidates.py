@@ -21,6 +21,7 @@ def main(params: CandidatesParams) -> None:
     if not params.select.candidates:
         if is_first_process():
             write_candidates(OUT, [], [])
+            say("candidates: no plans are compared")
         return
     from interlace.healing.candidates import candidate_options, heal_candidates
     from interlace.pruning.dense import Dense

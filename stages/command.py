@@ -25,6 +25,8 @@ from interlace.system.distributed import lost_processes_named, process_rank
 from interlace.system.documents import read_record, read_yaml
 from interlace.system.locks import locked
 from interlace.system.outputs import refusals_named, remove, write_json
+from interlace.system.scratch import folder_key
+from interlace.system.scratch import scratch_root as scratch_root
 
 from .digests import code_digest
 
@@ -135,12 +137,15 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
 
 
 def way_out(error: InputError) -> str:
-    """Say which stage writes a missing input, by dvc.yaml."""
+    """Say which stage writes a missing input: by dvc.yaml, or by hand where DVC does not run it."""
     if not isinstance(error, MissingInputError):
         return ""
     for stage, paths in WRITERS.items():
         if any(f"{error.path.as_posix()}/".startswith(f"{path}/") for path in paths):
-            return f"; run `dvc repro {'-f ' if error.path.exists() else ''}{stage}`"
+            if "DVC_STAGE" in os.environ:
+                return f"; run `dvc repro {'-f ' if error.path.exists() else ''}{stage}`"
+            model = f" --model {error.path.stem}" if stage == "evaluate" else ""
+            return f"; run `python -m {__package__}.{stage}{model}`"
     return ""
 
 
@@ -186,8 +191,7 @@ def _work_folder() -> Iterator[None]:
     A stage whose `dvc` was killed may still be at work in the folder. The next run waits for it in
     `pin`, before it deletes or replaces what that stage reads.
     """
-    name = hashlib.sha256(os.path.realpath(".").encode()).hexdigest()[:16]
-    with _locked(scratch_root() / f"locks/{name}"):
+    with _locked(scratch_root() / f"locks/{folder_key()}"):
         yield
 
 
@@ -229,11 +233,6 @@ def inputs_digest(paths: Sequence[Path]) -> str:
                 with file.open("rb") as content:
                     digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()[:16]
-
-
-def scratch_root() -> Path:
-    """Return the folder for unfinished work, shared by all experiments of a repository."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".scratch"
 
 
 def kept_folder(name: str, *inputs: Path) -> Path:

@@ -18,7 +18,6 @@ from typing import Any
 _ABOVE = Path(__file__).resolve().parents[1]  # a clone, or the installed package `interlace`
 ROOT = _ABOVE.parent if (_ABOVE / "__init__.py").is_file() else _ABOVE
 PACKAGES = ("interlace", "stages")
-ENTRYPOINTS = {"select": "select_layers"}  # `select` would shadow the standard library's module
 HELP = {"Field": "description", "click": "help"}  # arguments that only a reader sees
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -43,9 +42,7 @@ def code_digest(stage: str, root: Path = ROOT) -> str:
 def stage_names(root: Path = ROOT) -> list[str]:
     """Return the names of all stages, those of the modules in stages/ that can be run."""
     paths = _path("stages", root).glob("*.py")
-    modules = [path.stem for path in paths if re.search("(?m)^if __name__", _text(path))]
-    stages = {module: stage for stage, module in ENTRYPOINTS.items()}
-    return sorted(stages.get(module, module) for module in modules)
+    return sorted(path.stem for path in paths if re.search("(?m)^if __name__", _text(path)))
 
 
 def code_of(stage: str, root: Path = ROOT) -> set[Path]:
@@ -55,7 +52,7 @@ def code_of(stage: str, root: Path = ROOT) -> set[Path]:
     its `__init__` and with its files that are no modules, such as templates.
     """
     reached: set[Path] = set()
-    modules = {f"stages.{ENTRYPOINTS.get(stage, stage)}"}
+    modules = {f"stages.{stage}"}
     while modules:
         paths = {path for module in modules for path in _files(module, root)} - reached
         reached |= paths

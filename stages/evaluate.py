@@ -12,6 +12,7 @@ from interlace.evaluation.scores.retention import summary_lines
 from interlace.params.evaluating import EvaluateParams
 from interlace.printable import say
 from interlace.system.outputs import write_json
+from interlace.system.resumable import content_digest
 
 from .command import command, is_first_process, kept_folder, pinned, scratch_folder
 
@@ -37,7 +38,9 @@ def main(params: EvaluateParams, name: str) -> None:
         if is_first_process():
             if result is None:
                 write_answers([], answers)
-            write_json(OUT / f"{name}.json", result.as_json() if result else None)
+                say(f"evaluate: no {name} model")
+            digest = {} if dense else {"weights": content_digest(folder)}
+            write_json(OUT / f"{name}.json", result.as_json() | digest if result else None)
             for line in summary_lines(result) if result else ():
                 say(f"evaluate: {line}")
 

@@ -6,6 +6,7 @@ from interlace.errors import MissingInputError
 from interlace.params.exporting import ExportParams
 from interlace.plan.record import read_plan
 from interlace.plan.runtimes import say_misreadings
+from interlace.printable import say
 from interlace.pruning.dense import Dense
 from interlace.pruning.export import check_made_for
 from interlace.pruning.written import write_pruned
@@ -27,7 +28,8 @@ def main(params: ExportParams) -> None:
     inputs = [Path("artifacts/dense.json"), plan_file, rows, *([healed] if healed else [])]
     with scratch_folder("export", inputs, params) as scratch:
         report = write_pruned(dense, plan, Path("artifacts/pruned"), params.export, scratch, healed)
-        write_json(ARTIFACTS / "export.json", report.as_json())
+        write_json(ARTIFACTS / "export.json", report.of_plan(plan_file).as_json())
+    say(f"export: artifacts/pruned: {len(plan.keep)} of {plan.n_layers} layers, {report.parity}")
     say_misreadings(plan, "export")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from interlace.healing.heal import train_reference
 from interlace.params.healing import ReferenceParams
 from interlace.plan.record import read_reference
+from interlace.printable import say
 from interlace.samples.own_answers import training_set
 from interlace.system.outputs import write_json
 
@@ -22,6 +23,7 @@ def main(params: ReferenceParams) -> None:
     if plan is None:
         if is_first_process():
             write_json(OUT / "none.json", None)
+            say("reference: none")
         return
     inputs = [Path("artifacts/dense.json"), train, file]
     with scratch_folder("reference", inputs, params) as scratch:
@@ -35,6 +37,8 @@ def main(params: ReferenceParams) -> None:
             scratch=scratch,
             logs=logs_folder("reference", scratch),
         )
+    if is_first_process():
+        say(f"reference: {OUT}: {len(plan.tune)} of {plan.n_layers} layers tuned")
 
 
 if __name__ == "__main__":

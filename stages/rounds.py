@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from interlace.params.rounds import RoundsParams
+from interlace.printable import say
 from interlace.samples.own_answers import training_set
 from interlace.system.outputs import whole, write_json
 
@@ -16,6 +17,7 @@ def main(params: RoundsParams) -> None:
         folder.mkdir()
         write_json(folder / "rounds.json", {"rounds": params.select.rounds})
         if params.select.rounds == 1:
+            say("rounds: one, no pruned model is measured")
             return
         from interlace.rounds import measure_rounds, measuring_options
 
@@ -34,6 +36,7 @@ def main(params: RoundsParams) -> None:
                 decision=Path("artifacts/budget.json"),
                 scratch=scratch,
             )
+        say(f"rounds: {params.select.rounds}, with a pruned model measured after each but the last")
 
 
 if __name__ == "__main__":

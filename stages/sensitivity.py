@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 
 from interlace.params.measuring import LossCriterion, SensitivityParams
 from interlace.params.section import validated
+from interlace.printable import say
 from interlace.scores.table import SCHEMA
 from interlace.system.outputs import whole
 
@@ -23,6 +24,7 @@ def main(params: SensitivityParams) -> None:
         with whole(out) as partial:
             partial.mkdir()
             pq.write_table(SCHEMA.empty_table(), partial / "scores.parquet")
+        say("sensitivity: the method reads no loss on answers")
         return
     from interlace.measurements.collect import provenance_of
     from interlace.measurements.sensitivity import measure
@@ -39,6 +41,7 @@ def main(params: SensitivityParams) -> None:
         measure(
             *models, needed=needed, params=options, provenance=provenance, scratch=scratch, **paths
         )
+    say(f"sensitivity: measured {needed.criterion}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from interlace.speed.compare import compare_checkpoints, speedup_line
 from interlace.speed.requests import timed_rows
 from interlace.speed.served import served_line, served_metrics, time_servers
 from interlace.system.outputs import write_json
+from interlace.system.resumable import content_digest
 
 from .command import command, kept_folder, pinned
 
@@ -29,7 +30,7 @@ def main(params: TtftParams) -> None:
     times = compare_checkpoints(*pair, rows, params=options, seed=params.seed, dtype=params.dtype)
     if served:
         times |= served_metrics(served, times, options, params.seed)
-    write_json(Path("metrics/ttft.json"), times)
+    write_json(Path("metrics/ttft.json"), times | {"weights": content_digest(tuned)})
     say(f"ttft: {speedup_line(times)}")
     if served:
         say(f"ttft: served by {options.engine}: {served_line(times)}")

@@ -47,7 +47,7 @@ def test_show_prints_the_plan_and_what_is_not_there_yet(workspace: Path) -> None
     assert "S_1 of the two" in output
     assert "benchmark" not in output
     assert "no summary of this plan: artifacts/pruned, artifacts/tuned" in output
-    assert output.rstrip().endswith("not there yet; run: dvc repro")
+    assert output.rstrip().endswith("not there yet; run the stages that follow, `report` last")
 
 
 def test_show_prints_the_candidates_that_were_compared(workspace: Path) -> None:
@@ -73,12 +73,13 @@ def test_methods_marks_the_measurements_that_exist(workspace: Path) -> None:
     rows = [line.split() for line in run("methods").output.splitlines()]
     marks = {row[0]: row[1] for row in rows if row and row[0] in METHODS}
     assert (marks["cka"], marks["interlace"], marks["sleb"]) == ("yes", "yes", "no")
-    assert "sleb              not measured: sleb" in run("methods", "--ratio", "0.25").output
+    listed = " ".join(run("methods", "--ratio", "0.25").output.split())
+    assert "sleb not measured; the stage `sensitivity` measures it, with method: sleb" in listed
     shutil.rmtree("artifacts")
     assert "shortgpt" in run("methods").output
 
 
-@pytest.mark.parametrize("words", ["interlace.cli show", "stages.select_layers --help"])
+@pytest.mark.parametrize("words", ["interlace.cli show", "stages.select --help"])
 def test_a_terminal_that_is_not_utf_8_gets_all(workspace: Path, words: str) -> None:
     root = Path(__file__).parents[1]
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "0"}
@@ -133,10 +134,10 @@ def error_of(*words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("show", "artifacts/plan.json: no such file; run the pipeline: dvc repro"),
+        ("show", "artifacts/plan.json: no such file; work in the folder of a run"),
         ("methods --ratio 0.25", "artifacts/scores.parquet: no such file"),
         ("draw layers --out a.png", "artifacts/plan.json: no such file"),
-        ("draw probes --out a.png", "no measurements; run the pipeline: dvc repro"),
+        ("draw probes --out a.png", "no measurements; work in the folder of a run"),
         ("draw similarity --scores x --out a.png", "write NAME=PATH"),
         ("draw removals --out a.png", "artifacts/scores.parquet: no such file"),
     ],

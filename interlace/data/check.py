@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from interlace.data.files import data_files
+from interlace.data.probes import DOMAINS, sources_of, unknown_source
 from interlace.data.subsets import check_subsets, selected_subsets
 from interlace.errors import InputError
 from interlace.params.answers import ENDPOINT, ServedDense
@@ -39,10 +40,31 @@ def check_data(
         InputError: names the parameter, the subset, or the file and the column or row.
     """
     check_subsets(data, params.data, checked=checked / "subsets.json")
+    _check_probe_sources(params, data)
     if not model.takes_images:
         _check_text_only(params, model, data, checked / "text_only.json")
     if params.answers.endpoint.url is not None:
         _check_endpoint(params.answers.endpoint, answers)
+
+
+def _check_probe_sources(params: Params, data: PinnedData) -> None:
+    """Refuse sources of probes that local training data do not have, before rows are drawn."""
+    probes = params.probes
+    if not probes.per_task or data.files is None:
+        return
+    present: set[str] = set()
+    for subset in selected_subsets(data_files(data), params.data):
+        present.add(subset.name)  # rows without a source have this one
+        for file in map(Path, (file.location for file in subset.files)):
+            columns = {"source"} & set(read_schema(file).names)
+            for table in file_tables(file, list(columns)) if columns else ():
+                present |= {str(source) for source in pc.unique(table["source"]).to_pylist()}
+                if present.issuperset((*probes.math_sources, *probes.nonmath_sources)):
+                    return
+    for domain in DOMAINS:
+        for source in sources_of(probes, domain):
+            if source not in present:
+                raise unknown_source(domain, source, f"data.id = {data.id}", present)
 
 
 def _check_endpoint(served: ServedDense, answers: Path) -> None:

@@ -69,7 +69,7 @@ def clean_row(row: Row, subset: str, data: Data, counts: Counts) -> Row | None:
     if not isinstance(source, str) or not source.strip():
         source = subset
         odd.add("named after its subset, having no source")
-    if all(ratings[f"{name}_min"] is None for name in RATINGS):
+    if data.min_ratings and all(ratings[f"{name}_min"] is None for name in RATINGS):
         odd.add("without ratings")
     counts.odd.update(odd)
     return {

@@ -16,6 +16,7 @@ from interlace.system.documents import read_record
 Tally = Counter[str]
 _COLUMNS = ("source", "domain", "texts", "images.list.element.path")  # no image is read
 _SIDES = ("user", "assistant")
+FEW = 24  # rows with which 99% of draws drop the demo's layers (metrics/calibration_size.csv)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Datasheet:
         ]
         lines += [f"skipped {rows} rows: {reason}" for reason, rows in self.left_out.items()]
         lines += [f"kept {rows} odd rows: {reason}" for reason, rows in self.odd.items()]
+        if self.calibration < FEW:
+            lines.append(
+                f"few rows to calibrate on: with fewer than {FEW}, another draw may choose other"
+                " layers; raise data.calibration_fraction or data.fraction"
+            )
         return "\n".join(f"sample: {line}" for line in lines)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -172,10 +172,7 @@ def _draw_rows(train: Path, domain: Domain, probes: Probes, seed: int) -> list[t
 
     first_rows = heapq.nsmallest(probes.per_task, keyed_rows())
     if unknown := [source for source in sources if not rows[source]]:
-        raise InputError(
-            f"{field}: the training set has no rows of {unknown[0]!r}; it has"
-            f" {', '.join(sorted(source for source in rows if rows[source]))}"
-        )
+        raise unknown_source(domain, unknown[0], "the training set", +rows)
     if (count := len(first_rows)) < probes.per_task:
         raise InputError(
             f"probes.per_task = {probes.per_task}: only {count} training rows of {field}"
@@ -183,6 +180,16 @@ def _draw_rows(train: Path, domain: Domain, probes: Probes, seed: int) -> list[t
             " raise data.fraction"
         )
     return [(path, number) for _, path, number in first_rows]
+
+
+def unknown_source(domain: Domain, source: str, data: str, sources: Iterable[str]) -> InputError:
+    """Return the error that data have no rows of a source, with those that they have."""
+    names = sorted(sources)
+    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return InputError(
+        f"probes.{domain}_sources: {data} has no rows of {source!r}; name some of {listed}, or set"
+        " probes.per_task to 0, with a method that needs no probes"
+    )
 
 
 def _row_facts(folder: Path) -> Iterator[tuple[Path, int, str, str, bool]]:

@@ -56,7 +56,9 @@ class Recipe(Section):
         description="recompute activations from the lowest tuned layer up, saves memory; auto: in"
         " passes whose activations would fill more than half of the memory that is free",
     )
-    zero_stage: Literal[0, 2, 3] = Field(3, description="DeepSpeed ZeRO stage; 0: no DeepSpeed")
+    zero_stage: Literal[0, 2, 3] = Field(
+        0, description="DeepSpeed ZeRO stage; 0: no DeepSpeed; the published runs: 3"
+    )
     offload: Literal["none", "optimizer", "all"] = Field(
         "none", description="what ZeRO keeps in the CPU's memory; all: weights too, needs stage 3"
     )

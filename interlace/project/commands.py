@@ -1,4 +1,4 @@
-"""`interlace init` and `interlace upgrade`: a project of one's own, and a newer pipeline in it."""
+"""`interlace init`, `upgrade` and `scratch`: a project, its pipeline, its unfinished work."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from interlace.project.profiles import DEFAULT, DEMO, Profile, profile_names, re
 from interlace.project.start import check_folder, check_programs, start_project
 from interlace.project.upgrade import upgraded
 from interlace.report.terminal.console import PlainTable, print_blocks
+from interlace.system.scratch import (
+    CACHES,
+    REPLIES,
+    WORK,
+    ScratchEntry,
+    clear_scratch,
+    scratch_entries,
+    scratch_root,
+)
 
 
 @click.command("init")
@@ -103,3 +112,52 @@ def upgrade(write: bool) -> None:
     if write:
         files.write()
         say("upgrade: wrote dvc.yaml")
+
+
+@click.command("scratch")
+@click.option("--clear", is_flag=True, help="Remove unfinished work and caches.")
+@click.option("--replies", is_flag=True, help="With --clear, also remove replies of servers.")
+def scratch(clear: bool, replies: bool) -> None:
+    """Show the size of .scratch: unfinished work, from which stages resume, and caches.
+
+    --clear spares what a running stage uses, and replies of servers, which may have been paid for.
+    """
+    root = scratch_root()
+    if replies and not clear:
+        raise InputError("--replies: only with --clear; `interlace scratch` alone shows all sizes")
+    if not root.is_dir():
+        say(f"{root}: no such folder: nothing is unfinished here")
+        return
+    if clear:
+        for entry in clear_scratch(root, replies=replies):
+            say(f"{root / entry.name}: removed {disk_size(entry.size)}")
+    entries = scratch_entries(root)
+    print_blocks(scratch_table(root, entries))
+
+
+def scratch_table(root: Path, entries: list[ScratchEntry]) -> PlainTable:
+    """Return the folders of scratch with their sizes, what they hold, and who uses them."""
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(str(root), no_wrap=True)
+    table.add_column(disk_size(sum(entry.size for entry in entries)), justify="right", no_wrap=True)
+    table.add_column("")
+    for entry in entries:
+        used = "".join(f"; in use: {holder}" for holder in entry.holders)
+        table.add_row(entry.name, disk_size(entry.size), f"{_content(entry.name)}{used}")
+    return table
+
+
+def _content(name: str) -> str:
+    if name in WORK:
+        return "unfinished work"
+    if name in CACHES:
+        return "cache"
+    return "replies of servers" if name in REPLIES else "not the pipeline's: remove it by hand"
+
+
+def disk_size(size: int) -> str:
+    """Format a number of bytes: 1.2 GB."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from interlace.system.documents import read_record
+from interlace.system.resumable import content_digest
 
 
 class _Record(BaseModel):
@@ -106,14 +107,29 @@ class ParityReport(_Record):
     dtype: str | None = None
     greatest_difference: float | None = None
 
+    def __str__(self) -> str:
+        """Say how the checkpoint was checked, in a few words."""
+        if not self.samples:
+            return "not checked, as no sample fits"
+        return f"equal to the dense model without the others on {self.samples} samples"
+
 
 class ExportReport(_Record):
-    """The contents of artifacts/export.json; `None` for what was not done."""
+    """The contents of artifacts/export.json; `None` for what was not done.
+
+    Attributes:
+        plan: digest of the plan's file.
+    """
 
     parity: ParityReport | None = None
     healed: HealedReport | None = None
     compensation: CompensationReport | None = None
     sparsity: SparsityReport | None = None
+    plan: str | None = None
+
+    def of_plan(self, file: Path) -> ExportReport:
+        """Return the report with the digest of the plan's file."""
+        return self.model_copy(update={"plan": content_digest(file)})
 
     @classmethod
     def read(cls, path: Path) -> ExportReport:

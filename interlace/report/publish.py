@@ -16,7 +16,7 @@ from typing import Any
 from interlace.errors import InputError, MissingInputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.report.card.eval_results import FOLDER, file_name
-from interlace.report.facts.inputs import Workspace, changed_since_report
+from interlace.report.facts.inputs import Workspace, changed_since_report, remedy
 from interlace.report.facts.run import PLACEHOLDER, Which
 from interlace.system.outputs import whole
 
@@ -65,7 +65,7 @@ def files_to_publish(
     }
     workspace = Workspace(artifacts, artifacts.parent / "metrics", artifacts.parent / "data")
     if reason := changed_since_report(workspace):
-        raise InputError(f"{card}: may be of another run: {reason}; run: dvc repro")
+        raise InputError(f"{card}: may be of another run: {reason}; {remedy()}")
     address = f'"{repo}"' + (f", revision={json.dumps(revision)}" if revision else "")
     loading = f"from_pretrained({PLACEHOLDER}"
     text = card.read_text(encoding="utf-8")

@@ -74,9 +74,9 @@ HOW_TO_MEASURE = {
     ANGULAR: "`collect` measures it: leave collect.max_span empty, or raise it",
     POOLED: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
     CKA: f"`collect` measures it on the probes: {_PROBES}, and collect.pooled to probes",
-    SLEB: "the stage `sensitivity` measures it: set method to sleb and run it",
-    SEARCH: "the stage `sensitivity` measures it: set method to search and run it",
-    TAYLOR: "the stage `sensitivity` measures it: set method to taylor and run it",
+    SLEB: "the stage `sensitivity` measures it, with method: sleb",
+    SEARCH: "the stage `sensitivity` measures it, with method: search",
+    TAYLOR: "the stage `sensitivity` measures it, with method: taylor",
 }
 
 

@@ -9,7 +9,7 @@ from interlace.errors import InputError
 from interlace.methods.registry import METHODS
 from interlace.params.choosing import Select
 from interlace.plan.removals import PaperRule, Removal
-from interlace.scores.table import Scores, ScoreTable, read_scores
+from interlace.scores.table import HOW_TO_MEASURE, Scores, ScoreTable, read_scores
 from interlace.selection.select import resolve_ratio, select_layers
 
 RATIOS = (0.1, 0.25, 0.4)
@@ -52,7 +52,8 @@ def removals(
 def _removal(table: Scores, method: str, ratio: float, options: Select, seed: int) -> Removal:
     subject: dict[str, Any] = {"method": method, "ratio": ratio, "n_layers": table.n_layers}
     if missing := [name for name in METHODS[method].needs if name not in table.criteria]:
-        return Removal(**subject, reason=f"not measured: {', '.join(missing)}")
+        ways = dict.fromkeys(HOW_TO_MEASURE.get(name, "") for name in missing)
+        return Removal(**subject, reason="; ".join(["not measured", *filter(None, ways)]))
     try:
         plan = select_layers(table, method, ratio, options, seed=seed)
     except InputError as error:

@@ -24,7 +24,7 @@ def kept(path: Path) -> Iterator[Path]:
 
 def mark(path: Path) -> None:
     """Write the digest of a finished file or folder beside it, for `intact`."""
-    _note(path).write_text(_digest(path), encoding="ascii")
+    _note(path).write_text(content_digest(path), encoding="ascii")
 
 
 def keep_json(path: Path, value: Any) -> None:
@@ -36,7 +36,7 @@ def keep_json(path: Path, value: Any) -> None:
 def intact(path: Path) -> bool:
     """Return True if a file or folder is there as `kept` wrote it; remove it if it is damaged."""
     try:
-        if _note(path).read_bytes() == _digest(path).encode():
+        if _note(path).read_bytes() == content_digest(path).encode():
             return True
     except FileNotFoundError:
         if not path.exists():
@@ -77,11 +77,11 @@ def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _digest(path: Path) -> str:
-    """Digest a file's bytes, or the names and bytes of all files in a folder."""
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or of the names and bytes of all files in a folder."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = (f"{file.relative_to(path).as_posix()} {_digest(file)}\n" for file in files)
+    lines = (f"{file.relative_to(path).as_posix()} {content_digest(file)}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -65,6 +65,8 @@ def stages() -> dict[str, Stage]:
     """All stages by name, in the order in which they run."""
     found: dict[str, Stage] = {}
     for name, fields in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        if "outs" not in fields.get("do", fields):  # `wait` writes nothing
+            continue
         for key in fields.get("foreach", [None]):
             text = json.dumps(fields.get("do", fields)).replace("${launch}", "python -m")
             values = json.loads(text.replace("${key}", key or ""))

@@ -112,10 +112,15 @@ def test_null_images_are_no_images() -> None:
     assert clean(row(("a", "b"), images=0) | {"images": None})[0]["images"] == []
 
 
-def test_an_unrated_row_is_kept() -> None:
-    cleaned, counts = clean(row(("a", "b"), relevance_min=None), min_ratings={"relevance": 5})
+@pytest.mark.parametrize(
+    ("least", "odd"), [({"relevance": 5}, {"without ratings": 1}), ({}, {})], ids=["least", "none"]
+)
+def test_an_unrated_row_is_kept_and_odd_where_ratings_count(
+    least: dict[str, int], odd: dict[str, int]
+) -> None:
+    cleaned, counts = clean(row(("a", "b"), relevance_min=None), min_ratings=least)
     assert cleaned
-    assert counts.odd == {"without ratings": 1}
+    assert counts.odd == odd
 
 
 @pytest.mark.parametrize(

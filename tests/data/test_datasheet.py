@@ -55,6 +55,11 @@ def test_the_terminal_shows_reasons_and_the_text_only_share(sheet: Datasheet) ->
     assert "sample: skipped 1 rows: repeated" in str(sheet)
 
 
+def test_few_rows_to_calibrate_on_are_named(sheet: Datasheet) -> None:
+    assert "sample: few rows to calibrate on: with fewer than 24" in str(sheet)
+    assert "few rows" not in str(replace(sheet, calibration=24))
+
+
 def test_a_datasheet_survives_its_file_and_names_no_path(sheet: Datasheet, tmp_path: Path) -> None:
     write_json(tmp_path / "datasheet.json", asdict(sheet))
     assert read_datasheet(tmp_path / "datasheet.json") == sheet

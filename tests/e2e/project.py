@@ -69,13 +69,14 @@ class Project:
         return done.stdout
 
     def ran(self, output: str) -> list[str]:
-        """The stages that a dvc command really ran."""
+        """The stages that a dvc command really ran, after `wait`."""
         words = "Running stage '"
-        return [
+        names = [
             line.split("'")[1].split(":")[-1]
             for line in output.splitlines()
             if line.startswith(words)
         ]
+        return [name for name in names if name != "wait"]
 
 
 def start_project(folder: Path) -> Project:

@@ -241,7 +241,7 @@ def test_defaults_are_the_published_recipe(tmp_path: Path) -> None:
     assert (tune.weight_decay, tune.max_grad_norm) == (0.0, 1.0)
     assert (tune.batch_size, tune.micro_batch_size) == (32, 16)
     assert (tune.min_pixels, tune.max_pixels, tune.max_length) == (784, 50176, 8192)
-    assert (tune.gradient_checkpointing, tune.zero_stage, tune.workers) == (True, 3, 4)
+    assert (tune.gradient_checkpointing, tune.zero_stage, tune.workers) == (True, 0, 4)
     assert (params.data.max_images, params.data.max_turns) == (3, 3)
     assert params.data.calibration_fraction == 0.1
 

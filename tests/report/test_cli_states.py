@@ -27,6 +27,7 @@ def complete(tmp_path_factory: pytest.TempPathFactory, pruned_dir: Path) -> Path
 def workspace(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copytree(complete, tmp_path / "w")
     monkeypatch.chdir(tmp_path / "w")
+    Path("dvc.yaml").touch()
     yield tmp_path / "w"
 
 

@@ -124,7 +124,7 @@ def refusal(name: str, path: Path) -> str:
     assert message.startswith(f"{path}: "), message
     assert "\n" not in message
     assert isinstance(caught.value, MissingInputError)
-    assert "; run `dvc repro " in message
+    assert "; run `python -m stages." in message
     return message
 
 

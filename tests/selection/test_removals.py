@@ -10,7 +10,7 @@ from interlace.methods.registry import METHODS
 from interlace.params.choosing import Select
 from interlace.plan.removals import PaperRule, read_removals
 from interlace.report.facts.roles import layer_roles
-from interlace.scores.table import MATH
+from interlace.scores.table import HOW_TO_MEASURE, MATH
 from interlace.selection.removals import paper_rule, removals
 from interlace.selection.select import select
 from interlace.system.outputs import write_json
@@ -33,7 +33,8 @@ def test_every_method_is_asked_with_what_it_takes() -> None:
 def test_a_method_that_cannot_choose_says_why() -> None:
     unmeasured = removals(full_scores(without=MATH), (0.1,))
     reasons = {removal.method: removal.reason for removal in unmeasured if removal.reason}
-    assert reasons == {"math-aware": f"not measured: {MATH}", "mixed": f"not measured: {MATH}"}
+    way = f"not measured; {HOW_TO_MEASURE[MATH]}"
+    assert reasons == {"math-aware": way, "mixed": way}
     by_method = {removal.method: removal for removal in removals(full_scores(24, 3), (0.4,))}
     assert not by_method["interlace"].drop
     assert by_method["interlace"].reason.startswith("9 layers cannot be dropped: ")

@@ -143,7 +143,7 @@ def test_score_and_select_write_replicates_sizes_and_stability(
 ) -> None:
     from click.testing import CliRunner
 
-    from stages import score, select_layers
+    from stages import score, select
 
     artifacts = tmp_path / "artifacts"
     frame = rows(samples=24, layers=9, domains=("native", "math"), noise=0.2)
@@ -152,7 +152,7 @@ def test_score_and_select_write_replicates_sizes_and_stability(
     (tmp_path / "params.yaml").write_text("model: {id: m}\ndata: {id: d}\nratio: 0.25\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    for stage in (score, select_layers):
+    for stage in (score, select):
         result = CliRunner().invoke(stage.main, ["--params", "params.yaml"])
         assert result.exit_code == 0, result.output
     replicates = read_replicates(

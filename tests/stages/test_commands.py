@@ -20,11 +20,16 @@ from drawn_rows import PICTURE
 
 from interlace.params.section import leaf_names
 from interlace.system.documents import as_yaml
-from stages.digests import ENTRYPOINTS, stage_names
+from stages.digests import stage_names
 
 ROOT = Path(__file__).parents[2]
 DATA = {"id": "rows.parquet"}
-STAGES = [ENTRYPOINTS.get(stage, stage) for stage in stage_names()]
+STAGES = stage_names()
+PROBES = {
+    "per_task": 1,
+    "nonmath_sources": ["made_up"],
+    "prompts": str(ROOT / "data/probes.yaml"),
+}
 ROW = {
     "images": [PICTURE],
     "texts": [{"user": "ask", "assistant": "answer"}],
@@ -124,6 +129,10 @@ def test_sound_input_is_pinned(project: Path) -> None:
         ({"select": {"protect_first": 20}}, "6 layers cannot be dropped"),
         ({"finetune": {"also": ["lm_head"], "lora_rank": 8}}, "lora_rank = 8"),
         ({"finetune": {"also": ["head"]}}, "finetune.also.0 = 'head': "),
+        (
+            {"probes": PROBES | {"math_sources": ["digit_sum"]}},
+            "probes.math_sources: data.id = rows.parquet has no rows of 'digit_sum'; name some of",
+        ),
         ({"launch": "torchrn -m"}, "launch = 'torchrn -m': no such program"),
         ({"ttft": {"engine": "endpoint"}}, "ttft.endpoint.dense.url: empty"),
     ],
@@ -161,12 +170,12 @@ def test_a_broken_row_is_left_out_and_counted(project: Path) -> None:
 
 def test_what_was_drawn_outlives_a_mistake_in_the_probes_and_not_the_stage(project: Path) -> None:
     pq.write_table(pa.Table.from_pylist([ROW | {"images": []}]), project / "rows.parquet")
-    probes = {"per_task": 1, "math_sources": ["nowhere"], "nonmath_sources": ["made_up"]}
+    probes = {"per_task": 1, "math_sources": ["rows"], "nonmath_sources": ["made_up"]}
     (project / "data").mkdir()
     (project / "data/probes.yaml").write_text((ROOT / "data/probes.yaml").read_text())
     write_params(project, probes=probes)
     assert run("pin").exit_code == 0
-    assert "the training set has no rows of 'nowhere'" in run("sample").stderr
+    assert "the training set has no rows of 'rows'" in run("sample").stderr
     (kept,) = (project / ".scratch/sample").iterdir()
     write_params(project)
     assert run("sample").exit_code == 0
@@ -208,7 +217,7 @@ def test_data_without_a_column_are_refused(project: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["sample", "collect", "export", "finetune", "ttft", "report"])
 def test_a_stage_without_a_pin_says_so(project: Path, stage: str) -> None:
-    assert "no such file; run `dvc repro" in mistake(stage)
+    assert "no such file; run `python -m stages." in mistake(stage)
 
 
 def test_parameters_of_a_run_without_dvc_come_from_a_file(project: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from interlace.errors import MissingInputError
 from interlace.params.whole import Params
 from interlace.system.documents import read_yaml
 from stages.command import way_out
-from stages.digests import ENTRYPOINTS
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
+del PIPELINE["wait"]  # depends on nothing, and is no stage of ours
 STAGES = sorted(PIPELINE.keys() - {"pin"})  # `pin` always runs
 PINNED = ("artifacts/code.json", "artifacts/params.json", "artifacts/sources.json")
 
@@ -48,7 +50,7 @@ def keys(stage: str, file: str) -> list[str]:
 
 
 def module(stage: str) -> Any:
-    return importlib.import_module(f"stages.{ENTRYPOINTS.get(stage, stage)}")
+    return importlib.import_module(f"stages.{stage}")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -88,9 +90,22 @@ def test_a_missing_input_is_traced_to_the_stage_that_writes_it(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", stage)
     outs = paths(stage, "outs", "metrics", "plots")
     for path in outs - {"artifacts/dense.json"}:
         assert way_out(MissingInputError(Path(path))) == f"; run `dvc repro {stage}`"
+    monkeypatch.delenv("DVC_STAGE")
+    for path in outs - {"artifacts/dense.json"}:
+        assert f"; run `python -m stages.{stage}" in way_out(MissingInputError(Path(path)))
+
+
+def test_the_readme_runs_all_stages_by_hand_in_their_order() -> None:
+    loop = re.search(r"for stage in (.*?); do", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert loop
+    words = shlex.split(loop[1].replace("\\\n", ""))
+    assert [word.split()[0] for word in words] == list(
+        itertools.chain(*([stage] * len(PIPELINE[stage].get("foreach", "1")) for stage in PIPELINE))
+    )
 
 
 # Paths as the stages' own code and the report write them: "data/train", artifacts / "plan.json".

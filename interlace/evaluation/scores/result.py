@@ -91,6 +91,7 @@ class Evaluation(_Result):
         losses: by held-out source.
         loss: over the tokens of all held-out sources; None without one.
         engine: the servers that answered; `None`: the model was opened here.
+        weights: digest of the checkpoint's folder; `None` of the dense model, which `pin` pins.
         reasoning: how benchmarks were answered; `None`: directly, by lmms-eval's prompts, greedily.
     """
 
@@ -105,6 +106,7 @@ class Evaluation(_Result):
     loss: Loss | None = None
     engine: ServingEngine | None = None
     reasoning: Reasoning | None = None
+    weights: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for JSON; fields with defaults only where there is a value."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from interlace.errors import InputError
 from interlace.system.documents import read_record
+from interlace.system.resumable import content_digest
 
 RECORD = "inputs.json"  # in the report's folder
 _LATER = (  # what a run writes after its plan, in that order
@@ -24,6 +26,14 @@ _READ = (  # small files that `report` reads or writes; folders with all that is
 )
 
 
+_MADE_OF = (  # a file, the key in it of a digest, what that digests, and the stage that wrote it
+    ("artifacts/export.json", "plan", "artifacts/plan.json", "export"),
+    ("artifacts/evaluation/pruned.json", "weights", "artifacts/pruned", "evaluate --model pruned"),
+    ("artifacts/evaluation/tuned.json", "weights", "artifacts/tuned", "evaluate --model tuned"),
+    ("metrics/ttft.json", "weights", "artifacts/tuned", "ttft"),
+)
+
+
 class Workspace(NamedTuple):
     """The three folders of a run."""
 
@@ -37,6 +47,13 @@ class Workspace(NamedTuple):
         return Path(getattr(self, folder)) / rest
 
 
+def remedy() -> str:
+    """Say how to bring a report up to date: by DVC, or by hand where there is no pipeline."""
+    if Path("dvc.yaml").exists():
+        return "run: dvc repro"
+    return "run the stages that follow, `report` last"
+
+
 def input_hashes(workspace: Workspace) -> dict[str, str]:
     """Return the SHA-256 of each file in `_READ` that is there, by its name."""
     hashes = {}
@@ -48,6 +65,27 @@ def input_hashes(workspace: Workspace) -> dict[str, str]:
                 key = f"{name}/{file.relative_to(path).as_posix()}" if file != path else name
                 hashes[key] = hashlib.sha256(file.read_bytes()).hexdigest()
     return hashes
+
+
+def check_same_run(workspace: Workspace) -> None:
+    """Refuse results of one run beside the plan or the weights of another.
+
+    Raises:
+        InputError: names the file, what has changed since, and the stage to run again.
+    """
+    digests: dict[str, str] = {}
+    for name, key, source, stage in _MADE_OF:
+        file, path = workspace.at(name), workspace.at(source)
+        if not file.exists() or not path.exists():
+            continue  # the report says so
+        recorded = read_record(file, dict[str, Any]).get(key)
+        if source not in digests:
+            digests[source] = content_digest(path)
+        if recorded not in (None, digests[source]):
+            raise InputError(
+                f"{file}: of another run, as {path} has changed since; run the stage `{stage}`"
+                " again, and those that follow"
+            )
 
 
 def other_run(workspace: Workspace) -> str:
