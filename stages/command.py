@@ -23,6 +23,7 @@ from interlace.sources.pinned import PinnedSources
 from interlace.system import interruption
 from interlace.system.distributed import lost_processes_named, process_rank
 from interlace.system.documents import read_record, read_yaml
+from interlace.system.joining import join_launch
 from interlace.system.locks import locked
 from interlace.system.outputs import refusals_named, remove, write_json
 from interlace.system.scratch import folder_key
@@ -106,7 +107,7 @@ def command(model: type[Section]) -> Callable[[Callable[..., None]], click.Comma
                 with (
                     interruption.installed(),
                     refusals_named(),
-                    _work_folder(),
+                    _work_folder(name),
                     lost_processes_named(),
                 ):
                     function(_read(model, params_file), **options)
@@ -185,12 +186,15 @@ def pinned() -> PinnedSources:
 
 
 @contextmanager
-def _work_folder() -> Iterator[None]:
+def _work_folder(stage: str) -> Iterator[None]:
     """Hold this folder's lock: the stages of a folder run one after another.
 
     A stage whose `dvc` was killed may still be at work in the folder. The next run waits for it in
-    `pin`, before it deletes or replaces what that stage reads.
+    `pin`, before it deletes or replaces what that stage reads. The processes of a launch join
+    first: the wait may be long. `pin` refuses to be launched.
     """
+    if stage != "pin":
+        join_launch(Path(".scratch/locks"))
     with _locked(scratch_root() / f"locks/{folder_key()}"):
         yield
 

@@ -21,6 +21,7 @@ _MODULE_OPTION = re.compile(r"-[bBdEhiIOPqRsSuvVx]*m")  # of Python, alone or af
 _LAUNCHERS = {  # program or module -> its options after which a module follows
     "torchrun": ("-m", "--module"),
     "torch.distributed.run": ("-m", "--module"),
+    "interlace.system.torchrun": ("-m", "--module"),
     "torch.distributed.launch": ("-m", "--module"),
     "accelerate": ("-m", "--module"),
     "accelerate-launch": ("-m", "--module"),

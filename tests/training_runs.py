@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forked_programs import environment
+import nodes
 from plans import PLAN, PREFIX, weights
 
 from interlace.checkpoint.checkpoint import Checkpoint
@@ -39,10 +39,11 @@ RUN_STAGE = "import sys; from stages.finetune import main; main(['--params', 'mi
 KILL_IN_UPDATE = """
 import os, signal
 from interlace.healing.end_to_end import EndToEnd
+from interlace.system.distributed import process_rank, world_size
 update, calls = EndToEnd.update, []
 def killing(*args):
     calls.append(1)
-    if len(calls) == {}:
+    if len(calls) == {} and process_rank() == world_size() - 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return update(*args)
 EndToEnd.update = killing
@@ -98,33 +99,23 @@ def linked(project: Path, folder: Path) -> Path:
 
 
 def start_stage(
-    folder: Path,
-    processes: int = 1,
-    *,
-    setup: str = "",
-    launch: Sequence[str] | None = None,
-    **changes: Any,
-) -> subprocess.Popen[str]:
-    """Start the stage with ZeRO and a changed recipe, by torchrun if there are several processes.
+    folder: Path, processes: int = 1, *, setup: str = "", launch: Sequence[str] = (), **changes: Any
+) -> list[subprocess.Popen[str]]:
+    """Start the stage with ZeRO and a changed recipe; of several processes, each on its own node.
 
-    `setup` is code to run before the stage; `launch` replaces torchrun and the stage.
+    `setup` is code to run before the stage; `launch` replaces the nodes and the stage.
     """
     options = RECIPE | HEAL | {"zero_stage": 3} | changes
     heal_options = {name: options.pop(name) for name in Heal.model_fields.keys() & options.keys()}
     params = {"model": {"id": "m"}, "data": {"id": "d"}, "finetune": options, "heal": heal_options}
     (folder / "mine.yaml").write_text(as_yaml(params))
     (folder / "run.py").write_text(setup + RUN_STAGE)
-    torchrun = ["torchrun", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.Popen(
-        launch or [*(torchrun if processes > 1 else ["python"]), "run.py"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    if processes > 1:
+        return nodes.start_nodes(["run.py"], processes, cwd=folder)
+    return [nodes.start(launch or ["python", "run.py"], cwd=folder)]
 
 
-def assert_ends(process: subprocess.Popen[str], code: int = 0) -> None:
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == code, output
+def assert_ends(processes: Sequence[subprocess.Popen[str]], *codes: int) -> None:
+    """Wait for all processes of a stage; their exit codes are 0 where none are given."""
+    ends = nodes.ended(processes)
+    assert [code for code, _ in ends] == list(codes or [0] * len(ends)), ends

@@ -1,16 +1,15 @@
-"""Two real processes measure what one does, and survive the death of one of them."""
+"""Two nodes measure what one process does, also after the death of one of them."""
 
 from __future__ import annotations
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import answered_samples
 import models
+import nodes
 import pytest
-from forked_programs import environment
 
 from interlace.measurements import collect as collect_module
 from interlace.samples import windows
@@ -27,7 +26,7 @@ from interlace.model.open import open_model, open_processor
 from interlace.params.measuring import Collect
 
 folder, model = Path(sys.argv[1]), Path(sys.argv[2])
-victim = int(sys.argv[3])  # the process that dies in its third batch
+victim = int(sys.argv[3])  # the node that dies in its third batch
 windows.ROWS = 4
 measure_batch, calls = collect_module.measure_batch, []
 
@@ -62,14 +61,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launch(out: Path, model: Path, victim: int = -1) -> int:
-    """Collect into a folder with two processes, neither of which waits for ever."""
+def launch(out: Path, model: Path, victim: int = -1) -> list[tuple[int, str]]:
+    """Collect into a folder on two nodes; return their exit codes and what they printed."""
     out.mkdir(exist_ok=True)
-    launcher = ["torchrun", "--standalone", "--nproc-per-node=2"]
-    arguments = map(str, (out.parent / "program.py", out, model, victim))
-    return subprocess.run(
-        [*launcher, *arguments], env=environment(), capture_output=True, timeout=120
-    ).returncode
+    return nodes.ended(
+        nodes.start_nodes([*map(str, (out.parent / "program.py", out, model, victim))])
+    )
 
 
 def alone(out: Path, model: Path) -> None:
@@ -99,21 +96,21 @@ def one(folder: Path, dense_dir: Path) -> Path:
     return folder / "one"
 
 
-def test_two_processes_write_the_bytes_of_one(one: Path, dense_dir: Path) -> None:
+def test_two_nodes_write_the_bytes_of_one_process(one: Path, dense_dir: Path) -> None:
     two = one.with_name("two")
-    assert launch(two, dense_dir) == 0
+    assert [code for code, _ in launch(two, dense_dir)] == [0, 0]
     assert written(two) == written(one)
     assert len(written(one)) == 4
     assert all((two / f"batches-{rank}").read_text() for rank in (0, 1))
     assert batches(two) == batches(one)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_after_a_kill_another_number_of_processes_resumes_to_the_same_bytes(
-    one: Path, dense_dir: Path, victim: int
+def test_after_the_first_node_died_one_process_resumes_to_the_same_bytes(
+    one: Path, dense_dir: Path
 ) -> None:
-    killed = one.with_name(f"killed-{victim}")
-    assert launch(killed, dense_dir, victim) != 0
+    killed = one.with_name("killed")
+    ends = launch(killed, dense_dir, victim=0)
+    assert all(code for code, _ in ends), ends
     assert not (killed / "out").exists()
     files = len(list((killed / "scratch").glob("*/batch-*.safetensors")))
     assert files >= 2 and batches(killed) - files <= 1  # the survivor's last one at most
