@@ -129,6 +129,6 @@ def test_a_project_runs_outside_of_the_clone(programs: Path, tmp_path: Path) -> 
     assert json.loads((project / "artifacts/code.json").read_text()) == code_digests()
     assert "10 layers, 8 kept" in type_in("interlace", "show")
     assert "up to date" in type_in("interlace", "upgrade")
-    assert type_in("python", "-m", "dvc", "repro").count("Running stage") == 1  # `pin`
+    assert type_in("python", "-m", "dvc", "repro").count("Running stage") == 2  # `wait`, `pin`
     module = type_in("python", "-c", "import interlace; print(interlace.__file__)")
     assert module.startswith(str(programs.parent))
