@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from interlace.printable import say
@@ -30,12 +30,12 @@ class RunProcess:
     Attributes:
         pid: its number.
         created: when it began, seconds since 1970; numbers are used again.
-        command: as it was typed.
+        command: as it was typed; a process may change it.
     """
 
     pid: int
     created: float
-    command: str
+    command: str = field(compare=False)
 
     @classmethod
     def of(cls, pid: int) -> RunProcess:
