@@ -47,7 +47,7 @@ LISTED = 20  # differences on the page
 LOGS = Path(".scratch/bench-engines")
 HEAD = """# Engines of `evaluate`
 
-`make bench-engines` writes this page. The demo's held-out questions are answered by
+`make bench-engines` writes this page. The demo's held-out questions{share} are answered by
 `engine: transformers`, and by `engine: vllm` with each command, for the dense and the pruned model,
 with float32 weights and one thread each. The sides take turns on {shares} shares of the rows; a
 ratio is the median over the shares. Opening images, tokenising and HTTP are timed; loading weights
@@ -145,7 +145,7 @@ def main(
     os.environ["OMP_NUM_THREADS"] = "1"  # of the servers
     torch.set_num_threads(1)
     params = read_params(Path("params.yaml")).evaluate
-    text = HEAD.format(shares=SHARES)
+    text = HEAD.format(share=f" ({rows} of each source)" if rows else "", shares=SHARES)
     for model in models:
         table = compare(model, (SERVE, *commands), rows, concurrency, params)
         click.echo(table)
