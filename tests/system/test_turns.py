@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,10 @@ def line(tmp_path: Path) -> Path:
 def earlier(line: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A run that joined the line first."""
     process = subprocess.Popen(["sleep", "60"])
+    while not RunProcess.of(process.pid).command.startswith(
+        "sleep"
+    ):  # it is a fork of this one yet
+        time.sleep(0.01)
     join_line(line, RunProcess.of(process.pid))
     yield process
     process.kill()
