@@ -62,13 +62,14 @@ study-healing: environment
 	python -m studies.healing
 
 # Every method on a real pretrained decoder at three ratios; resumes where it stopped; writes docs/study-real*,
-# and what it says into docs/study-methods.md and README.md
+# and what it says into docs/study-methods.md, docs/methods.md and README.md
 study-real: environment
 	cd data/smollm2 && dvc repro
 	python -m studies.real
 
 # Ways to heal that decoder, on labels and on the dense model's own answers; at most 4 hours, resumes where
-# it stopped; takes the plans of study-real, or measures what they need; writes docs/study-real-healing*
+# it stopped; takes the plans of study-real, or measures what they need; writes docs/study-real-healing* and
+# README.md's results
 study-real-healing: environment
 	cd data/smollm2 && dvc repro
 	python -m studies.real_healing

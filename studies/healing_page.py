@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from interlace.report.figures.style import MUTED, drawn
+from studies.contents import with_contents
 from studies.healing_scores import HealedScore, Results, Run
 
 FIRST = "interlace-optimal"
@@ -43,7 +44,8 @@ def write_page(
     sections += _target(rows, variants, dense, error)
     sections += [*_samples(rows, n_rows), *_others(rows, others)]
     sections += _rates(rows, variants)
-    (folder / "study-healing.md").write_text("\n".join(sections) + "\n", encoding="utf-8")
+    text = with_contents("\n".join(sections) + "\n")
+    (folder / "study-healing.md").write_text(text, encoding="utf-8")
     figure(rows, n_rows, dense, folder / "study-healing.png")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 
 from interlace.report.figures.style import HAIRLINE, INK, MUTED, drawn
+from studies.contents import with_contents
 
 MATH = ("digit_sum", "digit_two_step", "bar_difference", "text_compare")
 TABLE_5 = ("interlace", "interlace-tn", "interlace-oa", "random", "consecutive")  # best first
@@ -61,7 +62,8 @@ def write_page(
     sections = [_head(dense, ratios), *_tables(cells, methods, dense, ratios)]
     sections += ["## Against the papers\n", *_table_5(cells), *_regimes(cells, ratios)]
     sections += _refused(cells)
-    (folder / "study-methods.md").write_text("\n".join(sections), encoding="utf-8")
+    text = with_contents("\n".join(sections))
+    (folder / "study-methods.md").write_text(text, encoding="utf-8")
 
 
 def _head(dense: Mapping[str, float], ratios: Sequence[float]) -> str:

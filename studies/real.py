@@ -5,8 +5,8 @@
 Layers are chosen on training rows, and each choice is scored on held-out rows of other packages,
 with and without compensation. Finished measurements stay in .scratch/study-real by what they
 depend on, so a study that was stopped resumes. After a change to measuring itself, remove that
-folder. Writes docs/study-real.md, its tables and figures, and what it says into the demo's page and
-the README.
+folder. Writes docs/study-real.md, its tables and figures, and what it says into
+docs/study-methods.md, docs/methods.md and the README.
 """
 
 from __future__ import annotations

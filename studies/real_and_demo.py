@@ -203,17 +203,15 @@ def _score(results: Mapping[float, Results], methods: Sequence[str]) -> str:
     return f"`{best}` {100 - on_demo[best].loss:.1f}"
 
 
-def with_section(text: str, section: str, before: str = "") -> str:
-    """Replace a section of a page, or insert it.
+def with_section(text: str, section: str) -> str:
+    """Replace a section of a page, or add it at the end.
 
     Args:
         text: the page.
         section: begins with its heading.
-        before: heading that a new section comes before; the page's end where there is none.
     """
     lines, heading = text.rstrip("\n").split("\n"), section.splitlines()[0]
-    begin = lines.index(before) if before and before in lines else len(lines)
-    end = begin
+    begin = end = len(lines)
     if heading in lines:
         begin = lines.index(heading)
         rest = range(begin + 1, len(lines))

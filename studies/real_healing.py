@@ -6,7 +6,8 @@ Pruned models learn from the data's answers or from the dense model's own, in se
 the same prompts and as many tokens. Each way has the learning rate of least loss on validation
 rows. Finished work stays in .scratch/study-real-healing by what it depends on, so a study that was
 stopped resumes; plans come from the study of methods, whose measurements are taken from its scratch
-folder or made there. Writes docs/study-real-healing.md, its table and figure.
+folder or made there. Writes docs/study-real-healing.md, its table and figure, and what it says
+into the README.
 """
 
 from __future__ import annotations

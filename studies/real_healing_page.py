@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from studies.contents import with_contents
+from studies.readme import refresh_readme
 from studies.real_healing_figure import draw_rises
 from studies.real_healing_rows import Facts, Row
 from studies.real_healing_runs import (
@@ -41,6 +43,7 @@ def write_pages(rows: Sequence[Row], facts: Facts, folder: Path, missing: int = 
     write_rows(rows, folder / f"{NAME}.csv", Row)
     (folder / f"{NAME}.md").write_text(page(table, facts, missing), encoding="utf-8")
     draw_rises(table, folder / f"{NAME}.png")
+    refresh_readme(folder)
 
 
 def page(table: HealedTable, facts: Facts, missing: int) -> str:
@@ -51,7 +54,7 @@ def page(table: HealedTable, facts: Facts, missing: int) -> str:
     sections += _section(table, "Rise on the data's answers", "labels", str)
     sections += _section(table, "Agreement of first choices", "agreement", lambda v: v.percent)
     sections += [*_plans(table), *_rates(table), *_costs(table, facts)]
-    return "\n".join(sections).rstrip() + "\n"
+    return with_contents("\n".join(sections).rstrip() + "\n")
 
 
 def _head(facts: Facts, missing: int) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,6 +71,25 @@ class Row:
     gain: float | None = None
     gain_error: float | None = None
     seconds: float | None = None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read rows that `write_rows` wrote."""
+    words = {"method", "way"}
+    lists = {"dropped", "tuned"}
+    rows = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for record in csv.DictReader(file):
+            values: dict[str, Any] = {
+                name: float(value) if value else None
+                for name, value in record.items()
+                if name not in words | lists | {"compensated", "seed"}
+            }
+            values |= {name: record[name] for name in words}
+            values |= {name: tuple(map(int, record[name].split())) for name in lists}
+            values |= {"compensated": record["compensated"] == "True", "seed": int(record["seed"])}
+            rows.append(Row(**values))
+    return rows
 
 
 Judged = Mapping[Run, Mapping[Text, HeldoutLosses]]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from math import exp
 from pathlib import Path
 
+from studies.contents import with_contents
+from studies.readme import refresh_readme
 from studies.real_and_demo import beside_demo, beside_real, which_method, with_section
 from studies.real_figures import draw_dropped, draw_layers, draw_rises
 from studies.real_findings import compensation, draws, listed, protection, sentences
@@ -13,10 +15,10 @@ from studies.real_rows import PLAIN, RERANKED, Facts, Layer, Row, write_rows
 from studies.real_table import Cell, Table, label, percent, shown
 
 WHICH = "## Which method to take"
-README_WORDS = """Before tuning, on a real pretrained decoder: the method that loses least among
+METHODS_WORDS = """Before tuning, on a real pretrained decoder: the method that loses least among
 those that a measurement allows, the rise of its held-out loss in nats per token, and after → the
 rise that compensation leaves. The last column is the demo's exact match, percent. All are in
-[docs/study-real.md](docs/study-real.md) and [docs/study-methods.md](docs/study-methods.md).
+[study-real.md](study-real.md) and [study-methods.md](study-methods.md).
 """
 
 
@@ -27,24 +29,25 @@ def write_pages(rows: Sequence[Row], layers: Sequence[Layer], facts: Facts, fold
         rows: all rows, those that were not scored too.
         layers: of the dense model; none: not measured yet.
         facts: what the page says beside the rows.
-        folder: where to write; study-methods.csv and study-methods.md are there already, and
-            README.md beside the folder.
+        folder: where to write; study-methods.csv, study-methods.md and methods.md are there
+            already, and README.md may be beside the folder.
     """
     table, demo = Table(rows, facts.rules[0]), folder / "study-methods.csv"
     (folder / "study-real.md").write_text(page(table, layers, facts, demo), encoding="utf-8")
     write_rows(layers, folder / "study-real-layers.csv", Layer)
     _refresh(folder / "study-methods.md", beside_real(table, demo))
-    section = "\n".join([f"{WHICH}\n", README_WORDS, *which_method(table, demo)])
-    _refresh(folder.parent / "README.md", section, before="## What can be set")
+    section = "\n".join([f"{WHICH}\n", METHODS_WORDS, *which_method(table, demo)])
+    _refresh(folder / "methods.md", section)
+    refresh_readme(folder)
     draw_rises(table, folder / "study-real.png")
     draw_dropped(table, layers, folder / "study-real-dropped.png")
     if layers:
         draw_layers(layers, folder / "study-real-layers.png")
 
 
-def _refresh(path: Path, section: str, before: str = "") -> None:
-    text = with_section(path.read_text(encoding="utf-8"), section, before)
-    path.write_text(text, encoding="utf-8")
+def _refresh(path: Path, section: str) -> None:
+    text = with_section(path.read_text(encoding="utf-8"), section)
+    path.write_text(with_contents(text), encoding="utf-8")
 
 
 def page(table: Table, layers: Sequence[Layer], facts: Facts, demo: Path) -> str:
@@ -61,7 +64,7 @@ def page(table: Table, layers: Sequence[Layer], facts: Facts, demo: Path) -> str
     sections += [*_dropped(table), *_layers(layers), *_sparse(table), *beside_demo(table, demo)]
     sections += [f"{WHICH}\n", *which_method(table, demo)]
     sections += [*_costs(facts), *_missing(table, facts)]
-    return "\n".join(sections).rstrip() + "\n"
+    return with_contents("\n".join(sections).rstrip() + "\n")
 
 
 def _head(table: Table, facts: Facts) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from interlace.methods.registry import METHODS
 from interlace.params.section import Section
 from interlace.params.whole import Params
 from interlace.system.documents import read_yaml
+from studies.contents import anchor, contents, headings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -20,6 +23,10 @@ DOCUMENTS = [
     *(ROOT / "docs").glob("*.md"),
     *(ROOT / "data").glob("*/README.md"),
 ]
+SCREENS = 90  # lines of a page that needs no list of contents
+BARE = {  # pages that need none: read in one go, or by date; or still to get theirs
+    *("README.md", "CHANGELOG.md", "docs/healing.md", "docs/study-real-healing.md"),
+}
 CURRENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # it names what is gone, too
 
 
@@ -29,10 +36,72 @@ def test_every_method_has_a_paragraph(method: str) -> None:
     assert len(re.findall(rf"^\*\*`{method}`\*\*", text, re.MULTILINE)) == 1
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def links(document: Path) -> list[tuple[str, str]]:
+    """The targets of a document's links and images that lie in the repository: path and anchor."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text)
+    return [(path, fragment) for path, fragment in targets if path or fragment]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target, fragment in links(document):
+        path = document.parent / target if target else document
+        assert path.exists(), target
+        if fragment:
+            anchors = [anchor(heading) for _, heading in headings(path.read_text())]
+            assert anchors.count(fragment) == 1, f"{target}#{fragment}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_a_long_page_begins_with_a_list_of_its_contents(document: Path) -> None:
+    text = document.read_text()
+    sections = sum(level == 2 for level, _ in headings(text))
+    is_long = len(text.splitlines()) > SCREENS or sections >= 5
+    if is_long and named(document) not in BARE:
+        head = text.partition("\n## ")[0]
+        assert head.endswith(f"\n\n{contents(text)}\n"), f"it should be:\n{contents(text)}"
+
+
+def test_the_readme_can_be_read_at_a_sitting() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1_200
+
+
+def test_the_index_of_pages_lists_all_of_them() -> None:
+    listed = {path for path, _ in links(ROOT / "docs/README.md")}
+    pages = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".ipynb")}
+    assert pages - {"README.md"} <= listed
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/demo.md"])
+def test_the_demos_numbers_are_those_of_its_last_run(page: str) -> None:
+    text = " ".join((ROOT / page).read_text().split())
+    run = json.loads((ROOT / "metrics/summary.json").read_text())
+    scores = [f"{run[f'score_{model}']:.1f}" for model in ("dense", "pruned", "tuned")]
+    retained = [f"{run[f'retention_{model}']:.1f}%" for model in ("pruned", "tuned")]
+    assert " ".join(["mean", *scores, *retained]) in text
+    sizes = [f"{run[f'parameters_{when}'] / 1e6:.2f}M" for when in ("before", "after")]
+    assert f"parameters {' → '.join(sizes)}" in text
+    speedup, low, high = (run[f"ttft_speedup{end}"] for end in ("", "_low", "_high"))
+    times = " → ".join(f"{run[f'ttft_{model}_ms']:.1f}" for model in ("dense", "tuned"))
+    ideal = f"ideal {run['ttft_ideal']:.2f}x ({times} ms)"
+    assert f"first token {speedup:.2f}x speedup [{low:.2f}, {high:.2f}], {ideal}" in text
+
+
+def test_the_citation_names_the_version_and_the_licence_of_the_package() -> None:
+    citation = read_yaml(ROOT / "CITATION.cff")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    (paper,) = citation["references"]
+    readme = (ROOT / "README.md").read_text()
+    assert paper["title"] in readme and paper["url"] in readme
+    for author in paper["authors"]:
+        assert f"{author['family-names']}, {author['given-names']}" in readme
 
 
 def parameters(model: type[Section], prefix: str = "") -> Iterator[str]:

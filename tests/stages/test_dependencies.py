@@ -99,13 +99,19 @@ def test_a_missing_input_is_traced_to_the_stage_that_writes_it(
         assert f"; run `python -m stages.{stage}" in way_out(MissingInputError(Path(path)))
 
 
-def test_the_readme_runs_all_stages_by_hand_in_their_order() -> None:
-    loop = re.search(r"for stage in (.*?); do", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_page_of_the_pipeline_runs_all_stages_by_hand_in_their_order() -> None:
+    page = (ROOT / "docs/pipeline.md").read_text()
+    loop = re.search(r"for stage in (.*?); do", page, re.DOTALL)
     assert loop
     words = shlex.split(loop[1].replace("\\\n", ""))
     assert [word.split()[0] for word in words] == list(
         itertools.chain(*([stage] * len(PIPELINE[stage].get("foreach", "1")) for stage in PIPELINE))
     )
+
+
+def test_the_page_of_the_pipeline_says_what_each_stage_writes() -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/pipeline.md").read_text(), re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == ["wait", *PIPELINE]
 
 
 # Paths as the stages' own code and the report write them: "data/train", artifacts / "plan.json".

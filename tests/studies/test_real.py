@@ -69,7 +69,7 @@ def study(inputs: Inputs) -> tuple[Here, Path]:
     docs.mkdir()
     (docs / "study-methods.csv").write_text("method,ratio,seed,benchmark,score,dropped\n")
     (docs / "study-methods.md").write_text("# Demo\n")
-    (inputs.scratch / "README.md").write_text("# Readme\n")
+    (docs / "methods.md").write_text("# Methods\n")
     here = Here(inputs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(real_cosine, "STEPS", 20)

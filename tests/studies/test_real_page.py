@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studies.real_and_demo import Measured, compared, with_section
+from studies.real_and_demo import HEADING, Measured, compared, with_section
 from studies.real_losses import HeldoutLosses, agreement, read_losses, rise, z_score
+from studies.real_page import WHICH, write_pages
 from studies.real_page import page as page_text
-from studies.real_page import write_pages
 from studies.real_rows import Facts, Layer, Row, Variant, read_rows, scored, write_rows
 from studies.real_rules import RULES
 from studies.real_rules_page import MEANING
@@ -91,7 +91,7 @@ def rows() -> list[Row]:
 def page(rows: list[Row], tmp_path: Path) -> str:
     folder = tmp_path / "docs"
     folder.mkdir()
-    (tmp_path / "README.md").write_text("# A\n\n## What can be set\n")
+    (folder / "methods.md").write_text(f"# A\n\n{WHICH}\n\nold\n\n## INTERLACE\n")
     (folder / "study-methods.csv").write_text(DEMO)
     (folder / "study-methods.md").write_text("# Demo\n\n## Scores\n\ntable\n")
     layers = [
@@ -162,7 +162,7 @@ def test_both_pages_say_where_they_disagree(page: str, tmp_path: Path) -> None:
     assert "| 25% | 2 | 1 | 1 | 1 | 1 |".replace("2 | 1", "1 | 1", 1) in page
     assert "- 25%: `interlace` is better here and worse on the demo than `taylor`." in page
     other = (tmp_path / "docs/study-methods.md").read_text()
-    assert other.startswith("# Demo\n\n## Scores\n\ntable\n\n## Beside real weights\n")
+    assert "\n\n## Scores\n\ntable\n\n## Beside real weights\n" in other
     assert "`interlace` is better on real weights and worse here than `taylor`." in other
 
 
@@ -181,11 +181,18 @@ def test_the_table_of_methods_has_the_best_of_each_cost(page: str) -> None:
     assert any(line.startswith("| answers, with gradients | `taylor` 2.50") for line in lines)
 
 
-def test_the_readme_has_the_table_of_methods(page: str, tmp_path: Path) -> None:
-    readme = (tmp_path / "README.md").read_text()
+def test_the_page_of_methods_has_the_table_of_the_best_ones(page: str, tmp_path: Path) -> None:
+    methods = (tmp_path / "docs/methods.md").read_text()
     table = [line for line in page.splitlines() if line.startswith("| prompts, one pass |")]
-    assert table[0] in readme.splitlines()
-    assert readme.index("## Which method to take") < readme.index("## What can be set")
+    assert table[0] in methods.splitlines() and "old" not in methods
+    assert methods.startswith("# A\n\n- [Which method to take](#which-method-to-take)\n")
+    assert methods.index(WHICH) < methods.index("## INTERLACE")
+
+
+def test_the_pages_that_the_study_refreshes_have_its_sections() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    assert f"\n{WHICH}\n" in (docs / "methods.md").read_text()
+    assert f"\n{HEADING}\n" in (docs / "study-methods.md").read_text()
 
 
 def test_a_page_of_one_row_can_be_written(tmp_path: Path) -> None:
@@ -250,5 +257,3 @@ def test_a_section_replaces_itself() -> None:
     text = with_section("# A\n\n## B\n\nold\n\n## C\n\nkept\n", "## B\n\nnew\n")
     assert text == "# A\n\n## B\n\nnew\n\n## C\n\nkept\n"
     assert with_section("# A\n", "## B\n\nnew\n") == "# A\n\n## B\n\nnew\n"
-    text = with_section("# A\n\n## C\n", "## B\n\nnew\n", before="## C")
-    assert text == "# A\n\n## B\n\nnew\n\n## C\n"
