@@ -30,6 +30,7 @@ from interlace.system.scratch import (
 @click.option("--profile", metavar="NAME", help=f"Profile to start from.  [default: {DEFAULT}]")
 @click.option("--model", metavar="ID", help="Model, on the hub or a folder, not the profile's.")
 @click.option("--data", metavar="ID", help="Data, on the hub or a folder, not the profile's.")
+@click.option("--heldout", metavar="FILE", help="Rows to score on, not the profile's benchmarks.")
 @click.option("--demo", is_flag=True, help="The demo: a tiny model and its data, on a laptop.")
 @click.option("--list", "lists", is_flag=True, help="List the profiles, and end.")
 def init(
@@ -37,6 +38,7 @@ def init(
     profile: str | None,
     model: str | None,
     data: str | None,
+    heldout: str | None,
     demo: bool,
     lists: bool,
 ) -> None:
@@ -49,12 +51,15 @@ def init(
         return
     if folder is None:
         raise InputError("init: no folder; name one, as in `interlace init DIR`")
-    if demo and (profile or model or data):
-        raise InputError("--demo has a model and data of its own; leave --profile, --model, --data")
+    if demo and (profile or model or data or heldout):
+        raise InputError(
+            "--demo has a model and data of its own; leave --profile, --model, --data, --heldout"
+        )
     check_programs()
     start = read_profile(DEMO if demo else profile or DEFAULT)
     model, data = _source("--model", model, folder), _source("--data", data, folder)
-    files = project_files(folder.resolve().name, start, model, data)
+    heldout = _source("--heldout", heldout, folder, on_hub=False)
+    files = project_files(folder.resolve().name, start, model, data, heldout)
     check_folder(folder, files)
     start_project(folder, files)
     say(f"{folder}: a project by the profile {start.name}; run `dvc repro` in it")
@@ -65,8 +70,14 @@ def init(
         )
 
 
-def _source(option: str, value: str | None, folder: Path) -> str | None:
+def _source(option: str, value: str | None, folder: Path, *, on_hub: bool = True) -> str | None:
     """Return an id of the hub as it is; a path as the project sees it.
+
+    Args:
+        option: to name in messages.
+        value: an id, a path, or `None`.
+        folder: of the project.
+        on_hub: what is no path may be an id.
 
     Raises:
         InputError: a path leads nowhere.
@@ -74,10 +85,11 @@ def _source(option: str, value: str | None, folder: Path) -> str | None:
     if value is None:
         return None
     if not value.strip():
-        raise InputError(f"{option} = {value!r}: names nothing; name an id on the hub, or a path")
+        choices = "an id on the hub, or a path" if on_hub else "a file"
+        raise InputError(f"{option} = {value!r}: names nothing; name {choices}")
     path = Path(value).expanduser()
     if not path.exists():
-        if value.startswith((".", "/", "~")):
+        if not on_hub or value.startswith((".", "/", "~")):
             raise InputError(f"{option} = {value!r}: no such file or folder")
         return value
     path, root = path.resolve(), folder.resolve()

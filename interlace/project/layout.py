@@ -64,7 +64,11 @@ def pipeline_text() -> str:
 
 
 def project_files(
-    name: str, profile: Profile, model: str | None, data: str | None
+    name: str,
+    profile: Profile,
+    model: str | None,
+    data: str | None,
+    heldout: str | None = None,
 ) -> dict[Path, bytes | Path]:
     """Lay out a project.
 
@@ -73,6 +77,7 @@ def project_files(
         profile: to start from.
         model: in place of the profile's, or None.
         data: in place of the profile's, or None.
+        heldout: file of rows in place of what the profile scores models on, or None.
 
     Returns:
         Contents by path, and files to copy.
@@ -80,7 +85,7 @@ def project_files(
     Raises:
         InputError: the parameters are not allowed.
     """
-    params = project_params(profile, model, data)
+    params = project_params(profile, model, data, heldout)
     ids = Profile(name, params).params
     readme = _README.format(name=name, model=f"`{ids.model.id}`", data=f"`{ids.data.id}`")
     texts = {

@@ -15,6 +15,7 @@ FILES = Path(__file__).with_name("files")  # in a clone, links to the files that
 DEMO, DEFAULT = "demo", "one-gpu"
 _PROCESSES = re.compile(r"--nproc[-_]per[-_]node[ =](\d+)")
 _HOURS = re.compile(r"^# Hours: (.+)$", re.MULTILINE)
+_SCORED = re.compile(r"^  (?:benchmarks: \[[^]]*\]|heldout: .*)\n", re.MULTILINE)
 _BUILT = "data/"  # where a profile's model lies that is built in a clone
 _HEADER = """\
 # Written by `interlace init` from the profile {name}: what differs from the defaults.
@@ -80,13 +81,16 @@ def read_profile(name: str) -> Profile:
     return Profile(name, file.read_text(encoding="utf-8"))
 
 
-def project_params(profile: Profile, model: str | None, data: str | None) -> str:
+def project_params(
+    profile: Profile, model: str | None, data: str | None, heldout: str | None = None
+) -> str:
     """Return the params.yaml of a project.
 
     Args:
         profile: to start from.
         model: an id on the hub or a folder, in place of the profile's.
         data: the same of the data.
+        heldout: a file of rows to score models on, in place of the profile's benchmarks or file.
 
     Raises:
         InputError: the profile has no model of its own, or the values are not allowed.
@@ -103,6 +107,9 @@ def project_params(profile: Profile, model: str | None, data: str | None) -> str
             head, tail = text.split(f"\n{section}:\n  id: ")
             rest = tail.partition("\n")[2]
             text = f"{head}\n{section}:\n  {line}\n{rest}"
+    if heldout is not None:
+        section = f"\nevaluate:\n  {as_yaml({'heldout': heldout}).rstrip()}\n"
+        text = re.sub(r"\nevaluate:.*\n", lambda _: section, _SCORED.sub("", text))
     values = text.partition("\n\n")[2] if profile.name == DEMO else text  # without a clone's words
     text = _HEADER.format(name=profile.name) + values
     validated(Params, parse_yaml(text, "params.yaml"), "params.yaml")

@@ -100,6 +100,19 @@ def test_a_model_and_data_of_ones_own_replace_the_profiles(work: Path) -> None:
     assert all(line.startswith("  id: ") for line in changed) and len(changed) == 2
 
 
+@pytest.mark.parametrize("name", [name for name in profile_names() if name != "demo"])
+def test_rows_of_ones_own_are_scored_in_place_of_what_the_profile_names(name: str) -> None:
+    Path("held: out.parquet").touch()
+    options = ("--model", "you/model", "--data", "you/rows", "--heldout", "held: out.parquet")
+    assert init("mine", "--profile", name, *options).exit_code == 0
+    ours, profile = read_params(Path("mine/params.yaml")), read_profile(name).params
+    assert ours.evaluate.heldout == str(Path("held: out.parquet").resolve())
+    assert not ours.evaluate.benchmarks
+    same = {"heldout": profile.evaluate.heldout, "benchmarks": profile.evaluate.benchmarks}
+    assert ours.evaluate.model_copy(update=same) == profile.evaluate
+    assert ours.finetune == profile.finetune and ours.ttft == profile.ttft
+
+
 def test_a_folder_in_the_project_is_named_as_the_project_sees_it(work: Path) -> None:
     (work / "mine/model").mkdir(parents=True)
     assert init("mine", "--model", "mine/model").exit_code == 0
@@ -148,6 +161,7 @@ def test_bad_input_is_named_and_nothing_is_written(work: Path) -> None:
     assert "give --model and --data" in refusal("new", "--profile", "smollm2-135m")
     assert "--model = './none'" in refusal("new", "--model", "./none")
     assert "names nothing" in refusal("new", "--model", "")
+    assert "--heldout = 'you/rows': no such file" in refusal("new", "--heldout", "you/rows")
     assert "--demo" in refusal("new", "--demo", "--data", "x/y")
     assert "no folder" in refusal()
 
