@@ -19,7 +19,7 @@ from interlace.errors import InputError
 from interlace.model import chat
 from interlace.model.bypass import without
 from interlace.model.decoder import decoder_layers
-from interlace.model.states import forward
+from interlace.model.states import normed_state
 from interlace.params.budget import BudgetParams
 from interlace.params.timing import Ttft
 from interlace.plan.record import Decision, Plan
@@ -178,7 +178,7 @@ def answer_accuracy(model: nn.Module, rows: AnsweredRows) -> float:
         labels = batch["labels"][:, 1:]  # [B, T-1]
         answers = labels != chat.IGNORED
         with torch.inference_mode():
-            states = forward(model, batch).last_hidden_state[:, :-1]  # [B, T-1, d]
+            states = normed_state(model, batch)[:, :-1]  # [B, T-1, d]
             tokens = head(states[answers]).argmax(-1)  # [answer tokens]
         right += int((tokens == labels[answers]).sum())
         total += int(answers.sum())

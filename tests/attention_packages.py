@@ -8,7 +8,7 @@ flash-attn-4 4.0.0b36, flash-linear-attention and fla-core 0.6.0, causal-conv1d 
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -186,6 +186,9 @@ def _forget() -> None:
     for value in vars(import_utils).values():
         if hasattr(value, "cache_clear"):
             value.cache_clear()
+    if distributions := getattr(import_utils, "PACKAGE_DISTRIBUTION_MAPPING", None):
+        distributions.clear()  # transformers until 5.19 keeps these from its import on
+        distributions.update(importlib.metadata.packages_distributions())
     for name in [name for name in sys.modules if name.split(".")[0] in MODULES]:
         del sys.modules[name]
     modeling_flash_attention_utils._loaded_implementation = None

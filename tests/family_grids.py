@@ -242,7 +242,7 @@ def minimax_m3_vl() -> Tiny:
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 16}
     decoder = text("minimax_m3_vl_text", mlp_layer_types=SPARSE, intermediate_size=16, **experts)
     vision = tower("minimax_m3_vl_vision", spatial_merge_size=2, temporal_patch_size=2)
-    ids = {"merged_hidden_size": 64, "projector_hidden_size": 32, "image_token_index": IMAGE}
+    ids = {"projector_hidden_size": 32, "image_token_index": IMAGE}
     decoder |= {"dense_intermediate_size": 48}
     return Tiny(whole("minimax_m3_vl", decoder, vision, video_token_index=91, **ids), FLAT_PATCHES)
 

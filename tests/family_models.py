@@ -13,7 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+import transformers
 from family_decoders import DECODERS, Config
 from family_grids import GRIDS, NEWER_GRIDS
 from family_parts import IMAGE, Tiny
@@ -26,6 +28,20 @@ TEXT = {name: Tiny(config, {}, 0) for name, config in DECODERS.items()}
 TINY = WITH_IMAGES | TEXT  # in the tests of all parts
 NEWER = NEWER_GRIDS | NEWER_SQUARES  # along the small path, and with their processors
 ALL = TINY | NEWER
+OLDER_NAMES = {"fuyu": "image_patches", "video_llava": "pixel_values_images"}  # until 5.20
+
+
+def before(*version: int) -> bool:
+    """Return True if the installed transformers is older than a version."""
+    return tuple(int(part) for part in transformers.__version__.split(".")[:2]) < version
+
+
+UNCAPPED = pytest.mark.skipif(
+    before(5, 23), reason="transformers before 5.23 does not cap the logits of PaliGemma 2"
+)
+WITH_LOGITS = [  # whose logits are those that the decoder defines
+    pytest.param(name, marks=UNCAPPED) if name == "paligemma, gemma2" else name for name in TINY
+]
 
 
 def is_known(name: str) -> bool:
@@ -89,6 +105,8 @@ def inputs(name: str) -> Inputs:
     picture = [92, *[IMAGE] * tiny.image_tokens, 93]
     ids = torch.tensor([[5, 6, 7, *picture, 8, 9, 10, 11, 12, 13]])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | tiny.pixels
+    if name in OLDER_NAMES and before(5, 21):
+        batch[OLDER_NAMES[name]] = batch.pop("pixel_values")
     batch |= {name: (ids == IMAGE).int() for name in tiny.types}
     return batch
 

@@ -198,6 +198,7 @@ def fuyu() -> Tiny:
     decoder = text("persimmon", rope_parameters=rope(partial_rotary_factor=0.5))
     config = {"model_type": "fuyu", "text_config": without(decoder, "head_dim"), "image_size": 16}
     config |= {"patch_size": 8, "image_token_id": IMAGE, "tie_word_embeddings": False}
+    config["hidden_size"] = 32  # transformers before 5.21 reads it here
     return Tiny(config, {"pixel_values": noise(1, 4, 192)})
 
 

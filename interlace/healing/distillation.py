@@ -16,15 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interlace.model.answer_loss import (
-    AnswerLoss,
-    answer_states,
-    logits_of,
-    normed_state,
-    summed_loss,
-)
+from interlace.model.answer_loss import AnswerLoss, answer_states, logits_of, summed_loss
 from interlace.model.chat import IGNORED, Inputs
-from interlace.model.states import recorded
+from interlace.model.states import normed_state, recorded
 from interlace.params.healing import Finetune
 from interlace.plan.record import Plan
 

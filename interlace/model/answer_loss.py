@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from interlace.model.chat import IGNORED, Inputs
 from interlace.model.decoder import decoder_layers, norm_and_head
-from interlace.model.states import Recording, forward, recorded
+from interlace.model.states import Recording, forward, normed_state, recorded
 
 CHUNK = 512  # answer tokens whose logits exist at once: 300 MB for 151,936 words in float32
 _MEASURED_CHUNKS = 2  # of these at once where nothing is trained
@@ -212,13 +212,6 @@ class AnswerLoss(nn.Module):
     def head_weights(self) -> list[nn.Parameter]:
         """The head's weights that are trained: none, unless `finetune.also` names it."""
         return [weight for weight in self._head.parameters() if weight.requires_grad]
-
-
-def normed_state(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Return the decoder's output after the final norm, [B, T, d]: the head's input."""
-    base: Any = model.base_model
-    state: Tensor = base(**inputs, use_cache=False)[0]
-    return state
 
 
 def summed_loss(

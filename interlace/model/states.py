@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from interlace.errors import ContractError
 from interlace.model.chat import Inputs
-from interlace.model.decoder import decoder_layers, following
+from interlace.model.decoder import decoder_layers, following, norm_and_head
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -193,6 +193,18 @@ def forward(model: nn.Module, batch: Inputs, **options: Any) -> Any:
     base: Any = model.base_model
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     return base(**inputs, use_cache=False, **options)
+
+
+def normed_state(model: nn.Module, batch: Inputs) -> Tensor:
+    """Return the decoder's output after the final norm, [B, T, d]: the head's input."""
+    if model.base_model is not model:
+        state: Tensor = forward(model, batch)[0]
+        return state
+    # the thinkers of transformers before 5.21 have no base: what they return are logits
+    states: dict[None, Tensor] = {}
+    with hooked({None: norm_and_head(model)[0]}, on_return=states.__setitem__):
+        forward(model, batch)
+    return states[None]
 
 
 def entering_features(model: nn.Module, batch: Inputs, positions: int) -> dict[int, Tensor]:

@@ -24,7 +24,7 @@ from interlace.model import chat
 from interlace.model.batches import encode_rows
 from interlace.model.bypass import bypass
 from interlace.model.decoder import decoder_layers, decoder_prefix
-from interlace.model.states import forward, recorded
+from interlace.model.states import normed_state, recorded
 from interlace.params.exporting import Export
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
@@ -218,7 +218,7 @@ def run_states(model: Any, prompts: Sequence[Prompt], model_name: str) -> Iterat
         }
         layers = range(len(decoder_layers(model)))
         with torch.inference_mode(), recorded(model, outputs=layers) as recording:
-            last = forward(model, inputs).last_hidden_state[:, -LAST_TOKENS:]
+            last = normed_state(model, inputs)[:, -LAST_TOKENS:]
             logits = model.get_output_embeddings()(last)
             yield [state.cpu() for state in (*recording.outputs.values(), logits)]
 

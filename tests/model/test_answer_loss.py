@@ -111,7 +111,7 @@ def tuned_gradients(model: Any, loss: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return torch.autograd.grad(loss, tuned)
 
 
-@pytest.mark.parametrize("name", family_models.TINY)
+@pytest.mark.parametrize("name", family_models.WITH_LOGITS)
 def test_the_loss_of_training_is_that_of_every_family_s_logits(name: str, tmp_path: Path) -> None:
     model = open_model(family_models.save(name, tmp_path / "model"), dtype="float32")
     with torch.no_grad():

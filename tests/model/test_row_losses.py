@@ -47,7 +47,7 @@ def test_the_loss_of_each_row_is_that_of_its_own_logits(
         assert loss.correct == sum(first_choices[t - 1] == labels[t] for t in answer)
 
 
-@pytest.mark.parametrize("name", family_models.TINY)
+@pytest.mark.parametrize("name", family_models.WITH_LOGITS)
 def test_the_loss_of_rows_is_that_of_every_family_s_logits(name: str, tmp_path: Path) -> None:
     model = open_model(family_models.save(name, tmp_path / "model"), dtype="float32")
     examples = family_models.samples(name)

@@ -18,6 +18,7 @@ from interlace.model.states import (
     first_not_finite,
     forward,
     hooked,
+    normed_state,
     recorded,
     reference_states,
     residual_states,
@@ -106,6 +107,30 @@ def test_a_pass_stops_before_a_module(dense: Any, with_image: Inputs) -> None:
     assert torch.equal(state, residual_states(dense, with_image)[0][4])
     with pytest.raises(ContractError, match="does not call its Identity"):
         state_before(dense, with_image, torch.nn.Identity())
+
+
+class Thinker(torch.nn.Module):
+    """A model as transformers before 5.21 has some thinkers: it is its own base."""
+
+    def __init__(self, whole: Any) -> None:
+        super().__init__()
+        self.whole = whole
+        self.get_decoder = whole.get_decoder
+        self.get_output_embeddings = whole.get_output_embeddings
+
+    @property
+    def base_model(self) -> Thinker:
+        return self
+
+    def forward(self, **inputs: Any) -> Any:
+        return self.whole(**inputs)
+
+
+@torch.inference_mode()
+def test_the_state_before_the_head_needs_no_base_model(dense: Any, with_image: Inputs) -> None:
+    expected = forward(dense, with_image).last_hidden_state
+    for model in (dense, Thinker(dense)):
+        assert torch.equal(normed_state(model, with_image), expected)
 
 
 def test_no_hook_is_left_after_an_error(dense: Any, with_image: Inputs) -> None:
