@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from interlace.errors import InputError, complaint
 from interlace.printable import say
@@ -25,10 +26,11 @@ PACKAGES = {  # in the order in which `auto` tries them: the longest in use firs
 # Families whose prompts or images see the tokens that follow. The kernels know no such masks, and
 # transformers drops them without a word: other answers, see tests/model/test_attention.py.
 SEES_AHEAD = ("gemma3", "gemma4", "gemma4_unified", "molmo2", "paligemma")
+PIXTRAL_SINCE = (5, 23)  # before, the tower of Pixtral has FlashAttention cut images into pieces
 
 
 def chosen_attention(
-    requested: str | None, dtype: str, *, model_type: str, build: Callable[[str], Any]
+    requested: str | None, dtype: str, *, model_type: str, build: Callable[[str], nn.Module]
 ) -> str | None:
     """Choose the attention implementation that a model is opened with.
 
@@ -104,15 +106,36 @@ def _misfit(name: str, dtype: str) -> str | None:
     return None
 
 
-def _refusal(name: str, model_type: str, build: Callable[[str], Any]) -> str | None:
+def _refusal(name: str, model_type: str, build: Callable[[str], nn.Module]) -> str | None:
     """Return the reason for which a family does not take an implementation."""
     if model_type in SEES_AHEAD and takes_one_row(name):
         return f"{model_type} lets tokens of a prompt see what follows, and this cannot"
     try:
-        build(name)
+        model = build(name)
     except Exception as error:  # ValueError of a class, ImportError of a package, OSError of a hub
+        _forget_load()
         return complaint(error).split(". ")[0]
+    if takes_one_row(name) and _has_pixtral_tower(model) and _version() < PIXTRAL_SINCE:
+        return "the tower of Pixtral needs transformers 5.23 for this"
     return None
+
+
+def _forget_load() -> None:
+    """Have transformers try anew: until 5.22 it takes a package that failed to load for loaded."""
+    from transformers import modeling_flash_attention_utils
+
+    modeling_flash_attention_utils._loaded_implementation = None
+
+
+def _has_pixtral_tower(model: nn.Module) -> bool:
+    return any(type(module).__name__ == "PixtralVisionModel" for module in model.modules())
+
+
+def _version() -> tuple[int, ...]:
+    """Return the first two numbers of the version of transformers."""
+    import transformers
+
+    return tuple(int(number) for number in transformers.__version__.split(".")[:2])
 
 
 def _is_installed(name: str) -> bool:

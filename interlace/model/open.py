@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from interlace.errors import InputError, complaint
 from interlace.model.attention import chosen_attention
@@ -238,14 +239,15 @@ def attention(
 ) -> str | None:
     """Choose a checkpoint's attention implementation; see `attention.chosen_attention`."""
 
-    def build(name: str) -> None:
+    def build(name: str) -> nn.Module:
         from transformers import AutoConfig
 
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         config = AutoConfig.from_pretrained(str(folder), **options)
         options |= {"attn_implementation": name, "dtype": getattr(torch, dtype)}
         with torch.device("meta"):
-            auto_model(folder).from_config(config, **options)
+            model: nn.Module = auto_model(folder).from_config(config, **options)
+        return model
 
     return chosen_attention(requested, dtype, model_type=_model_type(folder), build=build)
 

@@ -14,6 +14,7 @@ from typing import Any
 import attention_packages
 import family_models
 import pytest
+import torch
 from attention_packages import installed
 from pydantic import ValidationError
 from transformers.utils.import_utils import KERNELS_MIN_VERSION
@@ -78,7 +79,9 @@ CASES = {
 
 
 def choose(requested: str, dtype: str = "bfloat16") -> str | None:
-    return chosen_attention(requested, dtype, model_type="qwen3_vl", build=lambda name: None)
+    return chosen_attention(
+        requested, dtype, model_type="qwen3_vl", build=lambda name: torch.nn.Module()
+    )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -144,6 +147,26 @@ def test_an_unusable_implementation_is_refused_before_the_weights_are_read(
 ) -> None:
     with pytest.raises(InputError, match=r"attn_implementation = flash_attention_2 .* to auto"):
         open_model(dense_dir, dtype="float32", attn_implementation="flash_attention_2")
+
+
+def test_the_tower_of_pixtral_needs_a_newer_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = family_models.save("llava, pixtral", tmp_path / "model")
+    with installed(tmp_path / "packages", FA2, capability=HOPPER):
+        monkeypatch.setattr("transformers.__version__", "5.22.4")
+        assert attention(folder, "auto", "bfloat16") is None
+        assert "llava: no flash_attention_2: the tower of Pixtral" in capsys.readouterr().err
+        with pytest.raises(InputError, match=r"Pixtral needs transformers 5\.23 .* to auto$"):
+            attention(folder, "flash_attention_2", "bfloat16")
+        monkeypatch.setattr("transformers.__version__", "5.23.0.dev0")
+        assert attention(folder, "auto", "bfloat16") == "flash_attention_2"
+
+
+def test_a_package_that_failed_to_load_is_refused_again(tmp_path: Path) -> None:
+    folder = family_models.save("gpt_oss", tmp_path / "model")
+    with installed(tmp_path / "packages", FA2, capability=HOPPER):
+        assert [attention(folder, "auto", "bfloat16") for _ in range(2)] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,12 @@ import torch
 from attention_packages import installed, on_cpu
 
 from interlace.errors import InputError
-from interlace.model.attention import SEES_AHEAD
+from interlace.model.attention import PIXTRAL_SINCE, SEES_AHEAD
 from interlace.model.open import attention
+
+REFUSING = (*SEES_AHEAD, "lfm2_vl", "granite4_vision", "gpt_oss", "intern")
+if family_models.before(*PIXTRAL_SINCE):
+    REFUSING += ("llava, pixtral", "mistral3")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def test_a_family_computes_the_same_with_flash_attention_or_does_not_take_it(
         chosen = attention(folder, "auto", "bfloat16")
         if chosen is None:
             assert "no flash_attention_2: " in capfd.readouterr().err
-            assert name.startswith((*SEES_AHEAD, "lfm2_vl", "granite4_vision", "gpt_oss", "intern"))
+            assert name.startswith(REFUSING)
             with pytest.raises(InputError, match="attn_implementation = flash_attention_2"):
                 attention(folder, "flash_attention_2", "bfloat16")
             return
