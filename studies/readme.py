@@ -64,5 +64,6 @@ def results(rows: Sequence[Row], healed: HealedTable) -> str:
         cell, after = (table.cell(name, RATIO, w) for w in ("plain", table.default))
         if cell and after:
             losses.append(f"{words} {cell.rise:.2f} → {after.rise:.2f}")
-    lines += ["", f"Before healing, and → after compensation alone: {', '.join(losses)}."]
+    head = "Judged by held-out text, before healing and → after compensation"
+    lines += ["", f"{head}: {', '.join(losses)}."]
     return "\n".join(lines) + "\n"
