@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies.real_healing_rows import read_rows as read_healed
+from studies.real_healing_rows import Row as HealedRow
 from studies.real_healing_runs import PRUNED, RECIPE, RECIPE_OWN
 from studies.real_healing_table import HealedTable
 from studies.real_rows import Row, read_rows
@@ -40,7 +40,7 @@ def refresh_readme(docs: Path) -> None:
     rows, healed = docs / "study-real.csv", docs / "study-real-healing.csv"
     if not (readme.exists() and rows.exists() and healed.exists()):
         return
-    block = results(read_rows(rows), HealedTable(read_healed(healed)))
+    block = results(read_rows(rows), HealedTable(read_rows(healed, HealedRow)))
     text = _BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))
     readme.write_text(text, encoding="utf-8")
 

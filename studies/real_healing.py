@@ -5,9 +5,9 @@
 Pruned models learn from the data's answers or from the dense model's own, in several ways, all from
 the same prompts and as many tokens. Each way has the learning rate of least loss on validation
 rows. Finished work stays in .scratch/study-real-healing by what it depends on, so a study that was
-stopped resumes; plans come from the study of methods, whose measurements are taken from its scratch
-folder or made there. Writes docs/study-real-healing.md, its table and figure, and what it says
-into the README.
+stopped resumes; models that the table has from the same data are not healed again either. Plans
+come from the study of methods, whose measurements are taken from its scratch folder or made there.
+Writes docs/study-real-healing.md, its table and figure, and what it says into the README.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from studies.real import SOURCE, TOKENS
 from studies.real_bench import SIMILARITY, measured
 from studies.real_choices import COMPARED, score_table
 from studies.real_healing_inputs import ANSWERED, PURPOSES, Inputs, Sizes, prepare, write_labels
-from studies.real_healing_page import write_pages
-from studies.real_healing_rows import facts, rows_of
+from studies.real_healing_page import NAME, write_pages
+from studies.real_healing_rows import Row, facts, published, rows_of
 from studies.real_healing_runs import (
     CELLS,
     PRUNED,
@@ -61,6 +61,7 @@ class Study:
     Attributes:
         inputs: what the study reads.
         runs: all models so far, in order.
+        known: rows of the table that is there already, by model.
         docs: folder of the page.
         progress: bar over all models.
     """
@@ -69,6 +70,7 @@ class Study:
         self.inputs, self.pool, self.docs, self.progress = inputs, pool, docs, progress
         self.runs: dict[Run, None] = {}
         self.facts = facts(inputs)
+        self.known = published(inputs, docs / f"{NAME}.csv")
         self._plans: dict[tuple[Cell, Tuned], Plan] = {}
 
     def plan(self, run: Run) -> Plan:
@@ -82,7 +84,19 @@ class Study:
     def validation(self, run: Run) -> float | None:
         """Return a model's loss per token on rows to choose by; `None` before it was scored."""
         losses = bench.Files(self.inputs, run, self.plan(run)).losses("validation", "own")
-        return losses and losses.mean
+        known = self._published(run)
+        return losses.mean if losses else known and known.validation
+
+    def _published(self, run: Run) -> Row | None:
+        """Return the row of a model in the table, unless layers were chosen differently."""
+        row, plan = self.known.get(run), self.plan(run)
+        return row if row and row.layers == (plan.drop, plan.tune) else None
+
+    def _done(self, run: Run, task: Task) -> bool:
+        """Return True if a model's numbers are there, in files or in the table."""
+        row = self._published(run)
+        number = row and (row.validation if task is bench.train else row.own)
+        return number is not None or bench.done(self.inputs, run, self.plan(run), task)
 
     def at_best(self, run: Run) -> Run:
         """Return a run with the learning rate that its way is best at."""
@@ -94,10 +108,10 @@ class Study:
     def carry_out(self, runs: Sequence[Run], task: Task) -> None:
         """Heal and score models that were not yet; write the page as they come."""
         self.runs |= dict.fromkeys(runs)
-        starts = {bench.Files(self.inputs, run, self.plan(run)).pruned: run for run in runs}
+        pending = [run for run in runs if not self._done(run, task)]
+        starts = {bench.Files(self.inputs, run, self.plan(run)).pruned: run for run in pending}
         for future in [self._submit(bench.prune, run) for run in starts.values()]:
             future.result()
-        pending = [run for run in runs if not bench.done(self.inputs, run, self.plan(run), task)]
         self.progress.initial += len(runs) - len(pending)
         self.progress.update(len(runs) - len(pending))
         for future in as_completed([self._submit(task, run) for run in pending]):
@@ -117,7 +131,7 @@ class Study:
         """Write the table and the page as far as the study is."""
         runs = {run: bench.Files(self.inputs, run, self.plan(run)) for run in self.runs}
         missing = self.progress.total - self.progress.n
-        write_pages(rows_of(self.inputs, runs), self.facts, self.docs, missing)
+        write_pages(rows_of(self.inputs, runs, self.known), self.facts, self.docs, missing)
 
 
 def plan_of(inputs: Inputs, method: str, ratio: float, tuned: Tuned) -> Plan:

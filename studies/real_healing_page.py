@@ -87,7 +87,8 @@ runs out of triplets and pairs, and `{STAND_IN}` stands for it.
     make study-real-healing
 
 takes hours on two cores and resumes where it stopped.{unfinished}
-[{NAME}.csv]({NAME}.csv) holds all models.
+[{NAME}.csv]({NAME}.csv) holds all models; those that it has are not healed again, until it is
+deleted.
 Measured on {facts.machine}: training in bfloat16, scores in float32.
 
 ![Rise of the loss by plan and way]({NAME}.png)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +18,7 @@ from studies.real_healing_bench import DENSE, Files, losses_file
 from studies.real_healing_inputs import ANSWERED, TEXTS, Inputs, Purpose, Sizes, Text
 from studies.real_healing_runs import RECIPE, Run
 from studies.real_losses import HeldoutLosses, agreement, read_losses, rise
+from studies.real_rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Row:
             neither compensated.
         gain_error: its paired standard error.
         seconds: of the processor, of the training.
+        data: digest of the dense model and of the rows, so that numbers of others are not taken.
     """
 
     method: str
@@ -71,36 +71,37 @@ class Row:
     gain: float | None = None
     gain_error: float | None = None
     seconds: float | None = None
+    data: str = ""
 
+    @property
+    def run(self) -> Run:
+        """The model that the row is about."""
+        return Run(self.method, self.ratio, self.way, self.compensated, self.seed, self.rate)
 
-def read_rows(path: Path) -> list[Row]:
-    """Read rows that `write_rows` wrote."""
-    words = {"method", "way"}
-    lists = {"dropped", "tuned"}
-    rows = []
-    with path.open(encoding="utf-8", newline="") as file:
-        for record in csv.DictReader(file):
-            values: dict[str, Any] = {
-                name: float(value) if value else None
-                for name, value in record.items()
-                if name not in words | lists | {"compensated", "seed"}
-            }
-            values |= {name: record[name] for name in words}
-            values |= {name: tuple(map(int, record[name].split())) for name in lists}
-            values |= {"compensated": record["compensated"] == "True", "seed": int(record["seed"])}
-            rows.append(Row(**values))
-    return rows
+    @property
+    def layers(self) -> tuple[list[int], list[int]]:
+        """The layers that the plan drops, and those that it tunes."""
+        return [*self.dropped], [*self.tuned]
 
 
 Judged = Mapping[Run, Mapping[Text, HeldoutLosses]]
 
 
-def rows_of(inputs: Inputs, files: Mapping[Run, Files]) -> list[Row]:
+def published(inputs: Inputs, table: Path) -> dict[Run, Row]:
+    """Read the rows that a study of the same model and data wrote, on whatever machine."""
+    rows: list[Row] = read_rows(table, Row) if table.is_file() else []
+    return {row.run: row for row in rows if row.data == inputs.scratch.name}
+
+
+def rows_of(
+    inputs: Inputs, files: Mapping[Run, Files], known: Mapping[Run, Row] | None = None
+) -> list[Row]:
     """Return the rows of models, with the numbers that are there.
 
     Args:
         inputs: of the study.
         files: of each model.
+        known: rows that were published; a model's own files come first.
     """
     dense = {text: _dense(inputs, "heldout", text) for text in TEXTS}
     recipes = {  # losses of the recipe on labels, by plan and seed
@@ -109,7 +110,16 @@ def rows_of(inputs: Inputs, files: Mapping[Run, Files]) -> list[Row]:
         if (run.way, run.compensated) == (RECIPE, False)
         and (losses := its_files.losses("heldout", "own")) is not None
     }
-    return [_row(run, its_files, dense, recipes) for run, its_files in files.items()]
+    rows = (_row(run, its_files, dense, recipes) for run, its_files in files.items())
+    return [_complete(row, (known or {}).get(row.run)) for row in rows]
+
+
+def _complete(row: Row, known: Row | None) -> Row:
+    """Fill in what a row lacks from the published one of the same model."""
+    if known is None or known.layers != row.layers:
+        return row
+    lacking = {name: getattr(known, name) for name, value in vars(row).items() if value is None}
+    return replace(row, **lacking)
 
 
 def _row(
@@ -140,6 +150,7 @@ def _row(
         tuple(files.plan.tune),
         validation.mean if validation else None,
         seconds=seconds(files.tuned),
+        data=files.inputs.scratch.name,
         **numbers,
     )
 

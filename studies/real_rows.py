@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import exp
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from studies.real_losses import HeldoutLosses, agreement, rise, z_score
 
@@ -126,19 +127,24 @@ def _shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read rows that `write_rows` wrote."""
-    numbers = {"ratio", "rise", "error", "perplexity_ratio", "agreement", "agreement_error", "z"}
-    rows = []
+def read_rows(path: Path, kind: type = Row) -> list[Any]:
+    """Read rows of a dataclass that `write_rows` wrote."""
+    kinds = get_type_hints(kind)
     with path.open(encoding="utf-8", newline="") as file:
-        for record in csv.DictReader(file):
-            values: dict[str, Any] = dict(record)
-            for name in numbers:
-                values[name] = float(record[name]) if record[name] else None
-            values["seed"] = int(record["seed"])
-            values["dropped"] = tuple(map(int, record["dropped"].split()))
-            rows.append(Row(**values))
-    return rows
+        return [
+            kind(**{name: _read(text, kinds[name]) for name, text in record.items()})
+            for record in csv.DictReader(file)
+        ]
+
+
+def _read(text: str, kind: Any) -> Any:
+    if not text and NoneType in get_args(kind):
+        return None
+    if get_origin(kind) is tuple:
+        return tuple(map(int, text.split()))
+    if kind is bool:
+        return text == "True"
+    return kind(text) if kind in (str, int) else float(text)
 
 
 @dataclass(frozen=True)

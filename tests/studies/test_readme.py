@@ -9,8 +9,7 @@ import pytest
 
 from studies.readme import refresh_readme
 from studies.real_healing_rows import Row as HealedRow
-from studies.real_healing_rows import read_rows
-from studies.real_rows import write_rows
+from studies.real_rows import read_rows, write_rows
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("study-real.csv", "study-real-healing.csv")
@@ -67,4 +66,4 @@ def test_rows_of_healed_models_survive_their_file(tmp_path: Path) -> None:
         HealedRow("interlace", 0.25, "local", True, 1, 1e-3, (1,), (2,), own=0.5, own_error=0.1),
     ]
     write_rows(rows, tmp_path / "rows.csv", HealedRow)
-    assert read_rows(tmp_path / "rows.csv") == rows
+    assert read_rows(tmp_path / "rows.csv", HealedRow) == rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,6 +23,7 @@ from studies import real_bench, real_healing, real_healing_runs
 from studies import real_healing_bench as bench
 from studies.real_healing import carry_out
 from studies.real_healing_inputs import PURPOSES, Inputs, Sizes, prepare, prompt_length
+from studies.real_healing_rows import published
 from studies.real_healing_runs import RECIPE, RECIPE_OWN, WAYS
 from studies.real_inputs import prepare as prepare_plans
 
@@ -166,6 +168,7 @@ def test_a_stopped_study_resumes(study: Any, inputs: Inputs) -> None:
     lost = here.runs(bench.judge)[-1]
     plan = real_healing.plan_of(inputs, *lost.cell, "planned")
     bench.Files(inputs, lost, plan).losses_file("heldout", "own").unlink()
+    (docs / "study-real-healing.csv").unlink()
     again = Here()
     carry_out(inputs, again, docs)
     assert again.runs(bench.judge) == [lost]
@@ -173,6 +176,31 @@ def test_a_stopped_study_resumes(study: Any, inputs: Inputs) -> None:
     untimed = [[r | {"seconds": ""} for r in some] for some in (rows, records(docs))]
     assert untimed[0] == untimed[1]
     assert len((docs / "study-real-healing.md").read_bytes()) == pytest.approx(len(page), abs=9)
+
+
+def test_models_of_the_table_are_not_healed_on_another_machine(study: Any, inputs: Inputs) -> None:
+    _, docs = study
+    page, table = docs / "study-real-healing.md", docs / "study-real-healing.csv"
+    before, (*lines, last) = page.read_bytes(), table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines))
+    losses = inputs.scratch / "losses"
+    kept = losses.rename(inputs.scratch / "kept")
+    shutil.copytree(kept / "dense", losses / "dense")
+    again = Here()
+    carry_out(inputs, again, docs)
+    (lost,) = again.runs(bench.judge)
+    assert [lost.method, lost.way, str(lost.seed)] == [last.split(",")[i] for i in (0, 2, 4)]
+    assert [line.split(",")[:20] for line in lines] == [
+        line.split(",")[:20] for line in table.read_text().splitlines(keepends=True)[:-1]
+    ]
+    assert page.read_bytes() == before
+
+
+def test_the_table_of_other_data_is_not_taken(study: Any, inputs: Inputs) -> None:
+    table = study[1] / "study-real-healing.csv"
+    assert published(inputs, table)
+    other = replace(inputs, scratch=inputs.scratch.with_name("other"))
+    assert not published(other, table)
 
 
 def test_no_checkpoint_stays_that_was_judged_or_lost(study: Any, inputs: Inputs) -> None:
