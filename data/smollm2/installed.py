@@ -1,23 +1,23 @@
-"""Write down which of the pinned packages are installed, for `build_rows.py` to read.
+"""Write down which packages of packages.txt are installed, for `build_rows.py` to read.
 
     python installed.py
 
-Texts differ between versions: this file, not the lock, says when the rows are to be built again.
+Texts differ between versions: this file says when the rows are to be built again. A package that
+requirements.lock gains is no source of rows, so that they stay those of the published studies.
 """
 
 import platform
-import re
 from importlib import metadata
 from pathlib import Path
 
 from interlace.system.outputs import write_json
 
-LOCK = Path("../../requirements.lock")
+LISTED = Path("packages.txt")
 
 
-def pinned(lock: str) -> list[str]:
-    """Return the names of the packages in a requirements file, sorted."""
-    return sorted(re.findall(r"^([\w.-]+)==", lock, re.M))
+def listed(text: str) -> list[str]:
+    """Return the names of the packages in a list with comments, sorted."""
+    return sorted(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 def installed(names: list[str]) -> dict[str, str]:
@@ -32,5 +32,5 @@ def installed(names: list[str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    packages = installed(pinned(LOCK.read_text(encoding="utf-8")))
+    packages = installed(listed(LISTED.read_text(encoding="utf-8")))
     write_json(Path("installed.json"), {"python": platform.python_version(), "packages": packages})
