@@ -14,6 +14,7 @@ from interlace.plan.candidates import read_candidates
 from interlace.plan.record import read_plan
 from interlace.printable import one_line, prepare_streams, say
 from interlace.project.commands import init, scratch, upgrade
+from interlace.project.forecast.command import plan_run
 from interlace.report.facts.inputs import Workspace, changed_since_report, other_run, remedy
 from interlace.report.facts.run import Which
 from interlace.report.facts.summary import left_out, read_summary
@@ -88,6 +89,7 @@ def main() -> None:
 main.add_command(init)
 main.add_command(upgrade)
 main.add_command(scratch)
+main.add_command(plan_run)
 
 
 @main.command("show")
