@@ -31,7 +31,7 @@ NOT_FORECAST: dict[
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What a stage takes.
+    """The needs of one stage.
 
     Attributes:
         name: of the stage.
@@ -55,7 +55,7 @@ class StageForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run takes.
+    """The needs of a run.
 
     Attributes:
         stages: in their order.
@@ -82,7 +82,7 @@ class Forecast:
 
 
 def forecast(setting: Setting, rates: Rates) -> Forecast:
-    """Compute what each stage takes."""
+    """Compute the needs of all stages."""
     machine = setting.machine
     stages = tuple(
         replace(s, room=machine.share(1 if s.name in ALONE else setting.processes))
@@ -195,6 +195,6 @@ def _assumptions(setting: Setting, rates: Rates) -> Iterator[str]:
     )
     if setting.processes > 1:
         yield "processes share work evenly and lose no time to one another"
-    asked: list[str] = [name for name, is_on in NOT_FORECAST.items() if is_on(params)]
-    if asked:
-        yield f"not in the forecast: {', '.join(asked)}"
+    names = [name for name, is_on in NOT_FORECAST.items() if is_on(params)]
+    if names:
+        yield f"not in the forecast: {', '.join(names)}"

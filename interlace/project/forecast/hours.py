@@ -137,17 +137,17 @@ def evaluating_cost(setting: Setting, rates: Rates, sizes: Sizes, b: int) -> Cos
     """Return the cost of `evaluate` on one model: prompts, and answers as long as they may be."""
     batch = setting.params.evaluate.batch_size
     tokens = seconds = 0.0
-    for asked in setting.questions:
-        prompts = asked.rows * asked.tokens.mean
-        flops = forward_flops(sizes, prompts, asked.tokens.mean)
-        flops += tower_flops(sizes, asked.rows * asked.image)
-        batches = math.ceil(asked.rows / batch)
+    for benchmark in setting.questions:
+        prompts = benchmark.rows * benchmark.tokens.mean
+        flops = forward_flops(sizes, prompts, benchmark.tokens.mean)
+        flops += tower_flops(sizes, benchmark.rows * benchmark.image)
+        batches = math.ceil(benchmark.rows / batch)
         step = _step_seconds(sizes, rates, b, batch)
         seconds += _with_rows(
-            setting, _pass_seconds(flops, rates.forward, batches, sizes, rates), asked.rows
+            setting, _pass_seconds(flops, rates.forward, batches, sizes, rates), benchmark.rows
         )
-        seconds += batches * asked.answer * step
-        tokens += prompts + asked.rows * asked.answer
+        seconds += batches * benchmark.answer * step
+        tokens += prompts + benchmark.rows * benchmark.answer
     return Cost(tokens, _loading(setting, sizes) + seconds / setting.processes)
 
 

@@ -28,14 +28,14 @@ QUARTER = 0.25  # of the layers, where a budget decides
 
 
 def read_setting(
-    params: Params, rows: int | None, machine: dict[str, Any]
+    params: Params, rows: int | None, options: dict[str, Any]
 ) -> tuple[Checkpoint, Setting, list[str]]:
     """Read all that a forecast is computed from.
 
     Args:
         params: all parameters.
         rows: of a data set that is not here.
-        machine: arguments of `find_machine` by name.
+        options: of the machine; arguments of `find_machine` by name.
 
     Returns:
         The dense model, the setting, and what cannot run on the machine; the setting is one that
@@ -45,8 +45,8 @@ def read_setting(
         InputError: a model, data or a machine that cannot be planned with.
     """
     checkpoint = _configuration(params)
-    found = find_machine(processes_of(params.launch), **machine)
-    params, problems = _launched(params, found)
+    machine = find_machine(processes_of(params.launch), **options)
+    params, problems = _launched(params, machine)
     TrainingBatches.split(1, 0, params.finetune, processes_of(params.launch))
     dense = model_sizes(checkpoint)
     drops, tunes = _counts(params, checkpoint)
@@ -57,7 +57,7 @@ def read_setting(
         tunes=tunes,
         rows=row_facts(params, checkpoint, dense.patch, rows),
         heldout=_heldout(params, checkpoint, dense),
-        machine=found,
+        machine=machine,
         fetched=0 if has_weights(checkpoint) else dense.total * dense.stored_bytes,
     )
     return checkpoint, setting, problems

@@ -52,7 +52,7 @@ CARDS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run is to take place.
+    """A machine to run on, or several that are alike.
 
     Attributes:
         name: of a card, or of the CPU.
@@ -130,8 +130,9 @@ def _named(card: str, gpus: int) -> Machine:
         near = nearest_name(_key(card), names)
         hint = did_you_mean(near and names[near])
         raise InputError(f"--card = {card!r}: not a known card; {hint}known: {', '.join(CARDS)}")
-    found = CARDS[name := names[_key(card)]]
-    return Machine(name, gpus, found.memory, found.flops, found.bandwidth, 0)
+    name = names[_key(card)]
+    facts = CARDS[name]
+    return Machine(name, gpus, facts.memory, facts.flops, facts.bandwidth, 0)
 
 
 def _key(name: str) -> str:
@@ -146,9 +147,9 @@ def _own_gpus(gpus: int | None) -> Machine | None:
         return None
     name, memory = torch.cuda.get_device_name(0), torch.cuda.mem_get_info(0)[1]
     near = [card for card in CARDS if _key(card) in _key(name)]
-    known = CARDS[max(near, key=len)] if near else CARDS["T4"]  # the slowest
+    facts = CARDS[max(near, key=len)] if near else CARDS["T4"]  # the slowest
     count = gpus or torch.cuda.device_count()
-    return Machine(name, count, memory, known.flops, known.bandwidth, 0)
+    return Machine(name, count, memory, facts.flops, facts.bandwidth, 0)
 
 
 def _cpu(flops: float | None) -> Machine:

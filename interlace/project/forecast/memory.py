@@ -228,14 +228,14 @@ def evaluating(setting: Setting, sizes: Sizes) -> Memory:
     """Return the memory of `evaluate` at its longest batch."""
     evaluate, b = setting.params.evaluate, setting.element(setting.params.dtype)
     peak = Memory(b * sizes.total)
-    for asked in setting.questions:
-        rows = min(evaluate.batch_size, asked.rows)
-        cache = rows * (asked.tokens.most + asked.answer) * cache_token(sizes, b)
-        work = rows * asked.tokens.most * layer_work(sizes, b)
-        work += mask_bytes(rows * asked.tokens.most, asked.tokens.most, b)
-        states = rows + (2 * CHUNK if asked.with_loss else 0)
+    for benchmark in setting.questions:
+        rows = min(evaluate.batch_size, benchmark.rows)
+        cache = rows * (benchmark.tokens.most + benchmark.answer) * cache_token(sizes, b)
+        work = rows * benchmark.tokens.most * layer_work(sizes, b)
+        work += mask_bytes(rows * benchmark.tokens.most, benchmark.tokens.most, b)
+        states = rows + (2 * CHUNK if benchmark.with_loss else 0)
         logits = states * sizes.vocabulary * (b + 8)
-        tower = tower_work(sizes.patch, rows * asked.image, b)
+        tower = tower_work(sizes.patch, rows * benchmark.image, b)
         memory = Memory(b * sizes.total, max(work + logits, tower), cache=cache)
         peak = max(peak, memory, key=lambda memory: memory.peak)
     return peak

@@ -25,8 +25,8 @@ ROWS = {  # of the benchmarks, as lmms-eval 0.7 runs them
 
 def processes_of(launch: str) -> int:
     """Return the number of processes that a launch prefix starts, as far as its words say."""
-    counts = [pattern.search(launch) for pattern in (_PROCESSES, _NODES)]
-    per_node, nodes = (int(found[1]) if found else 1 for found in counts)
+    matches = [pattern.search(launch) for pattern in (_PROCESSES, _NODES)]
+    per_node, nodes = (int(match[1]) if match else 1 for match in matches)
     return per_node * nodes
 
 
@@ -113,11 +113,11 @@ class Setting:
     def questions(self) -> list[Questions]:
         """All that `evaluate` asks a model."""
         evaluate = self.params.evaluate
-        asked = [
+        benchmarks = [
             self._benchmark(find_benchmark(name).published, evaluate.longest)
             for name in evaluate.benchmarks
         ]
-        return [*asked, *self.heldout]
+        return [*benchmarks, *self.heldout]
 
     def _benchmark(self, name: str, longest: int) -> Questions:
         rows = min(ROWS[name], self.params.evaluate.limit or ROWS[name])
