@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click import Group
 
+from interlace.cli import main
 from interlace.methods.registry import METHODS
 from interlace.params.section import Section
 from interlace.params.whole import Params
@@ -55,6 +57,33 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
         if fragment:
             anchors = [anchor(heading) for _, heading in headings(path.read_text())]
             assert anchors.count(fragment) == 1, f"{target}#{fragment}"
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=named)
+def test_documents_type_commands_that_exist(document: Path) -> None:
+    typed = r"(?:^ {4}|`)(?:cd \S+ && )?"
+    text = document.read_text()
+    for name, words in re.findall(rf"{typed}interlace ([a-z-]+)([^`#\n]*)", text, re.MULTILINE):
+        assert name in main.commands, name
+        command = main.commands[name]
+        parts = [command, *command.commands.values()] if isinstance(command, Group) else [command]
+        options = {option for part in parts for param in part.params for option in param.opts}
+        assert {*re.findall(r"--[a-z-]+", words)} <= {*options, "--help"}, f"{name}{words}"
+    targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for target in re.findall(rf"{typed}make (?:[A-Z_]+=\S+ )*([a-z0-9-]+)", text, re.MULTILINE):
+        assert target in targets, target
+
+
+def test_messages_and_profiles_name_pages_that_exist() -> None:
+    files = [
+        path
+        for folder in ("interlace", "stages", "profiles")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".yaml", ".html", ".md")
+    ]
+    names = {name for path in files for name in re.findall(r"docs/([\w-]+\.\w+)", path.read_text())}
+    assert len(names) > 3
+    assert not {name for name in names if not (ROOT / "docs" / name).exists()}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=named)
