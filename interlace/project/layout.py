@@ -9,7 +9,12 @@ from interlace.project.profiles import DEMO, FILES, Profile, project_params
 
 PIPELINE, BASE = Path("dvc.yaml"), Path(".dvc/interlace.yaml")
 JOINED = (Path(".gitignore"), Path(".dvcignore"))  # lines are added to those that are there
-SPARED = (Path("README.md"), Path(".dvc/config"), Path(".dvc/.gitignore"))  # never replaced
+SPARED = (
+    Path("README.md"),
+    Path(".dvc/config"),
+    Path(".dvc/.gitignore"),
+    Path(".dvc/plots.html"),
+)  # never replaced
 _COMMAND = re.compile(r"(\bcmd: .*?) stages\.")
 _GITIGNORE = """\
 /.scratch/
@@ -42,6 +47,8 @@ _CONFIG = """\
     check_update = false
 [cache]
     type = "hardlink,symlink"
+[plots]
+    html_template = plots.html
 """
 _README = """\
 # {name}
@@ -96,6 +103,7 @@ def project_files(
     }
     files: dict[Path, bytes | Path] = {Path(path): text.encode() for path, text in texts.items()}
     files[Path("data/probes.yaml")] = FILES / "probes.yaml"
+    files[Path(".dvc/plots.html")] = FILES / "plots.html"  # of `dvc plots show`, without a network
     if profile.name == DEMO:
         demo = FILES / "demo"
         for path in (*demo.glob("*.parquet"), *sorted((demo / "model").iterdir())):
