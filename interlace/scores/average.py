@@ -28,6 +28,7 @@ from interlace.scores.table import (
     measurement_files,
     read_parquet,
 )
+from interlace.system import rounding
 
 
 class Means:
@@ -193,10 +194,10 @@ def linear_cka(x: Any, y: Any) -> float:
 
 
 def profile(table: pa.Table) -> pa.Table:
-    """Put `S_1`, `S_2` and `S_3` side by side: a row per first layer, empty where none begins."""
+    """Put `S_1`, `S_2` and `S_3`, rounded, side by side: a row per first layer, empty for none."""
     rows: dict[int, dict[str, Any]] = {}
     for row in table.to_pylist():
         if row["criterion"] == NATIVE and row["span"] <= 3:
-            rows.setdefault(row["first"], {})[f"S_{row['span']}"] = row["value"]
+            rows.setdefault(row["first"], {})[f"S_{row['span']}"] = rounding.cosine(row["value"])
     schema = pa.schema([("first", pa.int32()), *((f"S_{p}", pa.float64()) for p in (1, 2, 3))])
     return pa.Table.from_pylist([{"first": i} | rows[i] for i in sorted(rows)], schema=schema)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from interlace.scores.table import measurement_files, read_csv
+from interlace.system import rounding
 
 PROBE_DOMAINS = ("math", "nonmath")  # in the order of the rows
 PROBE_SCHEMA = pa.schema(
@@ -28,8 +29,8 @@ def probe_table(similarity_folder: Path) -> pa.Table:
         similarity_folder: Parquet files, one row per (sample, first, span).
 
     Returns:
-        Columns task, domain, layer, similarity, for a plot: math tasks first, each domain's
-        by name, each task's by layer. No rows where there are no probes.
+        Columns task, domain, layer, similarity, rounded, for a plot: math tasks first, each
+        domain's by name, each task's by layer. No rows where there are no probes.
 
     Raises:
         InputError: the folder holds no measurements.
@@ -46,6 +47,7 @@ def probe_table(similarity_folder: Path) -> pa.Table:
         .rename_columns(["task", "domain", "layer", "similarity"])
         .to_pylist()
     )
+    rows = [row | {"similarity": rounding.cosine(row["similarity"])} for row in rows]
     rows.sort(key=lambda row: (PROBE_DOMAINS.index(row["domain"]), row["task"], row["layer"]))
     return pa.Table.from_pylist(rows, schema=PROBE_SCHEMA)
 

@@ -15,6 +15,7 @@ from interlace.scores.per_sample import SampleCosines
 from interlace.scores.resample import Array, kendall_tau
 from interlace.scores.table import NATIVE, SINKS, Scores
 from interlace.selection.by_rule import plan_by_rule
+from interlace.system.rounding import numbers_rounded
 
 SIZES = pa.schema(
     [
@@ -57,7 +58,8 @@ def calibration_sizes(
         means = (ranks < size).astype(np.float64) @ samples.cosines / size  # [D, S]
         same = [_interlace_drop(samples, mean, scores) == reference for mean in means]
         row = {"samples": size, "share": size / n} | _taus(samples, means, full)
-        rows.append(row | ({"same": sum(same) / SUBSETS} if reference else {}))
+        row |= {"same": sum(same) / SUBSETS} if reference else {}
+        rows.append(numbers_rounded(row))
     return pa.Table.from_pylist(rows, schema=SIZES)
 
 

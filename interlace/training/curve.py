@@ -10,6 +10,7 @@ from pathlib import Path
 from interlace.params.healing import Recipe
 from interlace.system import distributed
 from interlace.system.outputs import whole
+from interlace.system.rounding import numbers_rounded
 from interlace.training.reports import Report, open_reports
 from interlace.training.resume import Update
 
@@ -18,7 +19,7 @@ class Curve:
     """A curve on disk: a row for the first update, each `log_steps`-th one and the last.
 
     The file is replaced as a whole with each new row: a reader never sees half of it. It holds all
-    updates of a resumed run, each once. The first process alone writes.
+    updates of a resumed run, each once. Numbers are rounded. The first process alone writes.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Curve:
         pending, self._pending = self._pending, []
         means = {n: sum(u.values[n] for u in pending) / len(pending) for n in self.averaged}
         values = update.model_dump(exclude={"values"}) | update.values | means
-        return {name: values[name] for name in self._writer.fieldnames}
+        return numbers_rounded({name: values[name] for name in self._writer.fieldnames})
 
     def _replace(self) -> None:
         with whole(self.path) as partial:

@@ -16,6 +16,7 @@ from similarity_rows import rows, stored
 from interlace.errors import ContractError, InputError
 from interlace.scores.average import profile, score
 from interlace.scores.table import SCHEMA, read_scores
+from interlace.system.rounding import cosine
 
 FRAME = rows(12, layers=5, longest=3)
 
@@ -187,7 +188,8 @@ def test_a_profile_has_a_column_for_each_span_of_calibration_rows(tmp_path: Path
     assert columns["first"].to_pylist() == list(range(5))
     for row in columns.to_pylist():
         for span in (1, 2, 3):
-            assert row[f"S_{span}"] == values.get(("cosine", row["first"], span))
+            value = values.get(("cosine", row["first"], span))
+            assert row[f"S_{span}"] == (None if value is None else cosine(value))
 
 
 @pytest.mark.parametrize("column", ["domain", "first", "cosine_last"])
