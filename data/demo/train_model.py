@@ -39,6 +39,18 @@ from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.system.documents import read_yaml
 
 Settings = Mapping[str, Any]
+CARD = """\
+---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: image-text-to-text
+---
+
+# Demo
+
+A Qwen3-VL of 24 decoder layers, trained from scratch on the demo's handwriting, charts and shapes.
+"""
 
 
 class Share(NamedTuple):
@@ -299,6 +311,7 @@ def save_model(model: Any, processor: Any, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(out)
     processor.save_pretrained(out)
+    (out / "README.md").write_text(CARD)
     config = json.loads((out / "config.json").read_text())
     config["text_config"]["tie_word_embeddings"] = True  # versions disagree on which one counts
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
