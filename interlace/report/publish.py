@@ -17,7 +17,7 @@ from interlace.errors import InputError, MissingInputError
 from interlace.evaluation.benchmarks.catalogue import BENCHMARKS
 from interlace.report.card.eval_results import FOLDER, file_name
 from interlace.report.facts.inputs import Workspace, changed_since_report, remedy
-from interlace.report.facts.run import PLACEHOLDER, Which
+from interlace.report.facts.run import Which, loaded_from
 from interlace.system.outputs import whole
 
 Files = Mapping[str, Path | bytes]  # what lies where in the repository
@@ -67,7 +67,7 @@ def files_to_publish(
     if reason := changed_since_report(workspace):
         raise InputError(f"{card}: may be of another run: {reason}; {remedy()}")
     address = f'"{repo}"' + (f", revision={json.dumps(revision)}" if revision else "")
-    loading = f"from_pretrained({PLACEHOLDER}"
+    loading = f"from_pretrained({loaded_from(which)}"
     text = card.read_text(encoding="utf-8")
     text = text.replace(loading, f"from_pretrained({address}")
     scores = sorted((artifacts / "report" / FOLDER / which).glob("*.yaml"))

@@ -22,7 +22,7 @@ from interlace.report.card.eval_results import FOLDER, eval_results
 from interlace.report.facts.calibration import read_sizes
 from interlace.report.facts.candidates import candidates_table
 from interlace.report.facts.inputs import RECORD, Workspace, input_hashes
-from interlace.report.facts.losses import loss_table
+from interlace.report.facts.losses import loss_table, rises
 from interlace.report.facts.published import (
     beside_published,
     published_table,
@@ -40,7 +40,8 @@ from interlace.report.figures.pipeline import pipeline_figure
 from interlace.report.figures.probes import probe_heatmap
 from interlace.report.figures.profile import profile_figure
 from interlace.report.figures.removals import removal_map
-from interlace.report.figures.training import local_loss_figure, loss_figure, retention_figure
+from interlace.report.figures.retention import retention_figure
+from interlace.report.figures.training import local_loss_figure, loss_figure
 from interlace.report.page.changes import Comparison, comparison
 from interlace.report.page.images import Drawing
 from interlace.report.page.run import run_page
@@ -49,7 +50,7 @@ from interlace.scores.probes import read_probe_table
 from interlace.scores.table import read_scores
 from interlace.system.outputs import whole, write_json
 
-EXAMPLES = 2  # changed answers that the page shows of each kind and benchmark
+EXAMPLES, MOST = 1, 6  # changed answers that the page shows: of each kind and benchmark, and kind
 
 
 def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) -> Iterator[Drawing]:
@@ -66,7 +67,7 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
         yield Drawing(folder / "retention.png", "Scores of the dense, pruned and tuned model")
     if local_loss_figure(metrics / "local_loss.csv", folder / "local_loss.png"):
         yield Drawing(folder / "local_loss.png", "Error of local healing, layer by layer")
-    loss_figure(metrics / "loss.csv", folder / "loss.png")
+    loss_figure(metrics / "loss.csv", folder / "loss.png", rises(run.summary))
     yield Drawing(folder / "loss.png", "Loss of fine-tuning, its learning rate and gradient")
     profile_figure(scores, folder / "profile.png")
     yield Drawing(folder / "profile.png", "Similarity of layers and triplets over depth")
@@ -91,7 +92,7 @@ def _comparison(answers: Mapping[str, Sequence[Answer]], params: Params) -> Comp
     """Compare the models' answers; None where nothing was scored."""
     by_model = {name.replace("_", "-"): rows for name, rows in answers.items()}
     images = partial(row_images, params.evaluate)
-    return comparison(by_model, EXAMPLES, images) if by_model else None
+    return comparison(by_model, EXAMPLES, images, MOST) if by_model else None
 
 
 def _write_eval_results(folder: Path, contents: Mapping[str, str]) -> None:

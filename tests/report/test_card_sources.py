@@ -11,7 +11,7 @@ from report.cards import BOTH, card, local
 from report.report_cases import SOURCES, make_run, params, small_plan
 from sources_json import pinned_model
 
-from interlace.report.facts.run import PLACEHOLDER, Which, is_hub_id, pinned_params
+from interlace.report.facts.run import Which, is_hub_id, loaded_from, pinned_params
 from interlace.sources.pinned import PinnedSources
 from interlace.system.documents import as_yaml
 
@@ -51,7 +51,7 @@ def test_the_example_is_python_and_loads_from_where_push_says(trust: bool) -> No
     model = SOURCES.model.model_copy(update={"trust_remote_code": trust})
     text = card(sources=SOURCES.model_copy(update={"model": model}))
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert code and code[1].count(PLACEHOLDER) == 2
+    assert code and code[1].count(loaded_from("tuned")) == 2
     assert ("trust_remote_code=True" in code[1]) is trust
     compile(code[1], "card", "exec")
 

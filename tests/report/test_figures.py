@@ -1,17 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.figure import Figure
 from methods import made_up
 from PIL import Image
 from report.report_cases import (
     DATASHEET,
     SIZE_ROWS,
+    change_scores,
     evaluations,
     full_scores,
     illustration,
@@ -24,6 +27,7 @@ from report.report_cases import (
 
 from interlace.errors import InputError
 from interlace.report.facts.scale import nines
+from interlace.report.figures import retention, style, training
 from interlace.report.figures.calibration import calibration_size_figure
 from interlace.report.figures.datasheet import datasheet_figure
 from interlace.report.figures.layer_map import label_levels, layer_map_figure
@@ -31,8 +35,9 @@ from interlace.report.figures.pipeline import pipeline_figure
 from interlace.report.figures.probes import probe_heatmap
 from interlace.report.figures.profile import profile_figure
 from interlace.report.figures.removals import removal_map
+from interlace.report.figures.retention import retention_figure, score_range
 from interlace.report.figures.similarity import similarity_figure
-from interlace.report.figures.training import loss_figure, retention_figure
+from interlace.report.figures.training import loss_figure, smoothed
 from interlace.scores.probes import PROBE_SCHEMA
 from interlace.selection.removals import removals
 from interlace.selection.select import select
@@ -45,6 +50,7 @@ def curve(tmp_path: Path) -> Path:
     return tmp_path / "curve.csv"
 
 
+RISES = {"pruned": (0.005, 0.003), "tuned": (0.002, 0.004)}
 PROBES = [
     {"task": task, "domain": domain, "layer": layer, "similarity": 0.9 + layer / 100}
     for domain, task in (("math", "solve"), ("nonmath", "caption"))
@@ -70,6 +76,7 @@ DRAW: dict[str, Callable[[Path, Path], None]] = {
     "similarity": lambda path, _: similarity_figure({"one": TABLE}, path),
     "datasheet": lambda path, _: datasheet_figure(DATASHEET, path),
     "loss": lambda path, curve: loss_figure(curve, path),
+    "loss and rises": lambda path, curve: loss_figure(curve, path, RISES),
     "no probes": lambda path, _: probe_heatmap(PROBE_SCHEMA.empty_table(), path),
     "pipeline of nothing": lambda path, _: pipeline_figure(path, illustration(), plan("dense-ft")),
     "pipeline": lambda path, _: pipeline_figure(path, illustration(), plan()),
@@ -90,6 +97,63 @@ def test_the_same_figure_is_the_same_bytes(
         pixels = np.asarray(Image.open(tmp_path / "one.png").convert("L"))
         assert pixels.std() > 10  # something is drawn
         assert Image.open(tmp_path / "one.png").info.keys() <= {"dpi"}
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are drawn, to look into."""
+    drawn_figures: list[Figure] = []
+
+    @contextmanager
+    def kept(path: Path, *size: float) -> Iterator[Figure]:
+        with style.drawn(path, *size) as figure:
+            drawn_figures.append(figure)
+            yield figure
+
+    for module in (retention, training):
+        monkeypatch.setattr(module, "drawn", kept)
+    return drawn_figures
+
+
+def test_scores_fill_their_axis_with_their_errors(tmp_path: Path, figures: list[Figure]) -> None:
+    results = evaluations()
+    for result in results.values():
+        change_scores(result, score=96.0, standard_error=2.0)
+    change_scores(results["pruned"], "AI2D", score=88.0)
+    retention_figure(results, tmp_path / "retention.png")
+    (axes,) = figures[0].axes
+    low, high = axes.get_xlim()
+    assert 80 < low < 86 and 98 < high <= 101
+    assert [bars.has_xerr for bars in axes.containers] == [True] * 3
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["AI2D", "ChartQA", "mean"]
+
+
+def test_differences_within_chance_stay_small() -> None:
+    low, high = score_range([(90.0, 0.1), (90.2, 0.1)])
+    assert high - low == pytest.approx(8.0)
+    assert score_range([(0.0, 0.0), (100.0, 0.0)]) == (-1.0, 101.0)
+
+
+def test_the_first_update_alone_does_not_begin_the_smoothed_loss() -> None:
+    step = np.array([1.0, *range(5, 155, 5)])
+    loss = np.array([0.02, *np.linspace(0.10, 0.08, 30)])
+    smooth = smoothed(step, loss)
+    assert smooth[0] > 0.09 and smooth[0] > smooth[-1]
+    assert smoothed(step, np.full(31, 0.5)) == pytest.approx(0.5)
+    loss[3] = np.nan
+    assert np.flatnonzero(np.isnan(smoothed(step, loss))).tolist() == [3]
+
+
+def test_the_loss_before_and_after_healing_is_beside_the_curve(
+    tmp_path: Path, curve: Path, figures: list[Figure]
+) -> None:
+    loss_figure(curve, tmp_path / "curve.png")
+    loss_figure(curve, tmp_path / "both.png", RISES)
+    assert [len(figure.axes) for figure in figures] == [3, 4]
+    (panel,) = [axes for axes in figures[1].axes if axes.containers]
+    points = [float(bars.lines[0].get_ydata()[0]) for bars in panel.containers]
+    assert points == [0.005, 0.002] and all(bars.has_yerr for bars in panel.containers)
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["pruned", "tuned"]
 
 
 def test_standard_errors_are_drawn_as_bands(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from rich.console import Console
 from interlace.cli import main
 from interlace.evaluation.scores.answers import Answer, write_answers
 from interlace.printable import one_line, printable
+from interlace.report import write
 from interlace.report.card.markdown import code, escaped, fenced
 from interlace.report.facts.changes import changes
 from interlace.report.terminal.changes import changes_text
@@ -70,7 +71,7 @@ WORDS = (
     *(
         "x" * 300,
         "\\",
-        '"MODEL"',
+        '"artifacts/tuned"',
         "=1+1",
         "a:b",
         "</details>",
@@ -119,8 +120,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(workspace: Path) -> Path:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error", UserWarning)
+        patch.setattr(write, "MOST", len(WORDS))  # the page shows an answer to each
         data = {"id": "HuggingFaceM4/FineVision", "subsets": SUBSETS}
         return report(workspace, data=data, evaluate={"heldout": str(workspace / "held.parquet")})
 
@@ -199,7 +201,7 @@ def test_a_pushed_card_is_whole_and_its_address_alone_is_filled_in(
     assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
     card = Path("out/README.md").read_text(encoding="utf-8")
     assert card.count('from_pretrained("me/small", revision="a\\"b"') == 2
-    assert card.count('"MODEL"') > 0  # a subset's name
+    assert card.count('"artifacts/tuned"') > 0  # a subset's name
     result = CliRunner().invoke(main, ["push", 'a"b', "--to", "other"])
     assert result.exit_code == 2 and "not a hub id" in result.stderr
 

@@ -11,6 +11,7 @@ from report.report_cases import make_run
 
 from interlace.report.card.card import model_card
 from interlace.report.facts.licence import inherited_metadata
+from interlace.report.facts.run import Which
 
 LICENSED = "---\nlicense: other\nlicense_name: own\nlanguage: [en]\ntags: [mine]\n---\n# Base\n"
 
@@ -33,6 +34,27 @@ def test_the_licence_comes_from_the_base_model_s_card(
     data = ModelCard(model_card(make_run(inherited=metadata), "tuned")).data.to_dict()
     assert {name: data.get(name) for name in metadata} == metadata
     assert "mine" not in data["tags"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "row"),
+    [
+        ({"license": "apache-2.0"}, "| licence | the base model's, apache-2.0 |"),
+        ({"license": "other", "license_name": "own"}, "| licence | the base model's, own |"),
+        ({}, "| licence | the base model states none |"),
+    ],
+    ids=["stated", "of its own", "none"],
+)
+def test_a_card_says_the_licence_or_that_there_is_none(metadata: dict[str, Any], row: str) -> None:
+    card = model_card(make_run(inherited=metadata), "tuned")
+    assert row in card and ("license:" in card.split("---")[1]) == bool(metadata)
+
+
+@pytest.mark.parametrize("which", ["pruned", "tuned"])
+def test_a_card_can_be_followed_as_it_is(which: Which) -> None:
+    card = model_card(make_run(), which)
+    assert card.count(f'from_pretrained("artifacts/{which}"') == 2
+    assert "MODEL" not in card and "git clone INTERLACE" not in card and "~/" not in card
 
 
 APACHE = (Path(__file__).parents[2] / "LICENSE").read_text()

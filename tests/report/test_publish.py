@@ -22,7 +22,7 @@ from interlace.cli import main
 from interlace.model.open import open_model
 from interlace.system.documents import as_yaml, parse_yaml
 
-CARD = '---\nlibrary_name: transformers\n---\n\nLoad `Model.from_pretrained("MODEL")`.\n'
+CARD = '---\nlibrary_name: transformers\n---\n\nLoad `Model.from_pretrained("artifacts/{}")`.\n'
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def names(tmp_path: Path, pruned_dir: Path, monkeypatch: pytest.MonkeyPatch) -> 
         Path(folder, "model-99999-of-99999.safetensors").write_bytes(b"not in the index")
         Path(folder, "README.md").write_text("of the base model")
         Path(folder, "runs").mkdir()
-        Path(f"artifacts/report/{which}.md").write_text(f"{CARD}{which}\n")
+        Path(f"artifacts/report/{which}.md").write_text(f"{CARD.format(which)}{which}\n")
     return {path.name for path in pruned_dir.iterdir() if path.is_file()} | {"README.md"}
 
 

@@ -17,7 +17,7 @@ from interlace.evaluation.scores.answers import Answer
 from interlace.plan.candidates import CANDIDATES
 from interlace.report.facts.candidates import candidates_table
 from interlace.report.figures.pipeline import pipeline_figure
-from interlace.report.figures.training import retention_figure
+from interlace.report.figures.retention import retention_figure
 from interlace.report.page.changes import Comparison, comparison
 from interlace.report.page.images import Drawing
 from interlace.report.page.run import run_page
@@ -80,9 +80,9 @@ def test_sources_parameters_scores_and_times_are_shown(text: str) -> None:
     assert "revision c1a2b3d" in text and "240,000" in text
     assert f"sha256 {'ab' * 32}" in text
     assert "ratio: 0.25" in text
-    for cell in ("90.0%", "1.25x", "1.21x to 1.29x", "512", "Batch size 4", "<td>3.0</td>"):
+    for cell in ("90.0%", "1.25x (1.21x to 1.29x)", "512", "Batch size 4", "<td>3.0</td>"):
         assert cell in text
-    assert text.count("1.40x to 1.60x") == 2
+    assert text.count("1.50x (1.40x to 1.60x)") == 2
 
 
 def test_each_layer_is_on_the_map_and_each_group_has_its_score(text: str) -> None:
@@ -113,10 +113,18 @@ def test_plans_that_were_compared_are_a_table(text: str) -> None:
     assert "over the chosen" not in text
 
 
-def test_an_uncertain_ratio_is_explained() -> None:
-    text = run_page(make_run(ttft=UNSURE), [], plan_digest="")
-    assert UNSURE["ttft_speedup_refused"] in text and "1.25x" not in text
+def test_an_uncertain_ratio_is_explained_once_and_its_interval_stands_in_its_place() -> None:
+    unsure = {name: value for name, value in UNSURE.items() if name.startswith("ttft_")}
+    everywhere = UNSURE | {
+        "benchmarks": {"AI2D": unsure | {"tokens": 512.0}},
+        "batches": {"4": unsure},
+    }
+    text = run_page(make_run(ttft=everywhere), [], plan_digest="")
+    assert text.count("<td>uncertain: 1.02x to 1.43x</td>") == 3
+    assert text.count("A speedup is uncertain where its 95% interval is wider than 10% of it") == 1
+    assert "1.25x" not in text and "<dd>uncertain<small>1.02x to 1.43x; ideal 1.28x" in text
     assert "Comparison of answers" not in text
+    assert "A speedup is uncertain" not in run_page(make_run(ttft=ALL_TIMES), [], plan_digest="")
 
 
 def test_absolute_paths_stay_out() -> None:
@@ -133,6 +141,44 @@ def test_a_browser_shows_it_whole_and_in_silence(
     assert (tab.requests(), tab.complaints()) == ([], [])
     assert tab.value("window.innerWidth") == width
     assert tab.value("document.documentElement.scrollWidth") == width
+
+
+def test_what_is_wider_than_the_page_says_that_it_scrolls(
+    tab: browser.Page, report: Path, width: int
+) -> None:
+    tab.show(report, width)
+    scrolling = """[...document.querySelectorAll('.drawing')].map(figure => {
+      const region = figure.querySelector('.wide'), hint = figure.querySelector('.hint');
+      return [region.scrollWidth > region.clientWidth, getComputedStyle(hint).display != 'none'];
+    })"""
+    assert tab.value(scrolling) == [[width < 600] * 2] * 2
+    captions = "[...document.querySelectorAll('figcaption, caption, h1')].map(e => e.offsetWidth)"
+    assert max(tab.value(captions)) <= width
+    edges = "getComputedStyle(document.querySelector('.wide')).backgroundAttachment"
+    assert tab.value(edges) == "local, local, scroll, scroll"
+
+
+def test_changed_answers_are_small_cards_side_by_side(
+    tab: browser.Page, tmp_path: Path, width: int
+) -> None:
+    by_model = {
+        model: [
+            Answer(f"{row:06d}-a", f"set {row % 10}", "1", "Which digit?", "7", answer, score)
+            for row in range(100)
+        ]
+        for model, answer, score in (("dense", "7", 1.0), ("pruned", "1", 0.0))
+    }
+    image = Image.new("RGB", (64, 64), "red")
+    changed = comparison(by_model, 1, lambda _, rows: {row: [image] for row in rows}, 6)
+    page = tmp_path / "report.html"
+    page.write_text(run_page(make_run(), [], plan_digest="", answers=changed))
+    assert "lost: 100 answers, 6 shown" in page.read_text()
+    assert "interlace compare --show" in page.read_text()
+    tab.show(page, width)
+    tops = tab.value("[...document.querySelectorAll('.cards figure')].map(e => e.offsetTop)")
+    heights = tab.value("[...document.querySelectorAll('.cards figure')].map(e => e.offsetHeight)")
+    assert len(tops) == 6 and len(set(tops)) == (2 if width > 600 else 6)
+    assert max(heights) < 200
 
 
 @pytest.mark.parametrize(

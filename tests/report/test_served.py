@@ -72,7 +72,7 @@ def test_the_page_and_the_cards_show_them_where_measured() -> None:
         *(model_card(served, which) for which in ("pruned", "tuned")),  # type: ignore[arg-type]
     ):
         assert "Served by vllm serve, version 0.11.0" in text
-        for cell in ("1.20x (1.18x to 1.22x)", "\u2013 (1.18x to 1.22x)", "1,800.0", "1.24x"):
+        for cell in ("1.20x (1.18x to 1.22x)", "uncertain: 1.18x to 1.22x", "1,800.0", "1.24x"):
             assert cell in text, cell
     assert "Served by" not in run_page(plain, [], plan_digest="ab" * 32)
     assert "Served by" not in model_card(plain, "tuned")

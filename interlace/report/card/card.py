@@ -23,13 +23,14 @@ from interlace.report.card.recipe import (
     training_text,
 )
 from interlace.report.facts.decision import asked, notes, percent
+from interlace.report.facts.licence import licence_text
 from interlace.report.facts.losses import rise_text
 from interlace.report.facts.run import (
-    PLACEHOLDER,
     Run,
     Which,
     base_name,
     is_hub_id,
+    loaded_from,
     name_of,
     pinned_params,
     shareable,
@@ -51,8 +52,8 @@ def model_card(run: Run, which: Which) -> str:
     """Write the model card of the pruned or the tuned checkpoint.
 
     Returns:
-        The text of README.md; the same run gives the same text. The address that the card loads
-        the model from stays open, as `"MODEL"`. Absolute paths are cut to their last part.
+        The text of README.md; the same run gives the same text. The card loads the model from the
+        run's own folder, which `push` replaces. Absolute paths are cut to their last part.
 
     Raises:
         ValueError: what a run says cannot be written as a card.
@@ -70,7 +71,7 @@ def model_card(run: Run, which: Which) -> str:
         same_weights=_same_weights(run),
         overview=_overview(run, which),
         trust_remote_code=run.base.trust_remote_code,
-        placeholder=PLACEHOLDER,
+        address=loaded_from(which),
         asked=asked(plan),
         layers=_layers(run, which),
         notes=[*notes(plan), *misreadings(plan)],
@@ -79,6 +80,7 @@ def model_card(run: Run, which: Which) -> str:
         evaluation=run.evaluations[which],
         references=references_in(run.summary),
         interval=f"{percent(run.params.ttft.confidence)} interval",
+        licence=licence_text(run.inherited),
         calibration=calibration_text(run),
         data_share=data_share(run.params.data),
         training=training_text(run),

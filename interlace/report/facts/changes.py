@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import combinations
 
 from interlace.errors import InputError
 from interlace.evaluation.scores.answers import Answer
@@ -141,12 +142,23 @@ def compared(answers: Answers) -> dict[tuple[str, str], list[Difference]]:
     }
 
 
-def examples(changed: Sequence[Change], limit: int) -> list[Change]:
-    """Return at most `limit` changes of each kind in each benchmark, in their order."""
-    groups: dict[tuple[str, str], list[Change]] = {}
+def examples(changed: Sequence[Change], limit: int, most: int | None = None) -> list[Change]:
+    """Return some changes of each kind, in their order.
+
+    Args:
+        changed: all changes.
+        limit: of each kind in each benchmark.
+        most: of each kind; None: any number.
+    """
+    benchmarks, kinds = Counter[tuple[str, str]](), Counter[str]()
+    shown = []
     for change in changed:
-        groups.setdefault((change.kind, change.first.benchmark), []).append(change)
-    return [change for group in groups.values() for change in islice(group, limit)]
+        benchmark = change.kind, change.first.benchmark
+        if benchmarks[benchmark] < limit and (most is None or kinds[change.kind] < most):
+            shown.append(change)
+            benchmarks[benchmark] += 1
+            kinds[change.kind] += 1
+    return shown
 
 
 def difference_headings(first: str, second: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,15 @@ def inherited_metadata(base_dir: Path) -> dict[str, Any]:
     if "license" not in metadata and (licence := licence_of(base_dir)):
         metadata["license"] = licence
     return metadata
+
+
+def licence_text(inherited: Mapping[str, Any]) -> str:
+    """Say which licence the base model states, by its metadata; and that it states none."""
+    if "license" not in inherited:
+        return "the base model states none"
+    name = inherited.get("license_name") or inherited["license"]
+    link = inherited.get("license_link")
+    return f"the base model's, {name}" + (f" ({link})" if link else "")
 
 
 def licence_of(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from interlace.evaluation.scores.answers import Answer
 from interlace.evaluation.scores.losses import agreement, loss_of, loss_rise
-from interlace.report.facts.summary import Metrics
+from interlace.report.facts.summary import MODELS, Metrics
 from interlace.report.facts.table import Table
 from interlace.report.facts.wording import NONE
 from interlace.scores.rate import Rate
@@ -40,6 +40,19 @@ def loss_numbers(answers: Answers) -> dict[str, float]:
 
 def _with_error(key: str, value: float, error: float | None) -> dict[str, float]:
     return {key: value} | ({} if error is None else {f"{key}_error": error})
+
+
+def rises(summary: Metrics) -> dict[str, tuple[float, float]]:
+    """Return the rises of the loss of `pruned` and `tuned`, with standard errors; empty for none.
+
+    Args:
+        summary: of a run.
+    """
+    return {
+        model: (summary[f"loss_rise_{model}"], summary.get(f"loss_rise_{model}_error") or 0.0)
+        for model in MODELS[1:]
+        if f"loss_rise_{model}" in summary
+    }
 
 
 def rise_text(summary: Metrics, model: str) -> str:

@@ -33,11 +33,11 @@ from interlace.report.facts.summary import (
 )
 from interlace.samples.own_answers import AnswerSheet, read_answer_sheet
 from interlace.sources.pinned import PinnedData, PinnedModel, PinnedSources
+from interlace.system.rounding import numbers_rounded
 
 Which = Literal["pruned", "tuned"]
 
 IMAGE_SETTINGS = {"probes", "min_pixels", "max_pixels", "max_image_pixels"}
-PLACEHOLDER = '"MODEL"'  # in a card: the address that the checkpoint is loaded from
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Run:
         removals: what each method would remove, and the rule of the plan's method.
         params: of the run.
         sources: the model and the data, as pinned.
-        summary: what `summarise` returned.
+        summary: numbers of `summarise` and others, rounded.
         evaluations: of the dense, pruned and tuned model.
         speed: times of the dense and the tuned model; None where nothing was timed.
         rows: of the training set (`train`) and of the calibration set (`calibration`).
@@ -86,6 +86,11 @@ class Run:
     def rule(self) -> PaperRule:
         """The rule of the plan's method."""
         return self.removals.rule
+
+
+def loaded_from(which: Which) -> str:
+    """Return the folder that a card loads the checkpoint from until it is published, quoted."""
+    return f'"artifacts/{which}"'
 
 
 def base_name(run: Run) -> str:
@@ -255,10 +260,12 @@ def read_run(
         removals=read_removals(artifacts / "removals.json"),
         params=params,
         sources=PinnedSources.read(artifacts / "sources.json"),
-        summary=summary
-        | retention_intervals(answers, summary)
-        | loss_numbers(answers)
-        | enough(sizes, rows["calibration"] / rows["train"]),
+        summary=numbers_rounded(
+            summary
+            | retention_intervals(answers, summary)
+            | loss_numbers(answers)
+            | enough(sizes, rows["calibration"] / rows["train"])
+        ),
         evaluations=evaluations,
         speed=parse_speed(ttft),
         rows=rows,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from interlace.report.facts.table import Table
-from interlace.report.facts.wording import NONE
+from interlace.report.facts.wording import speedup_text, times_text
 from interlace.speed.flops import NAMES
 
 VALUES = {"ttft": "ttft_{}_ms", "throughput": "throughput_{}_tokens_per_s"}
@@ -107,7 +107,6 @@ def served_table(timings: Sequence[ServedTiming], servers: str) -> Table:
 
 
 def _cells(ratio: ServedRatio) -> list[str]:
-    speedup = NONE if ratio.speedup is None else f"{ratio.speedup:.2f}x"
-    interval = f"{ratio.low:.2f}x to {ratio.high:.2f}x"
     values = [f"{ratio.dense:,.1f}", f"{ratio.tuned:,.1f}"]
-    return [*values, f"{speedup} ({interval})", f"{ratio.ideal:.2f}x"]
+    speedup = speedup_text(ratio.speedup, ratio.low, ratio.high)
+    return [*values, speedup, times_text(ratio.ideal)]

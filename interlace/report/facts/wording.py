@@ -63,6 +63,25 @@ def parameter_sizes(summary: Metrics) -> tuple[str, str, str]:
     return size(dense), size(pruned), f"{100 * (pruned / dense - 1):+.1f}%"
 
 
+def speedup_text(speedup: float | None, low: float | None, high: float | None) -> str:
+    """Return a speedup with its interval, as `1.21x (1.17x to 1.25x)`.
+
+    Args:
+        speedup: None where the interval is too wide to name one.
+        low: end of the interval; None where there is none.
+        high: the other end.
+    """
+    if low is None or high is None:
+        return times_text(speedup)
+    interval = f"{low:.2f}x to {high:.2f}x"
+    return f"uncertain: {interval}" if speedup is None else f"{times_text(speedup)} ({interval})"
+
+
+def times_text(value: float | None) -> str:
+    """Return a ratio: 1.21x."""
+    return NONE if value is None else f"{value:.2f}x"
+
+
 def training_answers(sheet: AnswerSheet) -> str:
     """Say whose answers the rows were trained on, and how many of them are cut."""
     if sheet.source == "labels":

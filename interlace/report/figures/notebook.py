@@ -14,7 +14,8 @@ from interlace.evaluation.scores.result import Evaluation
 from interlace.plan.record import Plan
 from interlace.report.figures.layer_map import layer_map_figure
 from interlace.report.figures.profile import profile_figure
-from interlace.report.figures.training import loss_figure, retention_figure
+from interlace.report.figures.retention import retention_figure
+from interlace.report.figures.training import loss_figure
 from interlace.system.outputs import whole
 
 

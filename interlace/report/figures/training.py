@@ -1,79 +1,32 @@
-"""Figures of what training and evaluation measured: the loss curve, scores per benchmark."""
+"""Figures of training: the loss curve, the error of local healing."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from interlace.errors import InputError, MissingInputError
-from interlace.evaluation.scores.result import Evaluation
-from interlace.evaluation.scores.retention import relative_performance
+from interlace.errors import MissingInputError
 from interlace.report.figures.style import (
     HAIRLINE,
-    INK,
     MODEL_COLOURS,
     MUTED,
     SPAN_COLOURS,
     drawn,
-    label,
 )
 
-SMOOTH_SHARE = 0.05  # window of the smoothed loss, share of its points
+SMOOTH_SHARE = 0.06  # standard deviation of the kernel that smooths the loss, share of the updates
+Floats = NDArray[np.float64]
+Rise = tuple[float, float]  # of the loss over the dense model's, and its paired standard error
+SMALL: dict[str, Any] = {"fontsize": 9.5, "fontweight": "normal", "pad": 4}  # of a panel's title
 
 
-def retention_figure(evaluations: Mapping[str, Evaluation], path: Path) -> None:
-    """Draw the scores of the dense, pruned and tuned model on every benchmark all three have.
-
-    Args:
-        evaluations: by `dense`, `pruned` and `tuned`.
-        path: where to write, .png, .svg or .pdf.
-
-    Raises:
-        InputError: no benchmark has all three scores.
-    """
-    dense = evaluations["dense"].scores
-    names = [n for n in dense if all(n in evaluation.scores for evaluation in evaluations.values())]
-    if not names:
-        raise InputError("no benchmark was scored on the dense, the pruned and the tuned model")
-    retention = relative_performance(evaluations["tuned"].scores, dense)
-    with drawn(path, 8.0, 1.5 + 0.44 * len(names)) as figure:
-        axes = figure.add_subplot()
-        for index, model in enumerate(MODEL_COLOURS):
-            _bars(axes, evaluations[model], names, model, (index - 1) * 0.27)
-        for row, name in enumerate(names):
-            ratio = retention.ratios.get(name)
-            text = "\u2013" if ratio is None else f"{ratio:.1f}%"
-            axes.text(103, row, text, va="center", fontsize=9, color=INK)
-        axes.text(103, -0.85, "tuned / dense", va="center", fontsize=8, color=MUTED)
-        axes.set_yticks(range(len(names)), [label(name) for name in names])
-        axes.set_ylim(len(names) - 0.45, -0.55)
-        axes.set_xlim(0, 100)
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        axes.set_xlabel("score (0 to 100), whiskers: one standard error")
-        axes.set_title("What pruning costs and healing returns", pad=24)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, handlelength=1.0)
-
-
-def _bars(axes: Axes, result: Evaluation, names: list[str], model: str, offset: float) -> None:
-    scores = [result.scores[name] for name in names]
-    axes.barh(
-        np.arange(len(names)) + offset,
-        [score.score for score in scores],
-        height=0.25,
-        color=MODEL_COLOURS[model],
-        label=model,
-        xerr=[score.standard_error or 0.0 for score in scores],
-        error_kw={"ecolor": INK, "elinewidth": 0.8, "alpha": 0.55},
-    )
-
-
-def loss_figure(curve: Path | str, path: Path) -> None:
+def loss_figure(curve: Path | str, path: Path, rises: Mapping[str, Rise] | None = None) -> None:
     """Draw the loss of fine-tuning, with the learning rate and the gradient's norm below it.
 
     Where there was no end-to-end training the figure says so.
@@ -81,6 +34,7 @@ def loss_figure(curve: Path | str, path: Path) -> None:
     Args:
         curve: CSV with columns step, loss, learning_rate, grad_norm; empty cells are skipped.
         path: where to write, .png, .svg or .pdf.
+        rises: on held-out answers, nats per token, of `pruned` and `tuned`: before and after.
 
     Raises:
         InputError: the file has no such columns.
@@ -89,27 +43,76 @@ def loss_figure(curve: Path | str, path: Path) -> None:
     if not columns:
         _say_untrained(path)
         return
+    mosaic, ratios = [["loss", "loss"], ["rate", "norm"]], [1.0, 1.0]
+    if rises:
+        mosaic, ratios = [[*row, "rise"] for row in mosaic], [*ratios, 1.0]
     with drawn(path, 8.0, 4.8) as figure:
-        loss_axes, rate, norm = figure.subplot_mosaic(
-            [["loss", "loss"], ["rate", "norm"]], height_ratios=[2.4, 1]
-        ).values()
-        step, loss = columns["step"], columns["loss"]
-        loss_axes.plot(step, loss, color=HAIRLINE, linewidth=1.2, label="each point")
-        loss_axes.plot(
-            step, _smoothed(loss), color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed"
+        axes: dict[str, Axes] = figure.subplot_mosaic(
+            mosaic, height_ratios=[2.4, 1], width_ratios=ratios
         )
-        loss_axes.set_ylabel("loss on answers (nats per token)")
-        loss_axes.set_title("Healing the pruned model")
-        loss_axes.legend(loc="upper right")
-        rate.plot(step, columns["learning_rate"], color=SPAN_COLOURS[1])
-        rate.set_title("learning rate", fontsize=9.5, fontweight="normal", pad=4)
+        _draw_loss(axes["loss"], columns["step"], columns["loss"])
+        rate, norm = axes["rate"], axes["norm"]
+        rate.plot(columns["step"], columns["learning_rate"], color=SPAN_COLOURS[1])
         peak = float(np.nanmax(columns["learning_rate"]))
         rate.set_yticks([0, peak], ["0", f"{peak:.2g}"])
-        norm.plot(step, columns["grad_norm"], color=SPAN_COLOURS[3])
-        norm.set_title("gradient norm", fontsize=9.5, fontweight="normal", pad=4)
-        for axes in (rate, norm):
-            axes.set_xlabel("step")
-            axes.set_ylim(bottom=0)
+        norm.plot(columns["step"], columns["grad_norm"], color=SPAN_COLOURS[3])
+        for below, name in ((rate, "learning rate"), (norm, "gradient norm")):
+            below.set_title(name, **SMALL)
+            below.set_xlabel("step")
+            below.set_ylim(bottom=0)
+        if rises:
+            _draw_rises(axes["rise"], rises)
+
+
+def _draw_loss(axes: Axes, step: Floats, loss: Floats) -> None:
+    axes.plot(step, loss, ".", color=MUTED, alpha=0.5, label="mean since the point before")
+    axes.plot(
+        step, smoothed(step, loss), color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed"
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("nats per answer token")
+    axes.set_title("Healing: loss on training rows")
+    axes.legend(loc="lower left", ncols=2)
+
+
+def _draw_rises(axes: Axes, rises: Mapping[str, Rise]) -> None:
+    """Draw what healing is for: how far the loss on held-out rows is above the dense model's."""
+    axes.axhline(0, color=MODEL_COLOURS["dense"], linewidth=1.4)
+    for x, (model, (value, error)) in enumerate(rises.items()):
+        axes.errorbar(
+            x, value, yerr=error, fmt="o", markersize=7, elinewidth=1.8, color=MODEL_COLOURS[model]
+        )
+    axes.set_xticks(range(len(rises)), rises)
+    axes.set_xlim(-0.6, len(rises) - 0.4)
+    axes.margins(y=0.15)
+    axes.grid(visible=False, axis="x")
+    axes.text(
+        0.98, 0, "dense", transform=axes.get_yaxis_transform(), ha="right", va="bottom",
+        fontsize=8.5, color=MODEL_COLOURS["dense"],
+    )  # fmt: skip
+    axes.set_title("loss over the dense model's,\non held-out rows", **SMALL)
+    axes.set_xlabel("whiskers: one standard error")
+
+
+def smoothed(step: Floats, loss: Floats) -> Floats:
+    """Average the loss around each point, weighted by a Gaussian kernel and the updates behind it.
+
+    So the first point, which is one update alone, weighs little.
+
+    Args:
+        step: the last update of each point, [points].
+        loss: mean of its updates, [points]; NaN: none.
+
+    Returns:
+        The smoothed loss, [points]; NaN where there is none.
+    """
+    updates = np.diff(step, prepend=0.0)
+    width = max(SMOOTH_SHARE * float(step[-1]), 1e-9)
+    kernel = np.exp(-0.5 * ((step[:, None] - step) / width) ** 2)  # [points, points]
+    weights = kernel * np.where(np.isfinite(loss), updates, 0.0)
+    with np.errstate(invalid="ignore"):
+        smooth: Floats = weights @ np.nan_to_num(loss) / weights.sum(axis=1)
+    return np.where(np.isfinite(loss), smooth, np.nan)
 
 
 def local_loss_figure(curve: Path, path: Path) -> bool:
@@ -152,7 +155,7 @@ def _say_untrained(path: Path) -> None:
         axes.text(0.5, 0.5, "no end-to-end training", ha="center", va="center", color=MUTED)
 
 
-def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def _curve(path: Path, names: Sequence[str]) -> dict[str, Floats]:
     """Read all columns of a curve, `names` among them; empty where it has no points."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -173,22 +176,9 @@ def _curve(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     return columns
 
 
-def _numbers(path: Path, name: str, rows: list[dict[str, str]]) -> NDArray[np.float64]:
+def _numbers(path: Path, name: str, rows: list[dict[str, str]]) -> Floats:
     """Return a column's numbers, NaN for an empty cell."""
     try:
         return np.array([float(row[name]) if row[name] else np.nan for row in rows])
     except ValueError as error:
         raise MissingInputError(path, f"column {name}: {error}") from None
-
-
-def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the exponential mean of the points so far, without the pull of the first one."""
-    past = 1 - 1 / max(1.0, SMOOTH_SHARE * len(values))
-    total = weight = 0.0
-    smooth = np.full_like(values, np.nan)
-    for index, value in enumerate(values):
-        if np.isfinite(value):
-            total = past * total + (1 - past) * value
-            weight = past * weight + (1 - past)
-            smooth[index] = total / weight
-    return smooth

@@ -64,14 +64,22 @@ class Comparison:
     kinds: Sequence[Kind]
     explained: str = EXPLAINED
 
+    @property
+    def partial(self) -> bool:
+        """True where some changed answers are not shown."""
+        return any(len(kind.examples) < kind.count for kind in self.kinds)
 
-def comparison(answers: Answers, limit: int, pictures: Pictures) -> Comparison:
+
+def comparison(
+    answers: Answers, limit: int, pictures: Pictures, most: int | None = None
+) -> Comparison:
     """Compare models' answers.
 
     Args:
         answers: by model.
         limit: changed answers to show of each kind and benchmark.
         pictures: the images of a benchmark's rows, from its name and their positions.
+        most: changed answers to show of each kind; None: any number.
     """
     pairs = [
         Pair(
@@ -84,7 +92,7 @@ def comparison(answers: Answers, limit: int, pictures: Pictures) -> Comparison:
     ]
     changed, models = changes(answers), list(answers)
     counts = Counter(change.kind for change in changed)
-    with_images = _with_images(examples(changed, limit), pictures)
+    with_images = _with_images(examples(changed, limit, most), pictures)
     kinds = [
         Kind(
             kind,

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from interlace.plan.record import Plan
 from interlace.plan.runtimes import misreadings
-from interlace.report.facts.decision import asked, listed, notes, number, outcome, score_name
+from interlace.report.facts.decision import (
+    asked,
+    listed,
+    notes,
+    number,
+    outcome,
+    percent,
+    score_name,
+)
 from interlace.report.facts.published import HEADINGS, Beside, difference_notes, published_rows
 from interlace.report.facts.roles import layer_roles, roles_present
 from interlace.report.facts.run import (
@@ -36,7 +44,9 @@ from interlace.report.facts.wording import (
     NONE,
     measured_by,
     parameter_sizes,
+    speedup_text,
     spelled,
+    times_text,
     training_answers,
 )
 from interlace.report.page.changes import Comparison
@@ -104,7 +114,7 @@ def run_page(
             ),
         ),
         timings=_timings(run.speed) if run.speed else [],
-        uncertain=_uncertain(run.speed),
+        uncertain=_uncertain(run),
         drawings=drawings,
         answers=answers,
         provenance=_provenance(run, plan_digest),
@@ -131,8 +141,14 @@ def _tiles(summary: Metrics) -> list[Tile]:
                 more += f", {share} of {spelled(name)}"
             tiles.append(Tile(f"mean score, {model}", f"{summary[f'score_{model}']:.1f}", more))
     if "ttft_dense_ms" in summary:
-        value = _times(summary.get("ttft_speedup"))
-        tiles.append(Tile("first-token speedup", value, f"ideal {_times(summary['ttft_ideal'])}"))
+        value = summary.get("ttft_speedup")
+        more = f"ideal {times_text(summary['ttft_ideal'])}"
+        if value is None:
+            more = (
+                f"{summary['ttft_speedup_low']:.2f}x to {summary['ttft_speedup_high']:.2f}x; {more}"
+            )
+        text = "uncertain" if value is None else times_text(value)
+        tiles.append(Tile("first-token speedup", text, more))
     return tiles
 
 
@@ -173,7 +189,7 @@ def _groups(plan: Plan) -> Table:
 
 def _timings(speed: Speed) -> list[Table]:
     """Return times by phase, by benchmark and by batch size, and memory."""
-    headings = ["dense, ms", "tuned, ms", "speedup", "interval", "ideal"]
+    headings = ["dense, ms", "tuned, ms", "speedup", "ideal"]
     tables = [
         Table(
             ["phase", *headings],
@@ -203,20 +219,29 @@ def _timings(speed: Speed) -> list[Table]:
     return tables
 
 
-def _uncertain(speed: Speed | None) -> list[PhaseTiming]:
-    return [timing for timing in speed.phases.values() if timing.refused] if speed else []
+def _uncertain(run: Run) -> str:
+    """Say once what an uncertain speedup is; empty where there is none."""
+    speed, ttft = run.speed, run.params.ttft
+    if speed is None:
+        return ""
+    batches = [timing for phases in speed.batches.values() for timing in phases.values()]
+    timings = [*speed.phases.values(), *speed.benchmarks.values(), *batches]
+    served = [ratio for load in speed.served for ratio in (load.first_token, load.throughput)]
+    if all(timing.speedup is not None or timing.low is None for timing in timings) and all(
+        ratio.speedup is not None for ratio in served
+    ):
+        return ""
+    return (
+        f"A speedup is uncertain where its {percent(ttft.confidence)} interval is wider than"
+        f" {percent(ttft.max_interval)} of it: time on an idle machine, or raise ttft.repeats."
+    )
 
 
 def _timed(timing: PhaseTiming) -> list[str]:
-    """Return times of one phase, its speedup, the interval and the ideal, as text."""
-    low, high = timing.low, timing.high
-    interval = NONE if low is None or high is None else f"{low:.2f}x to {high:.2f}x"
+    """Return times of one phase, its speedup with the interval, and the ideal, as text."""
     milliseconds = [f"{timing.dense_ms:,.1f}", f"{timing.tuned_ms:,.1f}"]
-    return [*milliseconds, _times(timing.speedup), interval, _times(timing.ideal)]
-
-
-def _times(value: float | None) -> str:
-    return NONE if value is None else f"{value:.2f}x"
+    speedup = speedup_text(timing.speedup, timing.low, timing.high)
+    return [*milliseconds, speedup, times_text(timing.ideal)]
 
 
 def _provenance(run: Run, plan_digest: str) -> Table:
