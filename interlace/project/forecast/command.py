@@ -36,8 +36,8 @@ from interlace.report.terminal.console import print_blocks
 def plan_run(file: Path, rows: int | None, measure: bool | None, **machine: Any) -> None:
     """Say what a run takes, before it begins: memory, disk, tokens and hours by stage.
 
-    Nothing is fetched but the model's configuration, and nothing is written. A run that cannot fit
-    is refused, with the parameter that makes it fit.
+    Nothing is fetched but the small files of the model, and nothing is written. A run that cannot
+    fit is refused, with the parameter that makes it fit.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # as stages set it, before torch is imported
     from interlace.project.forecast.forecast import forecast

@@ -65,11 +65,10 @@ def tuned_bytes(setting: Setting, sizes: Sizes, recipe: Recipe) -> Disk:
     count = trained_weights(setting, recipe) if recipe.max_steps else 0
     merged = trained_weights(setting, recipe.model_copy(update={"lora_rank": 0}))
     stored = ELEMENTS.get(setting.params.export.dtype, setting.dense.stored_bytes)
-    points = 1 + min(MAX_POINTS, update_count(recipe, setting.rows.train) // recipe.save_steps)
+    points = 1 + min(MAX_POINTS, update_count(recipe, setting.trained_rows) // recipe.save_steps)
     return Disk(min(merged, sizes.total) * stored, points * 12 * count)
 
 
 def answered_bytes(setting: Setting) -> Disk:
     """Return the dense model's own answers, with their images."""
-    rows = min(setting.params.answers.samples or setting.rows.train, setting.rows.train)
-    return Disk(rows * setting.rows.row_bytes, 0)
+    return Disk(setting.trained_rows * setting.rows.row_bytes)

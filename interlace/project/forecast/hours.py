@@ -119,7 +119,7 @@ def training_cost(setting: Setting, rates: Rates, sizes: Sizes, recipe: Recipe) 
     """Return the cost of end-to-end training: forward, again where checkpointed, and backward."""
     if not (recipe.max_steps and trained_weights(setting, recipe)):
         return Cost(0, START)
-    updates = update_count(recipe, setting.rows.train)
+    updates = update_count(recipe, setting.trained_rows)
     rows = updates * recipe.batch_size
     tokens = rows * setting.trained.mean
     images = rows * setting.image_tokens(recipe.max_pixels)
@@ -164,7 +164,7 @@ def _step_seconds(sizes: Sizes, rates: Rates, b: int, rows: float) -> float:
 def answering_cost(setting: Setting, rates: Rates) -> Cost:
     """Return the cost of `answers`, each as long as it may be."""
     options, sizes = setting.params.answers, setting.dense
-    rows = min(options.samples or setting.rows.train, setting.rows.train)
+    rows = setting.trained_rows
     recipe = setting.params.finetune
     prompt = setting.rows.tokens(
         setting.rows.prompt, sizes.patch, recipe.max_pixels, recipe.max_length

@@ -105,6 +105,13 @@ class Setting:
         recipe, rows = self.params.finetune, self.rows
         return rows.tokens(rows.text, self.dense.patch, recipe.max_pixels, recipe.max_length)
 
+    @property
+    def trained_rows(self) -> int:
+        """Rows to train on: those that are drawn, or that the dense model answers."""
+        answers = self.params.answers
+        few = answers.samples if answers.source == "dense" else None
+        return min(few or self.rows.train, self.rows.train)
+
     def image_tokens(self, max_pixels: int | None) -> float:
         """Return the mean tokens of a row's images under a bound on their area."""
         return self.rows.images.mean * self.rows.image_tokens(self.dense.patch, max_pixels).mean

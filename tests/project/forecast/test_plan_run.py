@@ -92,6 +92,16 @@ def test_a_project_is_forecast_stage_by_stage(dense_dir: Path) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+def test_a_model_of_text_alone_has_no_images(dense_dir: Path) -> None:
+    project(dense_dir)
+    Path("model").unlink()
+    models.tiny_llama(Path("model"), layers=6)
+    rows = [models.row(seed, images=0) for seed in range(30)]
+    pq.write_table(pa.Table.from_pylist([*rows, *models.rows(30)]), "rows.parquet")
+    result = plan("--card", "L4")
+    assert result.exit_code == 0 and "60 rows" in result.stdout, result.output
+
+
 def test_rates_are_timed_on_the_model_where_it_is_here(dense_dir: Path) -> None:
     project(dense_dir)
     assert "timed here on the model" in plan().stdout
