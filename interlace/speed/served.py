@@ -1,12 +1,15 @@
 """Time servers of the dense and of the tuned model, the same requests in turn.
 
-Both servers are up at the same time; in each round, each has a turn while the other waits.
+Both servers are up at the same time; in each round, each has a turn while the other waits. One that
+was started here is suspended then: a worker of vLLM looks for work in a loop for a second after its
+last reply, one of SGLang always.
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -34,11 +37,39 @@ from interlace.speed.load import (
     time_turn,
 )
 from interlace.speed.requests import rows_to_time
+from interlace.system.program import Program
 
 TIMEOUT = 600.0  # seconds without a piece of a reply
+SETTLING = 0.2  # seconds for one server to wake and the other to rest
 Rounds = list[tuple[TurnTiming, TurnTiming]]  # [R], of dense and tuned
 Conversation = Sequence[Mapping[str, Any]]
-Streams = tuple[Stream, Stream]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to time.
+
+    Attributes:
+        stream: for its requests.
+        program: that it is; `None`: the user's own, which is never suspended.
+    """
+
+    stream: Stream
+    program: Program | None = None
+
+    @contextmanager
+    def turn(self) -> Iterator[Stream]:
+        """Let the server run while the block does; suspend it after that."""
+        if self.program is None:
+            yield self.stream
+            return
+        self.program.resume()
+        time.sleep(SETTLING)
+        yield self.stream  # where this raises, the program may be about to end by itself
+        self.program.suspend()
+
+
+Servers = tuple[Server, Server]
 
 
 @dataclass(frozen=True)
@@ -80,14 +111,10 @@ def time_servers(
         return None
     processor = dense.open_processor()
     conversations = [chat_messages(row)[:1] for row in rows_to_time(processor, rows, params, seed)]
-    with served((dense.folder, tuned.folder), params, logs) as endpoints, ExitStack() as stack:
-        dense_stream, tuned_stream = (
-            stack.enter_context(closing(Stream(endpoint))) for endpoint in endpoints
-        )
-        streams = (dense_stream, tuned_stream)
-        fields = _fields(streams, conversations)
-        rounds = time_rounds(streams, conversations, fields, params, seed)
-        versions = {endpoint.version for endpoint in endpoints}
+    with served((dense.folder, tuned.folder), params, logs) as servers:
+        versions = {one.stream.endpoint.version for one in servers}
+        fields = _fields(servers, conversations)
+        rounds = time_rounds(servers, conversations, fields, params, seed)
     facts: dict[str, Any] = {"engine": params.engine, "fixed_lengths": bool(fields)}
     if params.engine == "vllm":
         facts["command"] = server.command_name(params.vllm.command)
@@ -97,37 +124,43 @@ def time_servers(
 
 
 @contextmanager
-def served(
-    folders: tuple[Path, Path], params: Ttft, logs: Path
-) -> Iterator[tuple[Endpoint, Endpoint]]:
+def served(folders: tuple[Path, Path], params: Ttft, logs: Path) -> Iterator[Servers]:
     """Start servers of the dense and of the tuned model, or find the user's.
 
     Raises:
         InputError: one does not start, is down, refuses, or serves other models.
     """
-    endpoints = []
+    servers = []
     with ExitStack() as stack:
         for name, folder in zip(NAMES, folders, strict=True):
             options: dict[str, Any] = {"timeout": TIMEOUT}
+            program = None
             if params.engine == "vllm":
                 log = logs / f"{name}.log"
-                model = stack.enter_context(server.running(params.vllm, folder, log, COMMAND))
+                model, program = stack.enter_context(
+                    server.started(params.vllm, folder, log, COMMAND)
+                )
                 field, options["names"] = COMMAND, ("command", "command")
             else:
                 model, field = getattr(params.endpoint, name), f"{FIELD}.{name}"
                 folder_name = str(folder.absolute())
                 model = model.model_copy(update={"model": model.model or folder_name})
-            endpoints.append(Endpoint(model, field, **options))
-            endpoints[-1].check_serves()
-        yield endpoints[0], endpoints[1]
+            endpoint = Endpoint(model, field, **options)
+            endpoint.check_serves()
+            stream = stack.enter_context(closing(Stream(endpoint)))
+            servers.append(Server(stream, program))
+        yield servers[0], servers[1]
 
 
-def _fields(streams: Streams, conversations: Sequence[Conversation]) -> dict[str, Any]:
+def _fields(servers: Servers, conversations: Sequence[Conversation]) -> dict[str, Any]:
     """Return what both servers accept beside the bare request; this also loads their weights."""
     load = Load(1, 2)
     (request, *_) = numbered_requests(conversations, load, _numbers())
-    dense, tuned = (accepted_fields(stream, request) for stream in streams)
-    return dense if dense == tuned else {}
+    accepted = []
+    for one in servers:
+        with one.turn() as stream:
+            accepted.append(accepted_fields(stream, request))
+    return accepted[0] if accepted[0] == accepted[1] else {}
 
 
 def _numbers() -> Iterator[int]:
@@ -142,7 +175,7 @@ def loads(params: Ttft) -> list[Load]:
 
 
 def time_rounds(
-    streams: Streams,
+    servers: Servers,
     conversations: Sequence[Conversation],
     fields: Mapping[str, Any],
     params: Ttft,
@@ -158,9 +191,10 @@ def time_rounds(
                 requests = numbered_requests(conversations, load, numbers)
                 requests = [{**request, **fields} for request in requests]
                 order = (0, 1) if (lead + number) % 2 else (1, 0)
-                times = {
-                    index: time_turn(streams[index], requests, load.concurrency) for index in order
-                }
+                times = {}
+                for index in order:
+                    with servers[index].turn() as stream:
+                        times[index] = time_turn(stream, requests, load.concurrency)
                 if number >= 0:  # negative numbers are warm-up
                     rounds[load].append((times[0], times[1]))
                 progress.update()

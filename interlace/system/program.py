@@ -20,6 +20,7 @@ from pathlib import Path
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 PAUSE = 0.1  # seconds between two looks
+SIGNALS = {b"-": signal.SIGSTOP, b"+": signal.SIGCONT}  # by what the pipe says
 
 
 class Program:
@@ -59,10 +60,28 @@ class Program:
         lines = self.log.read_bytes().decode(errors="replace").splitlines()
         return " | ".join([line.strip() for line in lines if line.strip()][-count:])
 
+    def suspend(self) -> None:
+        """Take the cores from the program and all its processes until `resume`.
+
+        It is done a moment after the call, as is `resume`. A program that has ended stays so.
+        """
+        self._send(b"-")
+
+    def resume(self) -> None:
+        """Let a suspended program run on."""
+        self._send(b"+")
+
+    def _send(self, word: bytes) -> None:
+        if self._supervisor.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._supervisor.stdin.write(word)
+                self._supervisor.stdin.flush()
+
     def stop(self) -> None:
         """Stop the program with all its processes, and wait until they are gone."""
         if self._supervisor.stdin is not None:
-            self._supervisor.stdin.close()
+            with suppress(BrokenPipeError):
+                self._supervisor.stdin.close()
         try:
             self._supervisor.wait(2 * GRACE)
         except subprocess.TimeoutExpired:
@@ -77,17 +96,26 @@ def _supervise(command: Sequence[str]) -> int:
         sys.stdout.write(f"{command[0]}: {error.strerror}\n")
         return 127
     while program.poll() is None:
-        if select.select([0], [], [], PAUSE)[0] and not os.read(0, 1):
+        if not select.select([0], [], [], PAUSE)[0]:
+            continue
+        word = os.read(0, 1)
+        if not word:
             break
+        _signal_group(program, SIGNALS[word])
     _stop_group(program)
     return program.wait()
+
+
+def _signal_group(program: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(program.pid, number)
 
 
 def _stop_group(program: subprocess.Popen[bytes]) -> None:
     """End the processes of a program's group, with force after a while."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(program.pid, number)
+        _signal_group(program, number)
+        _signal_group(program, signal.SIGCONT)  # a suspended process hears nothing else but SIGKILL
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline:
             program.poll()

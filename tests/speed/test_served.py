@@ -25,6 +25,7 @@ from interlace.speed.served import (
     served_metrics,
     time_servers,
 )
+from interlace.system.program import Program
 
 IDEALS = {"ttft_ideal": 1.25, "decode_ideal": 2.0}
 ROWS = [row(seed, images=seed % 2 + 1, source="ab"[seed % 2]) for seed in range(3)]
@@ -120,6 +121,27 @@ def test_servers_of_both_models_are_started_and_timed(dense_dir: Path, tmp_path:
     for name, checkpoint in (("dense", dense), ("tuned", tuned)):
         log = (tmp_path / f"logs/{name}.log").read_text()
         assert log.startswith(f"loading {checkpoint.folder} False")
+
+
+def test_a_server_is_suspended_while_the_other_has_its_turn(
+    dense_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake, turns = {"dense", "tuned"}, []
+
+    def noting(*_: Any) -> TurnTiming:
+        turns.append(list(awake))
+        return turn(0.1)
+
+    monkeypatch.setattr(Program, "suspend", lambda program: awake.discard(program.log.stem))
+    monkeypatch.setattr(Program, "resume", lambda program: awake.add(program.log.stem))
+    monkeypatch.setattr("interlace.speed.served.time_turn", noting)
+    changes = {"engine": "vllm", "vllm": {"command": stand_in("ready")}, "concurrency": (1,)}
+    params = Ttft(**changes, requests=1, repeats=2, warmup=0, new_tokens=1)
+    dense = Checkpoint(dense_dir)
+    times = time_servers(dense, dense, ROWS, params=params, seed=0, logs=tmp_path)
+    assert sorted(turns) == [["dense"], ["dense"], ["tuned"], ["tuned"]]
+    assert turns[0] != turns[1] != turns[3]  # which one goes first alternates
+    assert times is not None and times.facts["version"] == "1.2.3"
 
 
 @pytest.mark.parametrize(

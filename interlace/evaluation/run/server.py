@@ -56,6 +56,19 @@ def check_command(vllm: Vllm, field: str = FIELD) -> list[str]:
 
 @contextmanager
 def running(vllm: Vllm, checkpoint: Path, log: Path, field: str = FIELD) -> Iterator[ServedModel]:
+    """Serve a checkpoint while the block runs; see `started`.
+
+    Yields:
+        The server's address, and the model's name there.
+    """
+    with started(vllm, checkpoint, log, field) as (served, _):
+        yield served
+
+
+@contextmanager
+def started(
+    vllm: Vllm, checkpoint: Path, log: Path, field: str = FIELD
+) -> Iterator[tuple[ServedModel, Program]]:
     """Serve a checkpoint while the block runs.
 
     Args:
@@ -65,7 +78,7 @@ def running(vllm: Vllm, checkpoint: Path, log: Path, field: str = FIELD) -> Iter
         field: the command's section of params.yaml.
 
     Yields:
-        The server's address, and the model's name there.
+        The server's address with the model's name there, and the program.
 
     Raises:
         InputError: it does not start, is not ready in time, or ends while the block runs.
@@ -80,7 +93,7 @@ def running(vllm: Vllm, checkpoint: Path, log: Path, field: str = FIELD) -> Iter
     try:
         _wait(program, vllm, served, field)
         try:
-            yield served
+            yield served, program
         except InputError:
             if program.exit_code(wait=ENDS) is not None:
                 raise _failure(program, vllm, field, "ended while it was asked") from None
