@@ -61,7 +61,7 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     what_happens = folder / "what-happens.svg"
     table, with_images = read_scores(scores), run.base.takes_images
     pipeline_figure(what_happens, table, run.plan, with_images=with_images)
-    yield Drawing(what_happens, "What happens to each layer, by its score")
+    yield Drawing(what_happens, "What happens to each layer, by its score", large=True)
     if common_benchmarks(*(evaluation.scores for evaluation in three.values())):
         retention_figure(three, folder / "retention.png")
         yield Drawing(folder / "retention.png", "Scores of the dense, pruned and tuned model")
@@ -81,7 +81,7 @@ def _draw(folder: Path, run: Run, artifacts: Path, metrics: Path, data: Path) ->
     removal_map(run.removals.removals, folder / "removals.png")
     yield Drawing(folder / "removals.png", "What each method would remove")
     datasheet_figure(read_datasheet(data / "datasheet.json"), folder / "datasheet.png")
-    yield Drawing(folder / "datasheet.png", "What the training data holds")
+    yield Drawing(folder / "datasheet.png", "What the training data holds", large=True)
 
 
 def _candidates(artifacts: Path) -> Table:

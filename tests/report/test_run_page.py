@@ -52,7 +52,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline_figure(folder / "pipeline.svg", illustration(), plan())
     drawings = [
         Drawing(folder / "retention.png", "Scores"),
-        Drawing(folder / "pipeline.svg", "What happens"),
+        Drawing(folder / "pipeline.svg", "What happens", large=True),
     ]
     page = folder / "report.html"
     page.write_text(run_page(run, drawings, plan_digest="ab" * 32, answers=answers()))
@@ -177,6 +177,8 @@ def test_changed_answers_are_small_cards_side_by_side(
     tab.show(page, width)
     tops = tab.value("[...document.querySelectorAll('.cards figure')].map(e => e.offsetTop)")
     heights = tab.value("[...document.querySelectorAll('.cards figure')].map(e => e.offsetHeight)")
+    images = tab.value("[...document.querySelectorAll('.cards img')].map(e => e.offsetHeight)")
+    assert images == [64] * 6  # as they are, never stretched
     assert len(tops) == 6 and len(set(tops)) == (2 if width > 600 else 6)
     assert max(heights) < 200
 

@@ -73,7 +73,7 @@ def test_the_curve_is_that_without_deepspeed(
     zero_runs: dict[str, Path], tuned_run: Path, name: str
 ) -> None:
     path, plain = zero_runs[name] / "metrics/loss.csv", tuned_run / "loss.csv"
-    for quantity, tolerance in (("loss", 2e-4), ("grad_norm", 2e-4), ("tokens", 0)):
+    for quantity, tolerance in (("loss", 2e-4), ("grad_norm", 1e-3), ("tokens", 0)):
         assert column(path, quantity) == pytest.approx(column(plain, quantity), rel=tolerance)
 
 

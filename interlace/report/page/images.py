@@ -15,10 +15,11 @@ MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure in a file, and what it shows."""
+    """A figure in a file, what it shows, and whether its letters are small for its size."""
 
     path: Path
     caption: str
+    large: bool = False
 
     @property
     def source(self) -> str:
