@@ -121,6 +121,15 @@ def test_the_demos_numbers_are_those_of_its_last_run(page: str) -> None:
     assert f"first token {speedup:.2f}x speedup [{low:.2f}, {high:.2f}], {ideal}" in text
 
 
+def test_the_forecast_in_the_readme_is_the_one_on_its_page() -> None:
+    total = re.search(r"^ +total(.+)$", (ROOT / "docs/plan-run.md").read_text(), re.MULTILINE)
+    assert total
+    memory, disk, hours = (float(cell.rstrip("G")) for cell in total[1].split()[1:])
+    cells = f"| {memory:.0f} GiB | {disk:.0f} GB | {hours:.1f} |"
+    assert cells in (ROOT / "README.md").read_text()
+    assert cells in (ROOT / "docs/qwen3-vl.md").read_text()
+
+
 def test_the_citation_names_the_version_and_the_licence_of_the_package() -> None:
     citation = read_yaml(ROOT / "CITATION.cff")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
