@@ -6,7 +6,8 @@ Pruned models learn from the data's answers or from the dense model's own, in se
 the same prompts and as many tokens. Each way has the learning rate of least loss on validation
 rows. Finished work stays in .scratch/study-real-healing by what it depends on, so a study that was
 stopped resumes; models that the table has from the same data are not healed again either. Plans
-come from the study of methods, whose measurements are taken from its scratch folder or made there.
+come from the study of methods: its searched sets from its table, its measurements from its scratch
+folder; what is missing is measured.
 Writes docs/study-real-healing.md, its table and figure, and what it says into the README.
 """
 
@@ -21,19 +22,16 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from interlace.params.choosing import Select
-from interlace.params.section import validated
 from interlace.plan.record import Plan, Tuned
 from interlace.scores.table import SEARCH
-from interlace.selection.by_rule import plan_by_rule
 from interlace.system import interruption
 from studies import real_healing_bench as bench
 from studies.real import SCRATCH as PLANS
 from studies.real import SOURCE, TOKENS
-from studies.real_bench import SIMILARITY, measured
-from studies.real_choices import COMPARED, score_table
+from studies.real_bench import SIMILARITY
 from studies.real_healing_inputs import ANSWERED, PURPOSES, Inputs, Sizes, prepare, write_labels
 from studies.real_healing_page import NAME, write_pages
+from studies.real_healing_plans import plan_of, searched_sets
 from studies.real_healing_rows import Row, facts, published, rows_of
 from studies.real_healing_runs import (
     CELLS,
@@ -62,6 +60,7 @@ class Study:
         inputs: what the study reads.
         runs: all models so far, in order.
         known: rows of the table that is there already, by model.
+        sets: the best sets of a search that the study of methods carried out, by ratio.
         docs: folder of the page.
         progress: bar over all models.
     """
@@ -71,6 +70,7 @@ class Study:
         self.runs: dict[Run, None] = {}
         self.facts = facts(inputs)
         self.known = published(inputs, docs / f"{NAME}.csv")
+        self.sets = searched_sets(docs / "study-real.csv")
         self._plans: dict[tuple[Cell, Tuned], Plan] = {}
 
     def plan(self, run: Run) -> Plan:
@@ -78,7 +78,7 @@ class Study:
         tuned: Tuned = "planned" if run.way == PRUNED else WAYS[run.way].tuned
         key = run.cell, tuned
         if key not in self._plans:
-            self._plans[key] = plan_of(self.inputs, *run.cell, tuned)
+            self._plans[key] = plan_of(self.inputs, *run.cell, tuned, self.sets)
         return self._plans[key]
 
     def validation(self, run: Run) -> float | None:
@@ -134,15 +134,6 @@ class Study:
         write_pages(rows_of(self.inputs, runs, self.known), self.facts, self.docs, missing)
 
 
-def plan_of(inputs: Inputs, method: str, ratio: float, tuned: Tuned) -> Plan:
-    """Choose the layers to drop and to tune as the study of methods does, sink layers spared."""
-    criteria = [SEARCH] if method == SEARCH else []
-    folders = {name: measured(inputs.plans, name) for name in criteria}
-    scores = score_table(measured(inputs.plans, SIMILARITY), folders)
-    options = validated(Select, {"base": "all", "protect": "auto", "tuned": tuned}, "select")
-    return plan_by_rule(scores, method, COMPARED[method], ratio, options)
-
-
 def search_of(run: Run) -> Iterator[Run]:
     """Yield the runs that the learning rate of a run's way is chosen among."""
     for rate in rates_of(run):
@@ -186,15 +177,18 @@ def carry_out(inputs: Inputs, pool: Any, docs: Path) -> None:
     for purpose in PURPOSES:
         write_labels(inputs, purpose)
     ends = (0, inputs.plans.n_layers - 1)  # as the method protects
-    searching = pool.submit(bench.measure, inputs, SEARCH, ends)
     pool.submit(bench.judge_dense, inputs).result()
     cheap, searched = ([c for c in CELLS if (c[0] == SEARCH) == s] for s in (False, True))
+    if {ratio for _, ratio in searched} - {*searched_sets(docs / "study-real.csv")}:
+        searching = pool.submit(bench.measure, inputs, SEARCH, ends)
+    else:
+        searching = None
     groups = [(group, seed) for seed in SEEDS for group in (cheap, searched)]
     total = sum(len(trials) + len(runs) for g in groups for trials, runs in stages(*g))
     with tqdm(total=total + len(starts_of(CELLS)), desc="healing", bar_format=BAR) as progress:
         study = Study(inputs, pool, docs, progress)
         for cells, seed in groups:
-            if cells == searched:
+            if cells == searched and searching:
                 searching.result()
             study.carry_out([] if seed else starts_of(cells), bench.judge)
             for trials, runs in stages(cells, seed):

@@ -23,9 +23,12 @@ from studies import real_bench, real_healing, real_healing_runs
 from studies import real_healing_bench as bench
 from studies.real_healing import carry_out
 from studies.real_healing_inputs import PURPOSES, Inputs, Sizes, prepare, prompt_length
+from studies.real_healing_plans import plan_of, searched_sets
 from studies.real_healing_rows import published
 from studies.real_healing_runs import RECIPE, RECIPE_OWN, WAYS
 from studies.real_inputs import prepare as prepare_plans
+from studies.real_rows import COMPENSATED, write_rows
+from studies.real_rows import Row as Choices
 
 pytestmark = pytest.mark.slow
 PLANS = {
@@ -166,7 +169,7 @@ def test_a_stopped_study_resumes(study: Any, inputs: Inputs) -> None:
     here, docs = study
     page, rows = (docs / "study-real-healing.md").read_bytes(), records(docs)
     lost = here.runs(bench.judge)[-1]
-    plan = real_healing.plan_of(inputs, *lost.cell, "planned")
+    plan = plan_of(inputs, *lost.cell, "planned", {})
     bench.Files(inputs, lost, plan).losses_file("heldout", "own").unlink()
     (docs / "study-real-healing.csv").unlink()
     again = Here()
@@ -209,5 +212,23 @@ def test_no_checkpoint_stays_that_was_judged_or_lost(study: Any, inputs: Inputs)
 
 def test_plans_are_those_of_the_study_of_methods(study: Any, inputs: Inputs) -> None:
     assert real_bench.measured(inputs.plans, "search").is_dir()
-    plan = real_healing.plan_of(inputs, "search", 0.25, "planned")
+    plan = plan_of(inputs, "search", 0.25, "planned", {})
     assert len(plan.drop) == len(plan.tune) == 1
+
+
+def test_a_set_that_was_searched_before_is_not_searched_again(
+    study: Any, inputs: Inputs, tmp_path: Path
+) -> None:
+    plan = plan_of(inputs, "search", 0.25, "planned", {})
+    rows = [
+        Choices("search", 0.25, "auto", dropped=tuple(plan.drop), rise=0.1),
+        Choices("search", 0.25, "none", dropped=(0,)),
+        Choices("search", 0.25, "auto", weights=COMPENSATED, dropped=(1,)),
+    ]
+    write_rows(rows, tmp_path / "study-real.csv", Choices)
+    sets = searched_sets(tmp_path / "study-real.csv")
+    assert sets == {0.25: tuple(plan.drop)}
+    real_bench.measured(inputs.plans, "search").rename(tmp_path / "search")
+    again = plan_of(inputs, "search", 0.25, "planned", sets)
+    (tmp_path / "search").rename(real_bench.measured(inputs.plans, "search"))
+    assert (again.drop, again.tune, again.freeze) == (plan.drop, plan.tune, plan.freeze)
