@@ -155,17 +155,23 @@ def healed(cells: Sequence[Cell], seed: int = 0) -> list[Run]:
     ]
 
 
-def stages(cells: Sequence[Cell], seed: int) -> list[tuple[list[Run], list[Run]]]:
+def stages(cells: Sequence[Cell]) -> list[tuple[list[Run], list[Run]]]:
     """Return for each plan the runs of its search for learning rates, and those to judge."""
     return [
         (
             [trial for run in healed([cell]) for trial in search_of(run)]
-            if RATES_FROM[cell] == cell and not seed
+            if RATES_FROM[cell] == cell
             else [],
-            healed([cell], seed),
+            healed([cell]),
         )
         for cell in cells
     ]
+
+
+def repeated() -> list[Run]:
+    """Return the runs of further seeds, all plans of a way together; WAYS has the order."""
+    runs = [run for seed in SEEDS[1:] for run in healed(CELLS, seed)]
+    return sorted(runs, key=lambda run: [*WAYS].index(run.way))
 
 
 def carry_out(inputs: Inputs, pool: Any, docs: Path) -> None:
@@ -183,18 +189,19 @@ def carry_out(inputs: Inputs, pool: Any, docs: Path) -> None:
         searching = pool.submit(bench.measure, inputs, SEARCH, ends)
     else:
         searching = None
-    groups = [(group, seed) for seed in SEEDS for group in (cheap, searched)]
-    total = sum(len(trials) + len(runs) for g in groups for trials, runs in stages(*g))
-    with tqdm(total=total + len(starts_of(CELLS)), desc="healing", bar_format=BAR) as progress:
+    total = sum(len(trials) + len(runs) for trials, runs in stages(CELLS))
+    total += len(starts_of(CELLS)) + len(repeated())
+    with tqdm(total=total, desc="healing", bar_format=BAR) as progress:
         study = Study(inputs, pool, docs, progress)
-        for cells, seed in groups:
+        for cells in (cheap, searched):
             if cells == searched and searching:
                 searching.result()
-            study.carry_out([] if seed else starts_of(cells), bench.judge)
-            for trials, runs in stages(cells, seed):
+            study.carry_out(starts_of(cells), bench.judge)
+            for trials, runs in stages(cells):
                 study.carry_out(trials, bench.train)
                 study.carry_out([study.at_best(run) for run in runs], bench.judge)
                 study.forget(trials)
+        study.carry_out([study.at_best(run) for run in repeated()], bench.judge)
 
 
 @click.command()
