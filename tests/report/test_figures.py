@@ -137,11 +137,21 @@ def test_differences_within_chance_stay_small() -> None:
 def test_the_first_update_alone_does_not_begin_the_smoothed_loss() -> None:
     step = np.array([1.0, *range(5, 155, 5)])
     loss = np.array([0.02, *np.linspace(0.10, 0.08, 30)])
-    smooth = smoothed(step, loss)
+    smooth = smoothed(step, step, loss)
     assert smooth[0] > 0.09 and smooth[0] > smooth[-1]
-    assert smoothed(step, np.full(31, 0.5)) == pytest.approx(0.5)
+    assert smoothed(step, step, np.full(31, 0.5)) == pytest.approx(0.5)
     loss[3] = np.nan
-    assert np.flatnonzero(np.isnan(smoothed(step, loss))).tolist() == [3]
+    assert smoothed(step, step, loss) == pytest.approx(smooth, rel=0.02)
+
+
+def test_a_long_curve_is_smoothed_at_few_points(
+    tmp_path: Path, figures: list[Figure]
+) -> None:  # every pair of 50,000 points would take 20 GB
+    rows = "".join(f"{step},2.0,1e-5,1.0\n" for step in range(1, 2001))
+    (tmp_path / "long.csv").write_text(f"step,loss,learning_rate,grad_norm\n{rows}")
+    loss_figure(tmp_path / "long.csv", tmp_path / "long.png")
+    points, smooth = figures[0].axes[0].get_lines()
+    assert (len(points.get_xdata()), len(smooth.get_xdata())) == (2000, training.MOST_POINTS)
 
 
 def test_the_loss_before_and_after_healing_is_beside_the_curve(

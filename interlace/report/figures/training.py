@@ -21,6 +21,7 @@ from interlace.report.figures.style import (
 )
 
 SMOOTH_SHARE = 0.06  # standard deviation of the kernel that smooths the loss, share of the updates
+MOST_POINTS = 500  # of the smoothed line
 Floats = NDArray[np.float64]
 Rise = tuple[float, float]  # of the loss over the dense model's, and its paired standard error
 SMALL: dict[str, Any] = {"fontsize": 9.5, "fontweight": "normal", "pad": 4}  # of a panel's title
@@ -66,9 +67,9 @@ def loss_figure(curve: Path | str, path: Path, rises: Mapping[str, Rise] | None 
 
 def _draw_loss(axes: Axes, step: Floats, loss: Floats) -> None:
     axes.plot(step, loss, ".", color=MUTED, alpha=0.5, label="mean since the point before")
-    axes.plot(
-        step, smoothed(step, loss), color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed"
-    )
+    grid = np.linspace(step[0], step[-1], min(len(step), MOST_POINTS))
+    smooth = smoothed(grid, step, loss)
+    axes.plot(grid, smooth, color=MODEL_COLOURS["tuned"], linewidth=2, label="smoothed")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("nats per answer token")
     axes.set_title("Healing: loss on training rows")
@@ -94,25 +95,26 @@ def _draw_rises(axes: Axes, rises: Mapping[str, Rise]) -> None:
     axes.set_xlabel("whiskers: one standard error")
 
 
-def smoothed(step: Floats, loss: Floats) -> Floats:
-    """Average the loss around each point, weighted by a Gaussian kernel and the updates behind it.
+def smoothed(grid: Floats, step: Floats, loss: Floats) -> Floats:
+    """Average the loss around some steps, by a Gaussian kernel and the updates of each point.
 
     So the first point, which is one update alone, weighs little.
 
     Args:
+        grid: the steps, [G].
         step: the last update of each point, [points].
         loss: mean of its updates, [points]; NaN: none.
 
     Returns:
-        The smoothed loss, [points]; NaN where there is none.
+        The smoothed loss, [G].
     """
     updates = np.diff(step, prepend=0.0)
     width = max(SMOOTH_SHARE * float(step[-1]), 1e-9)
-    kernel = np.exp(-0.5 * ((step[:, None] - step) / width) ** 2)  # [points, points]
+    kernel = np.exp(-0.5 * ((grid[:, None] - step) / width) ** 2)  # [G, points]
     weights = kernel * np.where(np.isfinite(loss), updates, 0.0)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # no number near a step
         smooth: Floats = weights @ np.nan_to_num(loss) / weights.sum(axis=1)
-    return np.where(np.isfinite(loss), smooth, np.nan)
+    return smooth
 
 
 def local_loss_figure(curve: Path, path: Path) -> bool:
