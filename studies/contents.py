@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+_ABOVE = "On this page:"  # apart from a list that the page may have above
 _LINK = re.compile(r"\[([^]]*)\]\([^)]*\)")
 
 
@@ -41,5 +42,5 @@ def contents(text: str) -> str:
 def with_contents(text: str) -> str:
     """Insert the list of contents before a page's first section, or renew it there."""
     head, sections = re.split(r"^(?=## )", text, maxsplit=1, flags=re.MULTILINE)
-    head = re.sub(r"(?:^- \[[^]]*\]\(#[^)]*\)\n)+\n?\Z", "", head, flags=re.MULTILINE)
-    return f"{head.rstrip()}\n\n{contents(text)}\n\n{sections}"
+    head = head.partition(f"{_ABOVE}\n\n- [")[0]
+    return f"{head.rstrip()}\n\n{_ABOVE}\n\n{contents(text)}\n\n{sections}"

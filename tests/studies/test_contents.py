@@ -21,6 +21,8 @@ Some words.
 CONTENTS = """
 Some words.
 
+On this page:
+
 - [A `name`, and more (a paper)](#a-name-and-more-a-paper)
 - [Last](#last)
 

@@ -185,7 +185,9 @@ def test_the_page_of_methods_has_the_table_of_the_best_ones(page: str, tmp_path:
     methods = (tmp_path / "docs/methods.md").read_text()
     table = [line for line in page.splitlines() if line.startswith("| prompts, one pass |")]
     assert table[0] in methods.splitlines() and "old" not in methods
-    assert methods.startswith("# A\n\n- [Which method to take](#which-method-to-take)\n")
+    assert methods.startswith(
+        "# A\n\nOn this page:\n\n- [Which method to take](#which-method-to-take)\n"
+    )
     assert methods.index(WHICH) < methods.index("## INTERLACE")
 
 
