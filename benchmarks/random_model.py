@@ -154,12 +154,16 @@ def random_qwen3_vl_of(size: str, device: str, dtype: torch.dtype, **sizes: int)
     return model.eval(), processor
 
 
-def long_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Build rows of one image and a question, 200 to 800 tokens each.
+def long_rows(
+    count: int, seed: int = 0, shortest: int = SHORTEST, longest: int = LONGEST
+) -> list[dict[str, Any]]:
+    """Build rows of one image and a question.
 
     Args:
         count: rows.
         seed: of the draw.
+        shortest: tokens of a row, at least 116.
+        longest: tokens of a row, exclusive.
     """
     rng = np.random.default_rng(seed)
     processor = open_processor(DEMO, max_pixels=SIDE * SIDE)
@@ -168,7 +172,7 @@ def long_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
         pixels = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")
-        n_tokens = int(rng.integers(SHORTEST, LONGEST)) - 115  # the image and the template
+        n_tokens = int(rng.integers(shortest, longest)) - 115  # the image and the template
         words = rng.choice(WORDS, size=2 * n_tokens).tolist()
         ids = processor.tokenizer(" ".join(words))["input_ids"][:n_tokens]
         rows.append(

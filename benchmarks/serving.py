@@ -5,7 +5,8 @@
 A server of the dense and one of the pruned model (without every fourth layer) are started by the
 command, are up at the same time, and answer the same requests in turn, as in the stage `ttft`. The
 demo's tiny layers take less time than the server's work around them; those of the larger model do
-not.
+not, on prompts of 200 tokens. On a CPU with shorter ones, reading the head's 151,936 rows for one
+token would be a fifth of the time, and a thousandth of the FLOPs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +23,37 @@ import pyarrow.parquet as pq
 
 import interlace
 from benchmarks.export import quarter
-from benchmarks.random_model import DEMO, random_qwen3_vl
+from benchmarks.random_model import DEMO, long_rows, random_qwen3_vl
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.model.families import text_config
 from interlace.params.served import Vllm
 from interlace.params.timing import Ttft
 from interlace.speed.flops import ideals
+from interlace.speed.load import Load
 from interlace.speed.requests import drawn_requests
-from interlace.speed.served import served_metrics, time_servers
+from interlace.speed.served import Rounds, ServedTimes, time_servers
+from interlace.speed.served_summary import served_metrics
 from interlace.system.outputs import whole
 
 ROWS = Path("data/demo/train.parquet")
 FOLDER = Path(".scratch/bench-serving")
 TARGET = 0.95  # least speedup over ideal for prefill
 REQUESTS = 6  # rows of the demo, with one image each
-WIDTH, LAYERS = 768, 28  # of the larger decoder
+WIDTH, LAYERS = 512, 28  # of the larger decoder
+PROMPT = (190, 210)  # tokens of its prompts
+UNSURE_SECONDS = 45.0  # that a load may take for more rounds, while its intervals are wide
 HEAD = """# Speed of served models
 
 `make bench-serving` writes this page, on a CPU with {cores} cores. Two servers are started by
-`{command}`{version}: one of the dense model, one without every fourth layer. In each of {rounds}
-rounds both answer the same requests, one server after the other. Every request has an image and is
-like no other, so none is answered from a cache. Requests at once: {concurrency}; a round sends each
-of {requests} rows once, or as many as are open at once. Prefill-bound answers have one token,
-decode-bound ones {new_tokens}. Speedups are medians over rounds with 95% bootstrap intervals,
-"unsure" where the interval is wider than a tenth of it. The ideal is the ratio of FLOPs: vision
-tower, decoder and head of a prompt, and, for tokens a second of long answers, of further tokens.
+`{command}`{version}: one of the dense model, one without every fourth layer. In each of at least
+{rounds} rounds one server answers requests while the other is suspended, and then the other answers
+the same. A load whose intervals are wide gets more rounds, until its requests have taken
+{seconds:.0f} seconds. Every request has an image and is like no other, so none is answered from
+a cache. Requests at once: {concurrency}; a round sends each of {requests} rows once, or as many as
+are open at once. Prefill-bound answers have one token, decode-bound ones {new_tokens}. Speedups are
+medians over rounds with 95% bootstrap intervals, "unsure" where the interval is wider than a tenth
+of it. The ideal is the ratio of FLOPs: vision tower, decoder and head of a prompt, and, for tokens
+a second of long answers, of further tokens.
 The target is {target:.2f} of ideal for prefill-bound requests.
 
 "Besides the model" is the time per request that would be the same for both models if the rest
@@ -53,7 +61,8 @@ followed the ideal: HTTP, decoding the image, tokenising, scheduling, and this c
 layers cannot shorten it.
 """
 HEADINGS = [
-    *("answer, tokens", "requests at once", "first token, dense, ms", "pruned, ms", "speedup"),
+    *("answer, tokens", "requests at once", "rounds"),
+    *("first token, dense, ms", "pruned, ms", "speedup"),
     *("of ideal", "tokens/s, dense", "pruned", "speedup", "ideal", "of ideal"),
     "besides the model, ms a request",
 ]
@@ -69,6 +78,7 @@ class Case:
         pruned: that without every fourth layer.
         new_tokens: of the decode-bound answers.
         rounds: timed.
+        rows: requests are drawn of these.
     """
 
     name: str
@@ -76,11 +86,13 @@ class Case:
     pruned: Path
     new_tokens: int
     rounds: int
+    rows: Sequence[Mapping[str, Any]]
 
 
 def demo_case(rounds: int) -> Case:
     """Prune the demo's model."""
-    return Case("The demo's model", DEMO, _pruned(DEMO, FOLDER / "demo"), 32, rounds)
+    rows = [row for row in pq.read_table(ROWS).slice(0, 500).to_pylist() if row["images"]]
+    return Case("The demo's model", DEMO, _pruned(DEMO, FOLDER / "demo"), 32, rounds, rows)
 
 
 def random_case(rounds: int, width: int, layers: int) -> Case:
@@ -90,7 +102,9 @@ def random_case(rounds: int, width: int, layers: int) -> Case:
         with whole(dense) as partial:
             random_qwen3_vl(partial, layers, width)
     name = f"A random Qwen3-VL, {layers} layers of width {width}"
-    return Case(name, dense, _pruned(dense, FOLDER / f"{dense.name}-pruned"), 16, rounds)
+    pruned = _pruned(dense, FOLDER / f"{dense.name}-pruned")
+    rows = long_rows(REQUESTS, shortest=PROMPT[0], longest=PROMPT[1])
+    return Case(name, dense, pruned, 16, rounds, rows)
 
 
 def _pruned(dense: Path, out: Path) -> Path:
@@ -100,25 +114,37 @@ def _pruned(dense: Path, out: Path) -> Path:
     return out
 
 
-def flop_ideals(case: Case, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Count the FLOPs of the requests in both models; return the speedups that they promise."""
+def flop_ideals(case: Case) -> dict[str, Any]:
+    """Count the FLOPs of the requests in both models; return the speedups that they promise.
+
+    The mean length of the prompts is beside them, as `prompt_tokens`.
+    """
     import torch
 
     from interlace.speed.clock import count_flops
 
-    requests = drawn_requests(Checkpoint(case.dense).open_processor(), rows, REQUESTS, seed=0)
+    requests = drawn_requests(Checkpoint(case.dense).open_processor(), case.rows, REQUESTS, seed=0)
     works = []
     for folder in (case.dense, case.pruned):
         model = Checkpoint(folder).open_model(dtype="float32")
         with torch.inference_mode():
             works.append([count_flops(model, request.batch(1), 2) for request in requests])
         del model
-    return ideals(list(zip(*works, strict=True)))
+    lengths = [len(request.encoded["input_ids"]) for request in requests]
+    return ideals(list(zip(*works, strict=True))) | {"prompt_tokens": sum(lengths) / len(lengths)}
 
 
-def measure(
-    case: Case, command: str, concurrency: Sequence[int], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def rounds_for_sureness(params: Ttft, load: Load, rounds: Rounds) -> int:
+    """Count the rounds to add to those of a load: two, while it is unsure and has time."""
+    times = [turn.seconds_per_token * turn.tokens for pair in rounds for turn in pair]
+    if sum(times) * max(params.requests, load.concurrency) >= UNSURE_SECONDS:
+        return 0
+    metrics = served_metrics(ServedTimes({}, {load: rounds}), {"ttft_ideal": 1.0}, params, 0)
+    speedups = [metrics["served"][load.name][f"{key}_speedup"] for key in ("ttft", "throughput")]
+    return 2 if None in speedups else 0
+
+
+def measure(case: Case, command: str, concurrency: Sequence[int]) -> dict[str, Any]:
     """Time both servers of a case; return what the stage `ttft` writes of them, with the ideals."""
     params = Ttft(
         engine="vllm",
@@ -131,9 +157,10 @@ def measure(
     )
     logs = FOLDER / "logs" / case.pruned.name
     pair = (Checkpoint(case.dense), Checkpoint(case.pruned))
-    times = time_servers(*pair, rows, params=params, seed=0, logs=logs)
+    more = partial(rounds_for_sureness, params)
+    times = time_servers(*pair, case.rows, params=params, seed=0, logs=logs, more_rounds=more)
     assert times is not None
-    promised = flop_ideals(case, rows)
+    promised = flop_ideals(case)
     return promised | served_metrics(times, promised, params, 0)
 
 
@@ -143,7 +170,7 @@ def table(metrics: Mapping[str, Any]) -> str:
     for load in metrics["served"].values():
         times = [load["ttft_dense_ms"], load["ttft_tuned_ms"]]
         rates = [load[f"throughput_{name}_tokens_per_s"] for name in ("dense", "tuned")]
-        cells = [str(load["new_tokens"]), str(load["concurrency"])]
+        cells = [str(load[name]) for name in ("new_tokens", "concurrency", "rounds")]
         cells += [*(f"{time:,.1f}" for time in times), *_ratio(load, "ttft")]
         cells += [f"{rate:,.1f}" for rate in rates]
         speedup, share = _ratio(load, "throughput")
@@ -187,14 +214,14 @@ def main(
     out: Path,
 ) -> None:
     """Time both cases and write the page."""
-    rows = [row for row in pq.read_table(ROWS).slice(0, 500).to_pylist() if row["images"]]
     cases = [demo_case(rounds), random_case(large_rounds, width, layers)]
     sections, metrics = [], {}
     for case in cases:
-        metrics = measure(case, command, concurrency, rows)
+        metrics = measure(case, command, concurrency)
         sections.append(
-            f"\n## {case.name}\n\nIdeal: {metrics['ttft_ideal']:.3f} to the"
-            f" first token, {metrics['decode_ideal']:.3f} for a further one.\n\n{table(metrics)}"
+            f"\n## {case.name}\n\nPrompts have {metrics['prompt_tokens']:.0f} tokens on average."
+            f" Ideal: {metrics['ttft_ideal']:.3f} to the first token,"
+            f" {metrics['decode_ideal']:.3f} for a further one.\n\n{table(metrics)}"
         )
         click.echo(sections[-1])
     version = metrics.get("served_version")
@@ -203,6 +230,7 @@ def main(
         command=metrics["served_command"],
         version=f" (version {version})" if version else "",
         rounds=" and ".join(str(case.rounds) for case in cases),
+        seconds=UNSURE_SECONDS,
         concurrency=", ".join(map(str, concurrency)),
         requests=REQUESTS,
         new_tokens=" and ".join(str(case.new_tokens) for case in cases),

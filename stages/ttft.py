@@ -7,7 +7,8 @@ from interlace.params.timing import TtftParams
 from interlace.printable import say
 from interlace.speed.compare import compare_checkpoints, speedup_line
 from interlace.speed.requests import timed_rows
-from interlace.speed.served import served_line, served_metrics, time_servers
+from interlace.speed.served import time_servers
+from interlace.speed.served_summary import served_line, served_metrics
 from interlace.system.outputs import write_json
 from interlace.system.resumable import content_digest
 

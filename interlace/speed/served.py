@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ from interlace.params.timing import Ttft
 from interlace.sources.endpoint import Endpoint
 from interlace.sources.streamed import Stream
 from interlace.speed.check import COMMAND, FIELD
-from interlace.speed.compare import speedup
 from interlace.speed.flops import NAMES
 from interlace.speed.load import (
     COLOURS,
@@ -42,6 +41,7 @@ from interlace.system.program import Program
 TIMEOUT = 600.0  # seconds without a piece of a reply
 SETTLING = 0.2  # seconds for one server to wake and the other to rest
 Rounds = list[tuple[TurnTiming, TurnTiming]]  # [R], of dense and tuned
+MoreRounds = Callable[[Load, Rounds], int]
 Conversation = Sequence[Mapping[str, Any]]
 
 
@@ -93,6 +93,7 @@ def time_servers(
     params: Ttft,
     seed: int,
     logs: Path,
+    more_rounds: MoreRounds = lambda load, rounds: 0,
 ) -> ServedTimes | None:
     """Time servers of two models; `None` where `params.engine` names none.
 
@@ -103,6 +104,7 @@ def time_servers(
         params: the engine, the loads, and the rounds.
         seed: of the draw, and of which model goes first.
         logs: folder for the logs of servers that are started.
+        more_rounds: counts, from the rounds of a load so far, those to add, until there are none.
 
     Raises:
         InputError: a server does not start, is down, refuses, or fails at a request.
@@ -114,7 +116,7 @@ def time_servers(
     with served((dense.folder, tuned.folder), params, logs) as servers:
         versions = {one.stream.endpoint.version for one in servers}
         fields = _fields(servers, conversations)
-        rounds = time_rounds(servers, conversations, fields, params, seed)
+        rounds = time_rounds(servers, conversations, fields, params, seed, more_rounds)
     facts: dict[str, Any] = {"engine": params.engine, "fixed_lengths": bool(fields)}
     if params.engine == "vllm":
         facts["command"] = server.command_name(params.vllm.command)
@@ -180,6 +182,7 @@ def time_rounds(
     fields: Mapping[str, Any],
     params: Ttft,
     seed: int,
+    more_rounds: MoreRounds,
 ) -> dict[Load, Rounds]:
     """Give both servers a turn per round and load; which goes first alternates."""
     numbers, lead = _numbers(), int(np.random.default_rng(seed).integers(2))
@@ -187,7 +190,8 @@ def time_rounds(
     total = len(rounds) * (params.warmup + params.repeats)
     with tqdm(total=total, desc="served speed", unit="round") as progress:
         for load in rounds:
-            for number in range(-params.warmup, params.repeats):
+            number, end = -params.warmup, params.repeats
+            while number < end:
                 requests = numbered_requests(conversations, load, numbers)
                 requests = [{**request, **fields} for request in requests]
                 order = (0, 1) if (lead + number) % 2 else (1, 0)
@@ -198,94 +202,8 @@ def time_rounds(
                 if number >= 0:  # negative numbers are warm-up
                     rounds[load].append((times[0], times[1]))
                 progress.update()
+                number += 1
+                if number == end and (added := more_rounds(load, rounds[load])):
+                    end += added
+                    progress.total += added
     return rounds
-
-
-def served_metrics(
-    times: ServedTimes, ideals: Mapping[str, Any], params: Ttft, seed: int
-) -> dict[str, Any]:
-    """Summarise served times by load, for metrics/ttft.json.
-
-    Args:
-        times: of the servers.
-        ideals: `ttft_ideal` and, where replies have further tokens, `decode_ideal`.
-        params: the level of intervals, and their largest width.
-        seed: of the bootstrap.
-
-    Returns:
-        `served` by load, and facts of the servers as `served_*`. Of a load, `ttft_*` and `decode_*`
-        are as for models that are opened here, with medians over rounds; `throughput_*` are tokens
-        a second of all requests together, and the speedup is that of the time per token.
-    """
-    summaries = {
-        load.name: _summary(load, rounds, params, seed) | _ideals(load, times.rounds, ideals)
-        for load, rounds in times.rounds.items()
-    }
-    facts = {f"served_{name}": value for name, value in times.facts.items()}
-    return facts | {"served": summaries}
-
-
-def _summary(load: Load, rounds: Rounds, params: Ttft, seed: int) -> dict[str, Any]:
-    """Return medians over rounds, and speedups with their intervals."""
-    metrics: dict[str, Any] = {
-        "concurrency": load.concurrency,
-        "new_tokens": load.new_tokens,
-        "rounds": len(rounds),
-    }
-    for phase in ("ttft", "decode"):
-        values = _pairs(rounds, phase)
-        if values is not None:
-            for name, row in zip(NAMES, values, strict=True):
-                metrics[f"{phase}_{name}_ms"] = float(np.median(row))
-            metrics |= speedup(values[:1], values[1:], phase, params, seed)
-    seconds = _pairs(rounds, "seconds_per_token")
-    assert seconds is not None
-    for index, name in enumerate(NAMES):
-        metrics[f"throughput_{name}_tokens_per_s"] = float(np.median(1 / seconds[index]))
-        metrics[f"reply_{name}_tokens"] = float(np.mean([pair[index].tokens for pair in rounds]))
-    return metrics | speedup(seconds[:1], seconds[1:], "throughput", params, seed)
-
-
-def _pairs(rounds: Rounds, name: str) -> np.ndarray | None:
-    """Return one time by model and round, [2, R]; `None` if a turn has none."""
-    values = [[getattr(turn, name) for turn in pair] for pair in rounds]
-    if any(value is None for pair in values for value in pair):
-        return None
-    return np.array(values, dtype=np.float64).T
-
-
-def _ideals(
-    load: Load, rounds: Mapping[Load, Rounds], ideals: Mapping[str, Any]
-) -> dict[str, float]:
-    """Return the speedups that FLOPs promise for a load.
-
-    The throughput of long replies has a share of each: prefill takes, of the dense model's time per
-    reply, what a reply of one token takes at the same concurrency.
-    """
-    first = ideals["ttft_ideal"]
-    if load.new_tokens == 1 or "decode_ideal" not in ideals:
-        return {"ttft_ideal": first, "throughput_ideal": first}
-    further = ideals["decode_ideal"]
-    prefill = _dense_seconds(rounds[Load(load.concurrency, 1)])
-    share = min(1.0, prefill / _dense_seconds(rounds[load]))
-    return {
-        "ttft_ideal": first,
-        "decode_ideal": further,
-        "throughput_ideal": 1 / (share / first + (1 - share) / further),
-    }
-
-
-def _dense_seconds(rounds: Rounds) -> float:
-    """Return the dense model's seconds per reply, a median over rounds."""
-    return float(np.median([dense.seconds_per_token * dense.tokens for dense, _ in rounds]))
-
-
-def served_line(metrics: Mapping[str, Any]) -> str:
-    """Say the served speedups of the first token in one line."""
-    speedups = [
-        f"{summary['ttft_speedup']:.2f}x at {summary['concurrency']}"
-        for summary in metrics["served"].values()
-        if summary["new_tokens"] == 1 and summary["ttft_speedup"] is not None
-    ]
-    ideal = f"ideal {metrics['ttft_ideal']:.2f}x"
-    return f"{', '.join(speedups) or 'no ratio is narrow enough'}, {ideal}"

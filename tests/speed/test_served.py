@@ -19,12 +19,8 @@ from interlace.errors import InputError
 from interlace.params.timing import Ttft
 from interlace.speed.check import check_served_speed
 from interlace.speed.load import Load, TurnTiming
-from interlace.speed.served import (
-    ServedTimes,
-    served_line,
-    served_metrics,
-    time_servers,
-)
+from interlace.speed.served import ServedTimes, time_servers
+from interlace.speed.served_summary import served_line, served_metrics
 from interlace.system.program import Program
 
 IDEALS = {"ttft_ideal": 1.25, "decode_ideal": 2.0}
