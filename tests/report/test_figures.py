@@ -105,13 +105,13 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     drawn_figures: list[Figure] = []
 
     @contextmanager
-    def kept(path: Path, *size: float) -> Iterator[Figure]:
+    def recorder(path: Path, *size: float) -> Iterator[Figure]:
         with style.drawn(path, *size) as figure:
             drawn_figures.append(figure)
             yield figure
 
     for module in (retention, training):
-        monkeypatch.setattr(module, "drawn", kept)
+        monkeypatch.setattr(module, "drawn", recorder)
     return drawn_figures
 
 

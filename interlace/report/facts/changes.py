@@ -151,14 +151,14 @@ def examples(changed: Sequence[Change], limit: int, most: int | None = None) -> 
         most: of each kind; None: any number.
     """
     benchmarks, kinds = Counter[tuple[str, str]](), Counter[str]()
-    shown = []
+    selection = []
     for change in changed:
         benchmark = change.kind, change.first.benchmark
         if benchmarks[benchmark] < limit and (most is None or kinds[change.kind] < most):
-            shown.append(change)
+            selection.append(change)
             benchmarks[benchmark] += 1
             kinds[change.kind] += 1
-    return shown
+    return selection
 
 
 def difference_headings(first: str, second: str) -> list[str]:
