@@ -48,11 +48,11 @@ def plan_run(file: Path, rows: int | None, measure: bool | None, **machine: Any)
 
     params = read_params(file)
     checkpoint, setting, problems = read_setting(params, rows, machine)
-    here = not any(machine[name] for name in ("card", "gpus", "tflops"))
+    on_this_machine = not any(machine[name] for name in ("card", "gpus", "tflops"))
     small = 3 * setting.dense.total * 4 < setting.machine.memory
     if measure and setting.fetched:
         raise InputError(f"--measure: the weights of {params.model.id} are not here; leave it")
-    if measure or (measure is None and here and small and not setting.fetched):
+    if measure or (measure is None and on_this_machine and small and not setting.fetched):
         rates = timed_rates(checkpoint, params.dtype, setting.machine, setting.processes)
     else:
         rates = stated_rates(setting.machine, setting.processes)

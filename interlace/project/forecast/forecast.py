@@ -99,12 +99,12 @@ def _stages(setting: Setting, rates: Rates) -> Iterator[StageForecast]:
     params, dense = setting.params, setting.dense
     yield StageForecast("sample", hours.drawing(setting), disk.drawn_bytes(setting))
     if params.answers.source == "dense":
-        here = params.answers.endpoint.url is None
+        opens_model = params.answers.endpoint.url is None
         yield StageForecast(
             "answers",
             hours.answering_cost(setting, rates),
             disk.answered_bytes(setting),
-            memory.generating(setting) if here else None,
+            memory.generating(setting) if opens_model else None,
         )
     yield StageForecast(
         "collect",
@@ -161,9 +161,8 @@ def _evaluations(setting: Setting, rates: Rates) -> Iterator[StageForecast]:
     if params.reference != "none":
         models["reference"] = setting.dense
     for name, sizes in models.items():
-        here = params.evaluate.opens_model
         cost = hours.evaluating_cost(setting, rates, sizes, b)
-        room = memory.evaluating(setting, sizes) if here else None
+        room = memory.evaluating(setting, sizes) if params.evaluate.opens_model else None
         yield StageForecast(f"evaluate {name}", cost, Disk(), room)
 
 

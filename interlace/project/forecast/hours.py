@@ -82,8 +82,8 @@ def collecting_cost(setting: Setting, rates: Rates) -> Cost:
     flops = forward_flops(sizes, tokens, setting.prompts.mean) + tower_flops(sizes, images)
     passes = tokens / setting.params.measure.batch_tokens
     seconds = _pass_seconds(flops, rates.forward, passes, sizes, rates)
-    parts = setting.processes
-    return Cost(tokens, _loading(setting, sizes) + _with_rows(setting, seconds, rows) / parts)
+    processes = setting.processes
+    return Cost(tokens, _loading(setting, sizes) + _with_rows(setting, seconds, rows) / processes)
 
 
 def sensing_cost(setting: Setting, rates: Rates, criterion: str) -> Cost:
@@ -98,10 +98,10 @@ def sensing_cost(setting: Setting, rates: Rates, criterion: str) -> Cost:
         "search": float(options.passes),
         "taylor": 4.0,
     }[criterion]
-    whole = forward_flops(sizes, tokens, setting.answered.mean)
-    whole += tokens * setting.rows.answers / max(1.0, setting.answered.mean) * 2 * sizes.head
+    flops = forward_flops(sizes, tokens, setting.answered.mean)
+    flops += tokens * setting.rows.answers / max(1.0, setting.answered.mean) * 2 * sizes.head
     batches = passes * max(1.0, tokens / setting.params.measure.batch_tokens)
-    seconds = _pass_seconds(passes * whole, rates.forward, batches, sizes, rates)
+    seconds = _pass_seconds(passes * flops, rates.forward, batches, sizes, rates)
     return Cost(passes * tokens, _loading(setting, sizes) + seconds)
 
 
@@ -127,10 +127,10 @@ def training_cost(setting: Setting, rates: Rates, sizes: Sizes, recipe: Recipe) 
     passes = 3 if recipe.gradient_checkpointing is not False else 2
     flops = passes * forward + tokens * 2 * min(setting.tunes, sizes.n_layers) * sizes.active
     flops += rows * setting.rows.answers * 4 * sizes.head + tower_flops(sizes, images)
-    parts = setting.processes
-    runs = passes * rows / pass_rows(recipe, parts)
+    processes = setting.processes
+    runs = passes * rows / pass_rows(recipe, processes)
     seconds = _pass_seconds(flops, rates.training, runs, sizes, rates)
-    return Cost(tokens, _loading(setting, sizes) + _with_rows(setting, seconds, rows) / parts)
+    return Cost(tokens, _loading(setting, sizes) + _with_rows(setting, seconds, rows) / processes)
 
 
 def evaluating_cost(setting: Setting, rates: Rates, sizes: Sizes, b: int) -> Cost:

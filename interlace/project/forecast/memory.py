@@ -135,26 +135,26 @@ def training(setting: Setting, sizes: Sizes, recipe: Recipe, dtype: str) -> Memo
         dtype: to compute in.
     """
     b = setting.element(dtype)
-    count, parts = trained_weights(setting, recipe), setting.processes
-    memory = model_states(sizes, recipe, b, count, parts)
+    count, processes = trained_weights(setting, recipe), setting.processes
+    memory = model_states(sizes, recipe, b, count, processes)
     tokens, row = pass_tokens(setting, recipe), setting.trained.most
     frozen, tuned = (saved_by_layer(sizes, b, tuned=t, padded_row=row) for t in (False, True))
     tuned_layers = min(setting.tunes, sizes.n_layers)
-    whole = tokens * ((sizes.n_layers - tuned_layers) * frozen + tuned_layers * tuned)
+    all_saved = tokens * ((sizes.n_layers - tuned_layers) * frozen + tuned_layers * tuned)
     checkpointed = tokens * (sizes.n_layers * b * sizes.width + tuned)
     saved = checkpointed
     if recipe.gradient_checkpointing is False:
-        saved = whole
+        saved = all_saved
     elif recipe.gradient_checkpointing == "auto":
-        room = setting.machine.share(parts) - memory.peak
-        saved = whole if whole <= FREE_SHARE * room else checkpointed
+        room = setting.machine.share(processes) - memory.peak
+        saved = all_saved if all_saved <= FREE_SHARE * room else checkpointed
     answers = min(tokens, CHUNK) * sizes.vocabulary * (2 * b + 8) if count else 0
     backward = saved + tokens * layer_work(sizes, b) + answers
-    updating = 4 * count / (parts if recipe.zero_stage else 1) if setting.machine.gpus else 0
+    updating = 4 * count / (processes if recipe.zero_stage else 1) if setting.machine.gpus else 0
     return replace(memory, activations=max(backward, updating))
 
 
-def model_states(sizes: Sizes, recipe: Recipe, b: int, count: float, parts: int) -> Memory:
+def model_states(sizes: Sizes, recipe: Recipe, b: int, count: float, processes: int) -> Memory:
     """Return weights, gradients and optimizer: on one process, or shared out by ZeRO."""
     masters = 4 * count if b < 4 or recipe.zero_stage else 0
     if not recipe.zero_stage:
@@ -163,12 +163,12 @@ def model_states(sizes: Sizes, recipe: Recipe, b: int, count: float, parts: int)
     weights: float = b * sizes.total
     if recipe.zero_stage == 3:
         gathered = min(sizes.total, LIVE + sizes.largest)
-        at_rest = 0 if recipe.offload == "all" else sizes.total / parts
+        at_rest = 0 if recipe.offload == "all" else sizes.total / processes
         weights = b * (at_rest + gathered)
     bucket = 2 * b * min(BUCKET, count)
     on_host = recipe.offload != "none"
-    gradients = bucket + b * count / parts + (0 if on_host else 4 * count / parts)
-    return Memory(weights, 0, gradients, 0 if on_host else (masters + 8 * count) / parts)
+    gradients = bucket + b * count / processes + (0 if on_host else 4 * count / processes)
+    return Memory(weights, 0, gradients, 0 if on_host else (masters + 8 * count) / processes)
 
 
 def state_bytes(sizes: Sizes, tokens: float, b: int) -> float:
@@ -185,8 +185,8 @@ def collecting(setting: Setting) -> Memory:
     work = tokens * layer_work(sizes, b) + mask_bytes(tokens, row, b)
     multiplied = b * GATHERED if setting.machine.gpus else 0
     tower = _tower(setting, params, tokens, b)
-    parts = max(1, setting.machine.gpus) if params.collect.device_map == "auto" else 1
-    return Memory(b * sizes.total / parts, max(states + max(work, multiplied), tower) / parts)
+    devices = max(1, setting.machine.gpus) if params.collect.device_map == "auto" else 1
+    return Memory(b * sizes.total / devices, max(states + max(work, multiplied), tower) / devices)
 
 
 def _tower(setting: Setting, params: Params, tokens: float, b: int) -> float:

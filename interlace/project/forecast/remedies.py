@@ -97,7 +97,7 @@ def _advice(
         unit: to write them in.
     """
     lacking = excess(setting)
-    pairs = [one | two for one, two in combinations(tries, 2) if not one.keys() & two.keys()]
+    pairs = [a | b for a, b in combinations(tries, 2) if not a.keys() & b.keys()]
     for changes in (*tries, *pairs, _smallest(tries)):
         try:
             left = -excess(with_changes(setting, changes))

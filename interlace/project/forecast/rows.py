@@ -28,7 +28,7 @@ from interlace.system.work import work_root
 
 TRAIN = Path("data/train")  # of an earlier `sample`
 COUNTED = 64  # rows that are encoded
-HELD = 24_300_000  # rows of FineVision, by its card, as the answer tokens, the images and the bytes
+FINEVISION_ROWS = 24_300_000  # by its card, as answer tokens, images and bytes of a row
 ANSWER, IMAGES, ROW_BYTES = 400, 0.7, 206_000
 QUESTION = 100  # tokens, nobody's count
 
@@ -60,11 +60,11 @@ def _local(params: Params, checkpoint: Checkpoint, patch: Patch) -> RowFacts:
     """Count local rows by the ends of their files; draw a few as `sample` does."""
     data = _listed(params.data.id)
     with work_root(None) as root:
-        train, held, size = _counts(data, params.data, root)
+        train, all_rows, size = _counts(data, params.data, root)
         draw = Draw(COUNTED, params.seed, with_images=checkpoint.architecture.takes_images)
         rows = list(islice(iterate(draw_rows(data, draw, root / "rows", root)), COUNTED))
     facts = encoded_facts(rows, checkpoint, patch)
-    return replace(facts, train=train, row_bytes=size / max(1, held))
+    return replace(facts, train=train, row_bytes=size / max(1, all_rows))
 
 
 def _counts(data: PinnedData, params: Data, root: Path) -> tuple[int, int, int]:
@@ -72,10 +72,10 @@ def _counts(data: PinnedData, params: Data, root: Path) -> tuple[int, int, int]:
     train = rows = size = 0
     for subset in selected_subsets(data_files(data), params):
         groups = outline(subset, root / "outlines").groups
-        held = sum(group.rows for group in groups)
+        subset_rows = sum(group.rows for group in groups)
         share = min(1.0, params.share * params.weights.get(subset.name, 1.0))
-        train += rows_to_draw(held, share)
-        rows, size = rows + held, size + sum(group.size for group in groups)
+        train += rows_to_draw(subset_rows, share)
+        rows, size = rows + subset_rows, size + sum(group.size for group in groups)
     return train, rows, size
 
 
@@ -99,7 +99,7 @@ def _assumed(params: Params, patch: Patch, total: int | None) -> RowFacts:
             f"data.id = {params.data.id}: its rows are not here to be counted; give their number"
             " with --rows"
         )
-    train = rows_to_draw(HELD if total is None else total, params.data.share)
+    train = rows_to_draw(FINEVISION_ROWS if total is None else total, params.data.share)
     longest = float(max(params.measure.max_length, params.finetune.max_length))
     image = PIXELS / patch.pixels if patch.pixels else float(patch.fixed)
     images = IMAGES if patch.width else 0

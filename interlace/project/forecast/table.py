@@ -30,8 +30,8 @@ def forecast_table(computed: Forecast) -> PlainTable:
 def _cells(stage: StageForecast) -> list[str]:
     cells = [""] * 6
     if memory := stage.memory:
-        parts = (memory.weights, memory.activations, memory.gradients, memory.optimizer)
-        sizes = (*parts, memory.cache, memory.peak)
+        shares = (memory.weights, memory.activations, memory.gradients, memory.optimizer)
+        sizes = (*shares, memory.cache, memory.peak)
         cells = [_gib(size) for size in sizes]
     return [*cells, _amount(stage.disk.stays + stage.disk.passes), _hours(stage.cost.seconds)]
 
