@@ -169,8 +169,11 @@ def stages(cells: Sequence[Cell]) -> list[tuple[list[Run], list[Run]]]:
 
 
 def repeated() -> list[Run]:
-    """Return the runs of further seeds, all plans of a way together; WAYS has the order."""
-    runs = [run for seed in SEEDS[1:] for run in healed(CELLS, seed)]
+    """Return the runs of further seeds, all plans of a way together; WAYS has the order.
+
+    Ways that are tried on some plans alone have one seed.
+    """
+    runs = [run for seed in SEEDS[1:] for run in healed(CELLS, seed) if not WAYS[run.way].cells]
     return sorted(runs, key=lambda run: [*WAYS].index(run.way))
 
 

@@ -71,7 +71,7 @@ WAYS = {
         distilled=3.0,
     ),
     "recipe on drawn answers": Way(
-        "the recipe on answers drawn from the dense model's distribution, for one plan",
+        "the recipe on answers drawn from the dense model's distribution, for one plan and seed",
         "sampled",
         (3e-4, 1e-3, 3e-3),
         cells=CELLS[:1],
