@@ -41,19 +41,20 @@ TARGET = 0.95  # least speedup over ideal for prefill
 REQUESTS = 6  # rows of the demo, with one image each
 WIDTH, LAYERS = 512, 28  # of the larger decoder
 PROMPT = (190, 210)  # tokens of its prompts
-UNSURE_SECONDS = 45.0  # that a load may take for more rounds, while its intervals are wide
+UNSURE_SECONDS = 45.0  # of requests that a load may take for more rounds, while it is unsure
+UNSURE_ROUNDS = 4  # times the rounds asked for, at most
 HEAD = """# Speed of served models
 
 `make bench-serving` writes this page, on a CPU with {cores} cores. Two servers are started by
 `{command}`{version}: one of the dense model, one without every fourth layer. In each of at least
 {rounds} rounds one server answers requests while the other is suspended, and then the other answers
-the same. A load whose intervals are wide gets more rounds, until its requests have taken
-{seconds:.0f} seconds. Every request has an image and is like no other, so none is answered from
-a cache. Requests at once: {concurrency}; a round sends each of {requests} rows once, or as many as
-are open at once. Prefill-bound answers have one token, decode-bound ones {new_tokens}. Speedups are
-medians over rounds with 95% bootstrap intervals, "unsure" where the interval is wider than a tenth
-of it. The ideal is the ratio of FLOPs: vision tower, decoder and head of a prompt, and, for tokens
-a second of long answers, of further tokens.
+the same. A load whose intervals are wide gets more rounds, up to {times} times as many,
+or until its requests have taken {seconds:.0f} seconds. Every request has an image and is like no
+other, so none is answered from a cache. Requests at once: {concurrency}; a round sends each of
+{requests} rows once, or as many as are open at once. Prefill-bound answers have one token,
+decode-bound ones {new_tokens}. Speedups are medians over rounds with 95% bootstrap intervals,
+"unsure" where the interval is wider than a tenth of it. The ideal is the ratio of FLOPs: vision
+tower, decoder and head of a prompt, and, for tokens a second of long answers, of further tokens.
 The target is {target:.2f} of ideal for prefill-bound requests.
 
 "Besides the model" is the time per request that would be the same for both models if the rest
@@ -136,6 +137,8 @@ def flop_ideals(case: Case) -> dict[str, Any]:
 
 def rounds_for_sureness(params: Ttft, load: Load, rounds: Rounds) -> int:
     """Count the rounds to add to those of a load: two, while it is unsure and has time."""
+    if len(rounds) >= UNSURE_ROUNDS * params.repeats:
+        return 0
     times = [turn.seconds_per_token * turn.tokens for pair in rounds for turn in pair]
     if sum(times) * max(params.requests, load.concurrency) >= UNSURE_SECONDS:
         return 0
@@ -230,6 +233,7 @@ def main(
         command=metrics["served_command"],
         version=f" (version {version})" if version else "",
         rounds=" and ".join(str(case.rounds) for case in cases),
+        times=UNSURE_ROUNDS,
         seconds=UNSURE_SECONDS,
         concurrency=", ".join(map(str, concurrency)),
         requests=REQUESTS,
