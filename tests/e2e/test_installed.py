@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = (
     *("interlace", "stages", "profiles", "dvc.yaml", "params.yaml", "pyproject.toml"),
     *("MANIFEST.in", "README.md", "LICENSE", "data/probes.yaml", "data/published.csv"),
-    *("data/demo/model", "data/demo/train.parquet", "data/demo/test.parquet"),
+    *("data/demo/model", "data/demo/train.parquet", "data/demo/test.parquet", ".dvc/plots.html"),
 )
 GUARD = """
 import sys
