@@ -26,9 +26,7 @@ DOCUMENTS = [
     *(ROOT / "data").glob("*/README.md"),
 ]
 SCREENS = 90  # lines of a page that needs no list of contents
-BARE = {  # pages that need none: read in one go, or by date; or that get theirs when next written
-    *("README.md", "CHANGELOG.md", "docs/study-real-healing.md"),
-}
+BARE = {"README.md", "CHANGELOG.md"}  # pages that need none: read in one go, or by date
 CURRENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # it names what is gone, too
 
 
