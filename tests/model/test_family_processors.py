@@ -175,7 +175,7 @@ def test_no_token_sees_the_answer_after_it(case: Case) -> None:
     changed = {name: value.clone() for name, value in example.items()}
     changed["input_ids"][-1] = changed["input_ids"][-2]
     before, after = case.logits(example)[0, :-1], case.logits(changed)[0, :-1]
-    # A mixture of experts multiplies the tokens of an expert together: other last bits, by processor
+    # Experts multiply their tokens together: other last bits on some processors
     torch.testing.assert_close(before, after, rtol=0, atol=1e-6)
 
 
