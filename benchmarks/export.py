@@ -35,7 +35,7 @@ from interlace.checkpoint.safetensors import Stored, stored_tensors, write_tenso
 from interlace.model.families import text_config
 from interlace.model.files import INDEX
 from interlace.plan.record import Plan
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.scores.table import Scores
 from interlace.selection.select import select
 
@@ -161,7 +161,7 @@ def run_export(dense: Path, out: Path) -> float:
     config = json.loads((dense / "config.json").read_text(encoding="utf-8"))
     plan = quarter(text_config(config)["num_hidden_layers"])
     begin = time.perf_counter()
-    export(dense, plan, out, max_shard_mb=SHARD >> 20)
+    export_checkpoint(dense, plan, out, max_shard_mb=SHARD >> 20)
     return time.perf_counter() - begin
 
 

@@ -274,12 +274,12 @@ def write_gguf_pattern(file: Path, model: Path) -> None:
     say(f"{file}: full attention in layers {', '.join(map(str, full))}, a window in all others")
 
 
-@main.group()
-def draw() -> None:
+@main.group("draw")
+def draw_group() -> None:
     """Draw a figure of the last run."""
 
 
-@draw.command("similarity")
+@draw_group.command("similarity")
 @click.option("--scores", "pairs", multiple=True, help="A model's score table, as NAME=PATH.")
 @out_option
 def draw_similarity(pairs: tuple[str, ...], out: Path) -> None:
@@ -300,7 +300,7 @@ def draw_similarity(pairs: tuple[str, ...], out: Path) -> None:
     similarity_figure(tables, out)
 
 
-@draw.command("removals")
+@draw_group.command("removals")
 @scores_option
 @click.option(
     "--ratio", "ratios", type=float, multiple=True, help="Ratio to draw; may be repeated."
@@ -317,7 +317,7 @@ def draw_removals(scores_file: Path, ratios: tuple[float, ...], out: Path) -> No
     removal_map(removals(scores_file, ratios or RATIOS), out)
 
 
-@draw.command("probes")
+@draw_group.command("probes")
 @out_option
 def draw_probes(out: Path) -> None:
     """Draw each layer's similarity on the probes, by task."""
@@ -330,7 +330,7 @@ def draw_probes(out: Path) -> None:
     probe_heatmap(table, out)
 
 
-@draw.command("layers")
+@draw_group.command("layers")
 @out_option
 def draw_layers(out: Path) -> None:
     """Draw the role of each layer, before and after pruning."""

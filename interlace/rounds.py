@@ -34,7 +34,7 @@ from interlace.params.section import Section
 from interlace.plan.record import Plan, Shortfall, read_decision
 from interlace.plan.segments import segments
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_weights import compensated, of_file
 from interlace.pruning.parity import put_in
 from interlace.scores.average import score
@@ -187,7 +187,7 @@ def heal_so_far(
     if not intact(healed):
         remove(pruned)
         trust = dense.trust_remote_code
-        export(dense.folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
+        export_checkpoint(dense.folder, plan, pruned, replaced=replaced, trust_remote_code=trust)
         options = params.finetune_options
         heal_locally(
             dense,

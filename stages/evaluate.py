@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.evaluate import evaluate_checkpoint
 from interlace.evaluation.scores.answers import write_answers
 from interlace.evaluation.scores.retention import summary_lines
 from interlace.params.evaluating import EvaluateParams
@@ -34,7 +34,7 @@ def main(params: EvaluateParams, name: str) -> None:
     exists = checkpoint.config_file.is_file()  # not where no reference is asked for
     with scratch_folder("evaluate", inputs, key) as scratch:
         files |= {"params": options, "dtype": params.dtype, "scratch": scratch}
-        result = evaluate(checkpoint, model_name=name, **files) if exists else None
+        result = evaluate_checkpoint(checkpoint, model_name=name, **files) if exists else None
         if is_first_process():
             if result is None:
                 write_answers([], answers)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from interlace.healing.heal import heal
+from interlace.healing.heal import heal_checkpoint
 from interlace.params.healing import FinetuneParams
 from interlace.plan.record import read_plan
 from interlace.printable import say
@@ -19,7 +19,7 @@ def main(params: FinetuneParams) -> None:
     model, plan = pinned().model, read_plan(file)
     with scratch_folder("finetune", [pruned, train, file], params) as scratch:
         dense = model.checkpoint()
-        heal(
+        heal_checkpoint(
             dense,
             dense.at(pruned),
             train,

@@ -27,7 +27,7 @@ def main(params: SensitivityParams) -> None:
         say("sensitivity: the method reads no loss on answers")
         return
     from interlace.measurements.collect import provenance_of
-    from interlace.measurements.sensitivity import measure
+    from interlace.measurements.sensitivity import measure_method
 
     model, options = pinned().model, params.sensitivity_options
     dense, needed = model.checkpoint(), validated(LossCriterion, criterion, "artifacts/params.json")
@@ -38,7 +38,7 @@ def main(params: SensitivityParams) -> None:
     )
     paths, provenance = {"calibration": calibration, "out": out}, provenance_of(model)
     with scratch_folder("sensitivity", inputs, options, needed) as scratch:
-        measure(
+        measure_method(
             *models, needed=needed, params=options, provenance=provenance, scratch=scratch, **paths
         )
     say(f"sensitivity: measured {needed.criterion}")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from benchmarks.peak_memory import peak_mib
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.evaluate import evaluate_checkpoint
 from interlace.evaluation.scores.retention import overall_error, overall_score
 from interlace.params.whole import Params, read_params
 from interlace.plan.record import Plan
@@ -59,7 +59,7 @@ def plan_of(params: Params, method: str, ratio: float) -> Plan:
 def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[Any, float, float]:
     """Export a checkpoint in this process; return its cuts, seconds and peak MiB."""
     from interlace.pruning.dense import Dense
-    from interlace.pruning.export import export
+    from interlace.pruning.export import export_checkpoint
     from interlace.pruning.new_weights import new_weights
 
     model = Path(params.model.id)
@@ -69,14 +69,14 @@ def export_one(params: Params, plan: Plan, compensate: str, out: Path) -> tuple[
         dense = Dense(Checkpoint(model), CALIBRATION, params.answer_options)
         replaced, report = new_weights(dense, plan, options, Path(scratch))
         seconds = time.perf_counter() - begin
-        export(model, plan, out, replaced=replaced)
+        export_checkpoint(model, plan, out, replaced=replaced)
     return report.compensation.cuts if report.compensation else [], seconds, peak_mib()
 
 
 def score_of(params: Params, model: Path) -> Score:
     """Return the mean score over the held-out benchmarks in percent, and its standard error."""
     options = {"params": params.evaluate, "dtype": params.dtype}
-    scores = evaluate(Checkpoint(model), model_name=model.name, **options).scores
+    scores = evaluate_checkpoint(Checkpoint(model), model_name=model.name, **options).scores
     return overall_score(scores) or 0.0, overall_error(scores) or 0.0
 
 

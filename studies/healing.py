@@ -26,7 +26,7 @@ from tqdm import tqdm
 import interlace
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.healing.heal import heal
+from interlace.healing.heal import heal_checkpoint
 from interlace.model.open import open_model, open_processor
 from interlace.params.exporting import Export
 from interlace.params.healing import Finetune
@@ -34,7 +34,7 @@ from interlace.params.measuring import Sensitivity
 from interlace.params.section import merged
 from interlace.plan.record import Plan, Tuned
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_weights import new_weights
 from studies.healing_page import FIRST, SEARCHED, SHARE_RATES, searched_at, write_page
 from studies.healing_scores import STEPS, HealedScore, Results, Run
@@ -125,7 +125,7 @@ class Bench:
             return self.scores(pruned_folder(run))
         work = SCRATCH / f"work-{os.getpid()}"
         shutil.rmtree(work, ignore_errors=True)
-        heal(
+        heal_checkpoint(
             Checkpoint(DENSE),
             Checkpoint(pruned_folder(run)),
             self.train,
@@ -170,7 +170,7 @@ def prune(run: Run) -> None:
         weights = SCRATCH / "compensation" / folder.name
         replaced, _ = new_weights(dense, plan, Export(compensate="lstsq"), weights)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    export(DENSE, plan, folder, replaced=replaced)
+    export_checkpoint(DENSE, plan, folder, replaced=replaced)
 
 
 def plan_of(run: Run) -> Plan:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.measurements.collect import collect
-from interlace.measurements.sensitivity import measure
+from interlace.measurements.sensitivity import measure_method
 from interlace.model.chat import encode_training
 from interlace.model.row_losses import row_losses
 from interlace.params.measuring import Collect, LossCriterion, Sensitivity
@@ -105,7 +105,7 @@ class Bench:
         """Measure layers by the loss on the answers of calibration rows."""
         rows = self.inputs.search_rows if criterion == SEARCH else self.inputs.loss_rows
         needed = {"criterion": criterion, "protected": tuple(protected)}
-        measure(
+        measure_method(
             self.model,
             self.processor,
             self.inputs.calibration,

@@ -17,14 +17,14 @@ import torch
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.data.answerers import open_answerer
 from interlace.data.answers import answer_rows
-from interlace.healing.heal import heal
+from interlace.healing.heal import heal_checkpoint
 from interlace.model.row_losses import row_losses
 from interlace.params.answers import RowBounds
 from interlace.params.exporting import Export
 from interlace.params.measuring import Sensitivity
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_weights import new_weights
 from studies import real_bench
 from studies.real_bench import BATCH_TOKENS, timed
@@ -107,7 +107,7 @@ def prune(inputs: Inputs, run: Run, plan: Plan) -> None:
         params = Export(compensate="lstsq", compensate_samples=samples)
         replaced, _ = new_weights(calibrated, plan, params, fits)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    export(inputs.plans.model, plan, folder, replaced=replaced)
+    export_checkpoint(inputs.plans.model, plan, folder, replaced=replaced)
 
 
 def train(inputs: Inputs, run: Run, plan: Plan) -> Run:
@@ -121,7 +121,7 @@ def train(inputs: Inputs, run: Run, plan: Plan) -> Run:
     shutil.rmtree(work, ignore_errors=True)
     curves = files.tuned.with_suffix(".local.csv"), files.tuned.with_suffix(".csv")
     with timed(files.tuned):
-        heal(
+        heal_checkpoint(
             Checkpoint(inputs.plans.model),
             Checkpoint(files.pruned),
             inputs.rows("train", WAYS[run.way].answers),

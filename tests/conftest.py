@@ -65,13 +65,13 @@ def project(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sources_json import pinned_model, write_sources
     from training_runs import PLAN
 
-    from interlace.pruning.export import export
+    from interlace.pruning.export import export_checkpoint
     from interlace.samples.own_answers import write_labels
     from interlace.system.outputs import write_json
 
     folder = tmp_path_factory.mktemp("project")
     (folder / "dense").symlink_to(dense_dir)
-    export(dense_dir, PLAN, folder / "artifacts/pruned", max_shard_mb=0.05)
+    export_checkpoint(dense_dir, PLAN, folder / "artifacts/pruned", max_shard_mb=0.05)
     write_json(folder / "artifacts/plan.json", PLAN.model_dump())
     write_sources(folder, model=pinned_model(dense_dir))
     pq.write_table(pa.Table.from_pylist(models.rows(16)), folder / "rows.parquet")
@@ -105,8 +105,8 @@ def pruned_dir(dense_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """That model without layers 3 and 5, in files of at most 0.05 MiB; 2 and 4 are to be tuned."""
     import plans
 
-    from interlace.pruning.export import export
+    from interlace.pruning.export import export_checkpoint
 
     out = tmp_path_factory.mktemp("export") / "pruned"
-    export(dense_dir, plans.PLAN, out, max_shard_mb=0.05)
+    export_checkpoint(dense_dir, plans.PLAN, out, max_shard_mb=0.05)
     return out

@@ -16,7 +16,7 @@ from interlace.errors import InputError
 from interlace.model.bypass import bypassed, without
 from interlace.params.timing import Ttft
 from interlace.plan.record import Plan
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.scores.table import Scores
 from interlace.selection.select import select
 
@@ -82,7 +82,7 @@ def test_auto_without_a_decision_is_refused() -> None:
 def test_shares_are_those_of_the_exported_checkpoint(dense_dir: Path, tmp_path: Path) -> None:
     shares = parameter_shares(Checkpoint(dense_dir), plans)
     assert list(shares) == list(range(LAYERS))
-    export(dense_dir, plans(2), tmp_path / "pruned")
+    export_checkpoint(dense_dir, plans(2), tmp_path / "pruned")
     exported = Checkpoint(tmp_path / "pruned").parameters / Checkpoint(dense_dir).parameters
     assert shares[2] == pytest.approx(exported)
 

@@ -30,7 +30,7 @@ from interlace.params.rounds import RoundsParams
 from interlace.plan.record import Plan
 from interlace.pruning import compensation
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_weights import compensated
 from interlace.scores.table import read_scores
 from interlace.selection.select import select
@@ -112,7 +112,7 @@ def test_a_round_measures_what_a_pruned_checkpoint_would(
     dense_dir: Path, samples: list[Path], dense_table: Path, tmp_path: Path
 ) -> None:
     plan = select(dense_table, method="manual", drop=[2, 4], protect_first=0)
-    export(dense_dir, plan, tmp_path / "pruned")
+    export_checkpoint(dense_dir, plan, tmp_path / "pruned")
     scores = rounds.measure_without(
         pinned_model(dense_dir), samples, [2, 4], COLLECT, tmp_path / "bypassed"
     )
@@ -143,7 +143,7 @@ def test_with_compensation_a_round_measures_the_compensated_model(
     dense = Dense(Checkpoint(dense_dir), samples[0], Answers(dtype="float32"))
     replaced, _ = compensated(dense, plan.drop, 512, tmp_path / "weights")
     assert replaced
-    export(dense_dir, plan, tmp_path / "pruned", replaced=replaced)
+    export_checkpoint(dense_dir, plan, tmp_path / "pruned", replaced=replaced)
     expected = values_of_checkpoint(tmp_path / "pruned", samples, LAYERS - 1)
     assert values(run(compensate="lstsq")[1]) == expected
     assert values(run("plain")[1]) != expected

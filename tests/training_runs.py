@@ -12,7 +12,7 @@ import nodes
 from plans import PLAN, PREFIX, weights
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.healing.heal import heal
+from interlace.healing.heal import heal_checkpoint
 from interlace.params.healing import Finetune, Heal
 from interlace.plan.record import Plan
 from interlace.system.documents import as_yaml
@@ -52,7 +52,7 @@ EndToEnd.update = killing
 
 def tune(project: Path, out: Path, plan: Plan = PLAN, **changes: Any) -> None:
     """Heal in this process: end to end, without DeepSpeed, unless `changes` say otherwise."""
-    heal(
+    heal_checkpoint(
         Checkpoint(changes.pop("dense", project / "dense")),
         Checkpoint(changes.pop("pruned", project / "artifacts/pruned")),
         project / "data/train",

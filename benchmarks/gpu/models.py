@@ -23,7 +23,7 @@ from interlace.model.generation import AnswerGenerator
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export as write_pruned
+from interlace.pruning.export import export_checkpoint as write_pruned
 from interlace.pruning.parity import check_parity
 from interlace.samples.rows import write_rows
 from interlace.speed.requests import request_of

@@ -71,7 +71,7 @@ def evaluate(
         work_root(work) as root,
         unfinished(root, "evaluate", pin_checkpoint(checkpoint, root), params) as scratch,
     ):
-        return evaluation.evaluate(
+        return evaluation.evaluate_checkpoint(
             checkpoint,
             params=params.evaluate,
             model_name=checkpoint.folder.name,

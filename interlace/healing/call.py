@@ -117,7 +117,7 @@ def heal(
             draw = Draw(samples, seed, with_images=start.architecture.takes_images)
             train = draw_rows(data, draw, scratch / "rows", root)
             curves = scratch / "local.csv", Path(curve) if curve else scratch / "loss.csv"
-            healing.heal(
+            healing.heal_checkpoint(
                 teacher,
                 start,
                 train,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.data.validation import split_training
 from interlace.errors import InputError
-from interlace.healing.heal import heal
+from interlace.healing.heal import heal_checkpoint
 from interlace.model.batches import encode_rows
 from interlace.model.chat import IGNORED, Inputs
 from interlace.model.row_losses import RowLoss, row_losses
@@ -29,7 +29,7 @@ from interlace.params.healing import Finetune
 from interlace.plan.candidates import Losses
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_weights import new_weights
 from interlace.samples.rows import iterate
 from interlace.system import distributed
@@ -134,7 +134,7 @@ class CandidateRun:
             if self.is_first and not intact(pruned.folder):
                 self.export(plan, pruned.folder, work / "weights")
             distributed.barrier()
-            heal(
+            heal_checkpoint(
                 self.dense.checkpoint,
                 pruned,
                 self.healing,
@@ -157,7 +157,7 @@ class CandidateRun:
         dense, options = self.dense.checkpoint, self.params.export
         replaced, _ = new_weights(self.dense, plan, options, scratch)
         trust = dense.trust_remote_code
-        export(
+        export_checkpoint(
             dense.folder, plan, out, replaced=replaced, dtype=options.dtype, trust_remote_code=trust
         )
         mark(out)

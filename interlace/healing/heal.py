@@ -19,14 +19,14 @@ from interlace.model.answer_loss import AnswerLoss
 from interlace.model.linear_attention import separate_samples
 from interlace.params.healing import Finetune, Recipe
 from interlace.plan.record import Plan
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.system import distributed
 from interlace.system.outputs import whole
 from interlace.system.resumable import intact, kept, mark
 from interlace.training.curve import Curve
 
 
-def heal(
+def heal_checkpoint(
     dense: Checkpoint,
     pruned: Checkpoint,
     train: Path,
@@ -132,7 +132,9 @@ def train_reference(
     distributed.meet()
     start = dense.at(scratch / "dense")
     if distributed.process_rank() == 0 and not intact(start.folder):
-        export(dense.folder, plan, start.folder, trust_remote_code=dense.trust_remote_code)
+        export_checkpoint(
+            dense.folder, plan, start.folder, trust_remote_code=dense.trust_remote_code
+        )
         mark(start.folder)
     distributed.barrier()
     finetune(

@@ -150,7 +150,7 @@ def measured(
 ) -> Iterator[MeasuredModel]:
     """Measure a model on rows, and hold the folder of this work while the block runs.
 
-    An interrupted run resumes; see `draw_rows`, `collect` and `sensitivity.measure`.
+    An interrupted run resumes; see `draw_rows`, `collect` and `sensitivity.measure_method`.
 
     Args:
         model: the dense model.
@@ -210,7 +210,7 @@ def _losses(
         return None
     dense, out = model.checkpoint(), scratch / "sensitivity"
     if not intact(out):
-        sensitivity.measure(
+        sensitivity.measure_method(
             dense.open_model(dtype=params.dtype),
             dense.open_processor(max_pixels=params.max_pixels),
             rows,

@@ -48,7 +48,7 @@ STATE_BYTES = 2**30  # that a removal keeps for the next one
 _RESUME_POINTS = 10  # of Taylor: a killed run loses at most a tenth of the batches
 
 
-def measure(
+def measure_method(
     model: Any,
     processor: Any,
     calibration: Path,

@@ -77,7 +77,9 @@ def export(
         raise InputError(f"{subject}: is fitted on rows; pass rows, as to `measure`")
     if rows is None and not new_weights:
         shards = params.model_dump(include={"max_shard_mb", "dtype"})
-        files.export(dense.folder, plan, out, trust_remote_code=trust_remote_code, **shards)
+        files.export_checkpoint(
+            dense.folder, plan, out, trust_remote_code=trust_remote_code, **shards
+        )
         return out
     from interlace.pruning.dense import Dense
     from interlace.pruning.written import write_pruned

@@ -35,7 +35,7 @@ Tensors = dict[str, Stored]  # by name
 STORED_AS = {"keep": None, "bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
-def export(
+def export_checkpoint(
     model_dir: Path | str,
     plan: Plan,
     out_dir: Path | str,

@@ -7,7 +7,7 @@ from pathlib import Path
 from interlace.params.exporting import Export
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_weights import new_weights
 from interlace.pruning.parity import check_parity
 from interlace.pruning.report import ExportReport
@@ -31,7 +31,7 @@ def write_pruned(
         ContractError: see there.
     """
     replaced, report = new_weights(dense, plan, params, scratch, healed)
-    parity = export(
+    parity = export_checkpoint(
         dense.checkpoint.folder,
         plan,
         out,

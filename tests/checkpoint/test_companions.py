@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from interlace.checkpoint.companions import companions
 from interlace.checkpoint.replace import with_tensors
 from interlace.errors import InputError
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.report.publish import files_to_publish
 
 STOCK = (
@@ -75,7 +75,7 @@ def test_a_folder_of_templates_goes_along_to_the_hub(dense_dir: Path, tmp_path: 
     template = Path("additional_chat_templates/tool_use.jinja")
     (dense / template).parent.mkdir()
     (dense / template).write_text("{{ messages }}")
-    export(dense, PLAN, tmp_path / "artifacts/pruned")
+    export_checkpoint(dense, PLAN, tmp_path / "artifacts/pruned")
     file = next((tmp_path / "artifacts/pruned").glob("*.safetensors"))
     name, value = next(iter(load_file(file).items()))
     with_tensors(tmp_path / "artifacts/pruned", {name: value + 1}, tmp_path / "artifacts/tuned")

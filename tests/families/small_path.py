@@ -24,7 +24,7 @@ from interlace.model.open import open_model
 from interlace.model.rules import DECODERS
 from interlace.model.states import STATES, residual_states
 from interlace.params.measuring import Collect
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.parity import Prompt, first_difference, round_weights, run_states
 
 DROP = [1, 3]
@@ -64,7 +64,7 @@ class Trial:
         out = self.folder / dtype
         if not out.exists():
             plan = make_plan(DROP, [], len(self.keep) + len(DROP))
-            export(self.dense, plan, out, dtype=dtype)  # type: ignore[arg-type]
+            export_checkpoint(self.dense, plan, out, dtype=dtype)  # type: ignore[arg-type]
         return out
 
 

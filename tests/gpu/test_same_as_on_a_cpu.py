@@ -102,7 +102,7 @@ def test_losses_without_layers(
             "provenance": PROVENANCE,
         }
         model = open_model(dense_dir, dtype="float32")
-        sensitivity.measure(model, processor, rows, folder / "out", **options)
+        sensitivity.measure_method(model, processor, rows, folder / "out", **options)
         return sorted(path.name for path in (folder / "out").iterdir()), numbers(folder / "out")
 
     (gpu_files, gpu), (cpu_files, cpu) = on_both(work, tmp_path)

@@ -33,7 +33,7 @@ from interlace.healing.end_to_end import EndToEnd
 from interlace.healing.heal import train_reference
 from interlace.params.healing import Also, Recipe
 from interlace.plan.record import Plan
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.selection.reference import reference_plan
 from interlace.system.outputs import write_json
 from interlace.training import resume
@@ -53,7 +53,7 @@ def untied(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("untied")
     dense = models.untied_qwen3_vl(folder / "dense", layers=6)
     (folder / "data").symlink_to(project / "data")
-    export(dense, PLAN, folder / "artifacts/pruned", max_shard_mb=0.05)
+    export_checkpoint(dense, PLAN, folder / "artifacts/pruned", max_shard_mb=0.05)
     write_json(folder / "artifacts/plan.json", PLAN.model_dump())
     write_sources(folder, model=pinned_model(dense))
     return folder

@@ -23,7 +23,7 @@ from interlace.healing.candidates import (
     candidate_recipe,
     heal_candidates,
 )
-from interlace.healing.heal import heal
+from interlace.healing.heal import heal_checkpoint
 from interlace.model.chat import collate, encode_training
 from interlace.params.candidates import CandidatesParams
 from interlace.params.choosing import Select
@@ -33,7 +33,7 @@ from interlace.params.measuring import Measure
 from interlace.plan.candidates import Losses
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.samples.rows import iterate
 
 PLANS = [make_plan([3, 5], [2, 4]), make_plan([2, 5], [3, 4]), make_plan([2, 3], [1, 4])]
@@ -86,8 +86,8 @@ def test_losses_are_those_of_the_plans_checkpoint_and_of_the_healed_one(
     losses = run(PLANS[:1])[0]
     healing, validation = (tmp_path / "scratch" / name for name in ("healing", "validation"))
     pruned, tuned = tmp_path / "pruned", tmp_path / "tuned"
-    export(dense_dir, PLANS[0], pruned)
-    heal(
+    export_checkpoint(dense_dir, PLANS[0], pruned)
+    heal_checkpoint(
         *(Checkpoint(dense_dir), Checkpoint(pruned), healing, tuned),
         (tmp_path / "local.csv", tmp_path / "loss.csv"),
         plan=PLANS[0],
@@ -103,7 +103,7 @@ def test_losses_are_those_of_the_plans_checkpoint_and_of_the_healed_one(
 
 
 def test_a_known_plan_is_not_healed_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = interrupt(monkeypatch, candidates, name="heal")
+    calls = interrupt(monkeypatch, candidates, name="heal_checkpoint")
     first = run(PLANS[:2])
     assert len(calls) == 2
     assert run([PLANS[2], *PLANS[1::-1]])[1:] == first[::-1]
@@ -117,7 +117,7 @@ def test_an_interrupted_trial_resumes_with_its_last_plan(
         calls = interrupt(patch, candidates, call=3, name="row_losses")  # two of each plan
         with pytest.raises(KeyboardInterrupt):
             run(PLANS[:2])
-    exports = interrupt(monkeypatch, candidates, name="export")
+    exports = interrupt(monkeypatch, candidates, name="export_checkpoint")
     assert len(calls) == 3 and len(run(PLANS[:2])) == 2
     assert not exports
     assert {path.name for path in (tmp_path / "scratch").iterdir() if path.is_dir()} == {
@@ -129,7 +129,7 @@ def test_an_interrupted_trial_resumes_with_its_last_plan(
 def test_candidates_are_compensated_where_the_export_is(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = interrupt(monkeypatch, candidates, name="export")
+    calls = interrupt(monkeypatch, candidates, name="export_checkpoint")
     plain = run(PLANS[:1])
     remedy = Export(compensate="lstsq", compensate_samples=12)
     monkeypatch.setattr(candidates, "candidate_name", lambda plan: "compensated")

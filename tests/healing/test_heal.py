@@ -16,7 +16,7 @@ from training_runs import RECIPE, assert_ends, column, linked, moved_weights, st
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.healing.heal import heal, train_reference
+from interlace.healing.heal import heal_checkpoint, train_reference
 from interlace.params.healing import Finetune, Recipe
 from interlace.selection.reference import reference_plan
 
@@ -34,7 +34,7 @@ def test_a_damaged_configuration_is_named_before_training(project: Path, tmp_pat
     pruned = Checkpoint(Path(shutil.copytree(project / "artifacts/pruned", tmp_path / "pruned")))
     pruned.config_file.write_text("{")
     with pytest.raises(InputError, match=r"pruned/config\.json: not readable JSON"):
-        heal(
+        heal_checkpoint(
             pruned,
             pruned,
             project / "data/train",

@@ -35,7 +35,7 @@ from interlace.model.open import open_model
 from interlace.model.states import forward, hooked, residual_states
 from interlace.plan.record import Group, Plan
 from interlace.plan.segments import segments
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_a_dropped_layer_that_did_nothing_leaves_no_error(project: Path, tmp_pat
                 weight.zero_()
     model.save_pretrained(dense)
     plan, pruned = deepstack_plan([layer], [layer + 1]), tmp_path / "pruned"
-    export(dense, plan, pruned)
+    export_checkpoint(dense, plan, pruned)
     tune(project, tmp_path, plan, dense=dense, pruned=pruned, local_steps=1, max_steps=0)
     assert column(tmp_path / "local.csv", "relative_error")[0] < 1e-8
 

@@ -22,7 +22,7 @@ from sources_json import pinned_model, write_sources
 
 from interlace.errors import ContractError, InputError
 from interlace.measurements import sensitivity, set_losses
-from interlace.measurements.sensitivity import measure, removal_count
+from interlace.measurements.sensitivity import measure_method, removal_count
 from interlace.model.chat import IGNORED, Inputs, collate, encode_training
 from interlace.model.decoder import decoder_layers
 from interlace.model.open import open_model
@@ -56,7 +56,9 @@ def run(dense: Any, processor: Any, calibration: Path, provenance: dict[str, str
         folder: Path, options: dict[str, Any], model: Any = dense, rows: Path = calibration
     ) -> Path:
         out, scratch = folder / "out", folder / "scratch"
-        measure(model, processor, rows, out, scratch=scratch, provenance=provenance, **options)
+        measure_method(
+            model, processor, rows, out, scratch=scratch, provenance=provenance, **options
+        )
         return out
 
     return measured_in

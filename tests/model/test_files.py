@@ -17,7 +17,7 @@ from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
 from interlace.model.files import CONFIG, INDEX, SINGLE, check_file, weight_files
 from interlace.model.open import open_model
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.sources.pin import pin_model
 
 
@@ -55,7 +55,7 @@ def test_what_is_hashed_and_exported_is_what_transformers_opens(
 ) -> None:
     change(copied)
     model = open_model(copied, dtype="float32")
-    export(copied, PLAN, tmp_path / "pruned")
+    export_checkpoint(copied, PLAN, tmp_path / "pruned")
     pruned = open_model(tmp_path / "pruned", dtype="float32")
     for new, old in enumerate(PLAN.keep):
         weights = [m.get_decoder().layers[i] for m, i in ((model, old), (pruned, new))]
@@ -110,7 +110,7 @@ def test_a_file_that_is_none_or_lies_elsewhere_is_named(
         pin_model(str(copied), None, hashes=tmp_path / "hashes")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=f"dense/{name}: {reason}"):
-        export(copied, PLAN, tmp_path / "pruned")
+        export_checkpoint(copied, PLAN, tmp_path / "pruned")
 
 
 def test_links_in_a_circle_are_named(copied: Path) -> None:
@@ -129,7 +129,7 @@ def test_links_into_a_cache_by_content_are_followed(
         path.rename(blob)
         path.symlink_to(blob)
     assert pin_model(str(copied), None, hashes=tmp_path / "hashes").files
-    export(copied, PLAN, tmp_path / "pruned")
+    export_checkpoint(copied, PLAN, tmp_path / "pruned")
     assert not any(path.is_symlink() for path in (tmp_path / "pruned").iterdir())
 
 

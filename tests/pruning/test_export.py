@@ -23,7 +23,7 @@ from interlace.model.chat import collate, encode_prompt
 from interlace.model.files import INDEX, SINGLE
 from interlace.model.open import open_model
 from interlace.pruning import export as exporting
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 
 
 @torch.inference_mode()
@@ -50,7 +50,7 @@ def test_tuned_layers_lie_in_small_files_of_their_own_and_all_are_in_the_index(
 
 
 def test_a_plan_that_tunes_nothing_leaves_no_empty_file(dense_dir: Path, tmp_path: Path) -> None:
-    export(dense_dir, make_plan([3], []), tmp_path / "pruned", max_shard_mb=0.001)
+    export_checkpoint(dense_dir, make_plan([3], []), tmp_path / "pruned", max_shard_mb=0.001)
     assert all(load_file(path) for path in (tmp_path / "pruned").glob("*.safetensors"))
 
 
@@ -64,7 +64,7 @@ def test_the_files_of_the_dense_weights_do_not_matter(
         shard = {name: tensors[name] for name in tensors if weight_map[name] == file}
         save_file(shard, copied / file, metadata={"format": "pt"})
     (copied / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    export(copied, PLAN, tmp_path / "pruned", max_shard_mb=0.05)
+    export_checkpoint(copied, PLAN, tmp_path / "pruned", max_shard_mb=0.05)
     assert digests(tmp_path / "pruned") == digests(pruned_dir)
 
 
@@ -72,7 +72,7 @@ def test_companions_come_along_and_pickles_do_not(copied: Path, tmp_path: Path) 
     refused = {"pytorch_model.bin", "training_args.bin", ".hidden.json"}
     for name in {"LICENSE", "merges.txt"} | refused:
         (copied / name).write_text(name)
-    export(copied, PLAN, tmp_path / "pruned")
+    export_checkpoint(copied, PLAN, tmp_path / "pruned")
     names = {path.name for path in (tmp_path / "pruned").iterdir()}
     promised = {"LICENSE", "merges.txt", "chat_template.jinja", "tokenizer.json"}
     assert promised | {"generation_config.json", "processor_config.json"} <= names
@@ -101,7 +101,7 @@ def test_a_tokenizer_is_written_as_older_transformers_reads_it(
 def test_a_tokenizer_in_the_older_spelling_keeps_its_bytes(copied: Path, tmp_path: Path) -> None:
     older = b'{ "tokenizer_class" : "PreTrainedTokenizerFast", "pad_token": "<|endoftext|>" }'
     (copied / "tokenizer_config.json").write_bytes(older)
-    export(copied, PLAN, tmp_path / "pruned")
+    export_checkpoint(copied, PLAN, tmp_path / "pruned")
     assert (tmp_path / "pruned/tokenizer_config.json").read_bytes() == older
 
 
@@ -147,7 +147,7 @@ def test_a_failed_export_leaves_the_last_one(
     if not check:
         fail_to_write(monkeypatch, number)
     with pytest.raises(kind, match=said):
-        export(dense_dir, make_plan([0], [1]), out, max_shard_mb=0.05, check=check)
+        export_checkpoint(dense_dir, make_plan([0], [1]), out, max_shard_mb=0.05, check=check)
     assert digests(out) == digests(pruned_dir)
     assert [path.name for path in tmp_path.iterdir()] == ["pruned"]
 
@@ -169,8 +169,8 @@ print({{"torch", "transformers"}} & set(sys.modules))
 
 
 def test_export_returns_the_result_of_the_check(dense_dir: Path, tmp_path: Path) -> None:
-    assert export(dense_dir, PLAN, tmp_path / "a") == {}
-    assert export(dense_dir, PLAN, tmp_path / "b", check=lambda _: "fine") == "fine"
+    assert export_checkpoint(dense_dir, PLAN, tmp_path / "a") == {}
+    assert export_checkpoint(dense_dir, PLAN, tmp_path / "b", check=lambda _: "fine") == "fine"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -179,7 +179,7 @@ def test_weights_are_stored_in_the_type_of_the_parameter(
 ) -> None:
     from transformers import AutoModelForImageTextToText
 
-    export(dense_dir, PLAN, tmp_path / "pruned", dtype=dtype, max_shard_mb=0.05)
+    export_checkpoint(dense_dir, PLAN, tmp_path / "pruned", dtype=dtype, max_shard_mb=0.05)
     dense, stored = weights(dense_dir), Checkpoint(tmp_path / "pruned").layers
     for name, value in weights(tmp_path / "pruned").items():
         dense_name = name
@@ -200,7 +200,7 @@ def test_replaced_values_are_stored_under_the_new_name(
     old, new = (f"{PREFIX}.{layer}.mlp.down_proj.weight" for layer in (4, 3))
     value, file = torch.randn(weights(dense_dir)[old].shape), tmp_path / "new.safetensors"
     save_file({old: value, "other": torch.zeros(2)}, file)
-    export(dense_dir, PLAN, tmp_path / "pruned", replaced={old: file})
+    export_checkpoint(dense_dir, PLAN, tmp_path / "pruned", replaced={old: file})
     expected = weights(pruned_dir) | {new: value}
     stored = weights(tmp_path / "pruned")
     assert stored.keys() == expected.keys()
@@ -248,7 +248,7 @@ def test_heads_are_tied_as_in_the_dense_model(
         assert head == "no head" and "the weights lack lm_head.weight" in str(error)
         return
     bypass(bypassed, PLAN.drop)
-    export(copied, PLAN, tmp_path / "pruned")
+    export_checkpoint(copied, PLAN, tmp_path / "pruned")
     written = json.loads((tmp_path / "pruned/config.json").read_text())
     assert written["tie_word_embeddings"] is written["text_config"]["tie_word_embeddings"]
     reloaded = open_model(tmp_path / "pruned")

@@ -17,7 +17,7 @@ from sources_json import pinned_model
 from interlace.errors import ContractError, InputError
 from interlace.model.files import SINGLE
 from interlace.pruning import export as exporting
-from interlace.pruning.export import check_made_for, export
+from interlace.pruning.export import check_made_for, export_checkpoint
 from interlace.sources.pinned import PinnedFile
 
 
@@ -46,7 +46,7 @@ def test_a_model_that_cannot_be_pruned_is_refused(
 ) -> None:
     change(copied)
     with pytest.raises(InputError, match=said):
-        export(copied, make_plan([3, 5], [], n_layers), tmp_path / "pruned")
+        export_checkpoint(copied, make_plan([3, 5], [], n_layers), tmp_path / "pruned")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
@@ -56,7 +56,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 2**10))
     monkeypatch.setattr(exporting, "write_tensors", None)
     with pytest.raises(InputError, match=r"deep/pruned: takes \d+ MiB, and 0 MiB of the disk"):
-        export(dense_dir, PLAN, tmp_path / "deep/pruned")
+        export_checkpoint(dense_dir, PLAN, tmp_path / "deep/pruned")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,7 +74,7 @@ def test_replaced_values_that_do_not_fit_are_refused(
     file = tmp_path / "new.safetensors"
     save_file({name: torch.zeros(shape)}, file)
     with pytest.raises(ContractError, match=said):
-        export(dense_dir, PLAN, tmp_path / "pruned", replaced={name: file})
+        export_checkpoint(dense_dir, PLAN, tmp_path / "pruned", replaced={name: file})
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -108,7 +108,7 @@ def test_a_folder_that_is_no_checkpoint_is_not_written_over(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("years")
     with pytest.raises(InputError, match=r"mine: exists and is no checkpoint"):
-        export(dense_dir, PLAN, tmp_path / "mine")
+        export_checkpoint(dense_dir, PLAN, tmp_path / "mine")
     with pytest.raises(InputError, match="the output is the model itself"):
-        export(dense_dir, PLAN, dense_dir)
+        export_checkpoint(dense_dir, PLAN, dense_dir)
     assert (tmp_path / "mine/thesis.txt").read_text() == "years"

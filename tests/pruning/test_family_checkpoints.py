@@ -33,7 +33,7 @@ from interlace.model.rules import DECODERS, FAMILIES
 from interlace.model.states import reference_states, residual_states
 from interlace.params.healing import Also
 from interlace.pruning import compensation, sparsity
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_values import CheckpointStore
 from interlace.samples.answered_rows import AnsweredRows
 from interlace.training.also import weights_of
@@ -59,7 +59,7 @@ class Dense:
         """The checkpoint that `export` writes without some layers."""
         out = self.folder.with_name("-".join(map(str, drop)))
         if not out.exists():
-            export(self.folder, make_plan(drop, [], self.n_layers), out)
+            export_checkpoint(self.folder, make_plan(drop, [], self.n_layers), out)
         return out
 
 
@@ -243,7 +243,7 @@ def test_dropped_layers_are_made_up_for_or_refused(
     assert all("linear" in report.reason for report in result.reports if not report.ridge)
     replaced = store.replaced(result.reports)
     out = tmp_path / "out"
-    export(dense.folder, make_plan(MIDDLE, [], dense.n_layers), out, replaced=replaced)
+    export_checkpoint(dense.folder, make_plan(MIDDLE, [], dense.n_layers), out, replaced=replaced)
     compensated = logits(open_model(out, dtype="float32"), dense.inputs)
     with compensation.pruned(dense.model, MIDDLE, result.weights):
         assert torch.equal(compensated, logits(dense.model, dense.inputs))
@@ -260,7 +260,7 @@ def test_weights_become_sparse_or_are_refused(dense: Dense, request: Any, tmp_pa
         return
     replaced = sparsity.sparsify(model, stored, rows, tmp_path)
     out = tmp_path / "out"
-    export(dense.folder, make_plan([], [], dense.n_layers), out, replaced=replaced)
+    export_checkpoint(dense.folder, make_plan([], [], dense.n_layers), out, replaced=replaced)
     sparse = logits(open_model(out, dtype="float32"), dense.inputs)
     assert torch.equal(sparse, logits(model, dense.inputs))
     assert not torch.equal(sparse, logits(dense.model, dense.inputs))

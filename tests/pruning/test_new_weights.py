@@ -17,7 +17,7 @@ from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.plan.record import Plan
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.new_weights import new_weights
 from interlace.pruning.parity import check_parity
 from interlace.pruning.report import HealedReport, SparsityReport
@@ -86,7 +86,7 @@ def test_healed_layers_are_exported_and_reported(
     replaced, report = new_weights(source, plan, params, tmp_path / "scratch", healed)
     assert report.healed == HealedReport(rounds=2, steps=20, layers=[2, 3])
     out = tmp_path / "pruned"
-    export(
+    export_checkpoint(
         *(dense_dir, plan, out),
         replaced=replaced,
         check=lambda written: check_parity(written, source, plan, params, replaced),
@@ -104,4 +104,4 @@ def test_a_plan_of_healed_layers_is_not_exported_without_them(
 ) -> None:
     plan = plan_of([4]).model_copy(update={"rounds": 2, "heal_steps": 20})
     with pytest.raises(InputError, match=r"healed between 2 rounds, and no healed weights"):
-        export(dense_dir, plan, tmp_path / "pruned")
+        export_checkpoint(dense_dir, plan, tmp_path / "pruned")

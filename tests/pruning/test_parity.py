@@ -18,7 +18,7 @@ from interlace.errors import ContractError, InputError
 from interlace.params.exporting import Export
 from interlace.params.measuring import Answers
 from interlace.pruning.dense import Dense
-from interlace.pruning.export import export
+from interlace.pruning.export import export_checkpoint
 from interlace.pruning.parity import (
     Prompt,
     _refuse_difference,
@@ -60,7 +60,7 @@ def test_an_export_passes(dense_dir: Path, pruned_dir: Path, calibration: Path) 
 def test_a_conversion_that_the_parameters_do_not_name_is_refused(
     dense_dir: Path, calibration: Path, tmp_path: Path
 ) -> None:
-    export(dense_dir, PLAN, tmp_path / "pruned", dtype="bfloat16")
+    export_checkpoint(dense_dir, PLAN, tmp_path / "pruned", dtype="bfloat16")
     with pytest.raises(ContractError, match=r"first at layer 0 \(dense layer 0\)"):
         check(dense_dir, tmp_path / "pruned", calibration)
 
@@ -104,7 +104,7 @@ def test_replaced_values_are_put_in_on_the_dense_side_too(
     name, file = f"{PREFIX}.4.mlp.down_proj.weight", tmp_path / "new.safetensors"
     save_file({name: weights(dense_dir)[name] * 1.5}, file)
     out = tmp_path / "pruned"
-    export(dense_dir, PLAN, out, replaced={name: file}, dtype=dtype)
+    export_checkpoint(dense_dir, PLAN, out, replaced={name: file}, dtype=dtype)
     report = check(dense_dir, out, calibration, replaced={name: file}, dtype=dtype)
     assert report.dtype == opened
     with pytest.raises(ContractError, match=r"first at layer 3 \(dense layer 4\)"):

@@ -43,7 +43,7 @@ def scratches(served: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    monkeypatch.setattr(evaluate, "evaluate", fake)
+    monkeypatch.setattr(evaluate, "evaluate_checkpoint", fake)
     Path("params.yaml").write_text(as_yaml(params))
     write("artifacts/pruned/config.json", "{}")
     write("artifacts/pruned/model.safetensors", "weights")

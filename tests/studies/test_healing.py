@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.evaluate import evaluate_checkpoint
 from interlace.evaluation.scores.retention import overall_score
 from interlace.model.chat import collate
 from interlace.model.open import open_model
@@ -50,7 +50,7 @@ def test_the_score_is_that_of_evaluate(dense_dir: Path, processor: Any, tmp_path
             row["texts"][-1]["assistant"] = answer if answer.strip() else "x"
     pq.write_table(pa.Table.from_pylist(rows), path)
     params = Evaluate(heldout=str(path), **length)
-    evaluation = evaluate(Checkpoint(dense_dir), params=params, model_name="x")
+    evaluation = evaluate_checkpoint(Checkpoint(dense_dir), params=params, model_name="x")
     score = heldout_score(model, processor, questions(path, processor), **length)
     assert score == pytest.approx(overall_score(evaluation.scores))
     assert score > 0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from interlace.evaluation.run.tasks import ScoredTask
 
 
-def evaluate(
+def evaluate_checkpoint(
     checkpoint: Checkpoint,
     *,
     params: Evaluate,

@@ -18,7 +18,7 @@ from serving import stand_in, transformers_serve
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.evaluate import evaluate_checkpoint
 from interlace.evaluation.run.validate import check_evaluation, validate
 from interlace.evaluation.scores.answers import Answer, read_answers
 from interlace.evaluation.scores.result import ServingEngine
@@ -76,8 +76,10 @@ def test_a_server_gives_the_answers_and_scores_of_the_opened_model(
 ) -> None:
     params = params.model_copy(update={"max_pixels": max_pixels})
     here, there = tmp_path / "here.parquet", tmp_path / "there.parquet"
-    opened = evaluate(roomy, params=params, model_name="dense", answers_file=here)
-    served = evaluate(roomy, params=by(params, url), model_name="dense", answers_file=there)
+    opened = evaluate_checkpoint(roomy, params=params, model_name="dense", answers_file=here)
+    served = evaluate_checkpoint(
+        roomy, params=by(params, url), model_name="dense", answers_file=there
+    )
     expected = read_answers(here)
     assert len({answer.answer for answer in expected}) > 5  # else equality would say little
     assert read_answers(there) == texts(read_answers(there)) == texts(expected)
@@ -93,7 +95,7 @@ def test_a_server_is_started_on_the_checkpoint(
 ) -> None:
     answers, folder, command = tmp_path / "a.parquet", tmp_path / "served", stand_in("ready")
     started = by(params, "", engine="vllm", endpoint={}, vllm={"command": command})
-    result = evaluate(
+    result = evaluate_checkpoint(
         checkpoint, params=started, model_name="pruned", answers_file=answers, served=folder
     )
     assert {answer.answer for answer in read_answers(answers)} == {"42"}
@@ -125,7 +127,7 @@ def test_an_answer_that_failed_for_good_is_missing_and_asked_again_by_the_next_r
     run = {"model_name": "dense", "served": tmp_path / "served"}
     with chat_server(reply, version="1.2") as server:
         params = by(heldout, server.url, endpoint={"urls": [server.url], "models": {"dense": "m"}})
-        result = evaluate(checkpoint, params=params, answers_file=tmp_path / "a", **run)
+        result = evaluate_checkpoint(checkpoint, params=params, answers_file=tmp_path / "a", **run)
         (score,) = result.scores.values()
         assert (score.n, score.missing) == (6, 2)
         assert result.notes == {"made_up": "2 rows have no answer and count nowhere"}
@@ -133,7 +135,7 @@ def test_an_answer_that_failed_for_good_is_missing_and_asked_again_by_the_next_r
         answers = read_answers(tmp_path / "a")
         assert sorted(answer.answer for answer in answers) == ["", ""] + ["42"] * 6
         assert sum(answer.score is None for answer in answers) == 2
-        again = evaluate(checkpoint, params=params, **run)
+        again = evaluate_checkpoint(checkpoint, params=params, **run)
         assert again.scores["made_up"].n == 8 and not again.notes
     assert len(server.requests) == 8 + 2
 
@@ -151,9 +153,9 @@ def test_too_many_failed_answers_stop_it_and_finished_ones_are_kept(
             match=r"^evaluate: 2 of 8 answers failed, more than evaluate\.max_failed = 0\.2 .*"
             r" answers 413 for model 'm': .*smaller images",
         ):
-            evaluate(checkpoint, params=params, model_name="dense", scratch=scratch)
+            evaluate_checkpoint(checkpoint, params=params, model_name="dense", scratch=scratch)
         assert len(server.requests) in (6, 7)  # one may be on its way
-        evaluate(checkpoint, params=params, model_name="dense", scratch=scratch)
+        evaluate_checkpoint(checkpoint, params=params, model_name="dense", scratch=scratch)
     assert len(server.requests) == 8 + 2  # the next run asks for what failed
 
 
@@ -212,7 +214,7 @@ def test_a_refused_key_stops_the_evaluation_at_once(
         endpoint = {"urls": [server.url], "models": {"dense": "m"}}
         params = by(heldout, server.url, endpoint=endpoint)
         with pytest.raises(InputError, match=r"^evaluate\.endpoint: .* the key is not accepted"):
-            evaluate(checkpoint, params=params, model_name="dense")
+            evaluate_checkpoint(checkpoint, params=params, model_name="dense")
     assert len(server.requests) <= 2  # one may be on its way
 
 
@@ -225,4 +227,4 @@ def test_a_bound_below_the_processor_s_smallest_image_is_refused(
     ):
         endpoint = {"urls": [server.url], "models": {"dense": "m"}}
         params = by(heldout, server.url, endpoint=endpoint, max_pixels=1024)
-        evaluate(checkpoint, params=params, model_name="dense")
+        evaluate_checkpoint(checkpoint, params=params, model_name="dense")

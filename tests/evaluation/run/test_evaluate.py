@@ -24,7 +24,7 @@ from transformers import GenerationMixin
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.errors import InputError
-from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.evaluate import evaluate_checkpoint
 from interlace.evaluation.run.isolation import isolated
 from interlace.evaluation.run.journal import Journal
 from interlace.evaluation.scores.answers import read_answers
@@ -58,7 +58,8 @@ def test_scores_and_answers_are_reproducible(
 ) -> None:
     files = [tmp_path / "1.parquet", tmp_path / "2.parquet"]
     first, second = (
-        evaluate(checkpoint, params=params, model_name="dense", answers_file=file) for file in files
+        evaluate_checkpoint(checkpoint, params=params, model_name="dense", answers_file=file)
+        for file in files
     )
     assert first == second and files[0].read_bytes() == files[1].read_bytes()
     counts = {name: score.n for name, score in first.scores.items()}
@@ -84,7 +85,9 @@ def test_sampled_answers_repeat_with_their_seed_and_the_result_says_how_they_cam
     def answers(name: str, **changes: Any) -> tuple[Any, dict[str, list[str]]]:
         path, texts = tmp_path / f"{name}.parquet", {}
         params = sampled.model_copy(update=changes)
-        result = evaluate(checkpoint, params=params, model_name="dense", answers_file=path)
+        result = evaluate_checkpoint(
+            checkpoint, params=params, model_name="dense", answers_file=path
+        )
         for answer in read_answers(path):
             texts.setdefault(answer.benchmark, []).append(answer.answer)
         return result, texts
@@ -102,7 +105,9 @@ def test_sampled_answers_repeat_with_their_seed_and_the_result_says_how_they_cam
 def test_the_loss_is_that_of_each_row_s_last_answer(
     checkpoint: Checkpoint, params: Evaluate, tmp_path: Path
 ) -> None:
-    result = evaluate(checkpoint, params=params, model_name="m", answers_file=tmp_path / "a")
+    result = evaluate_checkpoint(
+        checkpoint, params=params, model_name="m", answers_file=tmp_path / "a"
+    )
     model, processor = checkpoint.open_model(dtype="float32"), checkpoint.open_processor()
     by_row = {
         (answer.benchmark, answer.sample_id): answer for answer in read_answers(tmp_path / "a")
@@ -136,7 +141,9 @@ def test_next_tokens_are_scored_without_generating(
     path = write_rows(examples)
     params = Evaluate(heldout=str(path), batch_size=4, heldout_metric="next-token")
     monkeypatch.setattr(GenerationMixin, "generate", None)
-    result = evaluate(checkpoint, params=params, model_name="m", answers_file=tmp_path / "a")
+    result = evaluate_checkpoint(
+        checkpoint, params=params, model_name="m", answers_file=tmp_path / "a"
+    )
     encoded = [last_answer(encode_training(processor, example)) for example in examples]
     losses = row_losses(model, encoded)
     correct, tokens = sum(x.correct for x in losses), sum(len(x.tokens) for x in losses)
@@ -148,7 +155,9 @@ def test_next_tokens_are_scored_without_generating(
     answers = read_answers(tmp_path / "a")
     assert [answer.weight for answer in answers] == [len(x.tokens) for x in losses]
     assert {answer.answer for answer in answers} == {""}
-    limited = evaluate(checkpoint, params=params.model_copy(update={"limit": 2}), model_name="m")
+    limited = evaluate_checkpoint(
+        checkpoint, params=params.model_copy(update={"limit": 2}), model_name="m"
+    )
     assert limited.scores["a"].n == 2
 
 
@@ -161,14 +170,16 @@ def test_a_template_that_rewrites_turns_leaves_answers_without_a_loss(
     template.write_text(template.read_text() + "{% if add_generation_prompt %}<think>{% endif %}")
     rewriting = Checkpoint(folder)
     params = Evaluate(heldout=str(write_rows([row(seed) for seed in range(3)])), max_new_tokens=3)
-    result = evaluate(rewriting, params=params, model_name="m", answers_file=tmp_path / "a")
+    result = evaluate_checkpoint(
+        rewriting, params=params, model_name="m", answers_file=tmp_path / "a"
+    )
     assert result.loss is None and not result.losses and result.scores["made_up"].n == 3
     assert result.notes == {
         "made_up": "3 rows have no loss: the model's chat template rewrites earlier turns"
     }
     with pytest.raises(InputError, match="rewrites earlier turns"):
         next_token = params.model_copy(update={"heldout_metric": "next-token"})
-        evaluate(rewriting, params=next_token, model_name="m")
+        evaluate_checkpoint(rewriting, params=next_token, model_name="m")
 
 
 def test_the_process_is_left_as_it_was(
@@ -180,7 +191,7 @@ def test_the_process_is_left_as_it_was(
         return [dict(os.environ), random.getstate(), numpy_state, torch_state]
 
     original = state()
-    evaluate(checkpoint, params=params, model_name="dense")
+    evaluate_checkpoint(checkpoint, params=params, model_name="dense")
     with isolated(offline=True):
         draws = random.random(), np.random.rand(), torch.rand(1)
     assert state() == original, draws
@@ -200,7 +211,7 @@ def test_an_endpoint_grades_each_answer_once(
     with chat_server(reply) as server:
         judge = Judge(url=server.url, model="m")
         changes = {"benchmarks": ("MIABench",), "heldout": None, "judge": judge}
-        run = partial(evaluate, checkpoint, params=params.model_copy(update=changes))
+        run = partial(evaluate_checkpoint, checkpoint, params=params.model_copy(update=changes))
         first, second = (run(model_name="m", judgements=tmp_path / "judged") for _ in range(2))
     assert first == second
     assert {name: s.score for name, s in first.scores.items()} == {"MIABench": 50, "open": 25}
@@ -213,7 +224,7 @@ def test_an_interrupted_evaluation_resumes_after_its_last_batch(
 ) -> None:
     params = Evaluate(heldout=str(write_rows(rows(11))), batch_size=3, max_new_tokens=3)
     reference, resumed = tmp_path / "reference.parquet", tmp_path / "resumed.parquet"
-    run = partial(evaluate, checkpoint, params=params, model_name="m")
+    run = partial(evaluate_checkpoint, checkpoint, params=params, model_name="m")
     run(answers_file=reference)
     batches = interrupt(monkeypatch, Journal, call=3, name="save")
     with pytest.raises(KeyboardInterrupt):
@@ -232,7 +243,7 @@ ON_A_NODE = """
 import json, os, signal, sys
 from pathlib import Path
 from interlace.checkpoint.checkpoint import Checkpoint
-from interlace.evaluation.run.evaluate import evaluate
+from interlace.evaluation.run.evaluate import evaluate_checkpoint
 from interlace.evaluation.run.journal import Journal
 from interlace.params.evaluating import Evaluate
 rank, folder = os.environ["RANK"], Path(sys.argv[3])
@@ -244,7 +255,7 @@ def dying(*args):
     return save(*args)
 Journal.save = dying
 params = Evaluate.model_validate_json(sys.argv[1])
-result = evaluate(Checkpoint(Path(sys.argv[2])), params=params, model_name="m",
+result = evaluate_checkpoint(Checkpoint(Path(sys.argv[2])), params=params, model_name="m",
     answers_file=folder / f"{rank}.parquet", scratch=folder / "scratch")
 (folder / rank).write_text(json.dumps(result.as_json()))
 """
@@ -265,7 +276,9 @@ def test_two_nodes_of_which_one_dies_and_comes_back_score_as_one_process(
             row["texts"][-1]["assistant"] = answer[0]
     params = Evaluate(heldout=str(write_rows(examples)), batch_size=1, max_new_tokens=3)
     answers_file = tmp_path / "one.parquet"
-    alone = evaluate(checkpoint, params=params, model_name="m", answers_file=answers_file)
+    alone = evaluate_checkpoint(
+        checkpoint, params=params, model_name="m", answers_file=answers_file
+    )
     assert 0 < alone.scores["a"].score < 100
 
     script = tmp_path / "script.py"
@@ -296,4 +309,4 @@ def test_an_image_that_cannot_be_opened_is_named(
     pq.write_table(table.set_column(table.column_names.index("image"), "image", column), path)
     broken = params.model_copy(update={"benchmarks": ("AI2D",)})
     with pytest.raises(InputError, match="task 'ai2d', row 2: an image is cut short or damaged"):
-        evaluate(checkpoint, params=broken, model_name="dense")
+        evaluate_checkpoint(checkpoint, params=broken, model_name="dense")
