@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -40,6 +39,7 @@ from studies.healing_page import FIRST, SEARCHED, SHARE_RATES, searched_at, writ
 from studies.healing_scores import STEPS, HealedScore, Results, Run
 from studies.heldout_score import Question, heldout_score, questions
 from studies.laptop import LAPTOP
+from studies.processes import open_processes
 
 DENSE, SCORES = Path("data/demo/model"), Path("artifacts/scores.parquet")
 RESULTS = Path("docs/study-healing.csv")
@@ -307,8 +307,7 @@ def main(limit: int | None, workers: int) -> None:
     n_rows = split_rows()
     bench = Bench(limit)
     dense, n_questions = bench.scores(DENSE).heldout, len(bench.heldout)
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _open_bench, (limit,)) as pool:
+    with open_processes(workers, initializer=_open_bench, initargs=(limit,)) as pool:
         for label, runs in stages(results, variants, n_rows):
             carry_out(pool, results, runs, label)
             write_page(results, variants, [*OTHERS], dense, n_questions, n_rows, RESULTS.parent)

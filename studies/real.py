@@ -12,9 +12,8 @@ docs/study-methods.md, docs/methods.md and the README.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from interlace.scores.table import SEARCH, SLEB, TAYLOR, Scores
 from interlace.system import interruption
 from interlace.system.documents import read_json
 from studies import real_bench
+from studies.processes import open_processes
 from studies.real_bench import SIMILARITY, SPARSE, Inputs
 from studies.real_choices import COMPARED, choices, finalists, score_table
 from studies.real_facts import facts, layer_rows
@@ -194,8 +194,7 @@ def main(source: Path, scratch: Path, out: Path, tokens: int | None) -> None:
     model, train, test = (source / name for name in ("model", "train.parquet", "test.parquet"))
     sizes = TOKENS | ({"heldout_tokens": tokens} if tokens else {})
     inputs = prepare(model, train, test, scratch, **sizes)
-    processes = {"mp_context": get_context("spawn"), "initializer": real_bench.begin}
-    with ProcessPoolExecutor(PROCESSES, initargs=(inputs,), **processes) as pool:
+    with open_processes(PROCESSES, initializer=real_bench.begin, initargs=(inputs,)) as pool:
         carry_out(Study(inputs, pool), out)
     click.echo(f"written: {out}/study-real.md and its tables and figures")
 

@@ -14,8 +14,7 @@ Writes docs/study-real-healing.md, its table and figure, and what it says into t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from interlace.plan.record import Plan, Tuned
 from interlace.scores.table import SEARCH
 from interlace.system import interruption
 from studies import real_healing_bench as bench
+from studies.processes import open_processes
 from studies.real import SCRATCH as PLANS
 from studies.real import SOURCE, TOKENS
 from studies.real_bench import SIMILARITY
@@ -219,7 +219,7 @@ def main(source: Path, plans: Path, scratch: Path, out: Path) -> None:
     inputs = prepare(
         prepare_plans(model, train, test, plans, **TOKENS), train, test, scratch, SIZES
     )
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+    with open_processes(PROCESSES) as pool:
         carry_out(inputs, pool, out)
     click.echo(f"written: {out}/study-real-healing.md, its table and figure")
 

@@ -63,10 +63,10 @@ class HealedTable:
 
     def value(self, cell: Cell, start: Start, number: str = "own") -> Value | None:
         """Return the mean of a number over seeds; `None` where no model has it."""
-        rows = self.of(cell, start)
-        values = [value for row in rows if (value := getattr(row, number)) is not None]
-        if not values:
+        rows = [row for row in self.of(cell, start) if getattr(row, number) is not None]
+        if not rows:
             return None
+        values = [getattr(row, number) for row in rows]
         errors = [getattr(row, f"{number}_error") for row in rows]
         mean, spread = mean_and_spread(values)
         return Value(mean, sqrt(fmean(errors) ** 2 + spread**2 / len(values)))

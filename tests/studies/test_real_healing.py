@@ -24,10 +24,11 @@ from studies import real_healing_bench as bench
 from studies.real_healing import carry_out
 from studies.real_healing_inputs import PURPOSES, Inputs, Sizes, prepare, prompt_length
 from studies.real_healing_plans import plan_of, searched_sets
-from studies.real_healing_rows import published
+from studies.real_healing_rows import Row, published
 from studies.real_healing_runs import RECIPE, RECIPE_OWN, WAYS
+from studies.real_healing_table import HealedTable, Value
 from studies.real_inputs import prepare as prepare_plans
-from studies.real_rows import COMPENSATED, write_rows
+from studies.real_rows import COMPENSATED, read_rows, write_rows
 from studies.real_rows import Row as Choices
 
 pytestmark = pytest.mark.slow
@@ -163,6 +164,15 @@ def test_gains_are_over_the_recipe_on_labels(study: Any) -> None:
     for r in rows:
         expected = recipes[r["method"], r["seed"]] - float(r["own"])
         assert float(r["gain"]) == pytest.approx(expected, abs=2e-5)
+
+
+def test_a_model_that_is_half_judged_does_not_hide_another_seeds_numbers(study: Any) -> None:
+    rows = read_rows(study[1] / "study-real-healing.csv", Row)
+    first = next(row for row in rows if row.way == RECIPE and row.labels is not None)
+    half = replace(first, seed=1, labels=None, labels_error=None)
+    table = HealedTable([first, half])
+    cell, start = (first.method, first.ratio), (first.way, first.compensated)
+    assert table.value(cell, start, "labels") == Value(first.labels, first.labels_error)
 
 
 def test_a_stopped_study_resumes(study: Any, inputs: Inputs) -> None:
