@@ -205,6 +205,7 @@ def carry_out(inputs: Inputs, pool: Any, docs: Path) -> None:
                 study.carry_out([study.at_best(run) for run in runs], bench.judge)
                 study.forget(trials)
         study.carry_out([study.at_best(run) for run in repeated()], bench.judge)
+        study.write()
 
 
 @click.command()

@@ -113,16 +113,20 @@ def _ways() -> Iterator[str]:
 def _section(
     table: HealedTable, title: str, number: str, shown: Callable[[Value], str]
 ) -> Iterator[str]:
-    """Tabulate a number of all models, a row for each way."""
+    """Tabulate a number of all models that have it: a row for each way, a column for each plan."""
+    values = {
+        (start, cell): value
+        for start in table.starts
+        for cell in table.cells
+        if (value := table.value(cell, start, number))
+    }
+    plans = [cell for cell in table.cells if any(column == cell for _, column in values)]
     yield f"## {title}\n"
-    yield f"| | {' | '.join(map(plan_named, table.cells))} |"
-    yield "|---|" + "---:|" * len(table.cells)
-    for start in table.starts:
-        values = [table.value(cell, start, number) for cell in table.cells]
-        if not any(values):
-            continue
-        cells = " | ".join(shown(value) if value else "-" for value in values)
-        yield f"| {named(start)} | {cells} |"
+    yield f"| | {' | '.join(map(plan_named, plans))} |"
+    yield "|---|" + "---:|" * len(plans)
+    for start in dict.fromkeys(way for way, _ in values):
+        row = (values.get((start, cell)) for cell in plans)
+        yield f"| {named(start)} | {' | '.join(shown(v) if v else '-' for v in row)} |"
     yield ""
 
 

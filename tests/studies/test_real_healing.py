@@ -216,6 +216,15 @@ def test_the_table_of_other_data_is_not_taken(study: Any, inputs: Inputs) -> Non
     assert not published(other, table)
 
 
+def test_a_finished_study_writes_its_page_anew(study: Any, inputs: Inputs) -> None:
+    _, docs = study
+    page = docs / "study-real-healing.md"
+    before = page.read_bytes()
+    page.unlink()
+    carry_out(inputs, Here(), docs)
+    assert page.read_bytes() == before
+
+
 def test_no_checkpoint_stays_that_was_judged_or_lost(study: Any, inputs: Inputs) -> None:
     assert not [path for path in (inputs.scratch / "tuned").iterdir() if path.is_dir()]
 
