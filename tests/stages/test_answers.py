@@ -78,7 +78,7 @@ def test_two_processes_and_a_resumed_run_write_the_bytes_of_one(
     assert written(two) == expected
     assert launch(killed, 2, victim=1) != 0
     assert not (killed / "data/answers").exists()
-    assert len(list((killed / ".scratch/answers").glob("*/window-*.json"))) >= 2
+    assert any((killed / ".scratch/answers").glob("*/window-*.json"))  # what resumes
     assert launch(killed, 1) == 0
     assert written(killed) == expected
 
