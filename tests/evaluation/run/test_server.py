@@ -91,11 +91,12 @@ def test_a_server_that_ends_while_it_is_asked_is_named_with_its_last_lines(
 
 
 STAGE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from interlace.evaluation.run.server import running
 from interlace.params.served import Vllm
 from interlace.system import interruption
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 with interruption.installed(), running(Vllm(command=sys.argv[1]), Path("m"), Path(sys.argv[2])):
     print("ready", flush=True)
     while True:  # a read would miss a signal that comes just before it
