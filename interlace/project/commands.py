@@ -47,7 +47,7 @@ def init(
     DIR gets dvc.yaml, params.yaml and a readme, and is made a git repository where it lies in none.
     """
     if lists:
-        print_blocks(profiles_table())
+        print_blocks(profiles_table(), "~: a forecast of `interlace plan-run`, not timed")
         return
     if folder is None:
         raise InputError("init: no folder; name one, as in `interlace init DIR`")

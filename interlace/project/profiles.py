@@ -51,9 +51,9 @@ class Profile:
 
     @property
     def hours(self) -> str:
-        """The hours that a run takes, by the comment that says so."""
+        """The hours of a run, by the comment that says so; with a ~ where they are a forecast."""
         hours = _HOURS.search(self.text)
-        return hours[1] if hours else "not measured"
+        return hours[1] if hours else "unknown"
 
     @property
     def comes_without_model(self) -> bool:

@@ -85,7 +85,7 @@ def test_each_profile_makes_a_project_with_its_comments(name: str) -> None:
     values = parse_yaml(text, name)
     if not profile.comes_without_model:
         assert values == parse_yaml(profile.text, name)
-    assert profile.hours == "not measured" or float(profile.hours.split()[0]) < 1
+    assert float(profile.hours.removeprefix("~").split()[0]) > 0
 
 
 def test_a_model_and_data_of_ones_own_replace_the_profiles(work: Path) -> None:
@@ -226,8 +226,9 @@ def test_a_kill_in_the_midst_of_a_known_folder_leaves_no_pipeline(
     assert contents(work) == before
 
 
-def test_the_list_says_what_is_not_measured() -> None:
+def test_the_list_says_which_hours_are_a_forecast() -> None:
     shown = init("--list").output
+    assert "…" not in shown and "~: a forecast" in shown
     rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert {*profile_names()} < rows.keys()
-    assert "8       not measured" in rows["qwen3-vl-8b"] and "0.25" in rows["qwen3-vl-8b"]
+    assert "8       ~2.2 (8 H100s)" in rows["qwen3-vl-8b"] and "0.25" in rows["qwen3-vl-8b"]

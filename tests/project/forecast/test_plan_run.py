@@ -16,6 +16,7 @@ from huggingface_hub import constants
 
 from interlace.cli import main
 from interlace.project.forecast import machine
+from interlace.project.profiles import read_profile
 from interlace.system.documents import as_yaml
 
 ROOT = Path(__file__).parents[3]
@@ -47,19 +48,41 @@ def project(dense_dir: Path, **changes: Any) -> None:
     write(evaluate={"heldout": "test.parquet"}, **changes)
 
 
-def publish_8b(hub: Path) -> None:
-    """Put the configuration of Qwen3-VL-8B into the hub's cache, and nothing else."""
+SIZES = {  # layers, width, width of the MLP, heads; the size of the tower
+    "2B": (28, 2048, 6144, 16, "small"),
+    "4B": (36, 2560, 9728, 32, "small"),
+    "8B": (36, 4096, 12_288, 32, "large"),
+}
+TOWERS: dict[str, dict[str, Any]] = {
+    "small": {
+        "depth": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "deepstack_visual_indexes": [5, 11, 17],
+    },
+    "large": {
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "deepstack_visual_indexes": [8, 16, 24],
+    },
+}
+
+
+def publish(hub: Path, size: str) -> None:
+    """Put the configuration of a Qwen3-VL-Instruct into the hub's cache, and nothing else."""
     from transformers import Qwen3VLConfig
 
-    repository = hub / "models--Qwen--Qwen3-VL-8B-Instruct"
+    layers, width, mlp, heads, tower = SIZES[size]
+    repository = hub / f"models--Qwen--Qwen3-VL-{size}-Instruct"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs/main").write_text(SHA)
-    text = {"hidden_size": 4096, "intermediate_size": 12_288, "num_hidden_layers": 36}
-    text |= {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+    text = {"hidden_size": width, "intermediate_size": mlp, "num_hidden_layers": layers}
+    text |= {"num_attention_heads": heads, "num_key_value_heads": 8, "head_dim": 128}
     config = Qwen3VLConfig(
         text_config=text | {"vocab_size": 151_936},
-        vision_config={"out_hidden_size": 4096},
-        tie_word_embeddings=False,
+        vision_config=TOWERS[tower] | {"out_hidden_size": width},
+        tie_word_embeddings=size != "8B",
     )
     config.save_pretrained(repository / "snapshots" / SHA)
 
@@ -112,7 +135,7 @@ def test_the_published_profile_needs_no_more_than_the_models_configuration(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
-    publish_8b(folder / "hub")
+    publish(folder / "hub", "8B")
     shutil.copyfile(ROOT / "profiles/qwen3-vl-8b.yaml", "params.yaml")
     result = plan("--card", "h100", "--disk", "2000")
     assert result.exit_code == 0, result.output
@@ -130,6 +153,23 @@ def test_the_published_profile_needs_no_more_than_the_models_configuration(
         text = text.replace(f"\n{section}:\n", f"\n{section}:\n  {key}: {value}\n")
     Path("params.yaml").write_text(text)
     assert "finetune needs" not in error_of(plan("--card", "A100-40", "--gpus", "1"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
+def test_a_profile_expects_the_hours_of_its_forecast(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = read_profile(name)
+    if profile.comes_without_model:
+        pytest.skip("its hours are those of a run")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    publish(folder / "hub", profile.params.model.id.split("-")[-2])
+    Path("params.yaml").write_text(profile.text)
+    Path("data").symlink_to(ROOT / "data")  # the probes' tasks
+    result = plan("--card", "H100", "--disk", "2000")
+    assert result.exit_code == 0, result.output
+    gpus = f"{profile.gpus} H100s" if profile.gpus.isdigit() else "1 H100"
+    assert profile.hours == f"~{float(cells(result, 'total')[-1]):.1f} ({gpus})"
 
 
 @pytest.mark.parametrize(
