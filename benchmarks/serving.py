@@ -41,15 +41,16 @@ TARGET = 0.95  # least speedup over ideal for prefill
 REQUESTS = 6  # rows of the demo, with one image each
 WIDTH, LAYERS = 512, 28  # of the larger decoder
 PROMPT = (190, 210)  # tokens of its prompts
-UNSURE_SECONDS = 45.0  # of requests that a load may take for more rounds, while it is unsure
-UNSURE_ROUNDS = 4  # times the rounds asked for, at most
+PREFILL_SECONDS = 240.0  # of requests that an unsure load of the target may take for more rounds
+DECODE_SECONDS = 45.0  # of requests that any other may take
+UNSURE_ROUNDS = 8  # times the rounds asked for, at most
 HEAD = """# Speed of served models
 
 `make bench-serving` writes this page, on a CPU with {cores} cores. Two servers are started by
 `{command}`{version}: one of the dense model, one without every fourth layer. In each of at least
 {rounds} rounds one server answers requests while the other is suspended, and then the other answers
 the same. A load whose intervals are wide gets more rounds, up to {times} times as many,
-or until its requests have taken {seconds:.0f} seconds. Every request has an image and is like no
+or until its requests have taken {prefill:.0f} seconds, {decode:.0f} if they are decode-bound. Every request has an image and is like no
 other, so none is answered from a cache. Requests at once: {concurrency}; a round sends each of
 {requests} rows once, or as many as are open at once. Prefill-bound answers have one token,
 decode-bound ones {new_tokens}. Speedups are medians over rounds with 95% bootstrap intervals,
@@ -140,7 +141,8 @@ def rounds_for_sureness(params: Ttft, load: Load, rounds: Rounds) -> int:
     if len(rounds) >= UNSURE_ROUNDS * params.repeats:
         return 0
     times = [turn.seconds_per_token * turn.tokens for pair in rounds for turn in pair]
-    if sum(times) * max(params.requests, load.concurrency) >= UNSURE_SECONDS:
+    limit = PREFILL_SECONDS if load.new_tokens == 1 else DECODE_SECONDS
+    if sum(times) * max(params.requests, load.concurrency) >= limit:
         return 0
     metrics = served_metrics(ServedTimes({}, {load: rounds}), {"ttft_ideal": 1.0}, params, 0)
     speedups = [metrics["served"][load.name][f"{key}_speedup"] for key in ("ttft", "throughput")]
@@ -234,7 +236,8 @@ def main(
         version=f" (version {version})" if version else "",
         rounds=" and ".join(str(case.rounds) for case in cases),
         times=UNSURE_ROUNDS,
-        seconds=UNSURE_SECONDS,
+        prefill=PREFILL_SECONDS,
+        decode=DECODE_SECONDS,
         concurrency=", ".join(map(str, concurrency)),
         requests=REQUESTS,
         new_tokens=" and ".join(str(case.new_tokens) for case in cases),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.serving import UNSURE_SECONDS, rounds_for_sureness, table
+from benchmarks.serving import PREFILL_SECONDS, rounds_for_sureness, table
 from interlace.params.timing import Ttft
 from interlace.speed.load import Load, TurnTiming
 from interlace.speed.served import Rounds, ServedTimes
@@ -27,20 +27,21 @@ def rounds(speedups: list[float], seconds: float) -> Rounds:
 
 
 @pytest.mark.parametrize(
-    ("concurrency", "speedups", "seconds", "added"),
+    ("load", "speedups", "seconds", "added"),
     [
-        (1, SURE, 0.1, 0),
-        (1, UNSURE, 0.1, 2),
-        (1, UNSURE, UNSURE_SECONDS / 6, 0),
-        (16, UNSURE, 0.1, 2),
-        (1, UNSURE * 4, 0.01, 0),
-        (64, UNSURE, 0.1, 0),  # 8 turns of 64 requests have taken their time
+        (Load(1, 1), SURE, 0.1, 0),
+        (Load(1, 1), UNSURE, 0.1, 2),
+        (Load(1, 1), UNSURE, PREFILL_SECONDS / 6, 0),
+        (Load(16, 1), UNSURE, 0.1, 2),
+        (Load(1, 1), UNSURE * 8, 0.01, 0),
+        (Load(64, 1), UNSURE, 0.1, 2),
+        (Load(64, 1), UNSURE, 0.4, 0),  # 8 turns of 64 requests have taken their time
+        (Load(64, 32), UNSURE, 0.1, 0),  # and those of longer replies earlier
     ],
 )
 def test_a_load_gets_more_rounds_while_it_is_unsure_and_has_time(
-    concurrency: int, speedups: list[float], seconds: float, added: int
+    load: Load, speedups: list[float], seconds: float, added: int
 ) -> None:
-    load = Load(concurrency, 1)
     assert rounds_for_sureness(PARAMS, load, rounds(speedups, seconds)) == added
 
 
