@@ -49,14 +49,14 @@ HEAD = """# Speed of served models
 `make bench-serving` writes this page, on a CPU with {cores} cores. Two servers are started by
 `{command}`{version}: one of the dense model, one without every fourth layer. In each of at least
 {rounds} rounds one server answers requests while the other is suspended, and then the other answers
-the same. A load whose intervals are wide gets more rounds, up to {times} times as many,
-or until its requests have taken {prefill:.0f} seconds, {decode:.0f} if they are decode-bound. Every request has an image and is like no
-other, so none is answered from a cache. Requests at once: {concurrency}; a round sends each of
-{requests} rows once, or as many as are open at once. Prefill-bound answers have one token,
-decode-bound ones {new_tokens}. Speedups are medians over rounds with 95% bootstrap intervals,
-"unsure" where the interval is wider than a tenth of it. The ideal is the ratio of FLOPs: vision
-tower, decoder and head of a prompt, and, for tokens a second of long answers, of further tokens.
-The target is {target:.2f} of ideal for prefill-bound requests.
+the same. A load whose intervals are wide gets more rounds, up to {times} times as many, or until
+its requests have taken {prefill:.0f} seconds, {decode:.0f} if they are decode-bound. Every request
+has an image and is like no other, so none is answered from a cache. Requests at once:
+{concurrency}; a round sends each of {requests} rows once, or as many as are open at once.
+Prefill-bound answers have one token, decode-bound ones {new_tokens}. Speedups are medians over
+rounds with 95% bootstrap intervals, "unsure" where the interval is wider than a tenth of it. The
+ideal is the ratio of FLOPs: vision tower, decoder and head of a prompt, and, for tokens a second of
+long answers, of further tokens. The target is {target:.2f} of ideal for prefill-bound requests.
 
 "Besides the model" is the time per request that would be the same for both models if the rest
 followed the ideal: HTTP, decoding the image, tokenising, scheduling, and this client. Dropping

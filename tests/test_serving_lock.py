@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -40,8 +41,10 @@ def test_pins_are_exact_sorted_once_and_without_addresses(name: str) -> None:
 
 def made(*words: str) -> str:
     """The commands of `make environment`, without running them."""
+    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "LOCK")  # `make test LOCK=...`
+    inner = {name: value for name, value in os.environ.items() if name not in outer}
     command = ["make", "--dry-run", "--always-make", "environment", *words]
-    run = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True)
+    run = subprocess.run(command, cwd=ROOT, env=inner, text=True, capture_output=True, check=True)
     return run.stdout
 
 
