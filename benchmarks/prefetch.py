@@ -158,7 +158,7 @@ def times(name: str, loop: Loop, rows: int, workers: int, repeats: int) -> Times
 
 
 @click.command()
-@click.option("--rows", default=384, help="images, rows")
+@click.option("--rows", default=512, help="images, rows")
 @click.option("--workers", default=min(4, os.cpu_count() or 1), help="processes that open images")
 @click.option("--repeats", default=3, help="runs of each way")
 @click.option("--out", default="docs/bench-prefetch.md", type=click.Path(path_type=Path))

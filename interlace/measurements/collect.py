@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,7 @@ from interlace.measurements.tables import (
 from interlace.model.batches import encode_rows, token_batches
 from interlace.model.chat import Inputs, collate
 from interlace.model.open import input_device
-from interlace.model.prefetch import automatic_workers, prefetched
+from interlace.model.prefetch import automatic_workers, one_ahead, prefetched
 from interlace.params.measuring import Collect
 from interlace.samples.windows import Window, read_windows, windows_of
 from interlace.sources.pinned import PinnedModel
@@ -126,12 +126,13 @@ def _measure_share(
     share = pending[process_rank() :: world_size()]
     total = sum(window.rows for window in share)
     with tqdm(total=total, unit="sample", desc="collect", disable=process_rank() > 0) as progress:
-        pad = processor.tokenizer.pad_token_id or 0
-        for encoded in _encoded_windows(processor, share, scratch, params):
-            folder = scratch / encoded.window.name
-            batches = _measure_window(model, encoded, folder, params, pad, progress)
-            if batches.skipped:
-                check_skipped(windows, scratch, params.max_bad)
+        batches = _ready_batches(model, processor, windows, share, scratch, params)
+        with closing(one_ahead(batches, automatic_workers(params.workers) > 0)) as ready:
+            for batch in ready:
+                arrays = _arrays(model, batch.inputs, batch.group, batch.rows, params)
+                write_batch(batch.folder, batch.number, arrays)
+                progress.update(len(batch.group))
+        progress.update(total - progress.n)  # rows that are skipped, or were measured before
     barrier()
 
 
@@ -198,24 +199,60 @@ def _unmeasured(folder: Path, rows: int) -> list[int]:
     return [i for n in pending_batches(folder, batches) for i in batches.batches[n]]
 
 
-def _measure_window(
-    model: Any, encoded: _Encoded, folder: Path, params: Collect, pad: int, progress: Any
-) -> WindowBatches:
-    """Measure the batches of a window that are not in its folder yet."""
-    rows, examples, batches = encoded.rows, encoded.examples, read_batches(folder)
-    if batches is None:
-        groups = token_batches(examples, params.batch_tokens)
-        batches = WindowBatches(groups, encoded.skipped)
-        write_batches(folder, batches)
-    progress.update(len(rows) - len(examples))
-    device = input_device(model)
-    for number in pending_batches(folder, batches):
-        group = batches.batches[number]
-        batch = collate([examples.pop(i) for i in group], pad_token_id=pad)
-        batch = {name: value.to(device) for name, value in batch.items()}
-        write_batch(folder, number, _arrays(model, batch, group, rows, params))
-        progress.update(len(group))
-    return batches
+class _Batch(NamedTuple):
+    """A batch that is ready to be measured.
+
+    Attributes:
+        folder: of its window's finished batches.
+        number: of the batch in its window.
+        group: the window's rows that are in it, by number.
+        rows: all of the window.
+        inputs: of the model.
+    """
+
+    folder: Path
+    number: int
+    group: Sequence[int]
+    rows: list[Row]
+    inputs: Inputs
+
+
+def _ready_batches(
+    model: Any,
+    processor: Any,
+    windows: Sequence[Window],
+    share: Sequence[Window],
+    scratch: Path,
+    params: Collect,
+) -> Iterator[_Batch]:
+    """Yield the batches that are not measured yet, on the model's device.
+
+    Args:
+        model: that measures.
+        processor: its processor.
+        windows: of all processes.
+        share: windows of this process.
+        scratch: folder of finished batches.
+        params: longest prompt, batch size, workers.
+
+    Raises:
+        InputError: too many rows cannot be read.
+    """
+    pad, device = processor.tokenizer.pad_token_id or 0, input_device(model)
+    for encoded in _encoded_windows(processor, share, scratch, params):
+        folder, examples = scratch / encoded.window.name, encoded.examples
+        batches = read_batches(folder)
+        if batches is None:
+            groups = token_batches(examples, params.batch_tokens)
+            batches = WindowBatches(groups, encoded.skipped)
+            write_batches(folder, batches)
+        if batches.skipped:
+            check_skipped(windows, scratch, params.max_bad)
+        for number in pending_batches(folder, batches):
+            group = batches.batches[number]
+            inputs = collate([examples.pop(i) for i in group], pad_token_id=pad)
+            inputs = {name: value.to(device) for name, value in inputs.items()}
+            yield _Batch(folder, number, group, encoded.rows, inputs)
 
 
 def _arrays(

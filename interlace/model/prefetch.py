@@ -10,11 +10,14 @@ import os
 import resource
 import shutil
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,8 +28,9 @@ import torch.multiprocessing
 from interlace.errors import InputError
 from interlace.system.slow import SECONDS, slow_named
 
-AHEAD = 64  # tasks that may be done before their results are taken
-AHEAD_BYTES = 2**30  # of results that may lie in shared memory
+AHEAD = 128  # tasks that may be done before their results are taken
+# of results that may lie in shared memory: so many, or a part of what is free
+AHEAD_BYTES, FREE_PART = 2**30, 8
 SHARED = Path("/dev/shm")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -71,7 +75,7 @@ def prefetched(
 
     Args:
         work: makes a result of a task; the workers have all that it refers to.
-        tasks: are drawn a few ahead, in this process.
+        tasks: are drawn a few ahead, in a thread of this process.
         workers: processes; 0: this process does each task when its result is taken.
         name: says what a task is about, in messages.
         setting: parameter that holds `workers`, for messages.
@@ -79,7 +83,7 @@ def prefetched(
 
     Raises:
         InputError: `work` raised it; a worker was killed, or a task takes too long.
-        Failure: `work` raised another error.
+        Failure: `work` raised another error. An error of `tasks` is raised as it is.
     """
     if not workers or not _shared_bytes():
         for task in tasks:
@@ -87,19 +91,43 @@ def prefetched(
                 result = work(task)
             yield result
         return
-    pool: _Pool[Task, Result] = _Pool(work, workers, name, setting, seconds or SECONDS)
+    pool: _Pool[Task, Result] = _Pool(work, tasks, workers, name, setting, seconds or SECONDS)
     try:
-        yield from pool.results(tasks)
+        yield from pool.results()
     finally:
         pool.close()
 
 
+def one_ahead(items: Iterator[Result], on: bool = True) -> Generator[Result, None, None]:
+    """Yield items; each is made in a thread while the one before it is used.
+
+    Copies of large tensors, as of a batch of images, take no time of the model's then.
+
+    Args:
+        items: are taken in one thread alone, in their order.
+        on: False: items are made as they are taken.
+    """
+    if not on:
+        yield from items
+        return
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        following: Future[Any] = thread.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = thread.submit(next, items, end)
+            yield item
+
+
 class _Pool(Generic[Task, Result]):
-    """Workers that take tasks in turn, so that the next result is always that of a known worker."""
+    """Workers that take tasks in turn, so that the next result is always that of a known worker.
+
+    A thread hands tasks out: a task with an image fills a pipe, and waits until its worker is free.
+    """
 
     def __init__(
         self,
         work: Callable[[Task], Result],
+        tasks: Iterable[Task],
         workers: int,
         name: Callable[[Task], str],
         setting: str,
@@ -109,10 +137,15 @@ class _Pool(Generic[Task, Result]):
         _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # one a tensor
         self.workers: list[_Worker[Task]] = []
-        self.pending: deque[Task] = deque()  # sent, and not yet taken
+        self.pending: deque[Task] = deque()  # handed out, and not yet taken
         for _ in range(workers):
             self.workers.append(self._started(work))
-        self.largest = 0  # result so far, bytes
+        self.largest: int | None = None  # result so far, bytes
+        self.changed = threading.Condition()  # of what follows, and of `pending`
+        self.ended = False  # no task will follow
+        self.error: BaseException | None = None  # of the tasks
+        self.thread = threading.Thread(target=self._hand_out, args=[iter(tasks)], daemon=True)
+        self.thread.start()
 
     def _started(self, work: Callable[[Task], Result]) -> _Worker[Task]:
         context = torch.multiprocessing.get_context("fork")  # `work` need not be importable
@@ -124,35 +157,50 @@ class _Pool(Generic[Task, Result]):
         theirs.close()
         return _Worker(process, ours)
 
-    def results(self, tasks: Iterable[Task]) -> Iterator[Result]:
+    def results(self) -> Iterator[Result]:
         """Yield the results in the order of the tasks."""
-        source = iter(tasks)
-        sent = received = 0
-        more = True
-        while True:
-            while more and len(self.pending) < self._most_ahead():
-                try:
-                    task = next(source)
-                except StopIteration:
-                    more = False
+        for worker in cycle(self.workers):
+            with self.changed:
+                self.changed.wait_for(lambda: self.pending or self.ended)
+                if not self.pending:
                     break
-                self._send(self.workers[sent % len(self.workers)], task)
-                sent += 1
-            if not self.pending:
-                return
-            result: Result = self._taken(self.workers[received % len(self.workers)])
-            received += 1
+            result: Result = self._taken(worker)
             yield result
+        if self.error:
+            raise self.error
 
-    def _most_ahead(self) -> int:
-        """Return how many tasks may be sent and not taken: at least one for each worker."""
-        fitting = min(AHEAD_BYTES, _shared_bytes() // 2) // self.largest if self.largest else 0
-        return max(len(self.workers), min(AHEAD, fitting))
+    def _hand_out(self, tasks: Iterator[Task]) -> None:
+        """Send tasks to the workers in turn, as many ahead as there is room for."""
+        try:
+            for worker in cycle(self.workers):
+                with self.changed:
+                    self.changed.wait_for(lambda: self.ended or self._has_room())
+                task = next(tasks)
+                with self.changed:
+                    if self.ended:
+                        return
+                    self.pending.append(task)
+                    self.changed.notify_all()
+                with suppress(OSError):  # it is dead: `_taken` says so
+                    worker.pipe.send(task)
+        except StopIteration:
+            pass
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._end()
 
-    def _send(self, worker: _Worker[Task], task: Task) -> None:
-        self.pending.append(task)
-        with suppress(OSError):  # it is dead: `_taken` says so
-            worker.pipe.send(task)
+    def _has_room(self) -> bool:
+        """Return True if one more task may be handed out: each worker may have one."""
+        if self.largest is None or len(self.pending) < len(self.workers):
+            return len(self.pending) < len(self.workers)
+        most_bytes = min(max(AHEAD_BYTES, free_memory() // FREE_PART), _shared_bytes() // 2)
+        return len(self.pending) < AHEAD and self.largest * len(self.pending) < most_bytes
+
+    def _end(self) -> None:
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
     def _taken(self, worker: _Worker[Task]) -> Any:
         """Wait for the next result of a worker."""
@@ -168,8 +216,10 @@ class _Pool(Generic[Task, Result]):
             error, value, size = worker.pipe.recv()
         except (OSError, EOFError):
             raise self._death(worker) from None
-        self.pending.popleft()
-        self.largest = max(self.largest, size)
+        with self.changed:
+            self.pending.popleft()
+            self.largest = max(self.largest or 0, size)
+            self.changed.notify_all()
         if error is InputError:
             raise InputError(value)
         if error:
@@ -193,12 +243,14 @@ class _Pool(Generic[Task, Result]):
         )
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers, and the thread, which may wait for one of them."""
+        self._end()
         for worker in self.workers:
-            worker.pipe.close()
             worker.process.kill()
+        self.thread.join(self.seconds)
         for worker in self.workers:
             worker.process.join()
+            worker.pipe.close()
 
 
 def _serve(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from interlace.errors import InputError
 from interlace.model import prefetch
-from interlace.model.prefetch import Failure, prefetched
+from interlace.model.prefetch import Failure, one_ahead, prefetched
 
 
 def ahead(
@@ -53,6 +53,7 @@ def test_tasks_run_ahead_in_other_processes_within_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(prefetch, "AHEAD_BYTES", 5 * 4000)
+    monkeypatch.setattr(prefetch, "free_memory", lambda: 0)
     drawn: list[int] = []
 
     def tasks() -> Iterator[int]:
@@ -70,6 +71,35 @@ def test_tasks_run_ahead_in_other_processes_within_a_bound(
         assert len(drawn) <= taken + 5
     assert len(drawn) == 100
     assert len(pids) == 2 and os.getpid() not in pids
+
+
+def test_workers_go_on_while_the_last_result_is_used(tmp_path: Path) -> None:
+    """Also with tasks that fill a pipe, as an image does."""
+    images = [number.to_bytes(1) * 2**20 for number in range(12)]
+
+    def work(image: bytes) -> int:
+        (tmp_path / str(image[0])).touch()
+        return image[0]
+
+    results = ahead(work, images)
+    assert next(results) == 0
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.iterdir())) < len(images):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert list(results) == list(range(1, 12))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_the_tasks_comes_after_the_results_before_it(workers: int) -> None:
+    def tasks() -> Iterator[int]:
+        yield from range(3)
+        raise InputError("window 1 is damaged")
+
+    results = ahead(tensor_of, tasks(), workers=workers)
+    assert [next(results)["number"] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(InputError, match=r"^window 1 is damaged$"):
+        next(results)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -215,3 +245,25 @@ def test_without_workers_a_slow_task_is_named_and_waited_for(
 
     (line,) = ahead(work, [7], workers=0, seconds=0.01)
     assert line == "sample 7: not read within 0.01 seconds; wait, or repair or remove it\n"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_items_are_made_one_ahead_in_their_order(on: bool) -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+        raise InputError("item 5 is damaged")
+
+    ready = one_ahead(items(), on)
+    assert next(ready) == 0
+    deadline = time.monotonic() + 20
+    while len(made) < 1 + on:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(made) == 1 + on
+    assert [next(ready) for _ in range(4)] == [1, 2, 3, 4]
+    with pytest.raises(InputError, match="item 5"):
+        next(ready)

@@ -25,7 +25,7 @@ from interlace.model.chat import (
     encode_whole,
 )
 from interlace.model.generation import AnswerGenerator, Draws
-from interlace.model.prefetch import automatic_workers, free_memory, prefetched
+from interlace.model.prefetch import automatic_workers, free_memory, one_ahead, prefetched
 from interlace.model.row_losses import RowLoss, last_answer, prompt_of, row_losses
 from interlace.model.sampling import sampling_of
 from interlace.params.evaluating import Evaluate
@@ -125,19 +125,37 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         windows = [order[start : start + size] for start in range(0, len(order), size)]
         windows = windows[process::processes]
         pending = [window for window in windows if not all(index in skip for index in window)]
-        total = sum(map(len, windows))
+        total, answered = (
+            sum(map(len, windows)),
+            sum(i in skip for window in windows for i in window),
+        )
         with (
-            tqdm(total=total, desc="answering", unit="prompt", disable=process != 0) as progress,
+            tqdm(
+                total=total,
+                initial=answered,
+                desc="answering",
+                unit="prompt",
+                disable=process != 0,
+            ) as progress,
             closing(self._encoded(requests, pending)) as encoded,
+            closing(self._batches_of_all(requests, pending, skip, encoded)) as batches,
+            closing(one_ahead(batches, self.workers > 0)) as ready,
         ):
-            for window in windows:
-                skipped = len(window)
-                for batch, inputs in self._batches_of(requests, window, skip, encoded):
-                    settings = [requests[index].args[2] for index in batch]
-                    yield dict(zip(batch, self._replies(inputs, settings), strict=True))
-                    progress.update(len(batch))
-                    skipped -= len(batch)
-                progress.update(skipped)
+            for batch, inputs in ready:
+                settings = [requests[index].args[2] for index in batch]
+                yield dict(zip(batch, self._replies(inputs, settings), strict=True))
+                progress.update(sum(index not in skip for index in batch))
+
+    def _batches_of_all(
+        self,
+        requests: Sequence[Any],
+        windows: Sequence[Sequence[int]],
+        skip: Container[int],
+        encoded: Iterator[_Encoded],
+    ) -> Generator[tuple[list[int], list[_Encoded]], None, None]:
+        """Form the batches of all windows."""
+        for window in windows:
+            yield from self._batches_of(requests, window, skip, encoded)
 
     def _batches_of(
         self,
@@ -147,8 +165,6 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         encoded: Iterator[_Encoded],
     ) -> Iterator[tuple[list[int], list[_Encoded]]]:
         """Form batches of prompts of similar length from a window's encoded requests."""
-        if all(index in skip for index in window):
-            return
         inputs_by_index: dict[int, _Encoded] = {}
         lengths: dict[int, int] = {}
         free_bytes = max(WINDOW_BYTES, free_memory() // FREE_PART)
