@@ -6,9 +6,9 @@ Their tensors lie in shared memory, and so many tasks run ahead as that memory a
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
-import shutil
 import signal
 import threading
 import traceback
@@ -23,15 +23,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-import torch.multiprocessing
 
 from interlace.errors import InputError
+from interlace.model import shared_memory
 from interlace.system.slow import SECONDS, slow_named
 
 AHEAD = 128  # tasks that may be done before their results are taken
 # of results that may lie in shared memory: so many, or a part of what is free
 AHEAD_BYTES, FREE_PART = 2**30, 8
-SHARED = Path("/dev/shm")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -47,10 +46,12 @@ class _Worker(Generic[Task]):
     Attributes:
         process: its handle.
         pipe: takes tasks, gives results.
+        receiver: of the results.
     """
 
     process: Any
     pipe: connection.Connection
+    receiver: shared_memory.Receiver
 
 
 def automatic_workers(workers: int | None) -> int:
@@ -85,7 +86,7 @@ def prefetched(
         InputError: `work` raised it; a worker was killed, or a task takes too long.
         Failure: `work` raised another error. An error of `tasks` is raised as it is.
     """
-    if not workers or not _shared_bytes():
+    if not workers or not shared_memory.AVAILABLE:
         for task in tasks:
             with slow_named(name(task), "wait, or repair or remove it", seconds or SECONDS):
                 result = work(task)
@@ -135,7 +136,7 @@ class _Pool(Generic[Task, Result]):
     ) -> None:
         self.name, self.setting, self.seconds = name, setting, seconds
         _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # one a tensor
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # one a piece
         self.workers: list[_Worker[Task]] = []
         self.pending: deque[Task] = deque()  # handed out, and not yet taken
         for _ in range(workers):
@@ -148,14 +149,14 @@ class _Pool(Generic[Task, Result]):
         self.thread.start()
 
     def _started(self, work: Callable[[Task], Result]) -> _Worker[Task]:
-        context = torch.multiprocessing.get_context("fork")  # `work` need not be importable
+        context = multiprocessing.get_context("fork")  # `work` need not be importable
         ours, theirs = context.Pipe()
         pipes = [worker.pipe for worker in self.workers]
         arguments = (work, theirs, [ours, *pipes])
         process = context.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, shared_memory.Receiver(ours))
 
     def results(self) -> Iterator[Result]:
         """Yield the results in the order of the tasks."""
@@ -182,7 +183,7 @@ class _Pool(Generic[Task, Result]):
                     self.pending.append(task)
                     self.changed.notify_all()
                 with suppress(OSError):  # it is dead: `_taken` says so
-                    worker.pipe.send(task)
+                    worker.pipe.send((task, worker.receiver.freed()))
         except StopIteration:
             pass
         except BaseException as error:
@@ -194,7 +195,7 @@ class _Pool(Generic[Task, Result]):
         """Return True if one more task may be handed out: each worker may have one."""
         if self.largest is None or len(self.pending) < len(self.workers):
             return len(self.pending) < len(self.workers)
-        most_bytes = min(max(AHEAD_BYTES, free_memory() // FREE_PART), _shared_bytes() // 2)
+        most_bytes = max(AHEAD_BYTES, free_memory() // FREE_PART)
         return len(self.pending) < AHEAD and self.largest * len(self.pending) < most_bytes
 
     def _end(self) -> None:
@@ -213,7 +214,7 @@ class _Pool(Generic[Task, Result]):
         try:
             if worker.pipe not in ready and not worker.pipe.poll():
                 raise EOFError
-            error, value, size = worker.pipe.recv()
+            (error, value), size = worker.receiver.receive()
         except (OSError, EOFError):
             raise self._death(worker) from None
         with self.changed:
@@ -233,13 +234,11 @@ class _Pool(Generic[Task, Result]):
         cause = f"ended with code {code}"
         if code is not None and code < 0:
             cause = f"was killed by {signal.Signals(-code).name}"
-        reasons = {
-            -signal.SIGKILL: ", as the system does when memory runs out",
-            -signal.SIGBUS: f", as the system does when {SHARED} is full",
-        }
+        if code == -signal.SIGKILL:
+            cause += ", as the system does when memory runs out"
         return InputError(
-            f"{self.name(self.pending[0])}: the process that read it {cause}"
-            f"{reasons.get(code, '')}; set {self.setting} lower, or 0, or cap the image's size"
+            f"{self.name(self.pending[0])}: the process that read it {cause}; set {self.setting}"
+            " lower, or 0, or cap the image's size"
         )
 
     def close(self) -> None:
@@ -261,44 +260,26 @@ def _serve(
         sibling.close()
     torch.set_num_threads(1)  # threads do not survive a fork
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # nor do theirs
+    sender = shared_memory.Sender(pipe)
     while True:
         try:
-            task = pipe.recv()
+            task, freed = pipe.recv()
         except (EOFError, OSError):
             return
-        answer: tuple[type[Exception] | None, Any, int]
+        sender.reuse(freed)
+        answer: tuple[type[Exception] | None, Any]
         try:
-            result = work(task)
-            answer = (None, result, _bytes_of(result))
+            answer = (None, work(task))
         except InputError as error:
-            answer = (InputError, str(error), 0)
+            answer = (InputError, str(error))
         except MemoryError as error:
-            answer = (MemoryError, str(error), 0)
+            answer = (MemoryError, str(error))
         except Exception:
-            answer = (Failure, traceback.format_exc(), 0)
+            answer = (Failure, traceback.format_exc())
         try:
-            pipe.send(answer)
+            sender.send(answer)
         except OSError:
             return
-
-
-def _bytes_of(result: Any) -> int:
-    """Return the bytes of all tensors in a result."""
-    if isinstance(result, torch.Tensor):
-        return result.nbytes
-    if isinstance(result, dict):
-        return sum(map(_bytes_of, result.values()))
-    if isinstance(result, list | tuple):
-        return sum(map(_bytes_of, result))
-    return int(getattr(result, "size", 0))
-
-
-def _shared_bytes() -> int:
-    """Return the free bytes of shared memory; 0 where there is too little, or none."""
-    if not SHARED.is_dir():
-        return 0
-    free = shutil.disk_usage(SHARED).free
-    return free if free >= 2**27 else 0
 
 
 def free_memory() -> int:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from interlace.errors import InputError
-from interlace.model import prefetch
+from interlace.model import prefetch, shared_memory
 from interlace.model.prefetch import Failure, one_ahead, prefetched
 
 
@@ -135,7 +135,6 @@ def test_other_errors_come_with_the_traceback_of_the_worker() -> None:
     ("number", "cause"),
     [
         (signal.SIGKILL, "was killed by SIGKILL, as the system does when memory runs out;"),
-        (signal.SIGBUS, "was killed by SIGBUS, as the system does when /dev/shm is full;"),
         (signal.SIGTERM, "was killed by SIGTERM;"),
     ],
 )
@@ -208,9 +207,9 @@ def _runs(pid: int) -> bool:
 
 
 def test_without_shared_memory_the_process_does_the_tasks_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(prefetch, "SHARED", tmp_path / "missing")
+    monkeypatch.setattr(shared_memory, "AVAILABLE", False)
     assert set(ahead(lambda _: os.getpid(), range(3))) == {os.getpid()}
 
 

@@ -125,18 +125,15 @@ class CheckpointAdapter(lmms):  # type: ignore[misc]
         windows = [order[start : start + size] for start in range(0, len(order), size)]
         windows = windows[process::processes]
         pending = [window for window in windows if not all(index in skip for index in window)]
-        total, answered = (
-            sum(map(len, windows)),
-            sum(i in skip for window in windows for i in window),
+        bar = tqdm(
+            total=sum(map(len, windows)),
+            initial=sum(index in skip for window in windows for index in window),
+            desc="answering",
+            unit="prompt",
+            disable=process != 0,
         )
         with (
-            tqdm(
-                total=total,
-                initial=answered,
-                desc="answering",
-                unit="prompt",
-                disable=process != 0,
-            ) as progress,
+            bar as progress,
             closing(self._encoded(requests, pending)) as encoded,
             closing(self._batches_of_all(requests, pending, skip, encoded)) as batches,
             closing(one_ahead(batches, self.workers > 0)) as ready,
