@@ -38,11 +38,11 @@ def rows_per_source(total: int) -> dict[str, int]:
 
 def build_row(source: str, rng: np.random.Generator, hand: Handwriting, split: str) -> dict:
     """One row; ratings are None because nobody rated these rows."""
-    images, turns = SOURCES[source][0](rng, hand)
+    drawings, turns = SOURCES[source][0](rng, hand)
     if split == "test" and source not in DIALOGUES:
         turns = turns[:1]
     return {
-        "images": [{"bytes": image, "path": None} for image in images],
+        "images": [{"bytes": drawing.png, "path": None} for drawing in drawings],
         "texts": [{"user": user, "assistant": assistant} for user, assistant in turns],
         "source": source,
         **{f"{rating}_ratings": None for rating in RATINGS},

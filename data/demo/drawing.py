@@ -38,6 +38,23 @@ class Shape:
     radius: int
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """An image and what it shows: digits, bars or shapes.
+
+    Attributes:
+        png: the image.
+        digits: handwritten ones, from left to right.
+        bars: colour and height of each, from left to right.
+        shapes: in any order.
+    """
+
+    png: bytes
+    digits: tuple[int, ...] = ()
+    bars: tuple[tuple[str, int], ...] = ()
+    shapes: tuple[Shape, ...] = ()
+
+
 class Handwriting:
     """scikit-learn's UCI digits, split so that no image serves both train and test."""
 

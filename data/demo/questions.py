@@ -1,17 +1,27 @@
 """The demo's sources: each makes one FineVision row from a random generator.
 
-A source is a function `(rng, handwriting) -> (images, turns)`: PNG bytes, and (user, assistant)
-pairs. The first turn is the source's own question. Training rows of one image keep up to two
-further questions about the same image; held-out rows keep the first only, but for dialogues.
+A source is a function `(rng, handwriting) -> (drawings, turns)`; a turn is a (user, assistant)
+pair. The first turn is the source's own question. Training rows of one image keep up to two further
+questions about the same image; held-out rows keep the first only, but for dialogues.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from drawing import COLOURS, KINDS, Handwriting, Shape, bar_chart, handwriting, in_cells, scene
+from drawing import (
+    COLOURS,
+    KINDS,
+    Drawing,
+    Handwriting,
+    Shape,
+    bar_chart,
+    handwriting,
+    in_cells,
+    scene,
+)
 
 Turn = tuple[str, str]
-Row = tuple[list[bytes], list[Turn]]
+Row = tuple[list[Drawing], list[Turn]]
 Rng = np.random.Generator
 
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Gina", "Hugo", "Iris", "Jonas")
@@ -34,9 +44,10 @@ def first_then_others(rng: Rng, asked: Turn, others: list[Turn]) -> list[Turn]:
     return [asked, *some_of(rng, [turn for turn in others if turn[0] != asked[0]], 2)]
 
 
-def page(values: list[int], rng: Rng, hand: Handwriting) -> bytes:
+def page(values: list[int], rng: Rng, hand: Handwriting) -> Drawing:
     """One image of these digits, handwritten."""
-    return handwriting([hand.draw(value, rng) for value in values], rng)
+    image = handwriting([hand.draw(value, rng) for value in values], rng)
+    return Drawing(image, digits=tuple(values))
 
 
 def digit_read(rng: Rng, hand: Handwriting) -> Row:
@@ -95,12 +106,13 @@ def bars(kind: str) -> Callable[[Rng, Handwriting], Row]:
         turns = about_bars(rng, shown)
         asked = one_of(rng, turns[kind])
         others = [turn for group in turns.values() for turn in group]
-        return [bar_chart(shown, rng)], first_then_others(rng, asked, others)
+        drawing = Drawing(bar_chart(shown, rng), bars=tuple(shown))
+        return [drawing], first_then_others(rng, asked, others)
 
     return source
 
 
-def counted(rng: Rng) -> tuple[bytes, list[Turn]]:
+def counted(rng: Rng) -> tuple[Drawing, list[Turn]]:
     """Draw 3 to 10 shapes; count those of each colour and of each kind."""
     n = int(rng.integers(3, 11))
     looks = [(one_of(rng, KINDS), one_of(rng, tuple(COLOURS))) for _ in range(n)]
@@ -108,7 +120,8 @@ def counted(rng: Rng) -> tuple[bytes, list[Turn]]:
         (f"How many {name} shapes are there?", str(sum(name in look for look in looks)))
         for name in (*COLOURS, *KINDS)
     ]
-    return scene(in_cells(looks, rng), rng), turns
+    shapes = in_cells(looks, rng)
+    return Drawing(scene(shapes, rng), shapes=tuple(shapes)), turns
 
 
 def shape_count(rng: Rng, hand: Handwriting) -> Row:
@@ -141,7 +154,9 @@ def shape_relation(rng: Rng, hand: Handwriting) -> Row:
                 turns.append((f"What is {relation} the {anchor.colour} shape?", target.kind))
                 turns.append((f"Which colour is {relation} the {anchor.kind}?", target.colour))
     where = [(f"What is {shape.colour}?", shape.kind) for shape in grid.values()]
-    return [scene(list(grid.values()), rng)], [one_of(rng, turns), *some_of(rng, turns + where, 2)]
+    shapes = list(grid.values())
+    drawing = Drawing(scene(shapes, rng), shapes=tuple(shapes))
+    return [drawing], [one_of(rng, turns), *some_of(rng, turns + where, 2)]
 
 
 def image_order(rng: Rng, hand: Handwriting) -> Row:
