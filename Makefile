@@ -10,7 +10,7 @@ TESTS := python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real test lint unit slow e2e notebook campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch bench-busy deploy-check gpu gpu-wheels environment clean
+.PHONY: demo real smolvlm smolvlm-train test lint unit slow e2e notebook campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch bench-busy deploy-check gpu gpu-wheels environment clean
 
 demo: environment
 	sh .ci/lock
@@ -22,6 +22,16 @@ real: environment
 	cd data/smollm2 && dvc repro
 	sh .ci/project real profiles/smollm2-135m.yaml
 	cd real && dvc --wait-for-lock repro && interlace show
+
+# A vision-language model on that decoder, from trained weights in git: merged, and scored on the demo's questions
+smolvlm: environment
+	cd data/smollm2 && dvc repro convert
+	cd data/smolvlm && dvc repro
+
+# Train those weights anew: about two hours on two idle cores; resumes where it stopped
+smolvlm-train: environment
+	cd data/smollm2 && dvc repro convert
+	cd data/smolvlm && dvc repro training/dvc.yaml && PYTHONPATH=../demo python adapters.py && dvc repro
 
 test: lint
 	$(TESTS) -m "not gpu"
