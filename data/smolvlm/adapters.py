@@ -58,12 +58,23 @@ def save_weights(model: Any, path: Path) -> None:
         save_file({name: weights[name].detach().contiguous() for name in names}, partial)
 
 
+def check_weights(path: Path) -> None:
+    """Refuse a file of trained weights that is not there.
+
+    Raises:
+        InputError: it is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no trained weights there; train them by `make smolvlm-train`")
+
+
 def load_weights(model: Any, path: Path) -> None:
     """Load weights that training wrote, in any type.
 
     Raises:
-        InputError: the model has no such weights, or of other shapes.
+        InputError: they are missing, the model has no such ones, or they have other shapes.
     """
+    check_weights(path)
     own = dict(model.named_parameters())
     with torch.no_grad():
         for name, value in load_file(path).items():

@@ -18,6 +18,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from interlace.errors import InputError
+
 PATCH, MERGE = 8, 2  # pixels, patches: WORDS visual tokens per image
 IMAGE = "<image>"
 ADDED = ("<fake_token_around_image>", IMAGE, "<global-img>", "<end_of_utterance>")
@@ -43,6 +45,19 @@ CHAT_TEMPLATE = """\
 <|im_start|>assistant
 {% endif -%}
 """
+
+
+def check_decoder(decoder: Path) -> None:
+    """Refuse a folder without the decoder's checkpoint.
+
+    Raises:
+        InputError: it has no config.json.
+    """
+    if not (decoder / "config.json").is_file():
+        raise InputError(
+            f"--decoder {decoder}: no checkpoint there; build it by `dvc repro convert` in"
+            " data/smollm2, or name its folder"
+        )
 
 
 def build_processor(decoder: Path) -> Idefics3Processor:

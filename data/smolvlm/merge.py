@@ -14,7 +14,7 @@ from typing import Any
 import click
 import torch
 from adapters import COMMITTED, build_adapted, load_weights, sees
-from assemble import build_model
+from assemble import build_model, check_decoder
 from transformers.utils import logging as transformers_logging
 
 from interlace.errors import InputError
@@ -75,6 +75,7 @@ def save(model: Any, processor: Any, decoder: Path, out: Path) -> None:
 def main(params_path: str, decoder: str, weights: str, out: str) -> None:
     """Merge and write the checkpoint."""
     transformers_logging.set_verbosity_error()
+    check_decoder(Path(decoder))
     params = read_yaml(Path(params_path))
     adapted, processor = build_adapted(Path(decoder), params)
     load_weights(adapted, Path(weights))

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import click
 import torch
-from adapters import build_adapted, load_weights, save_weights, sees
+from adapters import build_adapted, check_weights, load_weights, save_weights, sees
+from assemble import check_decoder
 from captions import caption, token_of
 from drawn_batches import DistortedHandwriting, DrawnRow, draw_rows, held_out_rows
 from fitting import Settings, Share, fit, in_parallel, run_key
@@ -24,7 +25,9 @@ from questions import SOURCES
 from teacher_forcing import backward, teacher_forced
 from transformers.utils import logging as transformers_logging
 
+from interlace.errors import InputError
 from interlace.model.chat import PER_TOKEN, Inputs, encode_training
+from interlace.printable import say
 from interlace.system.documents import read_yaml
 
 
@@ -99,9 +102,12 @@ def main(
     """Train the adapters, or all together, and write the weights."""
     torch.set_num_threads(1)  # forked processes cannot use a pool of threads that exists already
     transformers_logging.set_verbosity_error()
+    check_decoder(Path(decoder))
     params = read_yaml(Path(params_path))
     tower, lora = Path(folder) / "tower.safetensors", Path(folder) / WEIGHTS["lora"]
     before = [lora, tower] if name == "joint" else []
+    for path in before:
+        check_weights(path)
     sections = ("seed", "tower", "adapters", f"train_{name}")
     key = run_key([params[section] for section in sections], Path(decoder) / "config.json", *before)
     at, out = Path(scratch) / f"{name}-{key}", Path(folder) / WEIGHTS[name]
@@ -111,4 +117,8 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        say(f"error: {error}", error=True)
+        raise SystemExit(2) from None

@@ -15,7 +15,7 @@ from typing import Any
 import click
 import torch
 from adapters import save_weights, sees
-from assemble import build_model, build_processor
+from assemble import build_model, build_processor, check_decoder
 from captions import VOCABULARY, caption, token_of
 from drawing import Drawing, Handwriting
 from drawn_batches import DistortedHandwriting, draw_rows, held_out_rows
@@ -24,6 +24,8 @@ from PIL import Image
 from questions import SOURCES
 from transformers.utils import logging as transformers_logging
 
+from interlace.errors import InputError
+from interlace.printable import say
 from interlace.system.documents import read_yaml
 
 SHARPNESS = 2.0, 8.0  # nats per squared distance at the beginning and at the end
@@ -146,6 +148,7 @@ def main(params_path: str, decoder: str, out: str, scratch: str, processes: int)
     """Train and write the tower."""
     torch.set_num_threads(1)  # forked processes cannot use a pool of threads that exists already
     transformers_logging.set_verbosity_error()
+    check_decoder(Path(decoder))
     params = read_yaml(Path(params_path))
     settings = [params[name] for name in ("seed", "tower", "train_tower")]
     at = Path(scratch) / f"tower-{run_key(settings, Path(decoder) / 'config.json')}"
@@ -154,4 +157,8 @@ def main(params_path: str, decoder: str, out: str, scratch: str, processes: int)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        say(f"error: {error}", error=True)
+        raise SystemExit(2) from None

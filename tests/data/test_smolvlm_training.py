@@ -314,6 +314,32 @@ def test_weights_of_other_sizes_are_refused(
         adapters.load_weights(other, tmp_path / "weights")
 
 
+@pytest.mark.parametrize(
+    ("command", "missing", "message"),
+    [
+        (train_tower.main, "decoder", r"--decoder nowhere: no checkpoint there; build it"),
+        (train_decoder.main, "decoder", r"--decoder nowhere: no checkpoint there; build it"),
+        (merge.main, "decoder", r"--decoder nowhere: no checkpoint there; build it"),
+        (train_decoder.main, "weights", r"lora\.safetensors: no trained weights there; train"),
+        (merge.main, "weights", r"adapters\.safetensors: no trained weights there; train"),
+    ],
+)
+def test_missing_inputs_are_named_before_long_work(
+    command: Any,
+    missing: str,
+    message: str,
+    decoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "params.yaml", PARAMS)
+    options = ["--decoder", "nowhere" if missing == "decoder" else str(decoder)]
+    name = ["joint"] if command is train_decoder.main else []
+    with pytest.raises(InputError, match=message):
+        command([*name, *options], standalone_mode=False)
+
+
 @pytest.mark.slow
 def test_the_commands_train_in_two_processes_and_build_a_model(
     decoder: Path, tmp_path: Path
