@@ -10,7 +10,7 @@ TESTS := python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: demo real smolvlm smolvlm-train test lint unit slow e2e notebook campaign families study-methods study-healing study-real study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch bench-busy deploy-check gpu gpu-wheels environment clean
+.PHONY: demo real real-images train-smolvlm test lint unit slow e2e notebook campaign families study-methods study-healing study-real study-real-images study-real-healing bench-collect bench-evaluate bench-engines bench-sample bench-export study-compensation bench-finetune bench-ttft bench-sleb bench-serving bench-prefetch bench-busy deploy-check gpu gpu-wheels environment clean
 
 demo: environment
 	sh .ci/lock
@@ -23,13 +23,15 @@ real: environment
 	sh .ci/project real profiles/smollm2-135m.yaml
 	cd real && dvc --wait-for-lock repro && interlace show
 
-# A vision-language model on that decoder, from trained weights in git: merged, and scored on the demo's questions
-smolvlm: environment
+# The same with images, in real-images/: that decoder with a tower, from trained weights in git, on the demo's rows
+real-images: environment
 	cd data/smollm2 && dvc repro convert
-	cd data/smolvlm && dvc repro
+	cd data/smolvlm && dvc repro merge
+	sh .ci/project real-images profiles/smolvlm-137m.yaml
+	cd real-images && dvc --wait-for-lock repro && interlace show
 
 # Train those weights anew: about two hours on two idle cores; resumes where it stopped
-smolvlm-train: environment
+train-smolvlm: environment
 	cd data/smollm2 && dvc repro convert
 	cd data/smolvlm && dvc repro training/dvc.yaml && PYTHONPATH=../demo python adapters.py && dvc repro
 
@@ -76,6 +78,13 @@ study-healing: environment
 study-real: environment
 	cd data/smollm2 && dvc repro
 	python -m studies.real
+
+# Every method on that decoder with images, before tuning, and some healed; resumes where it stopped; writes
+# docs/study-real-images* and a section of docs/study-real.md
+study-real-images: environment
+	cd data/smollm2 && dvc repro convert
+	cd data/smolvlm && dvc repro merge
+	python -m studies.real_images
 
 # Ways to heal that decoder, on labels and on the dense model's own answers; at most 4 hours, resumes where
 # it stopped; takes the plans of study-real, or measures what they need; writes docs/study-real-healing* and

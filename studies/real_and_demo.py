@@ -211,11 +211,23 @@ def with_section(text: str, section: str) -> str:
         section: begins with its heading.
     """
     lines, heading = text.rstrip("\n").split("\n"), section.splitlines()[0]
-    begin = end = len(lines)
-    if heading in lines:
-        begin = lines.index(heading)
-        rest = range(begin + 1, len(lines))
-        end = next((n for n in rest if lines[n].startswith("## ")), len(lines))
+    begin, end = _span(lines, heading)
     parts = (lines[:begin], section.split("\n"), lines[end:])
     bare = ("\n".join(part).strip("\n") for part in parts)
     return "\n\n".join(part for part in bare if part) + "\n"
+
+
+def section_of(text: str, heading: str) -> str:
+    """Return a section of a page with its heading; nothing where it is not there."""
+    lines = text.split("\n")
+    begin, end = _span(lines, heading)
+    return "\n".join(lines[begin:end]).rstrip("\n")
+
+
+def _span(lines: Sequence[str], heading: str) -> tuple[int, int]:
+    """Return where a section begins and ends; both are the end of the page without it."""
+    if heading not in lines:
+        return len(lines), len(lines)
+    begin = lines.index(heading)
+    rest = range(begin + 1, len(lines))
+    return begin, next((n for n in rest if lines[n].startswith("## ")), len(lines))

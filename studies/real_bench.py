@@ -55,6 +55,8 @@ class Inputs:
         search_rows: the same as sets of layers go.
         fitted_rows: calibration rows that new weights are fitted on.
         scratch: for finished measurements, which depend on the model and these rows alone.
+        probes: folder of domain probes, whose similarity is measured too; `None`: there are none.
+        max_ratio: share of the layers that are removed, at most, as losses are measured.
     """
 
     model: Path
@@ -65,6 +67,8 @@ class Inputs:
     search_rows: int
     fitted_rows: int
     scratch: Path
+    probes: Path | None = None
+    max_ratio: float = 0.4
 
     def name(self, variant: Variant) -> str:
         """Return a name for files of a model."""
@@ -97,7 +101,8 @@ class Bench:
 
     def similarity(self, out: Path) -> None:
         """Measure all spans of layers on prompts."""
-        folders, params = [self.inputs.calibration], Collect(batch_tokens=BATCH_TOKENS)
+        folders = [self.inputs.calibration, *filter(None, [self.inputs.probes])]
+        params = Collect(batch_tokens=BATCH_TOKENS)
         kept = {"params": params, "scratch": unfinished(out)}
         collect(self.model, self.processor, folders, out, provenance=self.provenance, **kept)
 
@@ -111,7 +116,12 @@ class Bench:
             self.inputs.calibration,
             out,
             needed=validated(LossCriterion, needed, "study"),
-            params=Sensitivity(samples=rows, batch_tokens=BATCH_TOKENS, passes=PASSES),
+            params=Sensitivity(
+                max_ratio=self.inputs.max_ratio,
+                samples=rows,
+                batch_tokens=BATCH_TOKENS,
+                passes=PASSES,
+            ),
             scratch=unfinished(out),
             provenance=self.provenance,
         )

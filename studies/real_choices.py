@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,6 +14,7 @@ from interlace.methods.choice import Choice, Method, Request
 from interlace.methods.registry import METHODS
 from interlace.params.choosing import Select
 from interlace.params.section import validated
+from interlace.plan.record import Plan
 from interlace.scores.average import score
 from interlace.scores.table import SLEB, Scores, read_scores
 from interlace.selection.by_rule import plan_by_rule
@@ -26,10 +27,8 @@ SEEDS = range(5)  # of `random`, which is drawn without protection alone
 SINGLE = "single losses"
 NOT_COMPARED = frozenset({"manual", "dense-ft"})  # drop the layers of a list, or none
 NOT_SERVED = tuple(name for name, method in METHODS.items() if ON_PROBES & set(method.needs))
-COMPARED = {
-    name: method
-    for name, method in METHODS.items()
-    if name not in NOT_COMPARED and method.removes and not ON_PROBES & set(method.needs)
+RULES = {
+    name: method for name, method in METHODS.items() if name not in NOT_COMPARED and method.removes
 }
 
 
@@ -41,7 +40,12 @@ def score_table(hidden_states: Path, sensitivity: Mapping[str, Path]) -> Scores:
         sensitivity: folders that `measurements.sensitivity` wrote, by criterion. The first step of
             SLEB is the loss without each layer alone.
     """
-    table = score(hidden_states / "similarity", sinks=hidden_states / "sinks")
+    pooled = hidden_states / "pooled"
+    table = score(
+        hidden_states / "similarity",
+        pooled if pooled.is_dir() else None,
+        sinks=hidden_states / "sinks",
+    )
     scores = read_scores(table)
     values = dict(scores.values)
     for criterion, folder in sensitivity.items():
@@ -64,17 +68,19 @@ def of_smallest(scores: Scores, request: Request) -> Choice:
     return Choice.of_ranking(order, losses, scores, request)
 
 
-COMPARED[SINGLE] = Method(of_smallest, needs=(SINGLE,), spares_sinks=False)
+RULES[SINGLE] = Method(of_smallest, needs=(SINGLE,), spares_sinks=False)
+COMPARED = {name: rule for name, rule in RULES.items() if name not in NOT_SERVED}  # without probes
 
 
-def choices(scores: Scores, methods: Sequence[str]) -> list[Row]:
+def choices(scores: Scores, methods: Iterable[str], ratios: Sequence[float] = RATIOS) -> list[Row]:
     """Return a row for each method, ratio, protection and seed; some explain why there is none.
 
     Args:
         scores: with all criteria that the methods read.
-        methods: as `compared` lists them.
+        methods: of `RULES`.
+        ratios: of the decoder's layers to drop.
     """
-    cells = product(methods, RATIOS, PROTECTIONS)
+    cells = product(methods, ratios, PROTECTIONS)
     return [_choice(scores, *cell, seed) for cell in cells for seed in seeds(cell[0], cell[2])]
 
 
@@ -99,11 +105,26 @@ def finalists(search: Path, size: int, count: int) -> list[tuple[int, ...]]:
 
 
 def _choice(scores: Scores, method: str, ratio: float, protect: str, seed: int) -> Row:
-    rule = COMPARED[method]
-    options = validated(Select, {"base": "all", "protect": protect}, "select")
     row = Row(method, ratio, protect, seed)
     try:
-        plan = plan_by_rule(scores, method, rule, ratio, options, seed=seed)
+        plan = plan_of(scores, method, ratio, protect, seed=seed)
     except InputError as error:
         return replace(row, reason=str(error))
     return replace(row, dropped=tuple(plan.drop))
+
+
+def plan_of(scores: Scores, method: str, ratio: float, protect: str, *, seed: int = 0) -> Plan:
+    """Choose the layers to drop and to tune, as all methods do here: of all layers.
+
+    Args:
+        scores: with all criteria that the method reads.
+        method: of `RULES`.
+        ratio: of the decoder's layers to drop.
+        protect: see `Select`.
+        seed: of a draw.
+
+    Raises:
+        InputError: the ratio cannot be reached.
+    """
+    options = validated(Select, {"base": "all", "protect": protect}, "select")
+    return plan_by_rule(scores, method, RULES[method], ratio, options, seed=seed)

@@ -8,13 +8,20 @@ from pathlib import Path
 
 from studies.contents import with_contents
 from studies.readme import refresh_readme
-from studies.real_and_demo import beside_demo, beside_real, which_method, with_section
+from studies.real_and_demo import (
+    beside_demo,
+    beside_real,
+    section_of,
+    which_method,
+    with_section,
+)
 from studies.real_figures import draw_dropped, draw_layers, draw_rises
 from studies.real_findings import compensation, draws, listed, protection, sentences
 from studies.real_rows import PLAIN, RERANKED, Facts, Layer, Row, write_rows
 from studies.real_table import Cell, Table, label, percent, shown
 
 WHICH = "## Which method to take"
+WITH_IMAGES = "## With images"  # of `real_images`
 METHODS_WORDS = """Before tuning, on a real pretrained decoder: the method that loses least among
 those that a measurement allows, the rise of its held-out loss in nats per token, and after → the
 rise that compensation leaves. The last column is the demo's exact match, percent. All are in
@@ -33,7 +40,7 @@ def write_pages(rows: Sequence[Row], layers: Sequence[Layer], facts: Facts, fold
             already, and README.md may be beside the folder.
     """
     table, demo = Table(rows, facts.rules[0]), folder / "study-methods.csv"
-    (folder / "study-real.md").write_text(page(table, layers, facts, demo), encoding="utf-8")
+    _rewrite(folder / "study-real.md", page(table, layers, facts, demo))
     write_rows(layers, folder / "study-real-layers.csv", Layer)
     _refresh(folder / "study-methods.md", beside_real(table, demo))
     section = "\n".join([f"{WHICH}\n", METHODS_WORDS, *which_method(table, demo)])
@@ -43,6 +50,14 @@ def write_pages(rows: Sequence[Row], layers: Sequence[Layer], facts: Facts, fold
     draw_dropped(table, layers, folder / "study-real-dropped.png")
     if layers:
         draw_layers(layers, folder / "study-real-layers.png")
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Write the page, but for the section that another study wrote."""
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if kept := section_of(before, WITH_IMAGES):
+        text = with_contents(with_section(text, kept))
+    path.write_text(text, encoding="utf-8")
 
 
 def _refresh(path: Path, section: str) -> None:

@@ -19,6 +19,14 @@ def test_a_project_has_the_pipeline_and_the_profile_and_keeps_its_lock(tmp_path:
         pipeline = (folder / "dvc.yaml").read_text()
         assert pipeline.replace("interlace.stages.", "stages.") == (ROOT / "dvc.yaml").read_text()
         assert " stages." not in pipeline
+        links = [
+            folder / "data/smollm2",
+            folder / "data/smolvlm",
+            folder / "data/demo/test.parquet",
+        ]
+        for link in links:  # a project lies in the checkout
+            target = str(link.readlink()).removeprefix("../../").removeprefix("../")
+            assert target == str(link.relative_to(folder))
         (folder / "params.yaml").write_text("changed: true")
         (folder / "dvc.lock").write_text("schema: '2.0'\n")
     assert (folder / "dvc.lock").read_text() == "schema: '2.0'\n"

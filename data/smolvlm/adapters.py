@@ -65,7 +65,7 @@ def check_weights(path: Path) -> None:
         InputError: it is missing.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no trained weights there; train them by `make smolvlm-train`")
+        raise InputError(f"{path}: no trained weights there; train them by `make train-smolvlm`")
 
 
 def load_weights(model: Any, path: Path) -> None:

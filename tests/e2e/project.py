@@ -20,7 +20,11 @@ ROOT = Path(__file__).parents[2]
 COPIED = (
     *("stages", "interlace", "dvc.yaml", "params.yaml", "data/probes.yaml"),
     *(".dvcignore", ".gitignore"),
-    *(f"data/smollm2/{name}" for name in ("dvc.yaml", ".gitignore", ".dvc/config")),
+    *(
+        f"data/{model}/{name}"
+        for model in ("smollm2", "smolvlm")
+        for name in ("dvc.yaml", ".gitignore", ".dvc/config")
+    ),
 )
 SMALL = {
     "model": {"id": "source/model"},

@@ -1,0 +1,252 @@
+"""The section about images on the page of the study on real weights, and its tables and figure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from studies.contents import with_contents
+from studies.methods_page import MATH
+from studies.real_and_demo import APART, with_section
+from studies.real_figures import draw_rises
+from studies.real_findings import draws, listed, protection, sentences
+from studies.real_images_healing import BATCH, COMPENSATED, STEPS, WAYS
+from studies.real_images_rows import Contrast, ImageRow
+from studies.real_images_sinks import MASSIVE, SinkRow
+from studies.real_page import WITH_IMAGES
+from studies.real_rows import PLAIN, Layer, write_rows
+from studies.real_table import Name, Table, label, percent, shown
+
+NAME, PAGE = "study-real-images", "study-real.md"
+DOMAINS = (  # what the domain-aware paper orders
+    ("math-aware", "nonmath-aware"),
+    ("math-aware", "random"),
+    ("nonmath-aware", "random"),
+    ("math-aware", "cka"),
+    ("nonmath-aware", "cka"),
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the section says beside the rows.
+
+    Attributes:
+        n_layers: of the decoder.
+        heldout: rows and answer tokens that models are judged on.
+        dense_loss: of the dense model, nats per answer token.
+        prompts: prompts that similarity is measured on.
+        probes: probes beside them.
+        loss_rows: rows that losses without layers are measured on.
+        fitted_rows: rows that weights are fitted on.
+    """
+
+    n_layers: int
+    heldout: tuple[int, int]
+    dense_loss: float
+    prompts: int
+    probes: int
+    loss_rows: int
+    fitted_rows: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that the section shows.
+
+    Attributes:
+        rows: models, the dense one among them.
+        contrasts: of `DOMAINS`.
+        layers: of the dense model.
+        sinks: by layer, with and without images.
+        facts: see `Facts`.
+    """
+
+    rows: Sequence[ImageRow]
+    contrasts: Sequence[Contrast]
+    layers: Sequence[Layer]
+    sinks: Sequence[SinkRow]
+    facts: Facts
+
+
+def write_pages(study: Study, folder: Path) -> None:
+    """Write the tables and the figure, and refresh the section in study-real.md."""
+    write_rows(study.rows, folder / f"{NAME}.csv", ImageRow)
+    write_rows(study.sinks, folder / f"{NAME}-sinks.csv", SinkRow)
+    draw_rises(Table(study.rows, COMPENSATED), folder / f"{NAME}.png")
+    page = folder / PAGE
+    text = with_section(page.read_text(encoding="utf-8"), section(study))
+    page.write_text(with_contents(text), encoding="utf-8")
+
+
+def section(study: Study) -> str:
+    """Return the section."""
+    table = Table(study.rows, COMPENSATED)
+    below = [*sentences(table), *draws(table), *protection(table, study.layers)]
+    parts = [*_head(study), *_sinks(study), *_methods(table)]
+    parts += [_lower(line, " with images") for line in below]
+    parts += [*_domains(study.contrasts), *_healed(table), *_dropped(table)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _lower(line: str, words: str) -> str:
+    """Turn a section's heading into one below, with words of its own."""
+    return f"#{line.rstrip()}{words}\n" if line.startswith("## ") else line
+
+
+def _dense(rows: Sequence[ImageRow]) -> ImageRow:
+    return next(row for row in rows if row.method == "dense")
+
+
+def _head(study: Study) -> Iterator[str]:
+    facts, dense = study.facts, _dense(study.rows)
+    n_rows, tokens = facts.heldout
+    math = ", ".join(f"`{name}`" for name in MATH)
+    yield f"""{WITH_IMAGES}
+
+The same decoder sees the demo's images through a small tower that was trained for it
+([how](../data/smolvlm/README.md)); the weights of its upper layers were trained too. Models are
+judged on {n_rows} held-out questions of the demo, {tokens:,} answer tokens. The dense model's loss
+is {facts.dense_loss:.3f} nats per token, and {dense.exact:.1f}% of its last answers are exact:
+{dense.math:.1f}% in arithmetic ({math}), {dense.other:.1f}% in the other benchmarks.
+Layers are chosen on {facts.prompts} training rows and {facts.probes} probes, by losses on
+{facts.loss_rows} rows. ± is one standard error of a difference from the dense model,
+paired row by row.
+
+    make study-real-images
+
+measures on {os.cpu_count()} cores with torch {torch.__version__} and resumes where it stopped.
+[{NAME}.csv]({NAME}.csv) holds all rows, [{NAME}-sinks.csv]({NAME}-sinks.csv) the longest tokens of
+each layer.
+
+![Rise of the loss by method and ratio, with images]({NAME}.png)
+"""
+
+
+def _sinks(study: Study) -> Iterator[str]:
+    sinks = [layer.layer for layer in study.layers if layer.is_sink]
+    yield "### Where the sink is\n"
+    yield f"Layers that make or end a massive activation: {listed(sinks) or 'none'}. The table has"
+    yield "the token of greatest norm in a prompt: how often it is the first one, an image's or"
+    yield "another one, the median of its norm over the prompt's median norm, and how often that is"
+    yield f"{MASSIVE:g} or more.\n"
+    yield "| prompts | layer | first token | image | other text | norm | massive |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    shown_layers = {*sinks, *(i - 1 for i in sinks), *range(0, study.facts.n_layers, 10)}
+    shown_layers |= {study.facts.n_layers - 1}
+    for row in study.sinks:
+        if row.layer in shown_layers:
+            kind = "image first" if row.with_image else "text alone"
+            yield (
+                f"| {kind} | {row.layer} | {row.first:.0f}% | {row.image:.0f}% | {row.other:.0f}%"
+                f" | {row.ratio:.1f} | {row.massive:.0f}% |"
+            )
+    yield ""
+    if longest := max((row for row in study.sinks if row.with_image), key=lambda row: row.ratio):
+        yield (
+            f"Where an image comes first, the longest token is longest after layer {longest.layer}:"
+            f" it is the first token in {longest.first:.0f}% of the prompts and an image's in"
+            f" {longest.image:.0f}%.\n"
+        )
+
+
+def _methods(table: Table) -> Iterator[str]:
+    shares = [percent(ratio) for ratio in table.ratios]
+    heads = [*(f"rise, {s}" for s in shares), *(f"exact, {s}" for s in shares)]
+    heads += [f"{kind}, {s}" for s in shares for kind in ("math", "other")]
+    yield "### Methods with images\n"
+    yield f"| method | {' | '.join(heads)} |"
+    yield "|---|" + "---:|" * len(heads)
+    for name in table.names:
+        cells = [table.cell(name, ratio) for ratio in table.ratios]
+        if any(cells):
+            numbers = [shown(cell) for cell in cells]
+            numbers += [_exact(table, name, ratio, "exact") for ratio in table.ratios]
+            numbers += [
+                _exact(table, name, ratio, kind)
+                for ratio in table.ratios
+                for kind in ("math", "other")
+            ]
+            yield f"| {label(name)} | {' | '.join(numbers)} |"
+    yield "\nRise: of the loss, nats per answer token. Exact: percent of last answers.\n"
+
+
+def _exact(table: Table, name: Name, ratio: float, kind: str, weights: str = PLAIN) -> str:
+    """Return a percentage of exact answers and its error; of draws, their mean alone."""
+    cell = table.cell(name, ratio, weights)
+    if cell is None:
+        return "-"
+    mean = fmean(getattr(row, kind) for row in cell.rows)
+    if len(cell.rows) > 1:
+        return f"{mean:.1f}"
+    return f"{mean:.1f} ± {getattr(cell.rows[0], f'{kind}_error'):.1f}"
+
+
+def _domains(contrasts: Sequence[Contrast]) -> Iterator[str]:
+    yield "### Math and other probes\n"
+    yield "The domain-aware paper finds layers chosen on math probes best for math, and rankings by"
+    yield "either domain ahead of random choices and of CKA. The table has the percentage points of"
+    yield "exact match by which the first method is ahead, without protection. Two methods are"
+    yield f"apart beyond {APART:g} standard errors, paired row by row and over draws.\n"
+    yield "| ratio | methods | math | other |"
+    yield "|---:|---|---:|---:|"
+    by_pair: dict[tuple[float, str, str], dict[str, Contrast]] = {}
+    for one in contrasts:
+        by_pair.setdefault((one.ratio, one.first, one.second), {})[one.kind] = one
+    for (ratio, first, second), kinds in by_pair.items():
+        cells = [f"{kinds[k].value:+.1f} ± {kinds[k].error:.1f}" for k in ("math", "other")]
+        yield f"| {percent(ratio)} | `{first}` over `{second}` | {' | '.join(cells)} |"
+    yield ""
+    sure = [one for one in contrasts if abs(one.value) > APART * one.error]
+    ahead = sum(one.value > 0 for one in sure)
+    yield (
+        f"{len(sure)} of {len(contrasts)} differences are apart, {ahead} of them in favour of the"
+        " first method.\n"
+    )
+
+
+def _healed(table: Table) -> Iterator[str]:
+    cells = list(
+        dict.fromkeys(
+            ((row.method, row.protect), row.ratio)
+            for row in table.rows
+            if row.weights in WAYS and row.rise is not None
+        )
+    )
+    yield "### Healing with images\n"
+    yield f"All ways learn from the same {STEPS * BATCH} training rows, in {STEPS} updates,"
+    yield "and sink layers are spared (`select.protect: auto`):\n"
+    for name, way in WAYS.items():
+        yield f"- `{name}`: {way.meaning}."
+    yield ""
+    heads = [f"`{name[0]}`, {percent(ratio)}" for name, ratio in cells]
+    ways = (PLAIN, COMPENSATED, *WAYS)
+    words = {PLAIN: "pruned", COMPENSATED: "compensated"}
+    for text, number in (("rise of the loss", None), ("exact answers, percent", "exact")):
+        yield f"| {text} | {' | '.join(heads)} |"
+        yield "|---|" + "---:|" * len(heads)
+        for way in ways:
+            numbers = [
+                _exact(table, name, ratio, number, way)
+                if number
+                else shown(table.cell(name, ratio, way))
+                for name, ratio in cells
+            ]
+            yield f"| {words.get(way, way)} | {' | '.join(numbers)} |"
+        yield ""
+
+
+def _dropped(table: Table) -> Iterator[str]:
+    yield "### Layers dropped with images\n"
+    yield f"| method | {' | '.join(map(percent, table.ratios))} |"
+    yield "|---|" + "---|" * len(table.ratios)
+    for name in table.names:
+        dropped = [table.drops(name, ratio) for ratio in table.ratios]
+        if any(dropped):
+            yield f"| {label(name)} | {' | '.join(listed(layers) or '-' for layers in dropped)} |"
+    yield ""
