@@ -7,7 +7,7 @@ from interlace.evaluation.run.validate import check_evaluation
 from interlace.params.whole import PinParams, settings
 from interlace.printable import say
 from interlace.selection.feasible import check_parameters, loss_criterion
-from interlace.sources.opened import check_pinned_model
+from interlace.sources.opened import check_pinned_model, image_bounds
 from interlace.sources.pin import pin_data, pin_model
 from interlace.sources.pinned import PinnedSources
 from interlace.speed.check import check_served_speed
@@ -32,7 +32,7 @@ def main(params: PinParams) -> None:
     check_recipe(params.finetune, dense)
     loss = loss_criterion(params, dense.n_layers, dense.deepstack_layers)
     check_data(params, dense, rows, ANSWERS, checked=passed)
-    check_pinned_model(dense, params.measure.max_pixels, checked=passed / "models.json")
+    check_pinned_model(dense, image_bounds(params), checked=passed / "models.json")
     check_evaluation(params.evaluate, dense.id, ARTIFACTS / "evaluation/dense.json")
     evaluation = pin_evaluation(params.evaluate, hashes, passed / "images.json")
     PinnedSources(model=dense, data=rows, prompts=prompts, **evaluation).write(ARTIFACTS)

@@ -13,16 +13,17 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.checkpoint.companions import SMALL_FILES, companions
 from interlace.errors import InputError, complaint
 from interlace.model.families import vision_token_ids
 from interlace.model.files import CONFIG, read_object
+from interlace.params.whole import Params
 from interlace.sources.hub import hub_snapshot
 from interlace.sources.pinned import PinnedModel
 from interlace.system.resumable import keep_json, read_digests
@@ -34,20 +35,54 @@ _TOKEN = re.compile(r"token_(id|ids|index)$")
 _SIDES = ("patch_size", "temporal_patch_size")  # of images, as processor and model cut them
 
 
-def check_pinned_model(model: PinnedModel, max_pixels: int | None, *, checked: Path) -> None:
+class ImageBounds(NamedTuple):
+    """The bounds on an image's area that a section of the parameters asks for, pixels."""
+
+    section: str
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+    def open_processor(self, checkpoint: Checkpoint) -> Any:
+        """Open the checkpoint's processor with these bounds.
+
+        Raises:
+            InputError: see `model.open.open_processor`; names the parameters.
+        """
+        bounds = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        given = {name: bound for name, bound in bounds.items() if bound is not None}
+        try:
+            return checkpoint.open_processor(**given)
+        except InputError as error:
+            if not given:
+                raise
+            fields = ", ".join(f"{self.section}.{name} = {n}" for name, n in given.items())
+            raise InputError(f"{fields}: {error}") from None
+
+
+def image_bounds(params: Params) -> list[ImageBounds]:
+    """Return the bounds on images that stages open the processor with."""
+    tuned = params.finetune
+    return [
+        ImageBounds("measure", max_pixels=params.measure.max_pixels),
+        ImageBounds("finetune", tuned.min_pixels, tuned.max_pixels),
+        ImageBounds("evaluate", max_pixels=params.evaluate.max_pixels),
+    ]
+
+
+def check_pinned_model(model: PinnedModel, bounds: Sequence[ImageBounds], *, checked: Path) -> None:
     """Check that a pinned model opens, before any long work.
 
     Of a model on the hub only the processor is opened: its weights are not fetched yet.
 
     Args:
         model: as `pin_model` returns it.
-        max_pixels: the bound on an image's area that the processor is opened with.
+        bounds: those that the processor is opened with; a question is encoded with the first ones.
         checked: file of the digests that passed earlier.
 
     Raises:
         InputError: names the file or the folder, and what is wrong.
     """
-    digest = _digest(model, max_pixels)
+    digest = _digest(model, bounds)
     digests = read_digests(checked)
     if digest in digests:
         return
@@ -65,18 +100,20 @@ def check_pinned_model(model: PinnedModel, max_pixels: int | None, *, checked: P
             checkpoint.check()
             checkpoint.check_opens()
         _refuse_uneven_heads(checkpoint)
-        check_processor(checkpoint, max_pixels)
+        for one in bounds[1:]:
+            one.open_processor(checkpoint)
+        check_processor(checkpoint, bounds[0])
     keep_json(checked, sorted(digests | {digest}))
 
 
-def _digest(model: PinnedModel, max_pixels: int | None) -> str:
+def _digest(model: PinnedModel, bounds: Sequence[ImageBounds]) -> str:
     """Return a digest of the files, and of the libraries that open them."""
     versions = [importlib.metadata.version(name) for name in _LIBRARIES]
-    facts = [model.model_dump(mode="json", exclude={"id"} if model.files else None), max_pixels]
+    facts = [model.model_dump(mode="json", exclude={"id"} if model.files else None), bounds]
     return hashlib.sha256(json.dumps([facts, versions], sort_keys=True).encode()).hexdigest()
 
 
-def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
+def check_processor(checkpoint: Checkpoint, bounds: ImageBounds) -> None:
     """Encode one row as `collect` does, and see that the model can take it.
 
     Raises:
@@ -84,7 +121,7 @@ def check_processor(checkpoint: Checkpoint, max_pixels: int | None) -> None:
     """
     from interlace.model.chat import chat_messages, encode_messages
 
-    folder, processor = checkpoint.folder, checkpoint.open_processor(max_pixels=max_pixels)
+    folder, processor = checkpoint.folder, bounds.open_processor(checkpoint)
     try:
         with _time_limit(f"{folder}: the chat template", TEMPLATE_SECONDS):
             messages = chat_messages(_row(checkpoint.architecture.takes_images))[:1]

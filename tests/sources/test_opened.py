@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import family_processors
 import pytest
 import torch
 from hub import DEMO
@@ -19,7 +20,7 @@ from interlace.checkpoint.safetensors import checkpoint_tensors
 from interlace.errors import InputError
 from interlace.model.files import CONFIG, SINGLE
 from interlace.sources import opened
-from interlace.sources.opened import check_pinned_model
+from interlace.sources.opened import ImageBounds, check_pinned_model
 from interlace.sources.pin import pin_model
 
 PREFIX = "model.language_model.layers"
@@ -30,9 +31,14 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(DEMO, tmp_path / "model"))
 
 
-def check(folder: Path, max_pixels: int | None = None) -> None:
+def check(
+    folder: Path,
+    max_pixels: int | None = None,
+    tuned: tuple[int | None, int | None] = (None, None),
+) -> None:
     model = pin_model(str(folder), None, hashes=folder.parent / "hashes.json")
-    check_pinned_model(model, max_pixels, checked=folder.parent / "opened.json")
+    bounds = [ImageBounds("measure", max_pixels=max_pixels), ImageBounds("finetune", *tuned)]
+    check_pinned_model(model, bounds, checked=folder.parent / "opened.json")
 
 
 def field(*path: str, value: Any, file: str = CONFIG) -> Callable[[Path], None]:
@@ -171,6 +177,14 @@ def test_a_model_that_opened_is_not_opened_again(
     (folder / "chat_template.jinja").write_text("{# other #}")
     with pytest.raises(TypeError):
         check(folder)
+
+
+def test_bounds_that_training_alone_has_are_checked_too(tmp_path: Path) -> None:
+    folder = family_processors.save("idefics3", tmp_path / "model")
+    check(folder)
+    fault = r"finetune.min_pixels = 784, finetune.max_pixels = 50176: .*leave min_pixels and max_p"
+    with pytest.raises(InputError, match=fault):
+        check(folder, tuned=(784, 50176))
 
 
 def test_a_layer_of_multi_token_prediction_is_not_counted(folder: Path) -> None:
