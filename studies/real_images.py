@@ -34,7 +34,7 @@ from studies.real_bench import SIMILARITY, Inputs
 from studies.real_choices import RULES, SINGLE, choices, plan_of
 from studies.real_facts import layer_rows
 from studies.real_images_healing import COMPENSATED, WAYS, answer, heal, write_training_rows
-from studies.real_images_page import DOMAINS, Facts, write_pages
+from studies.real_images_page import DOMAINS, OWN_DOMAIN, Facts, write_pages
 from studies.real_images_page import Study as Shown
 from studies.real_images_rows import ImageRow, contrasts, judged, read_heldout
 from studies.real_images_sinks import SinkRow, sink_rows
@@ -57,13 +57,14 @@ PROBES = Probes(
     nonmath_sources=("digit_read", "bar_compare", "shape_count"),
 )
 BY_LOSS = (SLEB, SEARCH, SINGLE)
-Cell = tuple[str, float]  # a method and a ratio
-HEALED: tuple[Cell, ...] = (  # choices that are healed, sinks spared, what matters most first
-    ("interlace", 0.25),
-    (SEARCH, 0.25),
-    ("angular-block", 0.25),
-    ("interlace", 0.1),
-    (SEARCH, 0.1),
+Cell = tuple[str, float, str]  # a method, a ratio, and protection
+HEALED: tuple[Cell, ...] = (  # choices that are healed, what matters most first
+    ("interlace", 0.25, "none"),
+    ("interlace", 0.25, "auto"),
+    (SEARCH, 0.25, "none"),
+    ("math-aware", 0.25, "none"),
+    ("interlace", 0.1, "none"),
+    (SEARCH, 0.1, "none"),
 )
 
 
@@ -107,10 +108,10 @@ class ImageStudy(Study):
     def heal(self, scores: Scores, cells: Sequence[Cell], docs: Path) -> None:
         """Heal models in all ways, what matters most first; write the page as they come."""
         tasks = []
-        for method, ratio in cells:
-            plan = plan_of(scores, method, ratio, "auto")
+        for cell in cells:
+            plan = plan_of(scores, *cell)
             for way in WAYS:
-                row = Row(method, ratio, "auto", weights=way, dropped=tuple(plan.drop))
+                row = Row(*cell, weights=way, dropped=tuple(plan.drop))
                 self.healed.append(row)
                 tasks.append((plan, way, row.variant))
         futures = [self.pool.submit(heal, self.inputs, *task) for task in tasks]
@@ -138,7 +139,7 @@ class ImageStudy(Study):
         )
         shown = Shown(
             rows=judged(rows, self.losses, heldout),
-            contrasts=contrasts(rows, self.losses, heldout, DOMAINS),
+            contrasts=contrasts(rows, self.losses, heldout, (OWN_DOMAIN, *DOMAINS)),
             layers=layer_rows(inputs),
             sinks=self.sinks,
             facts=facts,
@@ -156,7 +157,7 @@ def feasible(scores: Scores, cells: Sequence[Cell]) -> list[Cell]:
     found = []
     for cell in cells:
         try:
-            plan_of(scores, *cell, "auto")
+            plan_of(scores, *cell)
         except InputError:
             continue
         found.append(cell)
@@ -183,8 +184,7 @@ def carry_out(study: ImageStudy, docs: Path) -> None:
     study.write(docs)
     answering.result()
     cells = feasible(scores, HEALED)
-    starts = [row for row in study.rows if (row.method, row.ratio) in cells]
-    starts = [row for row in starts if row.protect == "auto"]
+    starts = [row for row in study.rows if (row.method, row.ratio, row.protect) in cells]
     study.score(compensated(starts, COMPENSATED), "compensated")
     study.heal(scores, cells, docs)
 

@@ -14,8 +14,8 @@ from interlace.model.chat import IGNORED, encode_training
 from interlace.model.row_losses import last_answer
 from interlace.samples.rows import iterate
 from studies.methods_page import MATH
-from studies.real_losses import HeldoutLosses, rise
-from studies.real_rows import PLAIN, Row, Variant
+from studies.real_losses import HeldoutLosses
+from studies.real_rows import PLAIN, Row, Variant, scored
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,12 @@ def judged(
     sets = {"exact": slice(None), "math": heldout.is_math, "other": ~heldout.is_math}
     right = exact_answers(dense, heldout)
     measured = []
-    for row in rows:
-        model = losses.get(row.variant)
-        if row.reason or model is None:
+    for row in scored(rows, losses):
+        if row.rise is None:
             measured.append(row)
             continue
-        answers = exact_answers(model, heldout)
+        answers = exact_answers(losses[row.variant], heldout)
         numbers: dict[str, float] = {}
-        numbers["rise"], numbers["error"] = rise(model, dense)
         for name, chosen in sets.items():
             numbers[name] = float(answers[chosen].mean())
             numbers[f"{name}_error"] = paired(answers[chosen] - right[chosen])[1]
@@ -123,7 +121,7 @@ class Contrast:
         ratio: of layers dropped.
         first: a method.
         second: another one; of `random`, the mean over draws.
-        kind: `math` or `other`.
+        kind: of benchmark, `math` or `other`.
         value: by how much the first one's exact match is higher, percentage points.
         error: its standard error: paired over rows, and over draws.
     """

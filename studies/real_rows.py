@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from math import exp
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from studies.real_losses import HeldoutLosses, agreement, rise, z_score
 
@@ -68,7 +68,10 @@ class Row:
         return Variant(self.dropped, self.weights)
 
 
-def scored(rows: Sequence[Row], losses: Mapping[Variant, HeldoutLosses]) -> list[Row]:
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+def scored(rows: Sequence[AnyRow], losses: Mapping[Variant, HeldoutLosses]) -> list[AnyRow]:
     """Fill in the numbers of all rows whose model was scored.
 
     Args:
@@ -97,7 +100,7 @@ def scored(rows: Sequence[Row], losses: Mapping[Variant, HeldoutLosses]) -> list
     return [_with_z(row, measured, losses) for row in measured]
 
 
-def _with_z(row: Row, rows: Sequence[Row], losses: Mapping[Variant, HeldoutLosses]) -> Row:
+def _with_z(row: AnyRow, rows: Sequence[AnyRow], losses: Mapping[Variant, HeldoutLosses]) -> AnyRow:
     if row.rise is None:
         return row
     same = [r for r in rows if r.ratio == row.ratio and is_plain(r) == is_plain(row)]
