@@ -207,7 +207,7 @@ def _domains(contrasts: Sequence[Contrast]) -> Iterator[str]:
         here = [one for one in contrasts if one.ratio == ratio]
         published = [one for one in here if (one.first, one.second) in DOMAINS]
         own = [one for one in here if (one.first, one.second) == OWN_DOMAIN]
-        yield f"- {percent(ratio)}: {_verdicts(published)} over `random` and `cka`."
+        yield f"- {percent(ratio)}: against `random` and `cka`, {_verdicts(published)}."
         for one in own:
             yield f"- {percent(ratio)}, {BENCHMARKS[one.kind]}: {_verdict(one)}."
     yield ""
