@@ -116,6 +116,25 @@ def protection(table: Table, layers: Sequence[Layer]) -> Iterator[str]:
     yield f"\nProtection changes no choice of {', '.join(unchanged) or 'no method'}.\n"
 
 
+def unseen(layers: Sequence[Layer]) -> Iterator[str]:
+    """Name the layers without which the loss is greatest, and those that similarity does not see.
+
+    Args:
+        layers: of the dense model, at least one.
+    """
+    by_loss = sorted(layers, key=lambda layer: -layer.loss)
+    by_cosine = sorted(layers, key=lambda layer: layer.cosine)
+    few = max(len(layers) // 5, 1)
+    critical = {layer.layer for layer in by_loss[:few]}
+    seen = {layer.layer for layer in by_cosine[:few]}
+    greatest = listed(sorted(critical))
+    yield f"The {few} layers without which, each alone, the loss is greatest: {greatest}."
+    yield f"The {few} of least similarity: {listed(sorted(seen))}."
+    if blind := sorted(critical - seen):
+        yield f"Similarity does not see {listed(blind)}."
+    yield ""
+
+
 def listed(layers: Sequence[int]) -> str:
     """Return layers for readers."""
     return " ".join(map(str, layers))

@@ -14,7 +14,7 @@ from studies.contents import with_contents
 from studies.methods_page import MATH
 from studies.real_and_demo import APART, with_section
 from studies.real_figures import draw_rises
-from studies.real_findings import draws, listed, protection, sentences
+from studies.real_findings import draws, listed, protection, sentences, unseen
 from studies.real_images_healing import BATCH, COMPENSATED, STEPS, WAYS
 from studies.real_images_rows import Contrast, ImageRow
 from studies.real_images_sinks import MASSIVE, SinkRow
@@ -91,6 +91,7 @@ def section(study: Study) -> str:
     below = [*sentences(table), *draws(table), *protection(table, study.layers)]
     parts = [*_head(study), *_sinks(study), *_methods(table)]
     parts += [_lower(line, " with images") for line in below]
+    parts += unseen(study.layers) if study.layers else ()
     parts += [*_domains(study.contrasts), *_healed(table), *_dropped(table)]
     return "\n".join(parts).rstrip() + "\n"
 

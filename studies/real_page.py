@@ -16,7 +16,7 @@ from studies.real_and_demo import (
     with_section,
 )
 from studies.real_figures import draw_dropped, draw_layers, draw_rises
-from studies.real_findings import compensation, draws, listed, protection, sentences
+from studies.real_findings import compensation, draws, listed, protection, sentences, unseen
 from studies.real_rows import PLAIN, RERANKED, Facts, Layer, Row, write_rows
 from studies.real_table import Cell, Table, label, percent, shown
 
@@ -170,17 +170,7 @@ def _layers(layers: Sequence[Layer]) -> Iterator[str]:
         return
     yield "## Layer by layer\n"
     yield "![Loss without each layer, and its similarity](study-real-layers.png)\n"
-    by_loss = sorted(layers, key=lambda layer: -layer.loss)
-    by_cosine = sorted(layers, key=lambda layer: layer.cosine)
-    few = max(len(layers) // 5, 1)
-    critical = {layer.layer for layer in by_loss[:few]}
-    seen = {layer.layer for layer in by_cosine[:few]}
-    greatest = listed(sorted(critical))
-    yield f"The {few} layers without which, each alone, the loss is greatest: {greatest}."
-    yield f"The {few} of least similarity: {listed(sorted(seen))}."
-    if blind := sorted(critical - seen):
-        yield f"Similarity does not see {listed(blind)}."
-    yield ""
+    yield from unseen(layers)
 
 
 def _sparse(table: Table) -> Iterator[str]:
