@@ -116,6 +116,17 @@ def protection(table: Table, layers: Sequence[Layer]) -> Iterator[str]:
     yield f"\nProtection changes no choice of {', '.join(unchanged) or 'no method'}.\n"
 
 
+def dropped_layers(table: Table) -> Iterator[str]:
+    """Tabulate the layers that each choice drops at each ratio."""
+    yield f"| method | {' | '.join(map(percent, table.ratios))} |"
+    yield "|---|" + "---|" * len(table.ratios)
+    for name in table.names:
+        drops = [table.drops(name, ratio) for ratio in table.ratios]
+        if any(drops):
+            yield f"| {label(name)} | {' | '.join(listed(layers) or '-' for layers in drops)} |"
+    yield ""
+
+
 def unseen(layers: Sequence[Layer]) -> Iterator[str]:
     """Name the layers without which the loss is greatest, and those that similarity does not see.
 

@@ -14,7 +14,7 @@ from studies.contents import with_contents
 from studies.methods_page import MATH
 from studies.real_and_demo import APART, with_section
 from studies.real_figures import draw_rises
-from studies.real_findings import draws, listed, protection, sentences, unseen
+from studies.real_findings import draws, dropped_layers, listed, protection, sentences, unseen
 from studies.real_images_healing import BATCH, COMPENSATED, STEPS, WAYS
 from studies.real_images_rows import Contrast, ImageRow
 from studies.real_images_sinks import MASSIVE, SinkRow
@@ -264,10 +264,4 @@ def _healed(table: Table) -> Iterator[str]:
 
 def _dropped(table: Table) -> Iterator[str]:
     yield "### Layers dropped with images\n"
-    yield f"| method | {' | '.join(map(percent, table.ratios))} |"
-    yield "|---|" + "---|" * len(table.ratios)
-    for name in table.names:
-        dropped = [table.drops(name, ratio) for ratio in table.ratios]
-        if any(dropped):
-            yield f"| {label(name)} | {' | '.join(listed(layers) or '-' for layers in dropped)} |"
-    yield ""
+    yield from dropped_layers(table)

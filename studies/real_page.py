@@ -16,7 +16,14 @@ from studies.real_and_demo import (
     with_section,
 )
 from studies.real_figures import draw_dropped, draw_layers, draw_rises
-from studies.real_findings import compensation, draws, listed, protection, sentences, unseen
+from studies.real_findings import (
+    compensation,
+    draws,
+    dropped_layers,
+    protection,
+    sentences,
+    unseen,
+)
 from studies.real_rows import PLAIN, RERANKED, Facts, Layer, Row, write_rows
 from studies.real_table import Cell, Table, label, percent, shown
 
@@ -155,13 +162,7 @@ def _agrees(row: Row) -> str:
 def _dropped(table: Table) -> Iterator[str]:
     yield "## Dropped layers\n"
     yield "![The layers that each method drops](study-real-dropped.png)\n"
-    yield f"| method | {' | '.join(map(percent, table.ratios))} |"
-    yield "|---|" + "---|" * len(table.ratios)
-    for name in table.names:
-        drops = [table.drops(name, ratio) for ratio in table.ratios]
-        if any(drops):
-            yield f"| {label(name)} | {' | '.join(listed(layers) or '-' for layers in drops)} |"
-    yield ""
+    yield from dropped_layers(table)
 
 
 def _layers(layers: Sequence[Layer]) -> Iterator[str]:
