@@ -11,7 +11,7 @@ docs/study-real-images*.csv and .png, and the section about images in docs/study
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,17 @@ from studies.real import PROCESSES, Study, compensated
 from studies.real_bench import SIMILARITY, Inputs
 from studies.real_choices import RULES, SINGLE, choices, plan_of
 from studies.real_facts import layer_rows
-from studies.real_images_healing import COMPENSATED, WAYS, answer, heal, write_training_rows
+from studies.real_images_healing import (
+    COMPENSATED,
+    WAYS,
+    Run,
+    answer,
+    forget,
+    heal,
+    judge,
+    validation_loss,
+    write_training_rows,
+)
 from studies.real_images_page import DOMAINS, OWN_DOMAIN, Facts, write_pages
 from studies.real_images_page import Study as Shown
 from studies.real_images_rows import ImageRow, contrasts, judged, read_heldout
@@ -58,13 +68,14 @@ PROBES = Probes(
 )
 BY_LOSS = (SLEB, SEARCH, SINGLE)
 Cell = tuple[str, float, str]  # a method, a ratio, and protection
+Task = Callable[[Inputs, Run], Run]
 HEALED: tuple[Cell, ...] = (  # choices that are healed, what matters most first
     ("interlace", 0.25, "none"),
-    ("interlace", 0.25, "auto"),
     (SEARCH, 0.25, "none"),
-    ("math-aware", 0.25, "none"),
     ("interlace", 0.1, "none"),
+    ("interlace", 0.25, "auto"),
     (SEARCH, 0.1, "none"),
+    ("math-aware", 0.25, "none"),
 )
 
 
@@ -99,31 +110,48 @@ class ImageStudy(Study):
 
     def __init__(self, inputs: Inputs, pool: Any) -> None:
         super().__init__(inputs, pool)
-        self.healed: list[Row] = []
+        self.healed: dict[ImageRow, Run] = {}
         self.sinks: list[SinkRow] = []
         checkpoint = Checkpoint(inputs.model)
         self.processor = checkpoint.open_processor()
         self.heldout = read_heldout(inputs.heldout, self.processor)
 
     def heal(self, scores: Scores, cells: Sequence[Cell], docs: Path) -> None:
-        """Heal models in all ways, what matters most first; write the page as they come."""
-        tasks = []
-        for cell in cells:
-            plan = plan_of(scores, *cell)
-            for way in WAYS:
-                row = Row(*cell, weights=way, dropped=tuple(plan.drop))
-                self.healed.append(row)
-                tasks.append((plan, way, row.variant))
-        futures = [self.pool.submit(heal, self.inputs, *task) for task in tasks]
-        for future in tqdm(as_completed(futures), total=len(futures), desc="heal", unit="model"):
+        """Heal models in all ways, what matters most first; write the page as they come.
+
+        Each way has the learning rate of least validation loss on the first of the models.
+        """
+        plans = {cell: plan_of(scores, *cell) for cell in cells}
+        trials = [Run(plans[cells[0]], way, rate) for way in WAYS for rate in WAYS[way].rates]
+        self._heal(heal, [(cells[0], run) for run in trials], docs)
+        best = [self._at_best([run for run in trials if run.way == way]) for way in WAYS]
+        for run in trials:
+            if run not in best:
+                forget(self.inputs, run)
+        runs = [(cell, replace(run, plan=plans[cell])) for cell in cells for run in best]
+        self._heal(judge, runs, docs)
+
+    def _at_best(self, trials: Sequence[Run]) -> Run:
+        return min(trials, key=lambda run: (validation_loss(self.inputs, run), run.rate))
+
+    def _heal(self, task: Task, runs: Sequence[tuple[Cell, Run]], docs: Path) -> None:
+        """Carry out a task for all runs, once for each model."""
+        for cell, run in runs:
+            row = ImageRow(*cell, weights=run.way, dropped=run.variant.drop, rate=run.rate)
+            self.healed[row] = run
+        once = {run.variant: run for _, run in runs}
+        futures = [self.pool.submit(task, self.inputs, run) for run in once.values()]
+        named = {"total": len(futures), "desc": task.__name__, "unit": "model"}
+        for future in tqdm(as_completed(futures), **named):
             future.result()
             self.write(docs)
 
     def write(self, docs: Path) -> None:
         """Write the tables, the figure and the section as far as the study is."""
-        for row in self.healed:
+        rows = [ImageRow(**vars(row)) for row in self.rows]
+        for row, run in self.healed.items():
             self._read(row.variant)
-        rows = [ImageRow(**vars(row)) for row in (*self.rows, *self.healed)]
+            rows.append(replace(row, validation=validation_loss(self.inputs, run)))
         inputs, heldout, dense = self.inputs, self.heldout, self.losses[Variant()]
         if not self.sinks:
             measured = real_bench.measured(inputs, SIMILARITY)

@@ -1,7 +1,7 @@
 """Heal pruned models of the study with images, each in a process of one core.
 
-All ways learn from the same prompts, in one pass. Learning rates are those that the study of
-healing on real weights chose most often.
+All ways learn from the same prompts, in one pass. Each has the learning rate of least loss on
+validation rows, which neither choosing nor tuning saw.
 """
 
 from __future__ import annotations
@@ -33,15 +33,18 @@ from interlace.pruning.new_weights import new_weights
 from interlace.samples.own_answers import ROWS
 from interlace.samples.rows import iterate, write_rows
 from studies.laptop import LAPTOP
-from studies.real_bench import BATCH_TOKENS, Inputs, timed
+from studies.real_bench import BATCH_TOKENS, Inputs
 from studies.real_inputs import SEED, in_order
-from studies.real_losses import HeldoutLosses
+from studies.real_losses import HeldoutLosses, read_losses
 from studies.real_rows import Variant
 from studies.real_rules import RULES
 
 STEPS, BATCH = 60, 4  # updates of so many rows
+VALIDATION = 64  # rows that learning rates are chosen on
 LONGEST = 1024  # tokens of a row
 COMPENSATED = RULES[0]
+RATES = (1e-4, 3e-4, 1e-3)
+CLOSE = (1e-5, 3e-5, 1e-4, 3e-4)  # compensated weights are near their goal
 
 
 @dataclass(frozen=True)
@@ -50,47 +53,54 @@ class Way:
 
     Attributes:
         meaning: in words, for the page.
-        rate: peak learning rate.
+        rates: peak learning rates to choose from.
         own: True to train on the dense model's answers, False for the data's.
         compensated: True to start from compensated weights.
         distilled: weight of the divergence from the dense model's distribution.
     """
 
     meaning: str
-    rate: float
+    rates: tuple[float, ...] = RATES
     own: bool = False
     compensated: bool = False
     distilled: float = 0.0
 
 
 WAYS = {
-    "recipe": Way("end to end on the data's answers, as published", 1e-3),
-    "recipe on own answers": Way("the same on the dense model's answers", 1e-3, own=True),
+    "recipe": Way("end to end on the data's answers, as published"),
+    "recipe on own answers": Way("the same on the dense model's answers", own=True),
     "distilled": Way(
         "on the dense model's answers and its distribution at their tokens",
-        1e-3,
         own=True,
         distilled=3.0,
     ),
-    "compensated, then recipe": Way("the recipe from compensated weights", 3e-4, compensated=True),
+    "compensated, then recipe": Way("the recipe from compensated weights", CLOSE, compensated=True),
     "compensated, then recipe on own answers": Way(
-        "the same on the dense model's answers", 3e-4, own=True, compensated=True
+        "the same on the dense model's answers", CLOSE, own=True, compensated=True
     ),
 }
 
 
 def write_training_rows(inputs: Inputs, train: Path) -> None:
-    """Draw the rows to train on, unless they are there: none that layers are chosen by."""
-    if labels(inputs).is_dir():
+    """Draw the rows to train on, and to choose rates by: none that layers are chosen by."""
+    if validation(inputs).is_dir():
         return
     chosen = {row["sample_id"] for row in iterate(inputs.calibration)}
     rows = (row for row in in_order(train, "healing") if row["sample_id"] not in chosen)
-    write_rows(list(islice(rows, STEPS * BATCH)), labels(inputs))
+    for folder, count in ((labels(inputs), STEPS * BATCH), (validation(inputs), VALIDATION)):
+        drawn = list(islice(rows, count))
+        if not folder.is_dir():
+            write_rows(drawn, folder)
 
 
 def labels(inputs: Inputs) -> Path:
     """Return the folder of rows to train on, with the data's answers."""
     return inputs.scratch / "labels"
+
+
+def validation(inputs: Inputs) -> Path:
+    """Return the folder of rows that learning rates are chosen on."""
+    return inputs.scratch / "validation"
 
 
 def answers(inputs: Inputs) -> Path:
@@ -111,48 +121,103 @@ def answer(inputs: Inputs) -> None:
     answer_rows(answerer, labels(inputs), answers(inputs), params=options, scratch=scratch)
 
 
-def heal(inputs: Inputs, plan: Plan, way: str, variant: Variant) -> Variant:
-    """Heal a model and score it on held-out rows, unless it was; return the model.
+@dataclass(frozen=True)
+class Run:
+    """A model to heal.
 
-    Args:
-        inputs: of the study.
+    Attributes:
         plan: layers to drop and to tune.
         way: of `WAYS`.
-        variant: names the model's losses.
+        rate: peak learning rate.
+    """
+
+    plan: Plan
+    way: str
+    rate: float
+
+    @property
+    def variant(self) -> Variant:
+        """The healed model."""
+        return Variant(tuple(self.plan.drop), healed(self.way, self.rate))
+
+
+def healed(way: str, rate: float) -> str:
+    """Return what stands for healed weights."""
+    return f"{way} {rate:g}"
+
+
+def validation_loss(inputs: Inputs, run: Run) -> float | None:
+    """Return a healed model's loss per token of validation rows; `None` before `heal`."""
+    losses = read_losses(_validation_losses(inputs, run))
+    return None if losses is None else losses.mean
+
+
+def heal(inputs: Inputs, run: Run) -> Run:
+    """Heal a model and score it on validation rows, unless it was; return the run.
+
+    The healed model stays until `judge` or `forget`.
     """
     torch.set_num_threads(1)
-    if inputs.losses(variant) is not None:
-        return variant
+    if validation_loss(inputs, run) is None:
+        _score(_tuned(inputs, run), validation(inputs), _validation_losses(inputs, run))
+    return run
+
+
+def judge(inputs: Inputs, run: Run) -> Run:
+    """Heal a model and score it on held-out rows, unless it was; return the run."""
+    torch.set_num_threads(1)
+    if inputs.losses(run.variant) is None:
+        _score(_tuned(inputs, run), inputs.heldout, inputs.losses_file(run.variant))
+    forget(inputs, run)
+    return run
+
+
+def forget(inputs: Inputs, run: Run) -> None:
+    """Remove a healed model; its losses stay."""
+    shutil.rmtree(_folder(inputs, run), ignore_errors=True)
+
+
+def _folder(inputs: Inputs, run: Run) -> Path:
+    return inputs.scratch / "tuned" / inputs.name(run.variant)
+
+
+def _validation_losses(inputs: Inputs, run: Run) -> Path:
+    return inputs.scratch / "rates" / f"{inputs.name(run.variant)}.parquet"
+
+
+def _tuned(inputs: Inputs, run: Run) -> Checkpoint:
+    """Return the healed model, which is healed if it is not there."""
+    folder, way = _folder(inputs, run), WAYS[run.way]
+    if folder.is_dir():
+        return Checkpoint(folder)
     work = inputs.scratch / f"work-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     dense, pruned = Checkpoint(inputs.model), work / "pruned"
-    replaced = dict(_compensated(inputs, plan, dense)) if WAYS[way].compensated else {}
+    replaced = dict(_compensated(inputs, run.plan, dense)) if way.compensated else {}
     work.mkdir(parents=True)
-    export_checkpoint(inputs.model, plan, pruned, replaced=replaced)
-    with timed(inputs.losses_file(variant)):
-        heal_checkpoint(
-            dense,
-            Checkpoint(pruned),
-            answers(inputs) / ROWS if WAYS[way].own else labels(inputs),
-            work / "tuned",
-            (work / "local.csv", work / "loss.csv"),
-            plan=plan,
-            params=recipe(WAYS[way]),
-            seed=SEED,
-            scratch=work / "resume",
-        )
-    _score(Checkpoint(work / "tuned"), inputs, variant)
+    export_checkpoint(inputs.model, run.plan, pruned, replaced=replaced)
+    heal_checkpoint(
+        dense,
+        Checkpoint(pruned),
+        answers(inputs) / ROWS if way.own else labels(inputs),
+        folder,
+        (work / "local.csv", work / "loss.csv"),
+        plan=run.plan,
+        params=recipe(way, run.rate),
+        seed=SEED,
+        scratch=work / "resume",
+    )
     shutil.rmtree(work)
-    return variant
+    return Checkpoint(folder)
 
 
-def recipe(way: Way) -> Finetune:
-    """Return the options of a way: one pass over the rows."""
+def recipe(way: Way, rate: float) -> Finetune:
+    """Return the options of a way at a learning rate: one pass over the rows."""
     return merged(
         Finetune,
         LAPTOP,
         max_steps=STEPS,
-        learning_rate=way.rate,
+        learning_rate=rate,
         distill_logits=way.distilled,
         batch_size=BATCH,
         micro_batch_size=BATCH,
@@ -170,8 +235,9 @@ def _compensated(inputs: Inputs, plan: Plan, dense: Checkpoint) -> Iterator[tupl
     yield from new_weights(calibrated, plan, params, fits)[0].items()
 
 
-def _score(checkpoint: Checkpoint, inputs: Inputs, variant: Variant) -> None:
+def _score(checkpoint: Checkpoint, rows: Path, losses: Path) -> None:
+    """Score a checkpoint on the rows of a folder, and keep its losses."""
     model, processor = checkpoint.open_model(dtype="float32"), checkpoint.open_processor()
-    examples = [encode_training(processor, row) for row in iterate(inputs.heldout)]
-    rows = row_losses(model, examples, batch_tokens=BATCH_TOKENS)
-    HeldoutLosses.of_rows(rows).write(inputs.losses_file(variant))
+    examples = [encode_training(processor, row) for row in iterate(rows)]
+    scored = row_losses(model, examples, batch_tokens=BATCH_TOKENS)
+    HeldoutLosses.of_rows(scored).write(losses)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import torch
 
@@ -15,12 +14,13 @@ from studies.methods_page import MATH
 from studies.real_and_demo import APART, with_section
 from studies.real_figures import draw_rises
 from studies.real_findings import draws, dropped_layers, listed, protection, sentences, unseen
-from studies.real_images_healing import BATCH, COMPENSATED, STEPS, WAYS
+from studies.real_images_healed import FIGURE, draw_healed, exact, healed
+from studies.real_images_healing import COMPENSATED
 from studies.real_images_rows import Contrast, ImageRow
 from studies.real_images_sinks import MASSIVE, SinkRow
 from studies.real_page import WITH_IMAGES
-from studies.real_rows import PLAIN, Layer, write_rows
-from studies.real_table import Name, Table, label, percent, shown
+from studies.real_rows import Layer, write_rows
+from studies.real_table import Table, label, percent, shown
 
 NAME, PAGE = "study-real-images", "study-real.md"
 DOMAINS = (  # the domain-aware paper has the first one ahead
@@ -79,7 +79,9 @@ def write_pages(study: Study, folder: Path) -> None:
     """Write the tables and the figure, and refresh the section in study-real.md."""
     write_rows(study.rows, folder / f"{NAME}.csv", ImageRow)
     write_rows(study.sinks, folder / f"{NAME}-sinks.csv", SinkRow)
-    draw_rises(Table(study.rows, COMPENSATED), folder / f"{NAME}.png")
+    table = Table(study.rows, COMPENSATED)
+    draw_rises(table, folder / f"{NAME}.png")
+    draw_healed(table, folder / FIGURE)
     page = folder / PAGE
     text = with_section(page.read_text(encoding="utf-8"), section(study))
     page.write_text(with_contents(text), encoding="utf-8")
@@ -92,7 +94,7 @@ def section(study: Study) -> str:
     parts = [*_head(study), *_sinks(study), *_methods(table)]
     parts += [_lower(line, " with images") for line in below]
     parts += unseen(study.layers) if study.layers else ()
-    parts += [*_domains(study.contrasts), *_healed(table), *_dropped(table)]
+    parts += [*_domains(study.contrasts), *healed(table), *_dropped(table)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -168,25 +170,14 @@ def _methods(table: Table) -> Iterator[str]:
         cells = [table.cell(name, ratio) for ratio in table.ratios]
         if any(cells):
             numbers = [shown(cell) for cell in cells]
-            numbers += [_exact(table, name, ratio, "exact") for ratio in table.ratios]
+            numbers += [exact(table, name, ratio, "exact") for ratio in table.ratios]
             numbers += [
-                _exact(table, name, ratio, kind)
+                exact(table, name, ratio, kind)
                 for ratio in table.ratios
                 for kind in ("math", "other")
             ]
             yield f"| {label(name)} | {' | '.join(numbers)} |"
     yield "\nRise: of the loss, nats per answer token. Exact: percent of last answers.\n"
-
-
-def _exact(table: Table, name: Name, ratio: float, kind: str, weights: str = PLAIN) -> str:
-    """Return a percentage of exact answers and its error; of draws, their mean alone."""
-    cell = table.cell(name, ratio, weights)
-    if cell is None:
-        return "-"
-    mean = fmean(getattr(row, kind) for row in cell.rows)
-    if len(cell.rows) > 1:
-        return f"{mean:.1f}"
-    return f"{mean:.1f} ± {getattr(cell.rows[0], f'{kind}_error'):.1f}"
 
 
 def _domains(contrasts: Sequence[Contrast]) -> Iterator[str]:
@@ -228,38 +219,6 @@ def _verdict(one: Contrast) -> str:
         return f"`{one.first}` and `{one.second}` are not apart"
     better, worse = (one.first, one.second) if one.value > 0 else (one.second, one.first)
     return f"`{better}` is ahead of `{worse}`"
-
-
-def _healed(table: Table) -> Iterator[str]:
-    cells = list(
-        dict.fromkeys(
-            ((row.method, row.protect), row.ratio)
-            for row in table.rows
-            if row.weights in WAYS and row.rise is not None
-        )
-    )
-    if not cells:
-        return
-    yield "### Healing with images\n"
-    yield f"All ways learn from the same {STEPS * BATCH} training rows, in {STEPS} updates:\n"
-    for name, way in WAYS.items():
-        yield f"- `{name}`: {way.meaning}."
-    yield ""
-    heads = [f"{label(name)}, {percent(ratio)}" for name, ratio in cells]
-    ways = (PLAIN, COMPENSATED, *WAYS)
-    words = {PLAIN: "pruned", COMPENSATED: "compensated"}
-    for text, number in (("rise of the loss", None), ("exact answers, percent", "exact")):
-        yield f"| {text} | {' | '.join(heads)} |"
-        yield "|---|" + "---:|" * len(heads)
-        for way in ways:
-            numbers = [
-                _exact(table, name, ratio, number, way)
-                if number
-                else shown(table.cell(name, ratio, way))
-                for name, ratio in cells
-            ]
-            yield f"| {words.get(way, way)} | {' | '.join(numbers)} |"
-        yield ""
 
 
 def _dropped(table: Table) -> Iterator[str]:

@@ -14,6 +14,7 @@ from interlace.model.chat import IGNORED, encode_training
 from interlace.model.row_losses import last_answer
 from interlace.samples.rows import iterate
 from studies.methods_page import MATH
+from studies.real_images_healing import healed
 from studies.real_losses import HeldoutLosses
 from studies.real_rows import PLAIN, Row, Variant, scored
 
@@ -30,6 +31,8 @@ class ImageRow(Row):
         math_error: as `exact_error`.
         other: `exact` on the other benchmarks.
         other_error: as `exact_error`.
+        rate: learning rate; 0 without healing.
+        validation: loss on the rows that learning rates are chosen on, nats per answer token.
     """
 
     exact: float | None = None
@@ -38,6 +41,14 @@ class ImageRow(Row):
     math_error: float | None = None
     other: float | None = None
     other_error: float | None = None
+    rate: float = 0.0
+    validation: float | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """The model that the row is about."""
+        weights = healed(self.weights, self.rate) if self.rate else self.weights
+        return Variant(self.dropped, weights)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from interlace.samples.rows import iterate
 from studies import real_bench, real_images_healing
 from studies.real_bench import Inputs
 from studies.real_images import ImageStudy, carry_out, prepare_images
-from studies.real_images_healing import WAYS, heal, labels
+from studies.real_images_healed import FIGURE
+from studies.real_images_healing import WAYS, judge, labels, validation
 from studies.real_images_page import NAME
 from studies.real_images_rows import (
     Heldout,
@@ -61,7 +62,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
         pq.write_table(pa.Table.from_pylist(rows(seeds)), folder / f"{name}.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(real_images_healing, "STEPS", 2)
+        patch.setattr(real_images_healing, "VALIDATION", 3)
         return prepare_images(folder / "model", folder, folder / "scratch", TOKENS, PROBES)
+
+
+def is_healed(variant: Variant) -> bool:
+    return variant.weights.startswith(tuple(WAYS))
 
 
 class Here:
@@ -74,8 +80,10 @@ class Here:
     def submit(self, function: Any, *arguments: Any) -> Future[Any]:
         future: Future[Any] = Future()
         future.set_result(result := function(*arguments))
-        if function in (real_bench.score, heal):
+        if function is real_bench.score:
             self.done.append(result)
+        if function is judge:
+            self.done.append(result.variant)
         return future
 
 
@@ -107,26 +115,50 @@ def test_choices_are_healed_in_all_ways(study: Any) -> None:
     assert plans and len(healed) == len(plans) * len(WAYS)
     assert {row.protect for row in healed} == {"none", "auto"}
     assert len({row.rise for row in healed}) >= len(WAYS)
+    text = (study[1] / "study-real.md").read_text()
+    assert "### Healing with images" in text and (study[1] / FIGURE).stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_each_way_has_the_learning_rate_of_least_validation_loss(study: Any) -> None:
+    found = read_rows(study[1] / f"{NAME}.csv", ImageRow)
+    for name, way in WAYS.items():
+        tried = [row for row in found if row.weights == name and row.validation is not None]
+        assert {row.rate for row in tried} == {*way.rates}
+        best = min(tried, key=lambda row: (row.validation, row.rate))
+        judged_rates = {row.rate for row in found if row.weights == name and row.exact is not None}
+        assert judged_rates == {best.rate}
+
+
+@pytest.mark.slow
+def test_healed_models_do_not_stay(study: Any, inputs: Inputs) -> None:
+    assert not [*(inputs.scratch / "tuned").iterdir()]
+    assert not [*inputs.scratch.glob("work-*")]
 
 
 @pytest.mark.slow
 def test_rows_to_heal_on_choose_no_layers(inputs: Inputs, study: Any) -> None:
-    healing = {row["sample_id"] for row in iterate(labels(inputs))}
-    chosen = {row["sample_id"] for row in iterate(inputs.calibration)}
-    assert len(healing) == 2 * real_images_healing.BATCH and not healing & chosen
+    tuned, validated, chosen, judged_on = (
+        {row["sample_id"] for row in iterate(folder)}
+        for folder in (labels(inputs), validation(inputs), inputs.calibration, inputs.heldout)
+    )
+    assert (len(tuned), len(validated)) == (2 * real_images_healing.BATCH, 3)
+    assert len(tuned | validated | chosen | judged_on) == sum(
+        map(len, (tuned, validated, chosen, judged_on))
+    )
 
 
 @pytest.mark.slow
 def test_a_stopped_study_resumes(study: Any, inputs: Inputs) -> None:
     here, docs = study
     before = {path.name: path.read_bytes() for path in docs.iterdir()}
-    lost = [here.done[2], next(one for one in here.done if one.weights in WAYS)]
+    lost = [here.done[2], next(one for one in here.done if is_healed(one))]
     for variant in lost:
         inputs.losses_file(variant).unlink()
     again = Here(inputs)
     carry_out(ImageStudy(inputs, again), docs)
     assert set(lost) <= set(again.done)
-    assert len([one for one in again.done if one.weights not in WAYS]) == 1
+    assert len([one for one in again.done if not is_healed(one)]) == 1
     assert {path.name: path.read_bytes() for path in docs.iterdir()} == before
 
 
