@@ -24,7 +24,10 @@ from tqdm import tqdm
 from interlace.checkpoint.checkpoint import Checkpoint
 from interlace.data.probes import read_tasks, write_probes
 from interlace.errors import InputError
+from interlace.model.chat import encode_training
 from interlace.params.inputs import Probes
+from interlace.samples.answered_rows import answer_tokens
+from interlace.samples.rows import iterate
 from interlace.scores.table import SEARCH, SLEB, TAYLOR, Scores
 from interlace.system import interruption
 from studies import real_bench
@@ -35,12 +38,14 @@ from studies.real_choices import RULES, SINGLE, choices, plan_of
 from studies.real_facts import layer_rows
 from studies.real_images_healing import (
     COMPENSATED,
+    STARTS,
     WAYS,
     Run,
     answer,
     forget,
     heal,
     judge,
+    labels,
     validation_loss,
     write_training_rows,
 )
@@ -104,7 +109,7 @@ class ImageStudy(Study):
     """The study of methods, with exact answers and healed models.
 
     Attributes:
-        healed: models that are healed, with their rows.
+        healed: models that are healed, and what they start from, by row.
         sinks: the longest tokens of each layer, once these are measured.
     """
 
@@ -115,6 +120,10 @@ class ImageStudy(Study):
         checkpoint = Checkpoint(inputs.model)
         self.processor = checkpoint.open_processor()
         self.heldout = read_heldout(inputs.heldout, self.processor)
+        self.trained_tokens = sum(
+            answer_tokens(encode_training(self.processor, row)["labels"])
+            for row in iterate(labels(inputs))
+        )
 
     def heal(self, scores: Scores, cells: Sequence[Cell], docs: Path) -> None:
         """Heal models in all ways, what matters most first; write the page as they come.
@@ -122,8 +131,10 @@ class ImageStudy(Study):
         Each way has the learning rate of least validation loss on the first of the models.
         """
         plans = {cell: plan_of(scores, *cell) for cell in cells}
-        trials = [Run(plans[cells[0]], way, rate) for way in WAYS for rate in WAYS[way].rates]
-        self._heal(heal, [(cells[0], run) for run in trials], docs)
+        first = plans[cells[0]]
+        trials = [Run(first, way, rate) for way in WAYS for rate in WAYS[way].rates]
+        starts = [Run(first, way) for way in STARTS]
+        self._heal(heal, [(cells[0], run) for run in (*starts, *trials)], docs)
         best = [self._at_best([run for run in trials if run.way == way]) for way in WAYS]
         for run in trials:
             if run not in best:
@@ -146,12 +157,16 @@ class ImageStudy(Study):
             future.result()
             self.write(docs)
 
+    def _validation(self, row: ImageRow) -> float | None:
+        run = self.healed.get(row)
+        return run and validation_loss(self.inputs, run)
+
     def write(self, docs: Path) -> None:
         """Write the tables, the figure and the section as far as the study is."""
-        rows = [ImageRow(**vars(row)) for row in self.rows]
-        for row, run in self.healed.items():
+        for row in self.healed:
             self._read(row.variant)
-            rows.append(replace(row, validation=validation_loss(self.inputs, run)))
+        once = dict.fromkeys([*(ImageRow(**vars(row)) for row in self.rows), *self.healed])
+        rows = [replace(row, validation=self._validation(row)) for row in once]
         inputs, heldout, dense = self.inputs, self.heldout, self.losses[Variant()]
         if not self.sinks:
             measured = real_bench.measured(inputs, SIMILARITY)
@@ -164,6 +179,7 @@ class ImageStudy(Study):
             probes=row_count(inputs.probes) if inputs.probes else 0,
             loss_rows=inputs.loss_rows,
             fitted_rows=inputs.fitted_rows,
+            trained_tokens=self.trained_tokens,
         )
         shown = Shown(
             rows=judged(rows, self.losses, heldout),

@@ -9,13 +9,12 @@ from typing import cast
 
 from interlace.report.figures.style import HAIRLINE, INK, LINE_COLOURS, MUTED, drawn
 from studies.real_and_demo import APART
-from studies.real_images_healing import BATCH, COMPENSATED, STEPS, VALIDATION, WAYS
+from studies.real_images_healing import BATCH, STARTS, STEPS, VALIDATION, WAYS
 from studies.real_images_rows import ImageRow
 from studies.real_rows import PLAIN
 from studies.real_table import Name, Table, label, percent, shown
 
 FIGURE = "study-real-images-healing.png"
-STARTS = {PLAIN: "pruned", COMPENSATED: "compensated"}  # before any training
 Choice = tuple[Name, float]  # a choice of layers, and its ratio
 
 
@@ -30,13 +29,19 @@ def exact(table: Table, name: Name, ratio: float, kind: str, weights: str = PLAI
     return f"{mean:.1f} ± {getattr(cell.rows[0], f'{kind}_error'):.1f}"
 
 
-def healed(table: Table) -> Iterator[str]:
-    """Yield the lines of the section about healing; none before a model was healed."""
+def healed(table: Table, trained_tokens: int) -> Iterator[str]:
+    """Yield the lines of the section about healing; none before a model was healed.
+
+    Args:
+        table: of all rows.
+        trained_tokens: answer tokens of the rows that models are healed on.
+    """
     choices = _choices(table)
     if not choices:
         return
     yield "### Healing with images\n"
-    yield f"All ways learn from the same {STEPS * BATCH} training rows, in {STEPS} updates:\n"
+    yield f"All ways learn from the same {STEPS * BATCH} training rows in {STEPS} updates, on"
+    yield f"{trained_tokens:,} answer tokens of the data, or the dense model's in their place:\n"
     for name, way in WAYS.items():
         yield f"- `{name}`: {way.meaning}."
     yield ""
@@ -52,7 +57,7 @@ def healed(table: Table) -> Iterator[str]:
                 else shown(table.cell(name, ratio, way))
                 for name, ratio in choices
             ]
-            yield f"| {STARTS.get(way, way)} | {' | '.join(numbers)} |"
+            yield f"| {_words(way)} | {' | '.join(numbers)} |"
         yield ""
     yield f"![Exact answers before and after healing]({FIGURE})\n"
     yield from _best(table)
@@ -65,14 +70,18 @@ def _rates(table: Table) -> Iterator[str]:
     first = f"{label((tried[0].method, tried[0].protect))}, {percent(tried[0].ratio)}"
     yield f"Each way has the learning rate of least loss on {VALIDATION} other training rows, tried"
     yield f"on {first}. The table has that loss, nats per answer token.\n"
-    yield f"| learning rate | {' | '.join(f'{rate:g}' for rate in rates)} |"
+    heads = [f"{rate:g}" if rate else "untrained" for rate in rates]
+    yield f"| learning rate | {' | '.join(heads)} |"
     yield "|---|" + "---:|" * len(rates)
-    for way in WAYS:
+    for way in (*STARTS, *WAYS):
         losses = {row.rate: row.validation for row in tried if row.weights == way}
-        least = min(losses.values(), default=None)
-        cells = [_marked(losses.get(rate), least) for rate in rates]
-        yield f"| {way} | {' | '.join(cells)} |"
+        least = min(losses.values(), default=None) if way in WAYS else None
+        yield f"| {_words(way)} | {' | '.join(_marked(losses.get(r), least) for r in rates)} |"
     yield ""
+
+
+def _words(way: str) -> str:
+    return STARTS[way].meaning if way in STARTS else way
 
 
 def _marked(value: float | None, least: float | None) -> str:
@@ -103,7 +112,7 @@ def _best(table: Table) -> Iterator[str]:
 
 
 def _named(row: ImageRow) -> str:
-    return f"{label((row.method, row.protect))} ({STARTS.get(row.weights, row.weights)})"
+    return f"{label((row.method, row.protect))} ({_words(row.weights)})"
 
 
 def _images(table: Table) -> list[ImageRow]:
@@ -137,7 +146,7 @@ def draw_healed(table: Table, path: Path) -> None:
                         xerr=row.exact_error,
                         fmt="D" if way in STARTS else "o",
                         color=colours[way],
-                        label=None if place else STARTS.get(way, way),
+                        label=None if place else _words(way),
                     )
         axes.set_xlabel("exact answers (percent)")
         axes.set_yticks(

@@ -36,7 +36,7 @@ from studies.laptop import LAPTOP
 from studies.real_bench import BATCH_TOKENS, Inputs
 from studies.real_inputs import SEED, in_order
 from studies.real_losses import HeldoutLosses, read_losses
-from studies.real_rows import Variant
+from studies.real_rows import PLAIN, Variant
 from studies.real_rules import RULES
 
 STEPS, BATCH = 60, 4  # updates of so many rows
@@ -79,6 +79,7 @@ WAYS = {
         "the same on the dense model's answers", CLOSE, own=True, compensated=True
     ),
 }
+STARTS = {PLAIN: Way("pruned", ()), COMPENSATED: Way("compensated", (), compensated=True)}
 
 
 def write_training_rows(inputs: Inputs, train: Path) -> None:
@@ -127,13 +128,13 @@ class Run:
 
     Attributes:
         plan: layers to drop and to tune.
-        way: of `WAYS`.
-        rate: peak learning rate.
+        way: of `WAYS`, or of `STARTS`, which are not trained.
+        rate: peak learning rate; 0 without training.
     """
 
     plan: Plan
     way: str
-    rate: float
+    rate: float = 0.0
 
     @property
     def variant(self) -> Variant:
@@ -142,8 +143,8 @@ class Run:
 
 
 def healed(way: str, rate: float) -> str:
-    """Return what stands for healed weights."""
-    return f"{way} {rate:g}"
+    """Return what stands for weights in a `Variant`."""
+    return f"{way} {rate:g}" if rate else way
 
 
 def validation_loss(inputs: Inputs, run: Run) -> float | None:
@@ -160,6 +161,8 @@ def heal(inputs: Inputs, run: Run) -> Run:
     torch.set_num_threads(1)
     if validation_loss(inputs, run) is None:
         _score(_tuned(inputs, run), validation(inputs), _validation_losses(inputs, run))
+        if run.way in STARTS:
+            forget(inputs, run)
     return run
 
 
@@ -173,8 +176,14 @@ def judge(inputs: Inputs, run: Run) -> Run:
 
 
 def forget(inputs: Inputs, run: Run) -> None:
-    """Remove a healed model; its losses stay."""
-    shutil.rmtree(_folder(inputs, run), ignore_errors=True)
+    """Remove a model; its losses stay."""
+    for folder in (_folder(inputs, run), _work(inputs)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _work(inputs: Inputs) -> Path:
+    """Return the folder for what this process is at."""
+    return inputs.scratch / f"work-{os.getpid()}"
 
 
 def _folder(inputs: Inputs, run: Run) -> Path:
@@ -187,15 +196,17 @@ def _validation_losses(inputs: Inputs, run: Run) -> Path:
 
 def _tuned(inputs: Inputs, run: Run) -> Checkpoint:
     """Return the healed model, which is healed if it is not there."""
-    folder, way = _folder(inputs, run), WAYS[run.way]
+    folder, way = _folder(inputs, run), {**STARTS, **WAYS}[run.way]
     if folder.is_dir():
         return Checkpoint(folder)
-    work = inputs.scratch / f"work-{os.getpid()}"
+    work = _work(inputs)
     shutil.rmtree(work, ignore_errors=True)
     dense, pruned = Checkpoint(inputs.model), work / "pruned"
     replaced = dict(_compensated(inputs, run.plan, dense)) if way.compensated else {}
     work.mkdir(parents=True)
     export_checkpoint(inputs.model, run.plan, pruned, replaced=replaced)
+    if run.way in STARTS:
+        return Checkpoint(pruned)
     heal_checkpoint(
         dense,
         Checkpoint(pruned),

@@ -45,6 +45,7 @@ class Facts:
         probes: probes beside them.
         loss_rows: rows that losses without layers are measured on.
         fitted_rows: rows that weights are fitted on.
+        trained_tokens: answer tokens of the rows that models are healed on.
     """
 
     n_layers: int
@@ -54,6 +55,7 @@ class Facts:
     probes: int
     loss_rows: int
     fitted_rows: int
+    trained_tokens: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,11 @@ def section(study: Study) -> str:
     parts = [*_head(study), *_sinks(study), *_methods(table)]
     parts += [_lower(line, " with images") for line in below]
     parts += unseen(study.layers) if study.layers else ()
-    parts += [*_domains(study.contrasts), *healed(table), *_dropped(table)]
+    parts += [
+        *_domains(study.contrasts),
+        *healed(table, study.facts.trained_tokens),
+        *_dropped(table),
+    ]
     return "\n".join(parts).rstrip() + "\n"
 
 

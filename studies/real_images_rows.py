@@ -47,8 +47,7 @@ class ImageRow(Row):
     @property
     def variant(self) -> Variant:
         """The model that the row is about."""
-        weights = healed(self.weights, self.rate) if self.rate else self.weights
-        return Variant(self.dropped, weights)
+        return Variant(self.dropped, healed(self.weights, self.rate))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from studies import real_bench, real_images_healing
 from studies.real_bench import Inputs
 from studies.real_images import ImageStudy, carry_out, prepare_images
 from studies.real_images_healed import FIGURE
-from studies.real_images_healing import WAYS, judge, labels, validation
+from studies.real_images_healing import STARTS, WAYS, judge, labels, validation
 from studies.real_images_page import NAME
 from studies.real_images_rows import (
     Heldout,
@@ -128,6 +128,14 @@ def test_each_way_has_the_learning_rate_of_least_validation_loss(study: Any) -> 
         best = min(tried, key=lambda row: (row.validation, row.rate))
         judged_rates = {row.rate for row in found if row.weights == name and row.exact is not None}
         assert judged_rates == {best.rate}
+
+
+@pytest.mark.slow
+def test_what_is_not_trained_is_validated_too(study: Any) -> None:
+    found = read_rows(study[1] / f"{NAME}.csv", ImageRow)
+    starts = [row for row in found if row.weights in STARTS and row.validation is not None]
+    assert {row.weights for row in starts} == {*STARTS}
+    assert all(row.rate == 0 and row.exact is not None for row in starts)
 
 
 @pytest.mark.slow
