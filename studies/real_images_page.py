@@ -125,8 +125,8 @@ judged on {n_rows} held-out questions of the demo, {tokens:,} answer tokens. The
 is {facts.dense_loss:.3f} nats per token, and {dense.exact:.1f}% of its last answers are exact:
 {dense.math:.1f}% in arithmetic ({math}), {dense.other:.1f}% in the other benchmarks.
 Layers are chosen on {facts.prompts} training rows and {facts.probes} probes, by losses on
-{facts.loss_rows} rows. ± is one standard error of a difference from the dense model,
-paired row by row.
+{facts.loss_rows} of these rows; compensated weights are fitted on {facts.fitted_rows}.
+± is one standard error of a difference from the dense model, paired row by row.
 
     make study-real-images
 

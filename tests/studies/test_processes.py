@@ -32,7 +32,12 @@ def test_an_error_ends_a_study_before_all_waiting_work_is_done() -> None:
 def test_a_killed_study_leaves_no_process_at_work(tmp_path: Path) -> None:
     script = tmp_path / "study.py"
     script.write_text(STUDY)
-    study = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    study = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
     assert study.stdout is not None
     words = [study.stdout.readline().strip() for _ in range(2)]
     worker = int(words[1])
